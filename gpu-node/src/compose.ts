@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { AppError, errorBody } from '@copal/shared/errors.ts'
 import { MAX_SHADOW_SCORES, type Heartbeat, type HeartbeatResponse } from '@copal/shared/wire/heartbeat.ts'
 import { backendResources, type BackendResources } from './serving/backends/backend-resources.ts'
-import { warnOfUpdateMemory } from './serving/backends/gpu/update-memory.ts'
+import { missingUpdateBytes, warnOfUpdateMemory } from './serving/backends/gpu/update-memory.ts'
 import { chooseBackend } from './serving/backends/choose-backend.ts'
 import { createCachedResponseSender } from './serving/control/cached-response-sender.ts'
 import { createDatasetStore } from './serving/control/dataset-store.ts'
@@ -131,8 +131,8 @@ export async function startNode(settings: NodeSettings, environment: NodeProcess
     const contextLength = Math.min(model.config.contextLength, requestKvTokens)
     const scoreKvTokens = Math.min(MAX_SCORE_TOKENS, contextLength)
     const kvTokens = requestKvTokens + scoreKvTokens
-    if (resources.updateGpu)
-      warnOfUpdateMemory(model.config, { freeBytes: freeBytes - weightBudget, kvTokens }, log)
+    const division = { freeBytes: freeBytes - weightBudget, kvTokens }
+    if (resources.updateGpu) warnOfUpdateMemory(model.config, division, log)
     const backend = chooseBackend({
       ...settings,
       gpu: resources.gpu,
@@ -198,6 +198,10 @@ export async function startNode(settings: NodeSettings, environment: NodeProcess
       traffic: createTrafficWatch(() => engine.load().running + engine.load().waiting),
       threads: settings.threads,
       gpu: resources.updateGpu,
+      async reserveGpu(length) {
+        const bytes = missingUpdateBytes(model.config, division, length)
+        return bytes === 0 ? () => undefined : swap.reserve(bytes)
+      },
       log,
     })
     const jobs = await openJobRunner({

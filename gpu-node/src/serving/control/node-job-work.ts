@@ -33,6 +33,13 @@ export interface JobWorkDeps {
   threads: number | null
   /** The GPU on which the node serves; null for the processor. */
   gpu: NodeGpu | null
+  /**
+   * Frees the memory of the GPU that a calibration takes, until the returned function is called. Returns null if there is not
+   * enough. By default there is.
+   *
+   * @param length tokens of a sequence
+   */
+  reserveGpu?: ((length: number) => Promise<(() => void) | null>) | undefined
   log: Pick<Log, 'warn'>
 }
 
@@ -66,6 +73,9 @@ export function createJobWork(deps: JobWorkDeps): JobWork {
     const accumulated = await fetchDatasets(job.accumulated, context)
     await deps.statistics.fetch(job, context)
     const parentMaskPath = job.parent === null ? null : await deps.masks.ensure(job.parent, signal)
+    const compareMaskPath =
+      job.compareWith === undefined ? undefined : await deps.masks.ensure(job.compareWith, signal)
+    const { gpu, release } = await reserveGpu(job)
     return runCalibration({
       model: deps.model,
       datasets,
@@ -76,20 +86,36 @@ export function createJobWork(deps: JobWorkDeps): JobWork {
       selection: job.selection,
       halfLifeDays: job.halfLifeDays,
       parentMaskPath,
-      compareMaskPath:
-        job.compareWith === undefined ? undefined : await deps.masks.ensure(job.compareWith, signal),
+      compareMaskPath,
       created: job.created,
       workDir: deps.masks.dir,
       statisticsDir: join(deps.home, 'statistics'),
       threads: deps.threads ?? undefined,
       share: job.nodeShare,
-      gpu: deps.gpu,
+      gpu,
       onWarning: (message) => deps.log.warn(message, { id: job.id }),
       watchTraffic: (onChange) => deps.traffic.subscribe(onChange),
       signal,
       onProgress: ({ fraction, message }) =>
         progress(FETCH_SHARE + (1 - FETCH_SHARE - UPLOAD_SHARE) * fraction, message),
-    })
+    }).finally(release)
+  }
+
+  /** Frees memory of the GPU for a calibration; the processor does it if there is too little. */
+  async function reserveGpu({
+    id,
+    length,
+  }: CalibrateJob): Promise<{ gpu: NodeGpu | null; release: () => void }> {
+    const nothing = () => undefined
+    if (deps.gpu === null || !deps.reserveGpu) return { gpu: deps.gpu, release: nothing }
+    const release = await deps.reserveGpu(length)
+    if (release) return { gpu: deps.gpu, release }
+    deps.log.warn(
+      'the GPU has too little memory for this update beside the weights that serve, so the processor does it. ' +
+        'A lower COPAL_KV_TOKENS or a smaller model leaves more',
+      { id },
+    )
+    return { gpu: null, release: nothing }
   }
 
   async function evaluate(job: EvaluateJob, context: JobContext): Promise<EvaluateResult> {

@@ -6,6 +6,7 @@ import { reasonOf, type Log } from '../../platform/log.ts'
 import type { DenseModel } from '../../model/master/dense-model.ts'
 import type { MaskStore } from './mask-store.ts'
 import { createDomainUse, rankOwnMasks } from './own-masks.ts'
+import { reserveMemory } from './reserve-memory.ts'
 import {
   planSwap,
   type DesiredMasks,
@@ -48,6 +49,13 @@ export interface MaskSwap {
   unheld(): { version: number; bytes: number }[]
   /** Returns the memory for weight sets that no set takes, at least 0. */
   freeBytes(): number
+  /**
+   * Takes memory from weight sets for other work, and settles when it is free. Sets that need not serve are released, and loaded
+   * again once the returned function was called.
+   *
+   * @returns null if the active set, a successor of its size and the trials would not fit beside it, or sets do not leave in time
+   */
+  reserve(bytes: number): Promise<(() => void) | null>
   /** Returns the set of a version if new requests can start on it; a draining set does not count. */
   weights(version: number): WeightSet | undefined
   /** Returns the sets that new requests can start on: the active one, then the others by version. */
@@ -107,6 +115,8 @@ export function createMaskSwap(deps: MaskSwapDeps): MaskSwap {
   let desired: DesiredMasks = { active: null, previous: null }
   let active: number | null = null
   let unheld: WeightSetName[] = []
+  /** Bytes that other work has. */
+  let reservedBytes = 0
   let timer: NodeJS.Timeout | undefined
   let closed = false
 
@@ -118,7 +128,7 @@ export function createMaskSwap(deps: MaskSwapDeps): MaskSwap {
         useOf: (domain) => use.of(domain),
         isHeld: (version) => held.get(version)?.weights != null,
       })
-      const budget = { budgetBytes: memory.bytes, bytesOf }
+      const budget = { budgetBytes: memory.bytes - reservedBytes, bytesOf }
       const plan = planSwap({ ...desired, own }, [...held.values()], active, nowMs(), budget)
       if (!activate(plan)) return
       noteUnheld(plan.unheld.filter(({ version }) => !own.some((mask) => mask.version === version)))
@@ -144,7 +154,7 @@ export function createMaskSwap(deps: MaskSwapDeps): MaskSwap {
     deps.log.info('memory does not suffice for all weight sets, so some are packed when they are needed', {
       versions: versionsOf(names).join(', '),
       neededMegabytes: Math.round(neededBytes / 1e6),
-      megabytes: Math.round(memory.bytes / 1e6),
+      megabytes: Math.round((memory.bytes - reservedBytes) / 1e6),
     })
   }
 
@@ -302,6 +312,18 @@ export function createMaskSwap(deps: MaskSwapDeps): MaskSwap {
     }
   }
 
+  /** Returns whether the active set, a successor of its size and the trials fit into memory. */
+  function canServeWith(budgetBytes: number): boolean {
+    const { unheld: without } = planSwap(desired, [...held.values()], active, nowMs(), {
+      budgetBytes,
+      bytesOf,
+    })
+    const isTrial = ({ version }: WeightSetName) => desired.trials?.some((trial) => trial.version === version)
+    // A successor is loaded while the active set still serves. Its size is that of the largest mask.
+    const neededBytes = bytesOf(desired.active ?? DENSE) + bytesOf({ version: -1, sha256: '' })
+    return !closed && neededBytes <= budgetBytes && !without.some(isTrial)
+  }
+
   async function settled(): Promise<void> {
     while (pendingWork.size > 0) await Promise.all(pendingWork)
   }
@@ -337,7 +359,22 @@ export function createMaskSwap(deps: MaskSwapDeps): MaskSwap {
           ...(hasFailed(entry) ? { error: reasonOf(entry.cause).slice(0, 1024) } : {}),
         })),
     unheld: () => unheld.map((name) => ({ version: name.version, bytes: bytesOf(name) })),
-    freeBytes: () => Math.max(0, memory.bytes - heldBytes()),
+    reserve: (bytes) =>
+      reserveMemory(
+        bytes,
+        {
+          budgetBytes: () => memory.bytes - reservedBytes,
+          heldBytes,
+          canServeWith,
+          change(more) {
+            reservedBytes += more
+            deps.onChange()
+            reconcile()
+          },
+        },
+        2 * drainMs,
+      ),
+    freeBytes: () => Math.max(0, memory.bytes - reservedBytes - heldBytes()),
     weights(version) {
       const entry = held.get(version)
       return entry?.state === 'ready' ? (entry.weights ?? undefined) : undefined

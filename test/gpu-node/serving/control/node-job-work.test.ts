@@ -10,7 +10,7 @@ import type { Evaluation } from '../../../../gpu-node/src/pruning/evaluation/eva
 import type { MaskEvaluator } from '../../../../gpu-node/src/serving/control/mask-evaluator.ts'
 import type { GatewayClient } from '../../../../gpu-node/src/serving/control/gateway-client.ts'
 import { createTrafficWatch } from '../../../../gpu-node/src/serving/control/traffic-watch.ts'
-import { createJobWork } from '../../../../gpu-node/src/serving/control/node-job-work.ts'
+import { createJobWork, type JobWorkDeps } from '../../../../gpu-node/src/serving/control/node-job-work.ts'
 import type { JobContext } from '../../../../gpu-node/src/serving/control/node-jobs.ts'
 import type { StatisticsExchange } from '../../../../gpu-node/src/serving/control/statistics-exchange.ts'
 import { reasonOf } from '../../../../gpu-node/src/platform/log.ts'
@@ -231,12 +231,12 @@ test('files that a killed node left are removed at its next start', async () => 
   expect(existsSync(join(home, 'datasets'))).toBe(false)
 })
 
-test('a node whose GPU does not open selects on the processor, and says so in one line', async () => {
+test('a node whose GPU does not open, or has too little memory, selects on the processor, and says so in one line', async () => {
   const tiny = await openTinyModel()
   onTestFinished(() => tiny.remove())
   const dataset = await writeWordsDataset(tiny.dir, 'legal', 1, 60)
   const text = await readFile(dataset.path)
-  const run = async (gpu: { device: string } | null) => {
+  const run = async (gpu: { device: string } | null, reserveGpu?: JobWorkDeps['reserveGpu']) => {
     const [home, log] = [temporaryDir(), memoryLog()]
     const served: GatewayClient = {
       ...gateway,
@@ -257,6 +257,7 @@ test('a node whose GPU does not open selects on the processor, and says so in on
       traffic: createTrafficWatch(() => 0),
       threads: 1,
       gpu,
+      reserveGpu,
       log,
     })
     const result = await work.calibrate(
@@ -278,11 +279,22 @@ test('a node whose GPU does not open selects on the processor, and says so in on
     return { mask: result.maskSha256, lines: log.lines }
   }
   // With or without the addon: no machine has such a card.
-  const fallen = await run({ device: 'no such card' })
+  const events: string[] = []
+  const fallen = await run({ device: 'no such card' }, async (length) => {
+    events.push(`reserve for ${length}`)
+    return () => void events.push('release')
+  })
+  expect(events).toEqual(['reserve for 64', 'release'])
   expect(fallen.lines).toEqual([
     expect.stringMatching(
       /warn the GPU cannot go on with this update, so the processor does: .* id="job-3"$/,
     ),
   ])
   expect(await run(null)).toEqual({ mask: fallen.mask, lines: [] })
+  expect(await run({ device: 'no such card' }, async () => null)).toEqual({
+    mask: fallen.mask,
+    lines: [
+      expect.stringMatching(/warn the GPU has too little memory .* the processor does it\..* id="job-3"$/),
+    ],
+  })
 })

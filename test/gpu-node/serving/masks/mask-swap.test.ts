@@ -92,6 +92,7 @@ function setup(
   retryMs = { first: 5, max: 20 },
   memory?: { bytes: number; denseBytes: number },
   sizeOf: (version: number) => { bytes?: number } = () => ({}),
+  drainMs?: number,
 ) {
   const faulty = faultyBackend(sizeOf)
   const log = memoryLog()
@@ -134,6 +135,7 @@ function setup(
     onChange: () => {},
     retryMs,
     ...(memory ? { memory } : {}),
+    ...(drainMs === undefined ? {} : { drainMs }),
   })
   onTestFinished(() => swap.close())
   const states = () => Object.fromEntries(swap.weightSets().map(({ version, state }) => [version, state]))
@@ -225,6 +227,65 @@ test('a set that turns out too large gives its memory back, and is not loaded ag
   await swap.settled()
   expect(events.filter((event) => event.startsWith('load'))).toEqual(['load 1', 'load 0', 'load 2', 'load 0'])
   expect(swap.unheld()).toEqual([{ version: 2, bytes: 80 }])
+})
+
+test('sets that need not serve leave their memory to other work, and are loaded again after it', async () => {
+  const { swap, events, states, busy } = setup(undefined, { bytes: 300, denseBytes: 100 })
+  await swap.start({ active: A, previous: B })
+  await swap.settled()
+  expect(states()).toEqual({ 0: 'ready', 1: 'ready', 2: 'ready' })
+  events.length = 0
+  busy.set(0, Promise.withResolvers())
+  let isFree = false
+  const reserving = swap.reserve(100).then((release) => {
+    isFree = true
+    return release
+  })
+  await vi.waitFor(() => expect(states()).toMatchObject({ 0: 'draining' }), WAIT)
+  expect(isFree).toBe(false)
+  busy.get(0)?.resolve()
+  const release = await reserving
+  expect(events).toEqual(['drain 0', 'release 0'])
+  expect(states()).toEqual({ 1: 'ready', 2: 'ready' })
+  expect(swap.freeBytes()).toBe(0)
+  // A new mask is still loaded beside the active one.
+  swap.converge({ active: C, previous: A })
+  await vi.waitFor(() => expect(states()).toEqual({ 1: 'ready', 3: 'ready' }), WAIT)
+  expect(swap.activeVersion()).toBe(3)
+  release?.()
+  release?.()
+  await vi.waitFor(() => expect(states()).toEqual({ 0: 'ready', 1: 'ready', 3: 'ready' }), WAIT)
+})
+
+test('memory that the active set and its successor need is not given to other work', async () => {
+  const { swap, events, states } = setup(undefined, { bytes: 300, denseBytes: 100 })
+  await swap.start({ active: A, previous: B })
+  await swap.settled()
+  events.length = 0
+  expect(await swap.reserve(101)).toBeNull()
+  expect(events).toEqual([])
+  expect(states()).toEqual({ 0: 'ready', 1: 'ready', 2: 'ready' })
+  // A trial that is not held would fail.
+  swap.converge({ active: A, previous: B, trials: [C] })
+  await swap.settled()
+  expect(await swap.reserve(100)).toBeNull()
+  swap.converge({ active: A, previous: B })
+  await swap.settled()
+  const one = await swap.reserve(60)
+  expect(await swap.reserve(60)).toBeNull()
+  one?.()
+  await vi.waitFor(() => expect(states()).toEqual({ 0: 'ready', 1: 'ready', 2: 'ready' }), WAIT)
+})
+
+test('other work does without memory that a set does not leave in time', async () => {
+  const { swap, busy, states } = setup(undefined, { bytes: 300, denseBytes: 100 }, undefined, 30)
+  await swap.start({ active: A, previous: B })
+  await swap.settled()
+  busy.set(0, Promise.withResolvers())
+  expect(await swap.reserve(100)).toBeNull()
+  expect(states()).toMatchObject({ 0: 'draining' })
+  busy.get(0)?.resolve()
+  await vi.waitFor(() => expect(states()).toEqual({ 0: 'ready', 1: 'ready', 2: 'ready' }), WAIT)
 })
 
 test('a node that cannot load dense either reports why and does not start', async () => {

@@ -2,24 +2,37 @@ import type { LlamaConfig } from '../../../model/config/llama-config.ts'
 import type { Log } from '../../../platform/log.ts'
 import { deviceCalibrationBytes } from '../../../pruning/calibration/device-memory.ts'
 
+/** The memory of a GPU as the node divides it. */
+interface GpuDivision {
+  /** What weight sets leave of it. */
+  freeBytes: number
+  /** Tokens of keys and values. */
+  kvTokens: number
+}
+
 /**
- * Warns if a GPU has too little memory for the calibrations of updates, which the processor then does.
+ * Returns the bytes that weight sets have to leave to a calibration, beside what they, keys and values leave anyway.
  *
- * @param memory what weights leave, and the tokens of keys and values
+ * @param length tokens of a sequence; by default those of a chunk
  */
-export function warnOfUpdateMemory(
-  config: LlamaConfig,
-  { freeBytes, kvTokens }: { freeBytes: number; kvTokens: number },
-  log: Pick<Log, 'warn'>,
-): void {
-  const { layers, kvHeads, headDim } = config
-  // A key and a value of each element, f16.
-  const leftBytes = freeBytes - 4 * kvTokens * layers * kvHeads * headDim
-  const neededBytes = deviceCalibrationBytes(config)
-  if (neededBytes <= leftBytes) return
+export function missingUpdateBytes(config: LlamaConfig, division: GpuDivision, length?: number): number {
+  return Math.max(0, deviceCalibrationBytes(config, length) - leftBytes(config, division))
+}
+
+/** Logs what updates do to the weight sets if a GPU has too little memory for both. */
+export function warnOfUpdateMemory(config: LlamaConfig, division: GpuDivision, log: Pick<Log, 'warn'>): void {
+  if (missingUpdateBytes(config, division) === 0) return
   log.warn(
-    'weights, keys and values may leave the GPU too little memory for updates, and the processor then does them. ' +
-      'A lower COPAL_WEIGHT_BYTES or COPAL_KV_TOKENS leaves more',
-    { neededMegabytes: Math.round(neededBytes / 1e6), leftMegabytes: Math.round(leftBytes / 1e6) },
+    'weights, keys and values leave the GPU too little memory for updates. While one runs, weight sets that need not serve are ' +
+      'released, and the processor does it if that is not enough. A lower COPAL_WEIGHT_BYTES or COPAL_KV_TOKENS leaves more',
+    {
+      neededMegabytes: Math.round(deviceCalibrationBytes(config) / 1e6),
+      leftMegabytes: Math.round(leftBytes(config, division) / 1e6),
+    },
   )
+}
+
+function leftBytes({ layers, kvHeads, headDim }: LlamaConfig, { freeBytes, kvTokens }: GpuDivision): number {
+  // A key and a value of each element, f16.
+  return freeBytes - 4 * kvTokens * layers * kvHeads * headDim
 }

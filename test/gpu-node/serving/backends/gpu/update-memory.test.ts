@@ -1,7 +1,10 @@
 import { expect, test } from 'vitest'
 import type { LlamaConfig } from '../../../../../gpu-node/src/model/config/llama-config.ts'
 import { deviceCalibrationBytes } from '../../../../../gpu-node/src/pruning/calibration/device-memory.ts'
-import { warnOfUpdateMemory } from '../../../../../gpu-node/src/serving/backends/gpu/update-memory.ts'
+import {
+  missingUpdateBytes,
+  warnOfUpdateMemory,
+} from '../../../../../gpu-node/src/serving/backends/gpu/update-memory.ts'
 
 /** The shape of Llama 2 7B. */
 const CONFIG: LlamaConfig = {
@@ -30,6 +33,12 @@ test('a GPU whose weights, keys and values leave less than a calibration takes i
   const kvBytes = 1000 * 2 * 2 * 32 * 4096
   warnOfUpdateMemory(CONFIG, { freeBytes: needed + kvBytes, kvTokens: 1000 }, log)
   expect(warnings).toEqual([])
+  expect(missingUpdateBytes(CONFIG, { freeBytes: needed + kvBytes, kvTokens: 1000 })).toBe(0)
+  expect(missingUpdateBytes(CONFIG, { freeBytes: needed + kvBytes - 1e6, kvTokens: 1000 })).toBe(1e6)
+  // Longer sequences take more.
+  expect(missingUpdateBytes(CONFIG, { freeBytes: needed + kvBytes, kvTokens: 1000 }, 4096)).toBeGreaterThan(
+    1e8,
+  )
   warnOfUpdateMemory(CONFIG, { freeBytes: needed + kvBytes - 1e6, kvTokens: 1000 }, log)
   expect(warnings).toEqual([
     [expect.stringContaining('COPAL_WEIGHT_BYTES'), { neededMegabytes: 2688, leftMegabytes: 2687 }],
