@@ -17,6 +17,8 @@ const MAX_ERROR_BYTES = 64 * 1024
 const COMMENT_HOLD_MS = 10_000
 
 const COLON = 0x3a
+/** A comment, or a field of an event. */
+const EVENT_STARTS = [':', 'data:', 'event:']
 const WHOLE_COMMENTS = /^(:[^\n]*\n\n)+$/
 
 /** The id and the URL of a node. */
@@ -40,7 +42,7 @@ export class NodeCallError extends Error {
 
 /** Options of a call. */
 export interface NodeCallOptions {
-  /** Ends the call and its body. If its reason is a NodeCallError, that is thrown. A call that times out aborts it itself. */
+  /** Ends the call and its body. If its reason is a NodeCallError, that is thrown. A call that fails or times out aborts it itself. */
   attempt: AbortController
   /** The timeout until the first byte that is no comment; if left out, the caller must abort `attempt`. */
   firstByte?: { timeoutMs: number; alarms: Alarms }
@@ -102,12 +104,18 @@ export async function callNode(
     if (options.expected === 'events') await checkFirstEvent(response)
     return response
   } catch (thrown) {
-    if (thrown instanceof NodeCallError) throw thrown
-    if (attempt.signal.aborted) throw abortError(attempt.signal)
-    throw connectionLost(node, thrown)
+    const error = errorOf(node, thrown, attempt.signal)
+    // A response that nobody reads would keep its node busy, to its last token.
+    attempt.abort(error)
+    throw error
   } finally {
     cancel?.()
   }
+}
+
+function errorOf(node: NodeAddress, thrown: unknown, signal: AbortSignal): NodeCallError {
+  if (thrown instanceof NodeCallError) return thrown
+  return signal.aborted ? abortError(signal) : connectionLost(node, thrown)
 }
 
 /**
@@ -127,8 +135,10 @@ async function checkFirstEvent({ first, rest }: NodeResponse): Promise<void> {
 function hasExpectedType({ headers, first }: NodeResponse, expected: 'events' | 'json'): boolean {
   const type = headers.get('content-type') ?? ''
   const text = String.fromCharCode(...first.subarray(0, 64))
+  // The first bytes may be fewer than those of a field's name.
+  const isEvent = EVENT_STARTS.some((start) => text.startsWith(start) || start.startsWith(text))
   return expected === 'events'
-    ? type.startsWith('text/event-stream') && /^(:|data:|event:)/.test(text)
+    ? type.startsWith('text/event-stream') && isEvent
     : type.startsWith('application/json') && /^\s*(\{|$)/.test(text)
 }
 

@@ -109,3 +109,44 @@ test('a redirect counts as an error of the node and is not followed', async () =
   expect(await failure(call(node))).toEqual(['node_failed', 'failed'])
   expect(await elsewhere.calls()).toEqual([])
 })
+
+test('a stream may begin with a part of the name of its first field', async () => {
+  const event = 'data: {"id":"x"}\n\n'
+  for (const length of [1, 4]) {
+    const node = await startNode(`split-${length}`, [
+      {
+        kind: 'stream',
+        headers: { 'content-type': 'text/event-stream' },
+        chunks: [event.slice(0, length), event.slice(length)],
+        pauseMs: 100,
+        ending: 'end',
+      },
+    ])
+    const address = { nodeId: node.id, url: node.url }
+    const attempt = new AbortController()
+    const response = await callNode(deps, address, '/rpc/x', {}, { attempt, expected: 'events' })
+    expect(response.first.byteLength).toBe(length)
+    const body = await readWholeResponse(address, response, attempt.signal)
+    expect(new TextDecoder().decode(body)).toBe(event)
+  }
+})
+
+test.each([
+  ['has another type', { headers: { 'content-type': 'text/html' }, chunks: ['<html>'] }],
+  ['begins like no event', { headers: { 'content-type': 'text/event-stream' }, chunks: ['{"x":'] }],
+])('a node whose response %s is not kept busy with it', async (what, response) => {
+  const node = await startNode(`useless-${what.length}`, [{ kind: 'stream', ...response, ending: 'hang' }])
+  const attempt = new AbortController()
+  const calling = callNode(
+    deps,
+    { nodeId: node.id, url: node.url },
+    '/rpc/x',
+    {},
+    { attempt, expected: 'events' },
+  )
+  expect(await failure(calling)).toEqual(['node_failed', 'failed'])
+  expect(attempt.signal.aborted).toBe(true)
+  await expect
+    .poll(async () => (await node.calls())[0]?.leftAtMs, { timeout: 10_000 })
+    .toEqual(expect.any(Number))
+})
