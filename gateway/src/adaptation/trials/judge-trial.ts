@@ -61,7 +61,7 @@ export async function judgeTrial(
           { limit: MAX_ATTEMPTS, take: 'last' },
         ),
   ])
-  const judge = new TrialJudge(limits)
+  const judge = new TrialJudge(limits, { judgesTimes: referenceFromMs === undefined })
   for (const { domain, tokens, nll, nllShadow } of scores) {
     const gap = (judgedServes ? nll - nllShadow : nllShadow - nll) / tokens
     judge.addScore({ domain, tokens, gap })

@@ -143,6 +143,20 @@ describe('times', () => {
     expect(harmful).toMatchObject([{ name: 'slow tokens', value: 1 }])
   })
 
+  test('of a mask that served at another time are shown and not judged, because its host may have become slower', () => {
+    const judge = new TrialJudge(LIMITS, { judgesTimes: false })
+    for (let index = 0; index < 600; index += 1) judge.addRequest(request({ side: 'reference' }))
+    for (let index = 0; index < 600; index += 1)
+      judge.addRequest(request({ firstTokenMs: 900, tokenMs: 120 }))
+    const { harmful, figures } = judge.verdict()
+    expect(harmful).toEqual([])
+    const slow = figures.filter(({ name }) => name.startsWith('slow'))
+    expect(slow).toMatchObject([
+      { name: 'slow first tokens', value: 1, limit: null },
+      { name: 'slow tokens', value: 1, limit: null },
+    ])
+  })
+
   test.each([
     [
       'that are twice as long but short are none',
