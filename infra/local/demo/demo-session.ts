@@ -1,4 +1,5 @@
 import { join } from 'node:path'
+import { isDeepStrictEqual } from 'node:util'
 import { updateEntry, type UpdateEntry } from '@copal/shared/wire/admin.ts'
 import { createdKey, revokedKey, type CreatedKey, type CreateKey } from '@copal/shared/wire/admin-keys.ts'
 import { policyReport, type PolicyOverrides } from '@copal/shared/wire/admin-policy.ts'
@@ -47,7 +48,8 @@ export function print(text: string): void {
 /** Runs `work` under a changed policy, and sets the former one again, also when a person ends the demo. */
 export async function withPolicy(changes: PolicyOverrides, work: () => Promise<void>): Promise<void> {
   const admin = session.client()
-  const { overrides } = await admin.admin('GET', '/policy', policyReport)
+  const { overrides: found } = await admin.admin('GET', '/policy', policyReport)
+  const overrides = withoutLeftChanges(found, changes)
   await admin.admin('PUT', '/policy', policyReport, { ...overrides, ...changes })
   try {
     await work()
@@ -91,6 +93,20 @@ async function cancelUpdates(except: ReadonlySet<string>): Promise<void> {
 async function runningUpdates(client: ApiClient): Promise<UpdateEntry[]> {
   const { data } = await client.admin('GET', '/updates', listOf(updateEntry))
   return data.filter(({ finished_at: finishedAt }) => finishedAt === null)
+}
+
+/**
+ * Returns what was set before. Where all parts that this demo sets have its values already, an earlier one was killed and left
+ * them. A single part may be a person's choice.
+ */
+function withoutLeftChanges(overrides: PolicyOverrides, changes: PolicyOverrides): PolicyOverrides {
+  const parts = Object.keys(changes) as (keyof PolicyOverrides)[]
+  const isLeft = parts.length > 1 && parts.every((part) => isDeepStrictEqual(overrides[part], changes[part]))
+  if (!isLeft) return overrides
+  print(`An earlier demo was killed and left its policy (${parts.join(', ')}), which ends with this demo.`)
+  return Object.fromEntries(
+    Object.entries(overrides).filter(([part]) => !parts.includes(part as keyof PolicyOverrides)),
+  )
 }
 
 /** Runs `work` with new keys, whose texts may be sampled, and revokes them, also when a person ends the demo. */

@@ -13,6 +13,7 @@ const revoked: string[] = []
 const cancelled: string[] = []
 let updates: UpdateEntry[] = []
 let keys = 0
+let inForce: object = {}
 const gateway = createServer((request, response) => {
   void text(request).then((body) => {
     const { method, url = '' } = request
@@ -38,7 +39,7 @@ const gateway = createServer((request, response) => {
       model: 'm',
       revision: 0,
       policy,
-      overrides: {},
+      overrides: inForce,
       preset_policy: policy,
       deployment_preset: 'local',
     }
@@ -135,4 +136,25 @@ test('a demo that ends by itself cancels nothing', async () => {
     return Promise.resolve()
   })
   expect(cancelled).toEqual([])
+})
+
+test('the policy of a demo that was killed is not taken for the one from before', async () => {
+  const { withPolicy } = await openSession()
+  const printed = vi.spyOn(process.stdout, 'write').mockReturnValue(true)
+  overrides.length = 0
+  const changes = { watch: { soak_minutes: 0.5 }, triggers: { max_per_day: 9, enabled: true } }
+  // In the order of the gateway's schema, beside a setting of a person.
+  inForce = { gate: { max_regression: 1.1 }, ...changes, triggers: { enabled: true, max_per_day: 9 } }
+  await withPolicy(changes, () => Promise.resolve())
+  expect(overrides.at(-1)).toEqual({ gate: { max_regression: 1.1 } })
+  expect(printed.mock.calls.join('')).toContain(
+    'An earlier demo was killed and left its policy (watch, triggers)',
+  )
+  // A part with another value, or a single one, is a person's.
+  inForce = { watch: { soak_minutes: 0.5 }, triggers: { enabled: false } }
+  await withPolicy(changes, () => Promise.resolve())
+  expect(overrides.at(-1)).toEqual(inForce)
+  await withPolicy({ triggers: { enabled: false } }, () => Promise.resolve())
+  expect(overrides.at(-1)).toEqual(inForce)
+  printed.mockRestore()
 })
