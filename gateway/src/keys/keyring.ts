@@ -6,6 +6,8 @@ import { digestOf, KEY_PREFIX, pepperedHash, sameHash } from './key-secret.ts'
 import { storeLatest } from '../runtime/bounded-map.ts'
 
 const MAX_CACHED_KEYS = 1_024
+/** How long a key that was valid here is refused from memory after it is gone. */
+const REVOKED_MS = 10 * 60_000
 
 /** The result of a key check: the key, or the reason that the token is not valid. */
 export type KeyCheck =
@@ -44,11 +46,13 @@ interface Entry {
  * Keys are looked up in D1 by their peppered hash. Found keys are cached by their SHA-256 for `keyTrustMs`, so that most
  * requests need neither the database nor the pepper. Unknown keys are refused from memory for some seconds, and each client
  * may send few of them, see `unknown-key-limit.ts`. A key that was valid here before is not limited, so that a flood of
- * unknown keys from the same address does not lock it out. The index lookup does not take constant time, but it compares
+ * unknown keys from the same address does not lock it out, nor keeps its running requests alive once it is revoked. The index lookup does not take constant time, but it compares
  * a MAC, which cannot be targeted without the pepper.
  */
 export function createKeyring(): Keyring {
   const cache = new Map<string, Entry>()
+  /** Keys that were valid here and are gone, and until when they are refused without a look-up. */
+  const revoked = new Map<string, number>()
   const unknownKeys = createUnknownKeyLimit()
 
   const lookUp = async (
@@ -69,14 +73,19 @@ export function createKeyring(): Keyring {
       if (!token.startsWith(KEY_PREFIX)) return { ok: false, reason: 'unknown' }
       const nowMs = deps.nowMs()
       const digest = await digestOf(token)
+      if ((revoked.get(digest) ?? 0) > nowMs) return { ok: false, reason: 'unknown' }
       let entry = cache.get(digest)
       if (!entry || entry.untilMs <= nowMs) {
         const find = () => lookUp(deps, digest, nowMs)
-        entry = entry
+        const wasKnown = entry !== undefined
+        entry = wasKnown
           ? await find()
           : await unknownKeys.lookUp(deps, { digest, address, cached: () => cache.get(digest), find })
         cache.delete(digest)
-        if (!entry) return { ok: false, reason: 'unknown' }
+        if (!entry) {
+          if (wasKnown) storeLatest(revoked, digest, nowMs + REVOKED_MS, MAX_CACHED_KEYS)
+          return { ok: false, reason: 'unknown' }
+        }
         storeLatest(cache, digest, entry, MAX_CACHED_KEYS)
       }
       const { key, rotated } = entry

@@ -4,7 +4,7 @@ import { expect, test } from 'vitest'
 import { createApp } from '../../../gateway/src/app.ts'
 import type { Bindings } from '../../../gateway/src/contracts/bindings.ts'
 import { openDatabase } from '../../../gateway/src/storage/db/open-database.ts'
-import { insertKey } from '../../../gateway/src/storage/db/queries/key-queries.ts'
+import { insertKey, revokeKey } from '../../../gateway/src/storage/db/queries/key-queries.ts'
 import { digestOf, generateKey, pepperedHash } from '../../../gateway/src/keys/key-secret.ts'
 import { clientNetwork } from '../../../gateway/src/keys/unknown-key-limit.ts'
 import { stopClock } from '../support/doubles/stopped-clock.ts'
@@ -82,6 +82,22 @@ test('a flood of made-up keys from one address is refused from memory, and leave
   goOn(30_001)
   // The known key is looked up again, though its address sends unknown ones.
   expect((await ask(known.key, '192.0.2.1')).status).toBe(200)
+})
+
+test('a key that was revoked is refused from memory, also where its address has sent too many unknown keys', async () => {
+  const goOn = stopClock()
+  const { ask } = startIsolate()
+  const { id, key } = await createKey()
+  expect((await ask(key, '192.0.2.1')).status).toBe(200)
+  await revokeKey(openDatabase(env.DB), id, Date.now())
+  goOn(30_001)
+  for (let keys = 0; keys < 100; keys += 1) await ask(generateKey().key, '192.0.2.1')
+  expect((await ask(generateKey().key, '192.0.2.1')).status).toBe(429)
+  // The first check finds that it is gone. A running request of it must be told the same, or it would go on.
+  for (let check = 0; check < 3; check += 1) expect((await ask(key, '192.0.2.1')).status).toBe(401)
+  goOn(30_001)
+  for (let keys = 0; keys < 100; keys += 1) await ask(generateKey().key, '192.0.2.1')
+  expect((await ask(key, '192.0.2.1')).status).toBe(401)
 })
 
 test('an unknown key is looked up once in five seconds, and works within that time after it is created', async () => {
