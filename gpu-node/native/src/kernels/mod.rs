@@ -93,6 +93,7 @@ struct Panel<'a> {
     words: &'a [u32],
     scales: &'a [f32],
     sums: &'a [i32],
+    input_sums: &'a [f32],
 }
 
 impl<'a> Panel<'a> {
@@ -104,19 +105,22 @@ impl<'a> Panel<'a> {
             tokens: self.tokens,
             words: &self.words[range.start * words..range.end * words],
             scales: &self.scales[places.clone()],
-            sums: &self.sums[places],
+            sums: &self.sums[places.clone()],
+            input_sums: &self.input_sums[places],
         }
     }
 
     /// Returns each of the `groups` groups of a panel.
     fn each_group(self, groups: usize) -> impl Iterator<Item = Panel<'a>> {
         let words = self.words.chunks_exact(self.words.len() / groups);
-        let (scales, sums) = (self.scales.chunks_exact(self.tokens), self.sums.chunks_exact(self.tokens));
-        words.zip(scales).zip(sums).map(move |((words, scales), sums)| Panel {
+        let scales = self.scales.chunks_exact(self.tokens);
+        let sums = self.sums.chunks_exact(self.tokens).zip(self.input_sums.chunks_exact(self.tokens));
+        words.zip(scales).zip(sums).map(move |((words, scales), (sums, input_sums))| Panel {
             tokens: self.tokens,
             words,
             scales,
             sums,
+            input_sums,
         })
     }
 }

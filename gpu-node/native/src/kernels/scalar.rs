@@ -70,7 +70,10 @@ fn dense_int8<const GROUP: usize, const T: usize>(
         for (at, vector) in vectors.chunks_exact(VECTOR_BYTES).enumerate() {
             let words = &panel.words[2 * (index * format.steps() + at / TILES) * T..][..2 * T];
             let first_row = at % TILES * TILE_ROWS;
-            add_dots(vector, words, |code| i32::from(code) - 128, first_row, &mut dots);
+            let inputs = words.chunks_exact(2).map(|words| {
+                [words[0], words[1], words[0] >> 16, words[1] >> 16].map(|input| i32::from(input as i16))
+            });
+            add_dots(vector, inputs, |code| i32::from(code) - 128, first_row, &mut dots);
         }
         for (token, dots) in dots.iter().enumerate() {
             let scale = panel.scales[index * T + token];
@@ -92,13 +95,14 @@ fn dense_int4<const GROUP: usize, const T: usize>(
         let (header, vectors) = group.split_at(format.dense_header());
         let mut dots = [[0i32; BLOCK_ROWS]; T];
         for (step, vector) in vectors.chunks_exact(VECTOR_BYTES).enumerate() {
-            let words = &panel.words[2 * (index * format.steps() + step) * T..][..2 * T];
-            add_dots(vector, words, |codes| i32::from(codes & 15), 0, &mut dots);
-            add_dots(vector, words, |codes| i32::from(codes >> 4), TILE_ROWS, &mut dots);
+            let inputs = panel.words[(index * format.steps() + step) * T..][..T].iter();
+            let inputs = inputs.map(|word| word.to_le_bytes().map(|input| i32::from(input as i8)));
+            add_dots(vector, inputs.clone(), |codes| i32::from(codes & 15), 0, &mut dots);
+            add_dots(vector, inputs, |codes| i32::from(codes >> 4), TILE_ROWS, &mut dots);
         }
         for (token, dots) in dots.iter().enumerate() {
             let scale = panel.scales[index * T + token];
-            let input_sum = scale * panel.sums[index * T + token] as f32;
+            let input_sum = panel.input_sums[index * T + token];
             for (row, dot) in dots.iter().enumerate() {
                 let sum = &mut sums.0[token][row];
                 *sum += *dot as f32 * (half(header, row) * scale);
@@ -108,20 +112,20 @@ fn dense_int4<const GROUP: usize, const T: usize>(
     }
 }
 
-/// Adds one vector's products to the 16 rows from `first_row` on. `weight` decodes a byte.
+/// Adds one vector's products to the 16 rows from `first_row` on. `inputs` are the four inputs of each token, and `weight`
+/// decodes a byte.
 #[inline(always)]
 fn add_dots<const T: usize>(
     vector: &[u8],
-    words: &[u32],
+    inputs: impl Iterator<Item = [i32; 4]> + Clone,
     weight: impl Fn(u8) -> i32,
     first_row: usize,
     dots: &mut [[i32; BLOCK_ROWS]; T],
 ) {
     for (lane, codes) in vector.chunks_exact(4).enumerate() {
-        for (words, dots) in words.chunks_exact(2).zip(dots.iter_mut()) {
-            let inputs = [words[0], words[1], words[0] >> 16, words[1] >> 16];
+        for (inputs, dots) in inputs.clone().zip(dots.iter_mut()) {
             for (code, input) in codes.iter().zip(inputs) {
-                dots[first_row + lane] += weight(*code) * i32::from(input as i16);
+                dots[first_row + lane] += weight(*code) * input;
             }
         }
     }

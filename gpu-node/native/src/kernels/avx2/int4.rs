@@ -1,15 +1,18 @@
-//! int4 weights, 16-bit inputs, integer sums within a group.
+//! int4 weights, 8-bit inputs, integer sums within a group.
 
 use super::super::expand_then_multiply::expand_then_multiply;
 use super::{AHEAD, BlockSums, LANES, Panel, expand};
-use super::{PASS, PIECES, REGISTER, TILES, add_dot, each_pass, inputs_of};
+use super::{PASS, PIECES, REGISTER, TILES, each_pass};
 use super::{load, load_halves, load_sums, prefetch, store_sums};
 use crate::cpu::levels::avx2;
 use crate::storage::{BLOCK_ROWS, Format, Precision, VECTOR_BYTES};
+use std::arch::asm;
 use std::arch::x86_64::*;
 
 /// Registers of a step: each holds 8 rows of both tiles.
 const PAIRS: usize = PIECES / TILES;
+/// Steps whose products are added up in 16 bits: 8 · 2 · 15 · 127 is 30,480.
+const SUMMED_STEPS: usize = 8;
 
 avx2!(
     /// # Safety
@@ -79,20 +82,26 @@ avx2!(
             // SAFETY: guaranteed by the caller.
             unsafe {
                 let mut at = header.add(4 * BLOCK_ROWS + pair * REGISTER);
-                let mut words = panel.words.as_ptr().add(2 * (group * steps * panel.tokens + first));
+                let mut words = panel.words.as_ptr().add(group * steps * panel.tokens + first);
                 let (mut low, mut high) = ([_mm256_setzero_si256(); T], [_mm256_setzero_si256(); T]);
-                for _ in 0..steps {
-                    if first == 0 && pair == 0 {
-                        prefetch(at, ahead);
+                for _ in 0..steps / SUMMED_STEPS {
+                    let (mut low_sums, mut high_sums) =
+                        ([_mm256_setzero_si256(); T], [_mm256_setzero_si256(); T]);
+                    for _ in 0..SUMMED_STEPS {
+                        if first == 0 && pair == 0 {
+                            prefetch(at, ahead);
+                        }
+                        let [low_codes, high_codes] = codes_of(load(at));
+                        for (token, (low, high)) in low_sums.iter_mut().zip(&mut high_sums).enumerate() {
+                            let inputs = _mm256_set1_epi32(words.add(token).read().cast_signed());
+                            add_products(low, low_codes, inputs);
+                            add_products(high, high_codes, inputs);
+                        }
+                        at = at.add(VECTOR_BYTES);
+                        words = words.add(panel.tokens);
                     }
-                    let [low_codes, high_codes] = codes_of(load(at));
-                    for (token, (low, high)) in low.iter_mut().zip(&mut high).enumerate() {
-                        let inputs = inputs_of(words.add(2 * token));
-                        *low = add_dot(*low, low_codes, inputs);
-                        *high = add_dot(*high, high_codes, inputs);
-                    }
-                    at = at.add(VECTOR_BYTES);
-                    words = words.add(2 * panel.tokens);
+                    add_sums(&mut low, &low_sums);
+                    add_sums(&mut high, &high_sums);
                 }
                 add_tile(&low, header, pair, panel, group, first, sums);
                 add_tile(&high, header, PAIRS + pair, panel, group, first, sums);
@@ -102,15 +111,40 @@ avx2!(
 );
 
 avx2!(
-    /// Unpacks the codes of the first and of the second tile, each as those of the even and of the odd
-    /// columns.
+    /// Unpacks the codes of the first and of the second tile.
     #[inline]
-    fn codes_of(nibbles: __m256i) -> [[__m256i; 2]; TILES] {
-        let nibble = _mm256_set1_epi16(15);
-        let odd = _mm256_srli_epi16::<8>(nibbles);
-        let low = [_mm256_and_si256(nibbles, nibble), _mm256_and_si256(odd, nibble)];
-        let even = _mm256_and_si256(_mm256_srli_epi16::<4>(nibbles), nibble);
-        [low, [even, _mm256_srli_epi16::<12>(nibbles)]]
+    fn codes_of(nibbles: __m256i) -> [__m256i; TILES] {
+        let nibble = _mm256_set1_epi8(15);
+        [_mm256_and_si256(nibbles, nibble), _mm256_and_si256(_mm256_srli_epi16::<4>(nibbles), nibble)]
+    }
+);
+
+avx2!(
+    /// Adds the products of unsigned codes and signed inputs, as sums of pairs, to sums of 16 bits.
+    ///
+    /// The compiler would reorder plain additions of several steps into a tree, whose parts do not fit the registers.
+    #[inline]
+    fn add_products(sums: &mut __m256i, codes: __m256i, inputs: __m256i) {
+        let products = _mm256_maddubs_epi16(codes, inputs);
+        // SAFETY: an AVX2 instruction that only reads and writes registers.
+        unsafe {
+            asm!(
+                "vpaddw {sums}, {sums}, {products}",
+                sums = inout(ymm_reg) *sums,
+                products = in(ymm_reg) products,
+                options(pure, nomem, nostack, preserves_flags),
+            );
+        }
+    }
+);
+
+avx2!(
+    /// Adds sums of pairs, of 16 bits, for each token.
+    #[inline]
+    fn add_sums<const T: usize>(dots: &mut [__m256i; T], sums: &[__m256i; T]) {
+        for (dot, sums) in dots.iter_mut().zip(sums) {
+            *dot = _mm256_add_epi32(*dot, _mm256_madd_epi16(*sums, _mm256_set1_epi16(1)));
+        }
     }
 );
 
@@ -137,11 +171,9 @@ avx2!(
         let mut totals = load_sums::<1, T>(sums, first, piece);
         for (token, (dot, [total])) in dots.iter().zip(&mut totals).enumerate() {
             let place = group * panel.tokens + first + token;
-            let scale = panel.scales[place];
-            let scaled = _mm256_mul_ps(scales, _mm256_set1_ps(scale));
+            let scaled = _mm256_mul_ps(scales, _mm256_set1_ps(panel.scales[place]));
             *total = _mm256_fmadd_ps(_mm256_cvtepi32_ps(*dot), scaled, *total);
-            let input = _mm256_set1_ps(scale * panel.sums[place] as f32);
-            *total = _mm256_fmadd_ps(minimums, input, *total);
+            *total = _mm256_fmadd_ps(minimums, _mm256_set1_ps(panel.input_sums[place]), *total);
         }
         store_sums(&totals, sums, first, piece);
     }

@@ -1,14 +1,14 @@
 //! AMX: matrix products of bytes in tiles, for several tokens at a time. Everything else is AVX-512.
 //!
 //! A group of the layout is a tile of weights as it lies in memory: one row for each step, with 16 rows of
-//! the matrix times four columns in it. The other tile holds inputs, one row for each token. Their 16 bits
-//! are two planes of bytes, the upper ones signed and the lower ones unsigned, whose products are combined
-//! afterwards. Integer sums are exact: a token gets the same bits as alone, where AVX-512 multiplies it.
+//! the matrix times four columns in it. The other tile holds inputs, one row for each token. With int8 weights
+//! their 16 bits are two planes of bytes, the upper ones signed and the lower ones unsigned, whose products are
+//! combined afterwards; with int4 weights they have 8 bits and one plane. Integer sums are exact: a token gets the same bits as alone, where AVX-512 multiplies it.
 
 use super::super::expand_then_multiply::expand_then_multiply;
 use super::expand::by_moves::{self, expand_int8};
 use super::int4::{add_minimums, nibbles, scale_upper_nibbles};
-use super::integers::load_halves;
+use super::integers::{Dots, add_scaled, load_halves};
 use super::{BlockSums, Panel, TILES, Totals};
 use super::{each_token, load, load_totals, prefetch, store, store_totals};
 use crate::cpu::levels::avx512vbmi2;
@@ -24,7 +24,8 @@ pub(super) const MIN_TOKENS: usize = 4;
 #[repr(align(64))]
 struct Codes([u8; BLOCK_ROWS * MAX_GROUP]);
 
-/// Products of a group with the upper and the lower plane, `[tile][plane][token][row]` i32.
+/// Products of a group with the upper and the lower plane, `[tile][plane][token][row]` i32. With one plane the lower
+/// plane's are not written.
 #[repr(align(64))]
 struct Products([i32; TILES * 2 * CHUNK_TOKENS * TILE_ROWS]);
 
@@ -77,7 +78,7 @@ avx512vbmi2!(
                 }
                 multiply::<GROUP, T>(at, panel, group, &mut products);
                 at = at.add(GROUP * BLOCK_ROWS);
-                add_products::<T, 128>(&products, scales, panel, group, &mut totals);
+                add_products(&products, scales, panel, group, &mut totals);
             }
             release();
         }
@@ -106,7 +107,7 @@ avx512vbmi2!(
                 let scales = load_halves(at);
                 at = expand_int8::<GROUP>(at.add(2 * TILES * TILE_ROWS), codes.0.as_mut_ptr());
                 multiply::<GROUP, T>(codes.0.as_ptr(), panel, group, &mut products);
-                add_products::<T, 128>(&products, scales, panel, group, &mut totals);
+                add_products(&products, scales, panel, group, &mut totals);
             }
             release();
         }
@@ -145,8 +146,8 @@ avx512vbmi2!(
                     store(out.add(VECTOR_BYTES), _mm512_and_si512(both, nibbles[1]));
                     out = out.add(TILES * VECTOR_BYTES);
                 }
-                multiply::<GROUP, T>(codes.0.as_ptr(), panel, group, &mut products);
-                add_products::<T, 0>(&products, scales, panel, group, &mut totals);
+                multiply_plane::<GROUP, T>(codes.0.as_ptr(), panel, group, &mut products);
+                add_scaled(&products.of_one_plane(), scales, panel, group, &mut totals);
                 add_minimums(minimums, panel, group, &mut totals);
             }
             release();
@@ -252,14 +253,71 @@ avx512vbmi2!(
 );
 
 avx512vbmi2!(
-    /// Adds a group's integer products, scaled by the scales of weights and inputs, as `integers::add_scaled`
-    /// does.
+    /// Multiplies a group of weights by the only plane of its inputs.
+    ///
+    /// # Safety
+    ///
+    /// As for [`multiply`].
+    #[inline]
+    unsafe fn multiply_plane<const GROUP: usize, const T: usize>(
+        codes: *const u8,
+        panel: Panel<'_>,
+        group: usize,
+        products: &mut Products,
+    ) {
+        // SAFETY: guaranteed by the caller; tiles of products have T rows of 64 bytes each.
+        unsafe {
+            let inputs = panel.words.as_ptr().cast::<u8>().add(group * T * GROUP);
+            asm!(
+                "tilezero tmm0",
+                "tilezero tmm2",
+                "tileloadd tmm6, [{codes} + {step}]",
+                "tileloadd tmm4, [{inputs} + {columns}]",
+                "tileloadd tmm7, [{codes} + {step} + {vector}]",
+                "tdpbsud tmm0, tmm4, tmm6",
+                "tdpbsud tmm2, tmm4, tmm7",
+                "tilestored [{products} + {row}], tmm0",
+                "tilestored [{products} + {row} + {products_2}], tmm2",
+                codes = in(reg) codes,
+                inputs = in(reg) inputs,
+                products = in(reg) products.0.as_mut_ptr(),
+                step = in(reg) TILES * VECTOR_BYTES,
+                columns = in(reg) GROUP,
+                row = in(reg) VECTOR_BYTES,
+                vector = const VECTOR_BYTES,
+                products_2 = const 2 * PRODUCTS,
+                out("tmm0") _, out("tmm2") _, out("tmm4") _, out("tmm6") _, out("tmm7") _,
+                options(nostack, preserves_flags),
+            );
+        }
+    }
+);
+
+impl Products {
+    avx512vbmi2!(
+        /// The products with the only plane.
+        #[inline]
+        fn of_one_plane<const T: usize>(&self) -> Dots<T> {
+            let at = self.0.as_ptr().cast::<u8>();
+            let mut dots = [[_mm512_setzero_si512(); TILES]; T];
+            each_token!(T, TOKEN => {
+                // SAFETY: a token has a vector in each tile of products.
+                dots[TOKEN] = [0, 2 * PRODUCTS].map(|tile| unsafe { load(at.add(TOKEN * VECTOR_BYTES + tile)) });
+            });
+            dots
+        }
+    );
+}
+
+avx512vbmi2!(
+    /// Adds a group's integer products with both planes, scaled by the scales of weights and inputs, as
+    /// [`add_scaled`] does. int8 codes are the weights plus 128.
     ///
     /// # Safety
     ///
     /// The panel has the group `group`.
     #[inline]
-    unsafe fn add_products<const T: usize, const ZERO_POINT: i32>(
+    unsafe fn add_products<const T: usize>(
         products: &Products,
         scales: [__m512; TILES],
         panel: Panel<'_>,
@@ -271,7 +329,7 @@ avx512vbmi2!(
             // SAFETY: guaranteed by the caller, and a token has a vector in each tile of products.
             unsafe {
                 let place = group * T + TOKEN;
-                let zero = _mm512_set1_epi32(-ZERO_POINT * *panel.sums.get_unchecked(place));
+                let zero = _mm512_set1_epi32(-128 * *panel.sums.get_unchecked(place));
                 let input = _mm512_set1_ps(*panel.scales.get_unchecked(place));
                 let at = at.add(TOKEN * VECTOR_BYTES);
                 let dots = [0, 2 * PRODUCTS].map(|tile| {

@@ -1,33 +1,39 @@
-//! int4 weights, 16-bit inputs, integer sums within a group.
+//! int4 weights, 8-bit inputs, integer sums within a group.
 
-use super::integers::{add_scaled, dot, dot_fused, dot_vnni, join_strands, load_halves};
+use super::integers::{
+    SUMMED_STEPS, add_scaled, add_sums, add_sums_vnni, dot_bytes, dot_bytes_vnni, load_halves,
+};
 use super::{Panel, STRANDS, TILES, Totals};
 use super::{block_fn, each_strand, each_token, load, moves, prefetch, shuffles, strand_of};
 use crate::cpu::levels::{avx512, avx512vbmi2, avx512vnni};
 use crate::storage::{BLOCK_ROWS, TILE_ROWS, VECTOR_BYTES};
 use std::arch::x86_64::*;
 
-/// Defines a kernel compiled for `$level`. `$dot` multiplies.
+/// Defines a kernel compiled for `$level`. `$dot` multiplies, and `$add_sums` adds its sums up.
 macro_rules! dense_fn {
-    ($name:ident, $dot:ident, $level:ident) => {
+    ($name:ident, $dot:ident, $add_sums:ident, $level:ident) => {
         block_fn!($level $name<GROUP, T> |groups, panel, at, words, totals| {
             let nibbles = nibbles();
             for group in 0..groups {
                 let scales = scale_upper_nibbles(load_halves(at));
                 let minimums = load_halves(at.add(2 * TILES * TILE_ROWS));
                 at = at.add(4 * TILES * TILE_ROWS);
-                let mut dots = [[[_mm512_setzero_si512(); TILES]; T]; STRANDS];
-                for _ in 0..GROUP / 4 / STRANDS {
-                    each_strand!(STRAND => {
-                        prefetch(at);
-                        let codes = load(at);
-                        at = at.add(VECTOR_BYTES);
-                        let pair = nibbles.map(|nibble| _mm512_and_si512(codes, nibble));
-                        $dot(&mut dots[strand_of::<T>(STRAND)], pair, words);
-                        words = words.add(2 * T);
-                    });
+                let mut dots = [[_mm512_setzero_si512(); TILES]; T];
+                for _ in 0..GROUP / 4 / SUMMED_STEPS {
+                    let mut sums = [[[_mm512_setzero_si512(); TILES]; T]; STRANDS];
+                    for _ in 0..SUMMED_STEPS / STRANDS {
+                        each_strand!(STRAND => {
+                            prefetch(at);
+                            let codes = load(at);
+                            at = at.add(VECTOR_BYTES);
+                            let pair = nibbles.map(|nibble| _mm512_and_si512(codes, nibble));
+                            $dot(&mut sums[strand_of::<T>(STRAND)], pair, words);
+                            words = words.add(T);
+                        });
+                    }
+                    $add_sums(&mut dots, &sums);
                 }
-                add_scaled(&join_strands(&dots), scales, panel, group, &mut totals);
+                add_scaled(&dots, scales, panel, group, &mut totals);
                 add_minimums(minimums, panel, group, &mut totals);
             }
         });
@@ -36,7 +42,7 @@ macro_rules! dense_fn {
 
 /// Defines a sparse kernel. As [`dense_fn`]; `$expand` expands the codes.
 macro_rules! sparse_fn {
-    ($name:ident, $dot:ident, $expand:ident, $level:ident) => {
+    ($name:ident, $dot:ident, $add_sums:ident, $expand:ident, $level:ident) => {
         block_fn!($level $name<GROUP, T> |groups, panel, at, words, totals| {
             let nibbles = nibbles();
             let tables = $expand::bytes();
@@ -46,28 +52,32 @@ macro_rules! sparse_fn {
                 let tables = $expand::with_pruned(&tables, header.zeros);
                 let mut masks = at.add(SPARSE_SCALES);
                 at = masks.add(GROUP * BLOCK_ROWS / 8);
-                let mut dots = [[[_mm512_setzero_si512(); TILES]; T]; STRANDS];
-                for _ in 0..GROUP / 4 / STRANDS {
-                    each_strand!(STRAND => {
-                        prefetch(at);
-                        prefetch(masks);
-                        let (mut first, mut second) = (at, at);
-                        let pair = [
-                            $expand::take_bytes(&tables, &mut first, masks),
-                            $expand::take_bytes(&tables, &mut second, masks.add(8)),
-                        ];
-                        at = first.max(second);
-                        masks = masks.add(8 * TILES);
-                        let pair = [
-                            _mm512_and_si512(pair[0], nibbles[0]),
-                            _mm512_and_si512(pair[1], nibbles[1]),
-                        ];
-                        $dot(&mut dots[strand_of::<T>(STRAND)], pair, words);
-                        words = words.add(2 * T);
-                    });
+                let mut dots = [[_mm512_setzero_si512(); TILES]; T];
+                for _ in 0..GROUP / 4 / SUMMED_STEPS {
+                    let mut sums = [[[_mm512_setzero_si512(); TILES]; T]; STRANDS];
+                    for _ in 0..SUMMED_STEPS / STRANDS {
+                        each_strand!(STRAND => {
+                            prefetch(at);
+                            prefetch(masks);
+                            let (mut first, mut second) = (at, at);
+                            let pair = [
+                                $expand::take_bytes(&tables, &mut first, masks),
+                                $expand::take_bytes(&tables, &mut second, masks.add(8)),
+                            ];
+                            at = first.max(second);
+                            masks = masks.add(8 * TILES);
+                            let pair = [
+                                _mm512_and_si512(pair[0], nibbles[0]),
+                                _mm512_and_si512(pair[1], nibbles[1]),
+                            ];
+                            $dot(&mut sums[strand_of::<T>(STRAND)], pair, words);
+                            words = words.add(T);
+                        });
+                    }
+                    $add_sums(&mut dots, &sums);
                 }
                 let minimums = header.minimums();
-                add_scaled(&join_strands(&dots), scale_upper_nibbles(header.scales), panel, group, &mut totals);
+                add_scaled(&dots, scale_upper_nibbles(header.scales), panel, group, &mut totals);
                 add_minimums(minimums, panel, group, &mut totals);
             }
         });
@@ -120,11 +130,11 @@ impl SparseHeader {
     );
 }
 
-dense_fn!(dense, dot, avx512);
-dense_fn!(dense_vnni, dot_vnni, avx512vnni);
-sparse_fn!(sparse, dot, shuffles, avx512);
-sparse_fn!(sparse_vnni, dot_fused, shuffles, avx512vnni);
-sparse_fn!(sparse_vbmi2, dot_vnni, moves, avx512vbmi2);
+dense_fn!(dense, dot_bytes, add_sums, avx512);
+dense_fn!(dense_vnni, dot_bytes_vnni, add_sums_vnni, avx512vnni);
+sparse_fn!(sparse, dot_bytes, add_sums, shuffles, avx512);
+sparse_fn!(sparse_vnni, dot_bytes_vnni, add_sums_vnni, shuffles, avx512vnni);
+sparse_fn!(sparse_vbmi2, dot_bytes_vnni, add_sums_vnni, moves, avx512vbmi2);
 
 avx512!(
     /// The bits of a byte that hold the codes of the first and of the second tile.
@@ -157,10 +167,9 @@ avx512!(
         totals: &mut Totals<T>,
     ) {
         each_token!(T, TOKEN => {
-            let place = group * T + TOKEN;
             // SAFETY: guaranteed by the caller.
-            let sum = unsafe { *panel.scales.get_unchecked(place) * *panel.sums.get_unchecked(place) as f32 };
-            let (total, sum) = (&mut totals[TOKEN], _mm512_set1_ps(sum));
+            let sum = unsafe { _mm512_set1_ps(*panel.input_sums.get_unchecked(group * T + TOKEN)) };
+            let total = &mut totals[TOKEN];
             total[0] = _mm512_fmadd_ps(minimums[0], sum, total[0]);
             total[1] = _mm512_fmadd_ps(minimums[1], sum, total[1]);
         });

@@ -8,7 +8,10 @@ use std::arch::x86_64::*;
 /// Integer sums of a group, `[token][tile]`.
 pub(super) type Dots<const T: usize> = [[__m512i; TILES]; T];
 
-/// Defines a function that adds the products of a step's codes, compiled for `$level`. `$add_pairs` adds the
+/// Steps of int4 whose products with 8-bit inputs are added up in 16 bits: 8 · 2 · 15 · 127 is 30,480.
+pub(super) const SUMMED_STEPS: usize = 8;
+
+/// Defines a function that adds the products of a step's codes and 16-bit inputs, compiled for `$level`. `$add_pairs` adds the
 /// products of pairs of 16-bit words.
 macro_rules! dot_fn {
     ($name:ident, $add_pairs:ident, $level:ident) => {
@@ -88,6 +91,101 @@ avx512vnni!(
                 options(pure, nomem, nostack, preserves_flags),
             );
         }
+    }
+);
+
+avx512!(
+    /// Adds the products of a step of int4 codes, which are unsigned bytes, and of 8-bit inputs as 16-bit sums of pairs. The
+    /// codes of the second tile are upper nibbles. The sums of [`SUMMED_STEPS`] fit.
+    ///
+    /// # Safety
+    ///
+    /// `words` points to the words of `T` tokens.
+    #[inline]
+    pub(super) unsafe fn dot_bytes<const T: usize>(
+        sums: &mut Dots<T>,
+        pair: [__m512i; TILES],
+        words: *const u32,
+    ) {
+        let pair = [pair[0], _mm512_srli_epi16::<4>(pair[1])];
+        each_token!(T, TOKEN => {
+            // SAFETY: guaranteed by the caller.
+            let inputs = _mm512_set1_epi32(unsafe { words.add(TOKEN).read() }.cast_signed());
+            for (sum, codes) in sums[TOKEN].iter_mut().zip(pair) {
+                add_words(sum, _mm512_maddubs_epi16(codes, inputs));
+            }
+        });
+    }
+);
+
+avx512!(
+    /// Adds 16-bit words.
+    ///
+    /// The compiler would reorder plain additions of several steps into a tree, whose parts do not fit the registers.
+    #[inline]
+    fn add_words(sum: &mut __m512i, words: __m512i) {
+        // SAFETY: an AVX-512 instruction that only reads and writes registers.
+        unsafe {
+            asm!(
+                "vpaddw {sum}, {sum}, {words}",
+                sum = inout(zmm_reg) *sum,
+                words = in(zmm_reg) words,
+                options(pure, nomem, nostack, preserves_flags),
+            );
+        }
+    }
+);
+
+avx512!(
+    /// Adds the sums of [`SUMMED_STEPS`] of [`dot_bytes`], with the codes of the second tile as upper nibbles.
+    #[inline]
+    pub(super) fn add_sums<const T: usize>(dots: &mut Dots<T>, sums: &[Dots<T>; STRANDS]) {
+        let ones = _mm512_set1_epi16(1);
+        each_token!(T, TOKEN => {
+            let mut sums = [sums[0][TOKEN], sums[1][TOKEN]];
+            if T == 1 {
+                sums[0] = [0, 1].map(|tile| _mm512_add_epi16(sums[0][tile], sums[1][tile]));
+            }
+            let [first, second] = sums[0].map(|sum| _mm512_madd_epi16(sum, ones));
+            let dots = &mut dots[TOKEN];
+            dots[0] = _mm512_add_epi32(dots[0], first);
+            dots[1] = _mm512_add_epi32(dots[1], _mm512_slli_epi32::<4>(second));
+        });
+    }
+);
+
+avx512vnni!(
+    /// As [`dot_bytes`], but as 32-bit sums.
+    ///
+    /// # Safety
+    ///
+    /// `words` points to the words of `T` tokens.
+    #[inline]
+    pub(super) unsafe fn dot_bytes_vnni<const T: usize>(
+        sums: &mut Dots<T>,
+        pair: [__m512i; TILES],
+        words: *const u32,
+    ) {
+        each_token!(T, TOKEN => {
+            // SAFETY: guaranteed by the caller.
+            let inputs = _mm512_set1_epi32(unsafe { words.add(TOKEN).read() }.cast_signed());
+            for (sum, codes) in sums[TOKEN].iter_mut().zip(pair) {
+                *sum = _mm512_dpbusd_epi32(*sum, codes, inputs);
+            }
+        });
+    }
+);
+
+avx512vnni!(
+    /// Adds the sums of [`dot_bytes_vnni`].
+    #[inline]
+    pub(super) fn add_sums_vnni<const T: usize>(dots: &mut Dots<T>, sums: &[Dots<T>; STRANDS]) {
+        let sums = join_strands(sums);
+        each_token!(T, TOKEN => {
+            for (dot, sum) in dots[TOKEN].iter_mut().zip(sums[TOKEN]) {
+                *dot = _mm512_add_epi32(*dot, sum);
+            }
+        });
     }
 );
 

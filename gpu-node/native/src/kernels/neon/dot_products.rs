@@ -1,6 +1,6 @@
 //! int8 and int4 weights by dot products of bytes (ARMv8.2 and later), four columns in one instruction. There is one
 //! for signed bytes and one for unsigned ones, so that 16-bit inputs are taken as two planes: their upper bytes are
-//! signed, their lower ones are not.
+//! signed, their lower ones are not. 8-bit inputs are one plane.
 
 use super::int4::add_minimums;
 use super::{BlockSums, PIECES, Panel, REGISTER, TILES, add_scaled, load};
@@ -45,9 +45,8 @@ neondot!(
         unsafe {
             // At most the four registers of a tile, whose codes lie in the same nibbles.
             match T {
-                1 | 2 => dense_int4_by::<GROUP, 4, T>(stream, groups, panel, sums),
-                3 | 4 => dense_int4_by::<GROUP, 2, T>(stream, groups, panel, sums),
-                _ => dense_int4_by::<GROUP, 1, T>(stream, groups, panel, sums),
+                1..=4 => dense_int4_by::<GROUP, 4, T>(stream, groups, panel, sums),
+                _ => dense_int4_by::<GROUP, 2, T>(stream, groups, panel, sums),
             }
         }
     }
@@ -112,21 +111,24 @@ neondot!(
         for group in 0..groups {
             // SAFETY: as in `dense_int8_by`.
             unsafe {
-                let planes = Planes::of::<GROUP, T>(panel, group);
+                let inputs = panel.words.as_ptr().add(group * format.steps() * T);
                 let header = stream.as_ptr().add(group * format.dense_group());
                 for piece in (0..PIECES).step_by(N) {
                     // A left shift by a negative number is a right shift.
                     let shift = vdupq_n_s8(if piece < PIECES / 2 { 0 } else { -4 });
                     let mut at = header.add(format.dense_header() + piece % (PIECES / 2) * REGISTER);
-                    let mut dots = [[PlaneDots::ZERO; T]; N];
+                    let mut dots = [[vdupq_n_s32(0); T]; N];
                     for step in 0..format.steps() {
                         for (index, dots) in dots.iter_mut().enumerate() {
                             let codes = vandq_u8(vshlq_u8(load(at.add(index * REGISTER)), shift), nibble);
-                            planes.add_dots::<GROUP, T>(dots, vreinterpretq_s8_u8(codes), codes, step);
+                            for (token, dot) in dots.iter_mut().enumerate() {
+                                let word = inputs.add(format.steps() * token + step).read();
+                                let inputs = vreinterpretq_s8_u32(vdupq_n_u32(word));
+                                *dot = signed_dot(*dot, vreinterpretq_s8_u8(codes), inputs);
+                            }
                         }
                         at = at.add(VECTOR_BYTES);
                     }
-                    let dots = dots.map(|dots| dots.map(|dots| dots.joined()));
                     add_scaled(&dots, header, piece, panel, group, sums);
                     add_minimums::<N, T>(header.add(format.dense_header() / 2), piece, panel, group, sums);
                 }

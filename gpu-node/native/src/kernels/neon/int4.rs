@@ -2,7 +2,7 @@
 
 use super::super::expand_then_multiply::{expand_then_multiply, expanding_fn};
 use super::{BlockSums, PIECES, Panel, REGISTER, dot_products, expand};
-use super::{add_dots, add_scaled, load, load_halves, load_sums, store_sums};
+use super::{add_scaled, load, load_halves, load_sums, store_sums};
 use crate::cpu::levels::neon;
 use crate::storage::{BLOCK_ROWS, Format, Precision, VECTOR_BYTES};
 use std::arch::aarch64::*;
@@ -21,8 +21,9 @@ neon!(
         unsafe {
             // At most the four registers of a tile, whose codes lie in the same nibbles.
             match T {
-                1..=4 => dense_by::<GROUP, 4, T>(stream, groups, panel, sums),
-                _ => dense_by::<GROUP, 2, T>(stream, groups, panel, sums),
+                1 | 2 => dense_by::<GROUP, 4, T>(stream, groups, panel, sums),
+                3 | 4 => dense_by::<GROUP, 2, T>(stream, groups, panel, sums),
+                _ => dense_by::<GROUP, 1, T>(stream, groups, panel, sums),
             }
         }
     }
@@ -31,7 +32,7 @@ neon!(
 neon!(
     /// # Safety
     ///
-    /// The contract of a `BlockFn`, and `N` is 4 or 2.
+    /// The contract of a `BlockFn`, and `N` is 4, 2 or 1.
     #[inline]
     unsafe fn dense_by<const GROUP: usize, const N: usize, const T: usize>(
         stream: &[u8],
@@ -49,20 +50,44 @@ neon!(
                     // A left shift by a negative number is a right shift.
                     let shift = vdupq_n_s8(if piece < PIECES / 2 { 0 } else { -4 });
                     let mut at = header.add(format.dense_header() + piece % (PIECES / 2) * REGISTER);
-                    let mut words = panel.words.as_ptr().add(2 * group * format.steps() * T);
-                    let mut dots = [[vdupq_n_s32(0); T]; N];
+                    let mut words = panel.words.as_ptr().add(group * format.steps() * T);
+                    let mut dots = [[[vdupq_n_s16(0); 2]; T]; N];
                     for _ in 0..format.steps() {
                         for (index, dots) in dots.iter_mut().enumerate() {
                             let codes = vshlq_u8(load(at.add(index * REGISTER)), shift);
-                            add_dots(dots, vreinterpretq_s8_u8(vandq_u8(codes, nibble)), words);
+                            add_products(dots, vreinterpretq_s8_u8(vandq_u8(codes, nibble)), words);
                         }
                         at = at.add(VECTOR_BYTES);
-                        words = words.add(2 * T);
+                        words = words.add(T);
                     }
+                    let dots = dots
+                        .map(|dots| dots.map(|[low, high]| vpaddq_s32(vpaddlq_s16(low), vpaddlq_s16(high))));
                     add_scaled(&dots, header, piece, panel, group, sums);
                     add_minimums::<N, T>(header.add(2 * BLOCK_ROWS), piece, panel, group, sums);
                 }
             }
+        }
+    }
+);
+
+neon!(
+    /// Adds the products of the four columns of 4 rows, two rows in each of a token's 16-bit sums: those of a group fit,
+    /// because 16 · 15 · 127 is 30,480.
+    ///
+    /// # Safety
+    ///
+    /// `words` points to the words of `T` tokens.
+    #[inline]
+    unsafe fn add_products<const T: usize>(
+        sums: &mut [[int16x8_t; 2]; T],
+        codes: int8x16_t,
+        words: *const u32,
+    ) {
+        for (token, [low, high]) in sums.iter_mut().enumerate() {
+            // SAFETY: guaranteed by the caller.
+            let inputs = vreinterpretq_s8_u32(vdupq_n_u32(unsafe { words.add(token).read() }));
+            *low = vmlal_s8(*low, vget_low_s8(codes), vget_low_s8(inputs));
+            *high = vmlal_high_s8(*high, codes, inputs);
         }
     }
 );
@@ -93,9 +118,7 @@ neon!(
             // SAFETY: guaranteed by the caller.
             let minimums = unsafe { load_halves(minimums, piece + index) };
             for (token, total) in totals.iter_mut().enumerate() {
-                let place = group * T + token;
-                let input = panel.scales[place] * panel.sums[place] as f32;
-                *total = vfmaq_n_f32(*total, minimums, input);
+                *total = vfmaq_n_f32(*total, minimums, panel.input_sums[group * T + token]);
             }
         }
         store_sums(&totals, sums, piece);
