@@ -4,7 +4,9 @@ import type { Deps } from '../../contracts/bindings.ts'
 import { collectMetrics } from './collect-metrics.ts'
 
 /** Sends the metrics of the service to a collector, if one is configured: a Worker has no process that could. */
-export async function exportMetrics(deps: Pick<Deps, 'calls' | 'db' | 'fleet' | 'nowMs' | 'telemetry'>): Promise<void> {
+export async function exportMetrics(
+  deps: Pick<Deps, 'calls' | 'db' | 'fleet' | 'nowMs' | 'telemetry'>,
+): Promise<void> {
   const { metrics: target, resource } = deps.telemetry.settings
   if (!target) return
   // Sums are of all time, and when they began is unknown: 0 in OTLP.
