@@ -6,6 +6,7 @@ import { inspect } from 'node:util'
 import { AppError } from '@copal/shared/errors.ts'
 import { startNode, type CopalNode } from './compose.ts'
 import { createLog, reasonOf, type Log } from './platform/log.ts'
+import { createProcessEnd } from './platform/process-end.ts'
 import { createProgressLines } from './platform/progress-lines.ts'
 import { createLogExport, type LogExport } from './serving/telemetry/log-export.ts'
 import { readNodeSettings } from './settings.ts'
@@ -26,8 +27,6 @@ let log: Log = createLog({ format: defaultFormat, write })
 const starting = new AbortController()
 let node: CopalNode | undefined
 let logExport: LogExport | null = null
-let ending = false
-let exitCode = 0
 /** Time that running requests have to finish when the node is stopped. */
 let graceMs = 0
 
@@ -38,25 +37,21 @@ function die(thrown: unknown): void {
   void reported.then(() => process.exit(1))
 }
 
-async function end(why: string, maxGraceMs: number): Promise<void> {
-  if (ending) return
-  ending = true
-  log.info('stopping', { why })
-  // Child processes end with this one, so a part that hangs loses only its last reports.
-  setTimeout(() => process.exit(exitCode), (node ? maxGraceMs : CLEANUP_MS) + SHUTDOWN_MS).unref()
-  starting.abort(new AppError('no_node_available', `The node was stopped while it started (${why}).`))
-  await node?.stop(maxGraceMs)
-  await logExport?.shutdown()
-  // While the node starts, `main` ends the process after its cleanup.
-  if (node) process.exit(exitCode)
-}
-
-/** Stops the node after a failure that another process may not have. The exit code makes a supervisor start one. */
-function fail(reason: string): void {
-  log.error('the node ends, for its supervisor to start it again', { reason })
-  exitCode = 1
-  void end('a failure', 0)
-}
+const processEnd = createProcessEnd({
+  async stop(why, maxGraceMs) {
+    log.info('stopping', { why })
+    // Child processes end with this one, so a part that hangs loses only its last reports.
+    const limitMs = (node ? maxGraceMs : CLEANUP_MS) + SHUTDOWN_MS
+    setTimeout(() => process.exit(processEnd.exitCode()), limitMs).unref()
+    starting.abort(new AppError('no_node_available', `The node was stopped while it started (${why}).`))
+    await node?.stop(maxGraceMs)
+    await logExport?.shutdown()
+    // While the node starts, `main` ends the process after its cleanup.
+    return node !== undefined
+  },
+  onFailure: (reason) => log.error('the node ends, for its supervisor to start it again', { reason }),
+  exit: (code) => process.exit(code),
+})
 
 async function main(): Promise<void> {
   const settings = readNodeSettings(process.env)
@@ -71,7 +66,7 @@ async function main(): Promise<void> {
   node = await startNode(settings, {
     log,
     signal: starting.signal,
-    fail,
+    fail: (reason) => processEnd.fail(reason),
     onProgress(progress) {
       // Printed too, because some parents only pass on printed lines, such as that of `npm run node`.
       lines(progress)
@@ -86,14 +81,14 @@ async function main(): Promise<void> {
 
 process.on('uncaughtException', die)
 process.on('unhandledRejection', die)
-process.on('SIGTERM', () => void end('SIGTERM', graceMs))
-process.on('SIGINT', () => void end('SIGINT', graceMs))
-supervisor.onGone(() => void end('the supervisor is gone', 0))
+process.on('SIGTERM', () => void processEnd.end('SIGTERM', graceMs))
+process.on('SIGINT', () => void processEnd.end('SIGINT', graceMs))
+supervisor.onGone(() => void processEnd.end('the supervisor is gone', 0))
 
 try {
   await main()
 } catch (error) {
-  if (ending) process.exit(exitCode)
+  if (processEnd.isEnding()) process.exit(processEnd.exitCode())
   // The message of an expected failure tells the user what to do, and needs no stack.
   const systemError = describeSystemError(error, process.cwd())
   const otherMessage = systemError === undefined ? reasonOf(error) : `${systemError}.`
