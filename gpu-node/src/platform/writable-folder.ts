@@ -12,12 +12,13 @@ export type FolderSetting = 'COPAL_HOME' | 'COPAL_CACHE'
 /**
  * Creates the folder of a setting if it does not exist, and writes a file in it to make sure that one can.
  *
+ * @param mode of the folder if it is new
  * @returns whether the folder is new
  * @throws AppError `invalid_request` that names the setting, the folder and the cause
  */
-export function makeWritableFolder(dir: string, setting: FolderSetting): boolean {
+export function makeWritableFolder(dir: string, setting: FolderSetting, mode?: number): boolean {
   try {
-    const isNew = makeFolder(dir)
+    const isNew = makeFolder(dir, mode)
     writeProbe(dir)
     return isNew
   } catch (cause) {

@@ -1,7 +1,6 @@
-import { chmodSync } from 'node:fs'
 import { join } from 'node:path'
 import { AppError } from '@copal/shared/errors.ts'
-import { makeFolder } from '../../platform/make-folder.ts'
+import { makeFolder, PRIVATE } from '../../platform/make-folder.ts'
 import { explainFullDisk } from '../../platform/full-disk.ts'
 import { takeProcessLock, type ProcessLock } from '../../platform/process-lock.ts'
 
@@ -12,7 +11,7 @@ import { takeProcessLock, type ProcessLock } from '../../platform/process-lock.t
  * @throws AppError `conflict` that names the process that holds the lock, or `internal_error` when the disk is full
  */
 export function takeNodeLock(home: string): ProcessLock {
-  if (makeFolder(home)) chmodSync(home, 0o700)
+  makeFolder(home, PRIVATE)
   const taken = takeLock(home)
   if (!('holder' in taken)) return taken
   throw new AppError(
