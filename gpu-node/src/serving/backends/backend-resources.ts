@@ -36,7 +36,7 @@ export interface BackendResources {
 
 /**
  * Describes what the backend that the settings require runs on. Of a GPU, the kernels of the model are compiled if the driver keeps
- * them, while the event loop goes on. If the best driver of the GPU cannot be used, the next one is, with a warning.
+ * them, while the event loop goes on. If the best driver of a GPU cannot be used, the next one is, or the next GPU, with a warning.
  *
  * @throws AppError `invalid_request` when the settings require a GPU and its addon, a driver or the named device is missing, or
  * does not open
@@ -53,12 +53,13 @@ export async function backendResources(options: BackendResourcesOptions): Promis
   // Says what to do where there is none.
   findDevice(await addon.devices(), options.gpu)
   const { device, passedOver } = await selectDevice(addon, options)
-  for (const { device: other, reason } of passedOver)
-    options.log.warn('the GPU is used by another driver, because the best one cannot be used', {
-      driver: titleOf(other),
-      reason,
-      instead: titleOf(device),
-    })
+  for (const { device: other, reason } of passedOver) {
+    const instead =
+      other.name === device.name
+        ? 'the GPU is used by another driver, because the best one cannot be used'
+        : 'another GPU serves, because the best one cannot be used'
+    options.log.warn(instead, { driver: titleOf(other), reason, instead: titleOf(device) })
+  }
   return {
     freeBytes: freeDeviceMemory(device),
     maxBufferBytes: device.maxBindingBytes,

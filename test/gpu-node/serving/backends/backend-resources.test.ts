@@ -107,7 +107,7 @@ test('updates run on the device that serves, but not on a software driver that n
   expect(await updateGpu('llvmpipe', software)).toEqual({ device: 'vulkan llvmpipe' })
 })
 
-test('where the best driver of a card cannot be used, the next one is, and one line says why', async () => {
+test('where the best driver of a card cannot be used, the next one is, or the next card, and one line says why', async () => {
   const cuda: GpuDevice = { ...CARD, api: 'cuda', maxBindingBytes: 24e9 }
   const loadGpuAddon = withDevices([cuda, CARD], [cuda])
   const found = (gpu: string | null) =>
@@ -122,6 +122,14 @@ test('where the best driver of a card cannot be used, the next one is, and one l
   expect(log.lines).toEqual([
     expect.stringMatching(
       / warn the GPU is used by another driver, .* driver="cuda NVIDIA L4" reason="cuda does not open" instead="vulkan NVIDIA L4"$/,
+    ),
+  ])
+  log.lines.length = 0
+  const other = withDevices([cuda, { ...CARD, name: 'NVIDIA T4' }], [cuda])
+  await backendResources({ ...MODEL, backend: 'gpu', gpu: null, loadGpu: other })
+  expect(log.lines).toEqual([
+    expect.stringMatching(
+      / warn another GPU serves, .* driver="cuda NVIDIA L4" reason="cuda does not open" instead="vulkan NVIDIA T4"$/,
     ),
   ])
   await expect(found('cuda')).rejects.toMatchObject({
