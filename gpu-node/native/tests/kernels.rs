@@ -5,7 +5,7 @@ use copal_native::cpu::{IMPLEMENTATION_NAMES, Implementation, SelectError};
 use copal_native::kernels::{Encoding, MAX_PRODUCTS, Multiplier, MultiplyError};
 use copal_native::measure::time_pass;
 use copal_native::pool::Pool;
-use copal_native::storage::{Form, Format, Mask, Matrix, Precision, pack_rows_as};
+use copal_native::storage::{BLOCK_ROWS, Form, Format, Mask, Matrix, Precision, pack_rows_as};
 
 /// Shapes `[rows, cols]`. Only small ones under Miri, which is slow.
 const SHAPES: &[(usize, usize)] = if cfg!(miri) {
@@ -132,6 +132,36 @@ fn results_do_not_depend_on_the_number_of_threads() {
                         "{}: {name}, {tokens} tokens, {threads} threads",
                         implementation.name()
                     );
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn sums_of_the_largest_int4_codes_and_inputs_are_exact() {
+    let (rows, cols) = (BLOCK_ROWS, 128);
+    // One weight of each group is 0. The others have the largest code, or the smallest one.
+    let weights: Vec<f32> = (0..rows * cols)
+        .map(|index| if index % 32 == 5 { 0.0 } else { [1.0, -1.0][index / cols % 2] })
+        .collect();
+    let everything = mask_of(rows, cols, |_, _| true);
+    let patterns: [fn(usize) -> f32; 3] =
+        [|_| 1.0, |_| -1.0, |col| if col / 2 % 2 == 0 { 1.0 } else { -1.0 }];
+    for group in [32, 64] {
+        let format = Format::new(Precision::Int4, group).unwrap();
+        for mask in [None, Some(&everything[..])] {
+            let matrix = packed(&weights, cols, mask, format);
+            let represented = matrix.unpack();
+            for tokens in 1..=9 {
+                let inputs: Vec<f32> =
+                    (0..tokens * cols).map(|index| patterns[index / cols % 3](index % cols)).collect();
+                let inputs_read = encoded(Encoding::of(format), cols, &inputs);
+                let mut expected = oracle(&represented, cols, &inputs_read);
+                add_minimums(&mut expected, &represented, cols, &inputs_read);
+                for implementation in Implementation::supported() {
+                    let what = format!("{}, groups of {group}, {tokens} tokens", implementation.name());
+                    assert_near(&what, &multiply(implementation, 1, &matrix, &inputs), &expected);
                 }
             }
         }

@@ -1,7 +1,7 @@
 //! Encoding of a multiplication's inputs into the layout that the kernels read.
 
 use super::disjoint::Disjoint;
-use super::{Bf16Words, CHUNK_TOKENS, Panel};
+use super::{Bf16Words, CHUNK_TOKENS, MAX_INT8_INPUT, Panel};
 use crate::cpu::Implementation;
 use crate::pool::{Panicked, Pool};
 use crate::storage::{Format, Precision};
@@ -27,14 +27,14 @@ pub enum Encoding {
     /// bfloat16, rounded to nearest.
     Bf16,
     /// Signed 16 bits, with one f32 scale for each token and group of columns. With 8 bits, the activations
-    /// would cause most of int8's loss of quality. Where there is no 8-bit dot product, instructions for 16
-    /// bits multiply as fast.
+    /// would cause most of int8's loss of quality. Codes of int8 have 8 bits themselves, so that without 8-bit
+    /// dot products instructions for 16 bits multiply them as fast.
     Int16 {
         /// Columns of a group: 64 or 32.
         group: usize,
     },
-    /// Signed 8 bits, scaled likewise. int4 weights lose so much themselves that this adds little, and four products
-    /// in one instruction take half the time.
+    /// Signed 8 bits, scaled likewise. int4 weights lose so much themselves that this adds little, and an instruction
+    /// makes twice as many products.
     Int8 {
         /// Columns of a group: 64 or 32.
         group: usize,
@@ -253,7 +253,7 @@ pub(crate) fn encode_chunk(chunk: ChunkMut<'_>) {
             }
         }
         Encoding::Int16 { group } => encode_integers::<32_767>(chunk, tokens, group, write_int16),
-        Encoding::Int8 { group } => encode_integers::<127>(chunk, tokens, group, write_int8),
+        Encoding::Int8 { group } => encode_integers::<MAX_INT8_INPUT>(chunk, tokens, group, write_int8),
     }
 }
 

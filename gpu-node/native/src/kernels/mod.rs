@@ -40,6 +40,13 @@ use std::ops::Range;
 
 /// Maximum number of tokens that one pass over the weights serves.
 pub const CHUNK_TOKENS: usize = 8;
+/// The largest 8-bit input.
+const MAX_INT8_INPUT: i32 = 127;
+/// Steps of four columns of int4 whose products with 8-bit inputs are added up in pairs, in 16 bits.
+#[cfg(target_arch = "x86_64")]
+const SUMMED_STEPS: usize = 8;
+#[cfg(target_arch = "x86_64")]
+const _: () = assert!(SUMMED_STEPS as i32 * 2 * 15 * (MAX_INT8_INPUT + 1) <= i16::MAX as i32);
 /// Bytes that have room for a dense group of any format: 16-bit weights, and 16 bits more for each row.
 const MAX_GROUP_BYTES: usize = 2 * BLOCK_ROWS * (MAX_GROUP + 1);
 
@@ -49,7 +56,7 @@ const MAX_GROUP_BYTES: usize = 2 * BLOCK_ROWS * (MAX_GROUP + 1);
 #[derive(Debug)]
 pub(crate) struct MultiplyFns {
     bf16_words: Bf16Words,
-    /// Chunks of at least this many tokens have 16-bit inputs as two planes of bytes.
+    /// Chunks of at least this many tokens have integer inputs as planes of bytes.
     min_plane_tokens: usize,
     encode: unsafe fn(ChunkMut<'_>),
     dense_bf16: ByTokens,

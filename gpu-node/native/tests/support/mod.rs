@@ -50,20 +50,23 @@ pub fn masks(rows: usize, cols: usize, random: &mut Random) -> Vec<(&'static str
 pub fn encoded(encoding: Encoding, cols: usize, inputs: &[f32]) -> Vec<f64> {
     match encoding {
         Encoding::Bf16 => inputs.iter().map(|&input| half::bf16::from_f32(input).to_f64()).collect(),
-        Encoding::Int16 { group } | Encoding::Int8 { group } => {
-            let largest_code = if encoding == (Encoding::Int8 { group }) { 127.0 } else { 32_767.0 };
-            let groups = inputs.chunks(cols).flat_map(|token| token.chunks(group));
-            groups
-                .flat_map(|group| {
-                    let largest = group.iter().fold(0f32, |largest, input| largest.max(input.abs()));
-                    let scale = largest / largest_code;
-                    let inverse = if scale > 0.0 { 1.0 / scale } else { 0.0 };
-                    let code = move |input: &f32| f64::from((input * inverse).round_ties_even());
-                    group.iter().map(move |input| code(input) * f64::from(scale))
-                })
-                .collect()
-        }
+        Encoding::Int16 { group } => integers(32_767.0, group, cols, inputs),
+        Encoding::Int8 { group } => integers(127.0, group, cols, inputs),
     }
+}
+
+/// Returns inputs after rounding to integers up to `largest_code`, with a scale for each group of a token.
+fn integers(largest_code: f32, group: usize, cols: usize, inputs: &[f32]) -> Vec<f64> {
+    let groups = inputs.chunks(cols).flat_map(|token| token.chunks(group));
+    groups
+        .flat_map(|group| {
+            let largest = group.iter().fold(0f32, |largest, input| largest.max(input.abs()));
+            let scale = largest / largest_code;
+            let inverse = if scale > 0.0 { 1.0 / scale } else { 0.0 };
+            let code = move |input: &f32| f64::from((input * inverse).round_ties_even());
+            group.iter().map(move |input| code(input) * f64::from(scale))
+        })
+        .collect()
 }
 
 /// Returns the products in f64, `[tokens, rows]`, each with the sum of the magnitudes of its terms, for a

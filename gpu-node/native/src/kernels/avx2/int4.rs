@@ -1,5 +1,6 @@
 //! int4 weights, 8-bit inputs, integer sums within a group.
 
+use super::super::SUMMED_STEPS;
 use super::super::expand_then_multiply::expand_then_multiply;
 use super::{AHEAD, BlockSums, LANES, Panel, expand};
 use super::{PASS, PIECES, REGISTER, TILES, each_pass};
@@ -11,8 +12,6 @@ use std::arch::x86_64::*;
 
 /// Registers of a step: each holds 8 rows of both tiles.
 const PAIRS: usize = PIECES / TILES;
-/// Steps whose products are added up in 16 bits: 8 · 2 · 15 · 127 is 30,480.
-const SUMMED_STEPS: usize = 8;
 
 avx2!(
     /// # Safety

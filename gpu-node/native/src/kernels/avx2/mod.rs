@@ -150,7 +150,7 @@ avx2!(
 );
 
 avx2!(
-    /// Broadcasts the two words of a token's step of integers: the even columns, and the odd ones.
+    /// Broadcasts the two words of a token's step of 16-bit integers: the even columns, and the odd ones.
     ///
     /// # Safety
     ///

@@ -3,7 +3,8 @@
 //! A group of the layout is a tile of weights as it lies in memory: one row for each step, with 16 rows of
 //! the matrix times four columns in it. The other tile holds inputs, one row for each token. With int8 weights
 //! their 16 bits are two planes of bytes, the upper ones signed and the lower ones unsigned, whose products are
-//! combined afterwards; with int4 weights they have 8 bits and one plane. Integer sums are exact: a token gets the same bits as alone, where AVX-512 multiplies it.
+//! combined afterwards; with int4 weights they have 8 bits and one plane. Integer sums are exact: a token gets
+//! the same bits as alone, where AVX-512 multiplies it.
 
 use super::super::expand_then_multiply::expand_then_multiply;
 use super::expand::by_moves::{self, expand_int8};

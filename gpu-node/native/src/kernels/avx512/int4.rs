@@ -1,17 +1,16 @@
 //! int4 weights, 8-bit inputs, integer sums within a group.
 
-use super::integers::{
-    SUMMED_STEPS, add_scaled, add_sums, add_sums_vnni, dot_bytes, dot_bytes_vnni, load_halves,
-};
+use super::super::SUMMED_STEPS;
+use super::integers::{add_scaled, add_sums, add_sums_vnni, dot_bytes, dot_bytes_vnni, load_halves};
 use super::{Panel, STRANDS, TILES, Totals};
 use super::{block_fn, each_strand, each_token, load, moves, prefetch, shuffles, strand_of};
 use crate::cpu::levels::{avx512, avx512vbmi2, avx512vnni};
 use crate::storage::{BLOCK_ROWS, TILE_ROWS, VECTOR_BYTES};
 use std::arch::x86_64::*;
 
-/// Defines a kernel compiled for `$level`. `$dot` multiplies, and `$add_sums` adds its sums up.
+/// Defines a kernel compiled for `$level`. `$dot` multiplies, and `$add_sums` adds its sums of `$steps` steps up.
 macro_rules! dense_fn {
-    ($name:ident, $dot:ident, $add_sums:ident, $level:ident) => {
+    ($name:ident, $dot:ident, $add_sums:ident, $steps:expr, $level:ident) => {
         block_fn!($level $name<GROUP, T> |groups, panel, at, words, totals| {
             let nibbles = nibbles();
             for group in 0..groups {
@@ -19,9 +18,9 @@ macro_rules! dense_fn {
                 let minimums = load_halves(at.add(2 * TILES * TILE_ROWS));
                 at = at.add(4 * TILES * TILE_ROWS);
                 let mut dots = [[_mm512_setzero_si512(); TILES]; T];
-                for _ in 0..GROUP / 4 / SUMMED_STEPS {
+                for _ in 0..GROUP / 4 / $steps {
                     let mut sums = [[[_mm512_setzero_si512(); TILES]; T]; STRANDS];
-                    for _ in 0..SUMMED_STEPS / STRANDS {
+                    for _ in 0..$steps / STRANDS {
                         each_strand!(STRAND => {
                             prefetch(at);
                             let codes = load(at);
@@ -42,7 +41,7 @@ macro_rules! dense_fn {
 
 /// Defines a sparse kernel. As [`dense_fn`]; `$expand` expands the codes.
 macro_rules! sparse_fn {
-    ($name:ident, $dot:ident, $add_sums:ident, $expand:ident, $level:ident) => {
+    ($name:ident, $dot:ident, $add_sums:ident, $steps:expr, $expand:ident, $level:ident) => {
         block_fn!($level $name<GROUP, T> |groups, panel, at, words, totals| {
             let nibbles = nibbles();
             let tables = $expand::bytes();
@@ -53,9 +52,9 @@ macro_rules! sparse_fn {
                 let mut masks = at.add(SPARSE_SCALES);
                 at = masks.add(GROUP * BLOCK_ROWS / 8);
                 let mut dots = [[_mm512_setzero_si512(); TILES]; T];
-                for _ in 0..GROUP / 4 / SUMMED_STEPS {
+                for _ in 0..GROUP / 4 / $steps {
                     let mut sums = [[[_mm512_setzero_si512(); TILES]; T]; STRANDS];
-                    for _ in 0..SUMMED_STEPS / STRANDS {
+                    for _ in 0..$steps / STRANDS {
                         each_strand!(STRAND => {
                             prefetch(at);
                             prefetch(masks);
@@ -130,11 +129,11 @@ impl SparseHeader {
     );
 }
 
-dense_fn!(dense, dot_bytes, add_sums, avx512);
-dense_fn!(dense_vnni, dot_bytes_vnni, add_sums_vnni, avx512vnni);
-sparse_fn!(sparse, dot_bytes, add_sums, shuffles, avx512);
-sparse_fn!(sparse_vnni, dot_bytes_vnni, add_sums_vnni, shuffles, avx512vnni);
-sparse_fn!(sparse_vbmi2, dot_bytes_vnni, add_sums_vnni, moves, avx512vbmi2);
+dense_fn!(dense, dot_bytes, add_sums, SUMMED_STEPS, avx512);
+dense_fn!(dense_vnni, dot_bytes_vnni, add_sums_vnni, (GROUP / 4), avx512vnni);
+sparse_fn!(sparse, dot_bytes, add_sums, SUMMED_STEPS, shuffles, avx512);
+sparse_fn!(sparse_vnni, dot_bytes_vnni, add_sums_vnni, (GROUP / 4), shuffles, avx512vnni);
+sparse_fn!(sparse_vbmi2, dot_bytes_vnni, add_sums_vnni, (GROUP / 4), moves, avx512vbmi2);
 
 avx512!(
     /// The bits of a byte that hold the codes of the first and of the second tile.

@@ -8,9 +8,6 @@ use std::arch::x86_64::*;
 /// Integer sums of a group, `[token][tile]`.
 pub(super) type Dots<const T: usize> = [[__m512i; TILES]; T];
 
-/// Steps of int4 whose products with 8-bit inputs are added up in 16 bits: 8 · 2 · 15 · 127 is 30,480.
-pub(super) const SUMMED_STEPS: usize = 8;
-
 /// Defines a function that adds the products of a step's codes and 16-bit inputs, compiled for `$level`. `$add_pairs` adds the
 /// products of pairs of 16-bit words.
 macro_rules! dot_fn {
@@ -96,7 +93,7 @@ avx512vnni!(
 
 avx512!(
     /// Adds the products of a step of int4 codes, which are unsigned bytes, and of 8-bit inputs as 16-bit sums of pairs. The
-    /// codes of the second tile are upper nibbles. The sums of [`SUMMED_STEPS`] fit.
+    /// codes of the second tile are upper nibbles. The sums of `SUMMED_STEPS` steps fit.
     ///
     /// # Safety
     ///
@@ -137,7 +134,7 @@ avx512!(
 );
 
 avx512!(
-    /// Adds the sums of [`SUMMED_STEPS`] of [`dot_bytes`], with the codes of the second tile as upper nibbles.
+    /// Adds the sums of `SUMMED_STEPS` steps of [`dot_bytes`], with the codes of the second tile as upper nibbles.
     #[inline]
     pub(super) fn add_sums<const T: usize>(dots: &mut Dots<T>, sums: &[Dots<T>; STRANDS]) {
         let ones = _mm512_set1_epi16(1);

@@ -1,10 +1,11 @@
 //! int4 weights, two in a byte, with a minimum for each row and group.
 
+use super::super::MAX_INT8_INPUT;
 use super::super::expand_then_multiply::{expand_then_multiply, expanding_fn};
 use super::{BlockSums, PIECES, Panel, REGISTER, dot_products, expand};
 use super::{add_scaled, load, load_halves, load_sums, store_sums};
 use crate::cpu::levels::neon;
-use crate::storage::{BLOCK_ROWS, Format, Precision, VECTOR_BYTES};
+use crate::storage::{BLOCK_ROWS, Format, MAX_GROUP, Precision, VECTOR_BYTES};
 use std::arch::aarch64::*;
 
 neon!(
@@ -70,9 +71,10 @@ neon!(
     }
 );
 
+const _: () = assert!(MAX_GROUP as i32 / 4 * 15 * (MAX_INT8_INPUT + 1) <= i16::MAX as i32);
+
 neon!(
-    /// Adds the products of the four columns of 4 rows, two rows in each of a token's 16-bit sums: those of a group fit,
-    /// because 16 · 15 · 127 is 30,480.
+    /// Adds the products of the four columns of 4 rows, two rows in each of a token's 16-bit sums: those of a group fit.
     ///
     /// # Safety
     ///
