@@ -110,8 +110,8 @@ test('events in which each task has all to do that it can have stay below their 
       ;(calls[cron] ??= []).push(all)
     }
   }
-  // The first events use most of what they may: more than a fixed share of each task.
-  expect(calls['* * * * *']?.[0]).toBeGreaterThan(0.7 * EVENT_CALLS)
-  expect(calls['*/5 * * * *']?.[0]).toBeGreaterThan(0.7 * EVENT_CALLS)
+  // Which task may use half of the calls changes from event to event, and not each has that much to do. The busiest event uses
+  // more than a fixed share of each task would allow.
+  for (const counted of Object.values(calls)) expect(Math.max(...counted)).toBeGreaterThan(0.7 * EVENT_CALLS)
   expect(await left()).toEqual({ audit: 0, deletions: 0, keys: 0, statistics: 0, receipts: 0, uncounted: 0 })
 })
