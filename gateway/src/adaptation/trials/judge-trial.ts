@@ -22,7 +22,10 @@ export interface JudgedTrial {
   /** The one of the two that serves and beside which the other is a shadow. */
   active: 'judged' | 'reference'
   sinceMs: number
-  /** Attempts of the reference from before the trial, where it no longer serves; by default those of the trial. */
+  /**
+   * Attempts of the reference from before the trial, where it no longer serves; by default those of the trial. Then neither times
+   * nor lost attempts are judged, because the nodes may have changed meanwhile.
+   */
   referenceFromMs?: number
 }
 
@@ -39,29 +42,22 @@ export async function judgeTrial(
     maskVersion: judgedServes ? judged : reference,
     shadowVersion: judgedServes ? reference : judged,
   }
+  const isOneTime = referenceFromMs === undefined
+  const first = { limit: MAX_ATTEMPTS, take: 'first', withLost: isOneTime } as const
+  const last = { ...first, take: 'last' } as const
   const [scores, ofJudged, ofReference] = await Promise.all([
     listScoredPrompts(db, versions, sinceMs, MAX_SCORES),
-    listAttempts(
-      db,
-      { model, maskVersion: judged },
-      { fromMs: sinceMs },
-      { limit: MAX_ATTEMPTS, take: 'first' },
-    ),
-    referenceFromMs === undefined
-      ? listAttempts(
-          db,
-          { model, maskVersion: reference },
-          { fromMs: sinceMs },
-          { limit: MAX_ATTEMPTS, take: 'first' },
-        )
+    listAttempts(db, { model, maskVersion: judged }, { fromMs: sinceMs }, first),
+    isOneTime
+      ? listAttempts(db, { model, maskVersion: reference }, { fromMs: sinceMs }, first)
       : listAttempts(
           db,
           { model, maskVersion: reference },
           { fromMs: referenceFromMs, untilMs: sinceMs },
-          { limit: MAX_ATTEMPTS, take: 'last' },
+          last,
         ),
   ])
-  const judge = new TrialJudge(limits, { judgesTimes: referenceFromMs === undefined })
+  const judge = new TrialJudge(limits, { judgesTimes: isOneTime })
   for (const { domain, tokens, nll, nllShadow } of scores) {
     const gap = (judgedServes ? nll - nllShadow : nllShadow - nll) / tokens
     judge.addScore({ domain, tokens, gap })

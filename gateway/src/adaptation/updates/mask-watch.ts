@@ -57,7 +57,7 @@ export async function startWatch(deps: StepDeps, update: UpdateRow, version: num
       sinceMs,
       updateId: update.id,
     }
-    // An operator who was faster keeps the shadow; the watch then compares failures and times alone.
+    // An operator who was faster keeps the shadow; the watch then compares failures alone.
     const isTaken = trialsInForce(model).shadow !== undefined
     if (await setTrials(deps.db, model, { watch, ...(isTaken ? {} : { shadow }) })) return
   }

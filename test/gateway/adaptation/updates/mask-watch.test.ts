@@ -144,6 +144,38 @@ describe('the watch of a promoted mask', () => {
     expect(await modelRow()).toMatchObject({ activeVersion: 1 })
   })
 
+  test.each([
+    [
+      'are not judged, because a host that is busier since is no fault of the mask',
+      'slow',
+      [{ count: 400, firstTokenMs: 900 }],
+    ],
+    [
+      'whose node crashed or whose connection broke do not count, because no mask does that',
+      'lost',
+      [
+        { count: 60 },
+        { count: 60, failEvery: 1, failure: 'superseded' },
+        { count: 60, failEvery: 1, origin: 'estimate' },
+      ],
+    ],
+  ] as const)('requests %s', async (_, model, since) => {
+    const { decisions, after, modelRow } = await promoted(model, { watch: { soak_minutes: 5 } }, () =>
+      seedReceipts(model, {
+        maskVersion: 1,
+        count: 400,
+        firstTokenMs: 150,
+        atMs: Date.now() - MINUTE_MS,
+      }),
+    )
+    for (const receipts of since)
+      await seedReceipts(model, { maskVersion: 2, firstTokenMs: 150, atMs: Date.now() + 1_000, ...receipts })
+    await after(11_000)
+    await after(6 * MINUTE_MS)
+    expect((await decisions()).at(-1)).toMatchObject({ kind: 'watch', verdict: 'done' })
+    expect(await modelRow()).toMatchObject({ activeVersion: 2, watch: null })
+  })
+
   test('ends after its time without harm: the decision says so, and its shadow ends', async () => {
     const { score, modelRow, decisions, state, after } = await promoted('soaked', {
       watch: { soak_minutes: 5 },

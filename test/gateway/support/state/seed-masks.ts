@@ -125,32 +125,36 @@ export async function seedScores(
   await insertShadowScores(db, scores, atMs)
 }
 
-/** Stores receipts of requests that a mask answered, of which every `failEvery`-th failed. */
+/** Stores receipts of requests that a mask answered, of which every `failEvery`-th failed or ended as `failure` says. */
 export async function seedReceipts(
   model: string,
   {
     maskVersion,
     count,
     failEvery = Infinity,
+    failure = 'error',
+    origin = 'node',
     firstTokenMs = 50,
     atMs = Date.now(),
   }: {
     maskVersion: number
     count: number
     failEvery?: number
+    failure?: 'error' | 'superseded'
+    origin?: 'node' | 'estimate'
     firstTokenMs?: number
     atMs?: number
   },
 ): Promise<void> {
   const batch = Array.from({ length: count }, (_, index) => {
     seeded += 1
-    return receiptOf(`receipt-${String(seeded).padStart(8, '0')}`, {
+    const receipt = receiptOf(`receipt-${String(seeded).padStart(8, '0')}`, {
       model,
       maskVersion,
-      finishReason: (index + 1) % failEvery === 0 ? 'error' : 'stop',
       timeToFirstTokenMs: firstTokenMs,
       totalMs: firstTokenMs + 100,
     })
+    return (index + 1) % failEvery === 0 ? { ...receipt, finishReason: failure } : receipt
   })
-  await insertReceipts(db, 'seed', batch, 'node', atMs)
+  await insertReceipts(db, 'seed', batch, origin, atMs)
 }

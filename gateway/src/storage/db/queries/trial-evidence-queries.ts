@@ -54,14 +54,18 @@ export type SettledAttempt = Pick<
 /**
  * Returns attempts that a mask answered or failed to answer within a time, oldest first: the first ones, or the last ones.
  * Attempts whose client left, or whose request was invalid, say nothing about the mask.
+ *
+ * @param withLost whether attempts count that were lost: those that another attempt superseded, and those whose node never
+ * reported their end. A broken connection or a node that crashes loses attempts whatever their mask
  */
 export async function listAttempts(
   db: Database,
   { model, maskVersion }: { model: string; maskVersion: number },
   { fromMs, untilMs }: { fromMs: number; untilMs?: number },
-  { limit, take }: { limit: number; take: 'first' | 'last' },
+  { limit, take, withLost }: { limit: number; take: 'first' | 'last'; withLost: boolean },
 ): Promise<SettledAttempt[]> {
   const { requestId, finishReason, completionTokens, timeToFirstTokenMs, totalMs, createdAt } = receipts
+  const left = ['cancelled', 'refused'] as const
   const order = take === 'first' ? asc : desc
   const rows = await db
     .select({ requestId, finishReason, completionTokens, timeToFirstTokenMs, totalMs, createdAt })
@@ -70,7 +74,8 @@ export async function listAttempts(
       and(
         eq(receipts.model, model),
         eq(receipts.maskVersion, maskVersion),
-        notInArray(finishReason, ['cancelled', 'refused']),
+        notInArray(finishReason, withLost ? [...left] : [...left, 'superseded']),
+        withLost ? undefined : eq(receipts.estimated, false),
         gte(createdAt, fromMs),
         untilMs === undefined ? undefined : lt(createdAt, untilMs),
       ),
