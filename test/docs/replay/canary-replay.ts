@@ -36,6 +36,8 @@ export interface HarmlessCase {
   /** Its loss above that of the other mask, as a ratio of perplexities in every domain. */
   ratio: number
   days: number
+  /** How many times as long requests take under the mask, because its host is busier; 1 if left out. */
+  slowdown?: number
 }
 
 /** The result of a {@link HarmlessCase}. */
@@ -62,6 +64,13 @@ export interface HarmfulResult extends HarmfulCase {
 export const HARMLESS: readonly HarmlessCase[] = [
   { name: 'equal masks, canary', trial: 'canary', ratio: 1, days: 1_000 },
   { name: 'equal masks, watch', trial: 'watch', ratio: 1, days: 1_000 },
+  {
+    name: 'equal masks, watch, requests three times as slow',
+    trial: 'watch',
+    ratio: 1,
+    days: 1_000,
+    slowdown: 3,
+  },
   { name: 'as bad as is allowed, canary', trial: 'canary', ratio: 1.01, days: 1_000 },
 ]
 
@@ -75,10 +84,11 @@ export function replayHarmless(harmless: HarmlessCase): HarmlessResult {
 }
 
 /** Returns whether the mask is rolled back within a day of traffic, all of it judged. */
-export function replayDay({ trial, ratio }: HarmlessCase, day: number): boolean {
+export function replayDay({ trial, ratio, slowdown = 1 }: HarmlessCase, day: number): boolean {
   const random = createRandom(day * 7919 + (trial === 'canary' ? 1 : 2))
   const traffic = trafficOf(random)
-  const judge = new TrialJudge(LIMITS)
+  // A watch compares masks that served at different times.
+  const judge = new TrialJudge(LIMITS, { judgesTimes: trial !== 'watch' })
   const gap = Math.log(ratio)
   // A watch compares with the requests that the mask before answered last.
   if (trial === 'watch')
@@ -87,7 +97,7 @@ export function replayDay({ trial, ratio }: HarmlessCase, day: number): boolean 
   let look = 0
   for (let index = 0; index < requestsADay; index += 1) {
     const isJudged = trial === 'watch' || random() < POLICY.canary.share
-    judge.addRequest(traffic.request(isJudged ? 'judged' : 'reference'))
+    judge.addRequest(isJudged ? traffic.request('judged', slowdown) : traffic.request('reference'))
     // The active mask scores: that of the watch, the other one of the canary.
     if ((trial === 'watch' || !isJudged) && random() < POLICY.canary.shadow_share) {
       const domain = `domain ${Math.floor(random() * domains)}`
@@ -137,11 +147,11 @@ function trafficOf(random: () => number) {
     median * Math.exp(spread * normal())
   return {
     noise: () => normal() * narrow * (random() < 0.1 ? 4 : 1),
-    request: (side: AnsweredRequest['side']): AnsweredRequest => ({
+    request: (side: AnsweredRequest['side'], slowdown = 1): AnsweredRequest => ({
       side,
       failed: random() < TRAFFIC.failures,
-      firstTokenMs: logNormal(TRAFFIC.firstTokenMs),
-      tokenMs: logNormal(TRAFFIC.tokenMs),
+      firstTokenMs: slowdown * logNormal(TRAFFIC.firstTokenMs),
+      tokenMs: slowdown * logNormal(TRAFFIC.tokenMs),
     }),
   }
 }
