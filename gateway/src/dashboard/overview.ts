@@ -22,6 +22,8 @@ import { summariseDomains } from './summarise-domains.ts'
 
 const MAX_DECISIONS = 20
 const MAX_ALERTS = 50
+/** Domains that the overview lists; its health is that of all. */
+const MAX_DOMAINS = 50
 
 type OverviewDeps = Pick<Deps, 'db' | 'fleet' | 'nowMs' | 'adaptationPreset'>
 
@@ -90,6 +92,7 @@ export async function overviewReport(
     at: new Date(deps.nowMs()).toISOString(),
     version: VERSION,
     ...judged,
+    domains: domains.slice(0, MAX_DOMAINS),
     health: serviceHealth(judged, policy.gate.max_dense_ratio),
     models: models.map((each) => each.id),
     updates,

@@ -1,56 +1,96 @@
-import { knownDrift } from '@copal/shared/wire/drift-state.ts'
+import { capitalize, counted, listNames, percentOf } from '@copal/shared/phrases.ts'
+import type { NodeEntry } from '@copal/shared/wire/admin.ts'
 import type { DomainSummary, OverviewReport } from '@copal/shared/wire/admin-overview.ts'
+import { knownDrift } from '@copal/shared/wire/drift-state.ts'
 
 /** A share of failed requests above which the service is not called well. */
 const MAX_FAILED_SHARE = 0.01
-/** Names of domains that a problem lists. */
+/** Names of domains or nodes that a problem lists. */
 const MAX_NAMED = 3
 
-/** What the health of a service is judged by. */
+/** What the health of a service is judged by, with all domains. */
 export type JudgedOverview = Pick<OverviewReport, 'nodes' | 'traffic' | 'alerts' | 'model' | 'domains'>
 
 /**
  * Judges whether a service is well: its nodes, failed requests, alerts, and what pruning costs each domain. Where no problem is
- * known, it says what is not known.
+ * known, it says what is not known. Domains that are not scored are left out, because nothing will ever be known of them.
  *
  * @param maxDenseRatio perplexity relative to dense above which the cost of a domain is a problem: the gate's limit
  */
 export function serviceHealth(overview: JudgedOverview, maxDenseRatio: number): OverviewReport['health'] {
   const problems = problemsOf(overview, maxDenseRatio)
-  if (problems.length > 0) {
-    const list = joined(problems)
-    return { problems, text: `${list.charAt(0).toUpperCase()}${list.slice(1)}.` }
-  }
+  if (problems.length > 0) return { problems, text: `${capitalize(listNames(problems, problems.length))}.` }
   const unknown = unknownOf(overview.domains)
   return { problems, text: unknown === undefined ? 'All is well.' : `No problem is known; ${unknown}.` }
 }
 
-/** Returns the present problems, one phrase each. */
+/** Returns the present problems, one phrase each, the worst first. */
 function problemsOf({ nodes, traffic, alerts, model, domains }: JudgedOverview, maxDenseRatio: number) {
-  const alive = nodes.filter((node) => node.alive)
-  const silent = nodes.length - alive.length
-  const problems: string[] = []
-  if (alive.length === 0) problems.push('no node is alive, so requests fail')
-  else if (silent > 0)
-    problems.push(`${silent} of ${counted(nodes.length, 'node')} ${silent === 1 ? 'is' : 'are'} silent`)
+  const { unable, unfinished } = nodeProblems(nodes, model.active_version)
   const failed = traffic.failed_share ?? 0
-  if (failed > MAX_FAILED_SHARE) problems.push(`${percent(failed)} of the requests fail`)
-  if (alerts.length > 0)
-    problems.push(`${counted(alerts.length, 'alert')} ${alerts.length === 1 ? 'holds' : 'hold'}`)
-  const costly = model.active_version === 0 ? [] : costlyDomains(domains, maxDenseRatio)
-  if (costly.length > 0)
-    problems.push(
-      `pruning costs ${namesOf(costly)} more perplexity over dense than the ${percent(maxDenseRatio - 1)} that ` +
-        'gate.max_dense_ratio allows a mask',
-    )
-  if (alive.length > 0 && !model.converged) problems.push('nodes still change to the mask')
-  return problems
+  const costly = costlyDomains(domains, maxDenseRatio)
+  return [
+    ...unable,
+    ...(failed > MAX_FAILED_SHARE ? [`${percentOf(failed)} of the requests fail`] : []),
+    ...(alerts.length > 0
+      ? [`${counted(alerts.length, 'alert')} ${alerts.length === 1 ? 'is' : 'are'} active`]
+      : []),
+    ...(costly.length > 0
+      ? [
+          `pruning raises the perplexity of ${namesOf(costly)} by more than the allowed ` +
+            `${percentOf(maxDenseRatio - 1)} (gate.max_dense_ratio)`,
+        ]
+      : []),
+    ...unfinished,
+  ]
 }
 
-/** Returns the domains that pruning costs too much, the most costly first. */
+/** Returns what nodes cannot do, and what they have not finished: loading the active mask. */
+function nodeProblems(nodes: readonly NodeEntry[], activeVersion: number) {
+  const alive = nodes.filter((node) => node.alive)
+  if (alive.length === 0) return { unable: ['no node is alive, so requests fail'], unfinished: [] }
+  const unable: string[] = []
+  if (!alive.some(takesRequests)) unable.push('no node takes requests, so they fail')
+  const silent = nodes.length - alive.length
+  if (silent > 0)
+    unable.push(`${silent} of ${counted(nodes.length, 'node')} ${silent === 1 ? 'is' : 'are'} silent`)
+  const weights = activeVersion === 0 ? 'the dense weights' : 'the active mask'
+  const failing = alive.filter((node) => failsToLoad(node, activeVersion))
+  if (failing.length > 0)
+    unable.push(
+      `${failing.length === 1 ? 'node' : 'nodes'} ${listNames(
+        failing.map(({ id }) => id),
+        MAX_NAMED,
+      )} cannot load ${weights}`,
+    )
+  const isLoading = alive.some(
+    (node) =>
+      !node.draining &&
+      !failing.includes(node) &&
+      !(takesRequests(node) && node.active_version === activeVersion),
+  )
+  return { unable, unfinished: isLoading ? [`some nodes are still loading ${weights}`] : [] }
+}
+
+/** Returns whether new requests can start on a node. */
+function takesRequests({ alive, draining, active_version: version, weight_sets: sets }: NodeEntry): boolean {
+  return alive && !draining && sets.some((set) => set.version === version && set.state === 'ready')
+}
+
+/** Returns whether a node could not load a version, though it may try again. */
+function failsToLoad({ weight_sets: sets }: NodeEntry, activeVersion: number): boolean {
+  return sets.some(
+    ({ version, state, error }) =>
+      version === activeVersion && (state === 'failed' || (state === 'loading' && typeof error === 'string')),
+  )
+}
+
+/** Returns the domains that pruning certainly costs too much, the most costly first. */
 function costlyDomains(domains: readonly DomainSummary[], maxDenseRatio: number): DomainSummary[] {
   return domains
-    .filter(({ gap }) => gap !== null && Math.exp(gap.mean) > maxDenseRatio)
+    .filter(
+      ({ gap, mask_version: version }) => version > 0 && gap !== null && Math.exp(gap.lower) > maxDenseRatio,
+    )
     .toSorted((a, b) => (b.gap?.mean ?? 0) - (a.gap?.mean ?? 0))
 }
 
@@ -61,22 +101,8 @@ function unknownOf(domains: readonly DomainSummary[]): string | undefined {
 }
 
 function namesOf(domains: readonly DomainSummary[]): string {
-  const names = domains.map(({ name }) => name)
-  return joined(
-    names.length > MAX_NAMED
-      ? [...names.slice(0, MAX_NAMED - 1), counted(names.length - MAX_NAMED + 1, 'other domain')]
-      : names,
+  return listNames(
+    domains.map(({ name }) => name),
+    MAX_NAMED,
   )
-}
-
-function counted(count: number, noun: string): string {
-  return `${count} ${noun}${count === 1 ? '' : 's'}`
-}
-
-function joined(parts: readonly string[]): string {
-  return parts.length < 2 ? parts.join('') : `${parts.slice(0, -1).join(', ')} and ${parts.at(-1)}`
-}
-
-function percent(fraction: number): string {
-  return `${Number((fraction * 100).toFixed(1))} %`
 }

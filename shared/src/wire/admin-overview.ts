@@ -28,14 +28,19 @@ export const domainSummary = z.object({
   name: z.string(),
   traffic_share: z.number().min(0).max(1),
   requests: count,
+  mask_version: count.describe(
+    'The mask that serves it, its own or that of the model; 0 for the dense weights.',
+  ),
   gap: estimate.nullable().describe('Under the mask that serves it; null while too little is scored.'),
   gap_trend: z
     .array(z.number().nullable())
     .describe('Means of `gap` over eight equal parts of the 24 hours.'),
   drifting: z.boolean().describe('An alert of the domain holds.'),
-  missing_observations: count.describe(
-    'Observations (scored requests, or means over some of them) that its drift detectors lack before they judge its traffic and the cost of the mask that serves it; 0 where they do.',
-  ),
+  missing_observations: count
+    .nullable()
+    .describe(
+      'Observations (scored requests, or means over some of them) that its drift detectors lack before they judge its traffic and the cost of the mask that serves it; 0 where they do. Null where they get none: none of its requests in the 24 hours was scored, or it is not registered.',
+    ),
 })
 /** The last 24 hours of one domain. */
 export type DomainSummary = z.output<typeof domainSummary>
@@ -67,7 +72,7 @@ export const overviewReport = z.object({
         .describe('The problems, or that all is well, or what is not known yet; a sentence for people.'),
     })
     .describe(
-      'By nodes, failed requests, alerts, and what pruning costs each domain, for which `gate.max_dense_ratio` of the policy is the limit.',
+      'By nodes, failed requests, alerts, and what pruning costs each domain, for which `gate.max_dense_ratio` of the policy is the limit: a cost counts where the lower bound of its interval exceeds it. All domains count, also those that `domains` does not list.',
     ),
   models: z.array(z.string()).describe('All models of the fleet.'),
   nodes: z.array(nodeEntry),

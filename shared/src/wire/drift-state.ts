@@ -1,7 +1,7 @@
 import type { DomainSummary } from './admin-overview.ts'
 
-/** What is known about the drift of a domain. */
-export type DriftState = 'drifting' | 'steady' | 'unknown'
+/** What is known about the drift of a domain. `unjudged`: its detectors get no observations. */
+export type DriftState = 'drifting' | 'steady' | 'unknown' | 'unjudged'
 
 /** What is known about the drift of a domain, and the words for it. */
 export interface KnownDrift {
@@ -15,10 +15,13 @@ export interface KnownDrift {
  */
 export function knownDrift({ drifting, missing_observations: missing, gap }: DomainSummary): KnownDrift {
   if (drifting) return { state: 'drifting', words: 'drifting' }
-  if (missing > 0) {
-    const observations = `${missing} ${missing === 1 ? 'observation' : 'observations'}`
-    return { state: 'unknown', words: `not known yet: ${observations} missing` }
-  }
+  // A cost is that of scored requests, which only detectors of registered domains read.
+  if (missing === null) return { state: 'unjudged', words: gap === null ? 'not scored' : 'not registered' }
+  if (missing > 0)
+    return {
+      state: 'unknown',
+      words: `not known yet: ${missing} observation${missing === 1 ? '' : 's'} missing`,
+    }
   if (gap === null) return { state: 'unknown', words: 'not known: too few scores in 24 hours' }
   return { state: 'steady', words: 'steady' }
 }

@@ -66,6 +66,7 @@ export function domainOf(name: string, gap: number | null): Domain {
     traffic_share: 0.5,
     requests: 10,
     gap: gap === null ? null : { mean: gap, lower: gap - 0.01, upper: gap + 0.01 },
+    mask_version: 14,
     gap_trend: [],
     drifting: false,
     missing_observations: 0,

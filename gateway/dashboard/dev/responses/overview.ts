@@ -21,7 +21,7 @@ export function overview(): OverviewReport {
       dense_bytes: 2_470_000_000,
       converged: true,
     },
-    health: { problems: ['1 alert holds'], text: '1 alert holds.' },
+    health: { problems: ['1 alert is active'], text: '1 alert is active.' },
     models: [MODEL],
     nodes: [nodeOf(1), nodeOf(2), nodeOf(3)],
     traffic: {
@@ -44,6 +44,7 @@ export function overview(): OverviewReport {
         gap === null ? null : gap * (name === 'support' ? 0.4 + part * 0.09 : 1 + 0.1 * Math.sin(part)),
       ),
       drifting: name === 'support',
+      mask_version: 14,
       missing_observations: name === 'recipes' ? 62 : 0,
     })),
     updates: [runningUpdate()],

@@ -6,10 +6,10 @@ import { listPeriods, type TrafficPeriod } from '../../storage/db/queries/period
 import { gapMoments } from './mask-series.ts'
 
 /** What the traffic of a domain says about it. */
-type TrafficSummary = Omit<DomainSummary, 'missing_observations'>
-
-/** Maximum number of domains that a summary names. */
-const MAX_SUMMARISED_DOMAINS = 50
+interface TrafficSummary extends Omit<DomainSummary, 'missing_observations'> {
+  /** Under any mask. */
+  scoredRequests: number
+}
 
 const HOUR = 3_600
 const HOURS = 24
@@ -18,8 +18,7 @@ const TREND_PARTS = 8
 const MAX_ROWS = 50_000
 
 /**
- * Returns the last 24 hours of each domain of a model, the current one included, from its hours: by requests, most first, at most
- * 50.
+ * Returns the last 24 hours of each domain of a model, the current one included, from its hours: by requests, most first.
  *
  * @param drifting names of the domains with an alert that holds
  */
@@ -40,6 +39,8 @@ export async function domainSummaries(
         name,
         traffic_share: total === 0 ? 0 : requestsOf(periods) / total,
         requests: requestsOf(periods),
+        scoredRequests: periods.reduce((sum, { scoredRequests }) => sum + scoredRequests, 0),
+        mask_version: version,
         gap: meanInterval(sumGaps(served)),
         gap_trend: Array.from({ length: TREND_PARTS }, (_, part) => {
           const partHours = (HOURS / TREND_PARTS) * HOUR
@@ -52,7 +53,6 @@ export async function domainSummaries(
       }
     })
     .sort((a, b) => b.requests - a.requests || (a.name < b.name ? -1 : 1))
-    .slice(0, MAX_SUMMARISED_DOMAINS)
 }
 
 function requestsOf(rows: readonly TrafficPeriod[]): number {

@@ -53,9 +53,15 @@ test('drift, missing scores and missing traffic are said', () => {
   expect(read(costPhrases('code', drifting, undefined))).toMatch(/It drifts\.$/)
   const young = overviewWith({ domains: [{ ...domainOf('code', 0.03), missing_observations: 38 }] })
   expect(read(costPhrases('code', young, undefined))).toMatch(
-    /Whether it drifts is not known yet: 38 observations are missing\.$/,
+    /Whether it drifts is not known yet: 38 observations missing\.$/,
   )
-  expect(read(costPhrases('poetry', overviewWith(), undefined))).toContain('is not known yet')
+  expect(read(costPhrases('poetry', overviewWith(), undefined))).toMatch(
+    /under mask 14 is not known: too few requests were scored\. Whether it drifts is not known: too few scores in 24 hours\.$/,
+  )
+  const unscored = overviewWith({ domains: [{ ...domainOf('code', null), missing_observations: null }] })
+  expect(read(costPhrases('code', unscored, undefined))).toMatch(
+    /Whether it drifts is not known: it is not scored\.$/,
+  )
   expect(read(costPhrases('other', overviewWith(), undefined))).toBe(
     'other had no traffic in the last 24 hours.',
   )

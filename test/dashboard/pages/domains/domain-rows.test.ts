@@ -47,9 +47,9 @@ test('no domain is said to be steady before enough of its requests were scored',
   expect(sentenceOf(domainOf('code', 0.1), domainOf('speech', null))).toBe(
     '2 domains; none is known to drift.',
   )
-  expect(sentenceOf(domainOf('code', null))).toBe('1 domain; whether one drifts is not known yet.')
+  expect(sentenceOf(domainOf('code', null))).toBe('1 domain; whether one drifts is not known.')
   const young = { ...domainOf('law', 0.1), missing_observations: 1 }
-  expect(sentenceOf(young)).toBe('1 domain; whether one drifts is not known yet.')
+  expect(sentenceOf(young)).toBe('1 domain; whether one drifts is not known.')
 })
 
 test('a domain is called steady once its detectors can judge it, and before that what is missing is said', () => {
@@ -59,4 +59,7 @@ test('a domain is called steady once its detectors can judge it, and before that
   expect(knownDrift({ ...young, drifting: true }).words).toBe('drifting')
   expect(knownDrift(domainOf('law', null)).words).toBe('not known: too few scores in 24 hours')
   expect(knownDrift(domainOf('law', 0.1)).words).toBe('steady')
+  const unread = { missing_observations: null }
+  expect(knownDrift({ ...domainOf('law', null), ...unread }).words).toBe('not scored')
+  expect(knownDrift({ ...domainOf('(other)', 0.1), ...unread }).words).toBe('not registered')
 })

@@ -21,10 +21,10 @@ test('a service without problems is well, and says which mask serves for how lon
 })
 
 test('problems come first and are marked', () => {
-  const health = { problems: ['2 alerts hold'], text: '2 alerts hold.' }
+  const health = { problems: ['2 alerts are active'], text: '2 alerts are active.' }
   const phrases = healthSentence(overviewWith({ health }))
-  expect(phrases[0]).toEqual({ harm: '2 alerts hold.' })
-  expect(read(phrases)).toBe('2 alerts hold. Mask 14 has served for 30 min.')
+  expect(phrases[0]).toEqual({ harm: '2 alerts are active.' })
+  expect(read(phrases)).toBe('2 alerts are active. Mask 14 has served for 30 min.')
 })
 
 test('the cost names the domain that pays most and bounds the others', () => {

@@ -8,12 +8,16 @@ import { createApp } from '../../../../gateway/src/app.ts'
 import { overviewReport as gatherOverview } from '../../../../gateway/src/dashboard/overview.ts'
 import { StreamSlots } from '../../../../gateway/src/dashboard/stream-slots.ts'
 import { createOverviewCache } from '../../../../gateway/src/dashboard/overview-cache.ts'
+import { openDatabase } from '../../../../gateway/src/storage/db/open-database.ts'
+import { insertReceipts } from '../../../../gateway/src/storage/db/queries/receipt-queries.ts'
 import { admin, adminJson, testDeps } from '../../support/doubles/simulated-node.ts'
 import { moveClock } from '../../support/doubles/stopped-clock.ts'
 import { signIn } from '../../support/requests/dashboard-session.ts'
-import { errorOf, sendHeartbeat } from '../../support/requests/gateway-requests.ts'
+import { errorOf, receiptOf, sendHeartbeat } from '../../support/requests/gateway-requests.ts'
 import { TEST_ADMIN_KEY } from '../../support/setup/secrets.ts'
 import { seedMasks } from '../../support/state/seed-masks.ts'
+
+const db = openDatabase(env.DB)
 
 /** Reads server-sent events one by one. */
 function readEvents(response: Response) {
@@ -71,6 +75,31 @@ test('the overview of a model matches its schema, and names every model', async 
   expect(await adminJson('GET', '/overview')).toMatchObject({ model: { id: 'overview-a' } })
   const unknown = await admin('GET', '/overview?model=no')
   expect([unknown.status, (await errorOf(unknown)).code]).toEqual([404, 'model_not_found'])
+})
+
+test('the health is that of all domains, and those with most traffic are listed', async () => {
+  await sendHeartbeat({ id: 'overview-3', url: 'http://127.0.0.1:3' }, 'overview-many')
+  const model = 'overview-many'
+  await seedMasks(model, [1])
+  const busy = Array.from({ length: 50 }, (_, index) => `many-${String(index).padStart(2, '0')}`)
+  const scored = (domain: string, place: number, nllMasked: number) =>
+    receiptOf(`${domain}-${place}`, {
+      model,
+      domain,
+      maskVersion: 1,
+      drift: { tokens: 100, nllMasked, nllDense: 300 },
+    })
+  const costly = Array.from({ length: 5 }, (_, place) => scored('many-rare', place, 400 + place))
+  const receipts = busy.flatMap((domain) =>
+    Array.from({ length: 6 }, (_, place) => scored(domain, place, 301)),
+  )
+  const nowMs = Date.now()
+  await insertReceipts(db, 'overview-3', [...receipts, ...costly], 'node', nowMs)
+  const { domains, health } = await gatherOverview(testDeps({ nowMs: () => nowMs }), model)
+  expect(domains.map(({ name }) => name)).toEqual(busy)
+  expect(health.problems).toContainEqual(
+    expect.stringMatching(/^pruning raises the perplexity of many-rare by more than the allowed /),
+  )
 })
 
 test('streams send the overview at once and when it has changed, then a heartbeat, and end with the session', async () => {

@@ -174,6 +174,7 @@ test('the overview has the rates of now, the trend of an hour, and the domains o
   expect(legal?.gap?.mean).toBeCloseTo(0.175, 9)
   expect(legal?.gap_trend.filter((gap) => gap !== null)).toEqual([expect.closeTo(0.175, 9)])
   expect(support).toMatchObject({ name: 'support', requests: 5, gap: null, drifting: true })
+  expect([legal?.mask_version, support?.mask_version]).toEqual([3, 0])
 })
 
 test('the route validates its query, and finds the only model', async () => {

@@ -23,11 +23,11 @@ const STATUS: StatusReport = {
 }
 
 test('the status says whether the service is well, in the words of the gateway', async () => {
-  const health = { problems: ['1 alert holds'], text: '1 alert holds.' }
+  const health = { problems: ['1 alert is active'], text: '1 alert is active.' }
   const answer = (overview: object | undefined) => (call: string) =>
     call === 'GET /admin/status' ? STATUS : overview
   const { stdout, calls } = await copal(answer(overviewWith({ health })), ['status'])
-  expect(stdout).toContain('\nm: 1 alert holds.\n')
+  expect(stdout).toContain('\nm: 1 alert is active.\n')
   expect(calls.map(({ call }) => call)).toEqual(['GET /admin/status', 'GET /admin/overview?model=m'])
   // A gateway without an overview is no failure, and nothing is claimed.
   const without = await copal(answer(undefined), ['status'])
@@ -43,7 +43,11 @@ test('copal drift says of each domain whether it drifts, or what is missing to k
     r: { domains: [], holdouts: [], stages: [], perplexity: [], backward_transfer: null, forgetting: [] },
   }
   const young = { ...domainOf('law', 0.03), missing_observations: 38 }
-  const overview = overviewWith({ domains: [domainOf('code', 0.03), young] })
+  const unscored = { ...domainOf('mail', null), missing_observations: null }
+  const unregistered = { ...unscored, name: '(other)', gap: young.gap }
+  const overview = overviewWith({ domains: [domainOf('code', 0.03), young, unscored, unregistered] })
   const { stdout } = await copal((call) => (call === 'GET /admin/drift' ? drift : overview), ['drift'])
-  expect(stdout).toMatch(/^code +steady\nlaw +not known yet: 38 observations missing$/m)
+  expect(stdout).toMatch(
+    /^code +steady\nlaw +not known yet: 38 observations missing\nmail +not scored\n\(other\) +not registered$/m,
+  )
 })

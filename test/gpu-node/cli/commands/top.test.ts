@@ -19,7 +19,7 @@ const REPORT: OverviewReport = {
     dense_bytes: 150_000_000,
     converged: true,
   },
-  health: { problems: ['1 alert holds'], text: '1 alert holds.' },
+  health: { problems: ['1 alert is active'], text: '1 alert is active.' },
   models: ['tiny'],
   nodes: [
     {
@@ -51,6 +51,7 @@ const REPORT: OverviewReport = {
       name: 'legal',
       traffic_share: 0.6,
       requests: 1_200,
+      mask_version: 0,
       gap: { mean: 0.31, lower: 0.29, upper: 0.33 },
       gap_trend: [null, 0.2, 0.25, 0.3, 0.31, 0.31, 0.31, 0.31],
       drifting: true,
@@ -60,6 +61,7 @@ const REPORT: OverviewReport = {
       name: 'support',
       traffic_share: 0.4,
       requests: 800,
+      mask_version: 0,
       gap: null,
       gap_trend: Array.from({ length: 8 }, () => null),
       drifting: false,
@@ -95,7 +97,7 @@ test('the state of the fleet fits a terminal: traffic, alerts, nodes and domains
   expect(stdout).toMatch(/^legal +60\.0 % +1,200 +0\.310 +0\.290 to 0\.330 +▁.*$/m)
   expect(stdout).toMatch(/^support +40\.0 % +800 +- +-$/m)
   expect(stdout).toMatch(/^legal +drifting\nsupport +not known yet: 38 observations missing$/m)
-  expect(stdout).toContain('\n1 alert holds.\n')
+  expect(stdout).toContain('\n1 alert is active.\n')
 })
 
 test('each drawing replaces the one before, and a gateway that is away for a moment does not end the view', async () => {

@@ -1,10 +1,11 @@
 /** The sentences of a domain's page. */
+import { knownDrift } from '@copal/shared/wire/drift-state.ts'
 import type { DomainEntry } from '@copal/shared/wire/admin-domains.ts'
 import type { AdaptationPolicy } from '@copal/shared/wire/admin-policy.ts'
 import type { OverviewReport } from '@copal/shared/wire/admin-overview.ts'
 import type { TriggerDomain, TriggersReport } from '@copal/shared/wire/admin-triggers.ts'
 import { paths } from '../../navigation/routes.ts'
-import { formatLossDifference, formatShare, plural } from '../../format/numbers.ts'
+import { formatLossDifference, formatShare } from '../../format/numbers.ts'
 import { endSentence, type Phrase } from '../../format/phrases.ts'
 
 /** States a domain's share of the traffic, its cost of pruning and mask, and its drift. */
@@ -31,7 +32,7 @@ export function costPhrases(
       share,
       'What pruning costs it',
       ...mask,
-      ' is not known yet: too few requests were scored.',
+      ' is not known: too few requests were scored.',
       ...drifts,
     ]
   const { mean, lower, upper } = summary.gap
@@ -48,12 +49,10 @@ export function costPhrases(
 
 /** States whether a domain drifts, unless it is steady. */
 function driftPhrases(summary: OverviewReport['domains'][number]): Phrase[] {
-  if (summary.drifting) return [' ', { harm: 'It drifts.' }]
-  const { missing_observations: missing } = summary
-  if (missing === 0) return []
-  return [
-    ` Whether it drifts is not known yet: ${plural(missing, 'observation')} ${missing === 1 ? 'is' : 'are'} missing.`,
-  ]
+  const { state, words } = knownDrift(summary)
+  if (state === 'steady') return []
+  if (state === 'drifting') return [' ', { harm: 'It drifts.' }]
+  return [` Whether it drifts is ${state === 'unjudged' ? 'not known: it is ' : ''}${words}.`]
 }
 
 /** One trigger of an update of a domain, and its progress. */

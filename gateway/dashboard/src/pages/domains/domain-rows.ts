@@ -1,10 +1,11 @@
 /** The rows of the page of domains, and its sentence. */
+import { listNames } from '@copal/shared/phrases.ts'
 import { knownDrift } from '@copal/shared/wire/drift-state.ts'
 import type { DomainEntry } from '@copal/shared/wire/admin-domains.ts'
 import type { DomainSummary, OverviewReport } from '@copal/shared/wire/admin-overview.ts'
 import type { ProposalEntry } from '@copal/shared/wire/admin-proposals.ts'
 import { plural } from '../../format/numbers.ts'
-import { listNames, type Phrase } from '../../format/phrases.ts'
+import type { Phrase } from '../../format/phrases.ts'
 
 /** A domain with its samples and its traffic, as far as it has them. */
 export interface DomainRow {
@@ -29,7 +30,7 @@ export function domainRows(
 function noneDrifts(rows: readonly DomainRow[]): string {
   const known = rows.filter(({ summary }) => summary && knownDrift(summary).state === 'steady').length
   if (known === rows.length) return 'none drifts.'
-  return known === 0 ? 'whether one drifts is not known yet.' : 'none is known to drift.'
+  return known === 0 ? 'whether one drifts is not known.' : 'none is known to drift.'
 }
 
 /** Counts domains, and names those that drift and those that wait for a decision. */

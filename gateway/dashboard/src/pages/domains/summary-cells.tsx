@@ -4,8 +4,7 @@ import { LossDifference } from '../../components/num.tsx'
 import { Status } from '../../components/status.tsx'
 
 /** What the detectors count. */
-const OBSERVATIONS =
-  'The detectors first learn what is normal. An observation is a scored request, or the mean of some.'
+const OBSERVATIONS = 'Detectors first learn what is normal, from scored requests or means of some.'
 
 interface SummaryProps {
   /** `undefined`: the domain had no traffic. */
@@ -32,7 +31,7 @@ export function Cost({ summary, isDense }: SummaryProps) {
 export function DriftState({ summary }: Pick<SummaryProps, 'summary'>) {
   if (!summary) return <span class="soft">not known</span>
   const { state, words } = knownDrift(summary)
-  if (state === 'unknown')
+  if (state === 'unknown' || state === 'unjudged')
     return (
       <span class="soft" title={OBSERVATIONS}>
         {words}

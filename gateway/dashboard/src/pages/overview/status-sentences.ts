@@ -1,8 +1,9 @@
 /** The sentences of the overview: health, cost of pruning, adaptation. */
+import { listNames } from '@copal/shared/phrases.ts'
 import type { DomainSummary, OverviewReport } from '@copal/shared/wire/admin-overview.ts'
 import { paths } from '../../navigation/routes.ts'
 import { formatProgress, plural } from '../../format/numbers.ts'
-import { listNames, type Phrase } from '../../format/phrases.ts'
+import type { Phrase } from '../../format/phrases.ts'
 import { hasEnded, UPDATE_STATES } from '../../format/words.ts'
 import { secondsLeft, timeLeft } from '../../format/times.ts'
 

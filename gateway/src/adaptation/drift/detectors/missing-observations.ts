@@ -18,11 +18,17 @@ export async function missingObservations(
   model: string,
   domains: readonly ServedDomain[],
 ): Promise<Map<string, number>> {
-  const rows = await listObservationCounts(db, model, domains)
-  const missing = (name: string, signal: 'dense' | 'gap', maskVersion: number) => {
-    const row = rows.find(
-      (each) => each.domain === name && each.signal === signal && each.maskVersion === maskVersion,
-    )
+  if (domains.length === 0) return new Map()
+  const keyOf = (domain: string, signal: 'dense' | 'gap', maskVersion: number) =>
+    `${signal} ${maskVersion} ${domain}`
+  const rows = new Map(
+    (await listObservationCounts(db, model, domains)).map((row) => [
+      keyOf(row.domain, row.signal, row.maskVersion),
+      row,
+    ]),
+  )
+  const missing = (...of: Parameters<typeof keyOf>) => {
+    const row = rows.get(keyOf(...of))
     return Math.max(0, PAGE_HINKLEY.warmUp - Math.max(row?.pageHinkley ?? 0, row?.adwin ?? 0))
   }
   return new Map(

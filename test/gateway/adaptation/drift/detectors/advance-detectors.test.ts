@@ -111,6 +111,28 @@ describe('the detectors of a model', () => {
     expect([await missingIn(1), await missingIn(2)]).toEqual([0, 100])
   })
 
+  test('lack no observations of domains of which they get none: unscored, not registered, or deleted', async () => {
+    const { store, advance, startMs } = await modelWithTraffic('unread')
+    await ensureDomains(db, ['unread-mail', 'unread-gone'], 0)
+    await store(0, 1)
+    await store(0, 1, { domain: 'unread-mail', drift: null })
+    await store(0, 1, { domain: 'unread-elsewhere' })
+    await forgetDomain(db, 'unread-gone')
+    await store(1, 1, { domain: 'unread-gone' })
+    await advance(2)
+    const deps = testDeps({ nowMs: () => startMs + 2 * MINUTE_MS })
+    const model = { id: 'unread', activeVersion: 1, domainVersions: new Map<string, number>() }
+    const missing = (await summariseDomains(deps, model, new Set())).map(
+      ({ name, missing_observations: count }) => [name, count],
+    )
+    expect(Object.fromEntries(missing)).toEqual({
+      'unread-legal': 99,
+      'unread-mail': null,
+      'unread-elsewhere': null,
+      'unread-gone': null,
+    })
+  })
+
   test('read each scored request once, in the minute after it, however often and by how many they are run', async () => {
     const { store, advance, states } = await modelWithTraffic('once')
     const receipts = await store(0, 5)
