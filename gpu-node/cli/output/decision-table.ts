@@ -1,5 +1,6 @@
+import { capitalize } from '@copal/shared/phrases.ts'
 import type { DecisionEntry, DecisionFigure } from '@copal/shared/wire/admin-decisions.ts'
-import { isUnjudged } from '@copal/shared/wire/unjudged-figures.ts'
+import { isUnjudged, isUnjudgedTime } from '@copal/shared/wire/unjudged-figures.ts'
 import { formatAge, formatMask } from '@copal/gpu-node/platform/quantities.ts'
 import type { Column } from './table.ts'
 
@@ -24,12 +25,8 @@ function describeDecision(
   const compared = figures.filter(({ name }) => !isUnjudged(name))
   const table = compared.length === 0 ? [] : [figureTable(compared, isTrial, session)]
   // Whole lines, because names of domains do not fit a column.
-  const unjudged = figures.filter(({ name }) => isUnjudged(name)).map(({ note }) => capitalized(note ?? ''))
+  const unjudged = figures.filter(({ name }) => isUnjudged(name)).map(({ note }) => capitalize(note ?? ''))
   return [head, ...table, ...unjudged].join('\n')
-}
-
-function capitalized(text: string): string {
-  return text.charAt(0).toUpperCase() + text.slice(1)
 }
 
 function figureTable(figures: readonly DecisionFigure[], isTrial: boolean, session: Tables): string {
@@ -40,7 +37,7 @@ function figureTable(figures: readonly DecisionFigure[], isTrial: boolean, sessi
       { title: 'VALUE', value: ({ value }) => formatFigure(value), align: 'right' },
       { title: 'BOUND', value: (row) => boundOf(row, isTrial), align: 'right' },
       { title: 'LIMIT', value: ({ limit }) => formatFigure(limit), align: 'right' },
-      { title: 'PASSED', value: ({ passed }) => (passed ? 'yes' : 'NO') },
+      { title: 'PASSED', value: (row) => (isUnjudgedTime(row) ? '-' : row.passed ? 'yes' : 'NO') },
     ],
     figures,
   )

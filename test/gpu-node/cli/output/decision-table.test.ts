@@ -37,3 +37,27 @@ test('domains that the gate did not judge are named in full below its figures', 
   expect(lines.filter((line) => line.startsWith('domains without'))).toEqual([])
   expect(lines.at(-2)).toMatch(/^finite loss/)
 })
+
+test('figures of times that were not judged have neither passed nor failed', () => {
+  const slow = figure('slow first tokens', { value: 0.9, lower: 0.8, upper: 1 })
+  const text = describeDecisions(
+    [
+      {
+        kind: 'watch',
+        verdict: 'passed',
+        reason: 'It is well.',
+        mask_version: 2,
+        actor: 'copal',
+        created_at: '2026-11-28T20:00:00.000Z',
+        figures: [slow, { ...slow, limit: 0.7, passed: false }, figure('finite loss')],
+      },
+    ],
+    { table: (columns, rows) => renderTable(columns, rows, 80) },
+  )
+  expect(
+    text
+      .split('\n')
+      .slice(-3)
+      .map((line) => line.trim().split(/ +/).at(-1)),
+  ).toEqual(['-', 'NO', 'yes'])
+})
