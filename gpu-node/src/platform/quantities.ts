@@ -1,3 +1,5 @@
+export { counted } from '@copal/shared/phrases.ts'
+
 /** Formats bytes in decimal units, as download and disk sizes are given: `12.3 MB`. */
 export function formatBytes(bytes: number): string {
   const units = ['B', 'kB', 'MB', 'GB', 'TB']
@@ -49,11 +51,6 @@ export function formatPercent(fraction: number): string {
 /** Formats an integer: `1,234,567`. */
 export function formatCount(count: number): string {
   return count.toLocaleString('en-US')
-}
-
-/** Formats a count with its noun: `1 mask`, `1,200 masks`. */
-export function counted(count: number, noun: string): string {
-  return `${formatCount(count)} ${noun}${count === 1 ? '' : 's'}`
 }
 
 /** Formats a perplexity with four significant figures, the precision at which they are compared: `21.03`, `988.9`. */

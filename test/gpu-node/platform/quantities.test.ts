@@ -1,6 +1,5 @@
 import { describe, expect, test } from 'vitest'
 import {
-  counted,
   formatAge,
   formatBytes,
   formatDuration,
@@ -10,14 +9,6 @@ import {
 } from '../../../gpu-node/src/platform/quantities.ts'
 
 describe('quantities for people', () => {
-  test.each([
-    [0, '0 windows'],
-    [1, '1 window'],
-    [1200, '1,200 windows'],
-  ])('%d things are %s', (count, text) => {
-    expect(counted(count, 'window')).toBe(text)
-  })
-
   test.each([
     [0, '0 B'],
     [999, '999 B'],

@@ -30,19 +30,6 @@ export function phrasesText(phrases: readonly Phrase[], nowMs: number): string {
     .join('')
 }
 
-/** Joins the names of things: `a`, `a and b`, `a, b and 3 others`; of more than `max` the others are counted. */
-export function listNames(names: readonly string[], max = 4): string {
-  const shown = names.length > max ? names.slice(0, max - 1) : names
-  const others = names.length - shown.length
-  const all = others > 0 ? [...shown, `${others} others`] : shown
-  return all.length < 2 ? all.join('') : `${all.slice(0, -1).join(', ')} and ${all.at(-1)}`
-}
-
-/** A text with a capital at its beginning. */
-export function capitalize(text: string): string {
-  return text.charAt(0).toUpperCase() + text.slice(1)
-}
-
 /** A text with a full stop, unless it ends a sentence already. */
 export function endSentence(text: string): string {
   return /[.!?]$/.test(text) ? text : `${text}.`

@@ -1,8 +1,8 @@
 /** The effects of making an earlier mask active, told to the operator before. */
+import { listNames } from '@copal/shared/phrases.ts'
 import type { MaskEntry, NodeEntry } from '@copal/shared/wire/admin.ts'
 import { maskName, maskNameFirst, maskVerb } from '../../format/mask-names.ts'
 import { plural } from '../../format/numbers.ts'
-import { listNames } from '../../format/phrases.ts'
 
 /** A change of the active mask. */
 export interface Activation {

@@ -1,9 +1,9 @@
 /** Masks in words. */
+import { listNames } from '@copal/shared/phrases.ts'
 import type { DriftReport, MaskEntry, UpdateEntry } from '@copal/shared/wire/admin.ts'
 import type { Tone } from '../../components/tone.ts'
 import { maskName, maskNameFirst } from '../../format/mask-names.ts'
 import { formatBytes, formatShare, plural } from '../../format/numbers.ts'
-import { listNames } from '../../format/phrases.ts'
 
 /**
  * The state of a mask, in a word.

@@ -1,6 +1,6 @@
 /** Two answers beside each other, in words. */
+import { capitalize } from '@copal/shared/phrases.ts'
 import { formatNumber, plural } from '../../format/numbers.ts'
-import { capitalize } from '../../format/phrases.ts'
 import type { AnswerFigures } from './surprise.ts'
 
 /** The part of an answer that is compared. */

@@ -1,8 +1,8 @@
 /** The settings of a policy: which were changed, and the sentence that says so. */
+import { listNames } from '@copal/shared/phrases.ts'
 import type { PolicyReport } from '@copal/shared/wire/admin-policy.ts'
 import { policySettings } from '@copal/shared/wire/policy-settings.ts'
 import { plural } from '../../format/numbers.ts'
-import { listNames } from '../../format/phrases.ts'
 import { wordsOf, type SettingWords } from './setting-words.ts'
 import { formatValue } from './setting-values.ts'
 

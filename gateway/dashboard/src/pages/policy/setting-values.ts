@@ -1,6 +1,7 @@
 /** Values of settings, in words and as texts of a form. People set shares and ratios in per cent. */
+import { capitalize } from '@copal/shared/phrases.ts'
 import { formatDuration, formatPrecise } from '../../format/numbers.ts'
-import { capitalize, endSentence } from '../../format/phrases.ts'
+import { endSentence } from '../../format/phrases.ts'
 import type { Bound, SettingSchema, SettingValues } from './policy-schema.ts'
 import type { SettingWords, Unit } from './setting-words.ts'
 

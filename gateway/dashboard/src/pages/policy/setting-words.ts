@@ -1,6 +1,6 @@
 /** The names and units of the settings of a policy. Their descriptions are in the API. */
+import { capitalize } from '@copal/shared/phrases.ts'
 import type { AdaptationPolicy } from '@copal/shared/wire/admin-policy.ts'
-import { capitalize } from '../../format/phrases.ts'
 
 type Part = Exclude<keyof AdaptationPolicy, 'preset' | 'confirm'>
 type SettingName = 'preset' | 'confirm' | { [P in Part]: `${P}.${keyof AdaptationPolicy[P] & string}` }[Part]

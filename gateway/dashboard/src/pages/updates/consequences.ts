@@ -1,8 +1,8 @@
 /** The effects of cancelling or forcing an update, told to the operator before. */
+import { listNames } from '@copal/shared/phrases.ts'
 import type { UpdateEntry } from '@copal/shared/wire/admin.ts'
 import { maskName, maskNameFirst, maskVerb } from '../../format/mask-names.ts'
 import { plural } from '../../format/numbers.ts'
-import { listNames } from '../../format/phrases.ts'
 
 /** The effects of cancelling an update. */
 export function cancelConsequences({

@@ -1,8 +1,9 @@
 /** The gate's figures as rows: masks, held-out text, bound. */
+import { capitalize } from '@copal/shared/phrases.ts'
 import type { DecisionEntry, DecisionFigure } from '@copal/shared/wire/admin-decisions.ts'
 import type { DriftReport } from '@copal/shared/wire/admin.ts'
 import { isUnjudged } from '@copal/shared/wire/unjudged-figures.ts'
-import { capitalize, endSentence } from '../../format/phrases.ts'
+import { endSentence } from '../../format/phrases.ts'
 import { GENERAL, holdoutName } from '../../format/words.ts'
 
 /** One comparison of perplexities. */

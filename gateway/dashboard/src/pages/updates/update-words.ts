@@ -1,4 +1,5 @@
 /** The state of updates, in words. */
+import { capitalize, listNames } from '@copal/shared/phrases.ts'
 import type { TrialEntry } from '@copal/shared/wire/admin-trials.ts'
 import type { TriggersReport } from '@copal/shared/wire/admin-triggers.ts'
 import type { UpdateEntry, UpdateState, UpdateTrigger } from '@copal/shared/wire/admin.ts'
@@ -6,7 +7,7 @@ import type { DecisionVerdict } from '@copal/shared/wire/admin-decisions.ts'
 import type { Tone } from '../../components/tone.ts'
 import { maskName, maskNameFirst } from '../../format/mask-names.ts'
 import { formatCount, formatLossDifference, formatProgress, formatShare } from '../../format/numbers.ts'
-import { capitalize, endSentence, listNames } from '../../format/phrases.ts'
+import { endSentence } from '../../format/phrases.ts'
 import { timeLeft } from '../../format/times.ts'
 import { hasEnded } from '../../format/words.ts'
 
