@@ -45,9 +45,9 @@ interface Entry {
  *
  * Keys are looked up in D1 by their peppered hash. Found keys are cached by their SHA-256 for `keyTrustMs`, so that most
  * requests need neither the database nor the pepper. Unknown keys are refused from memory for some seconds, and each client
- * may send few of them, see `unknown-key-limit.ts`. A key that was valid here before is not limited, so that a flood of
- * unknown keys from the same address does not lock it out, nor keeps its running requests alive once it is revoked. The index lookup does not take constant time, but it compares
- * a MAC, which cannot be targeted without the pepper.
+ * may send few of them, see `unknown-key-limit.ts`. A key that was valid here before is not limited: a flood of unknown keys
+ * from its address does not lock it out. Once it is revoked, it is refused from memory for ten minutes, so its running requests
+ * end. The index lookup does not take constant time, but it compares a MAC, which cannot be targeted without the pepper.
  */
 export function createKeyring(): Keyring {
   const cache = new Map<string, Entry>()
