@@ -6,7 +6,7 @@ import {
   deleteOldTombstones,
   deleteOldUsageDays,
 } from './storage/retention.ts'
-import { CallsUsedUp, shareCalls } from './calls/call-budget.ts'
+import { isCallsUsedUp, shareCalls } from './calls/call-budget.ts'
 import { meterDeps } from './calls/metered-deps.ts'
 import type { Deps } from './contracts/bindings.ts'
 import { findDomains } from './adaptation/intake/find-domains.ts'
@@ -34,7 +34,7 @@ export interface ScheduledTasks {
   /** How often the trigger fires. */
   periodMs: number
   /** The tasks that run one after the other. */
-  inTurn: Readonly<Record<string, Task>>
+  sequential: Readonly<Record<string, Task>>
   /** The tasks that run beside each other and beside those. */
   together: Readonly<Record<string, Task>>
 }
@@ -42,13 +42,13 @@ export interface ScheduledTasks {
 /**
  * The tasks by cron trigger of `wrangler.toml`: the first runs what may not wait, the second what is heavy.
  *
- * Of those in turn two have a node describe texts, and in parallel they would choose the same ones. The third starts the update of a
- * domain that was just found, instead of a minute later.
+ * Of the sequential tasks two have a node describe texts, and in parallel they would choose the same ones. The third starts the
+ * update of a domain that was just found, instead of a minute later.
  */
 const SCHEDULED_TASKS: Readonly<Record<string, ScheduledTasks>> = {
   '* * * * *': {
     periodMs: 60_000,
-    inTurn: { findDomains, describeDue, runTriggers },
+    sequential: { findDomains, describeDue, runTriggers },
     together: {
       advanceUpdates,
       watchMasks,
@@ -61,7 +61,7 @@ const SCHEDULED_TASKS: Readonly<Record<string, ScheduledTasks>> = {
   },
   '*/5 * * * *': {
     periodMs: 5 * 60_000,
-    inTurn: {},
+    sequential: {},
     together: {
       deleteOldParts,
       deleteStaleStatistics,
@@ -95,10 +95,10 @@ export async function runScheduled(
 /** Runs tasks, each with its share of the calls of one event. */
 export async function runTasks(
   deps: Deps,
-  { periodMs, inTurn, together }: ScheduledTasks,
+  { periodMs, sequential, together }: ScheduledTasks,
   timeMs: number,
 ): Promise<void> {
-  const named = [...Object.entries(inTurn), ...Object.entries(together)]
+  const named = [...Object.entries(sequential), ...Object.entries(together)]
   const shares = shareCalls(named.length, Math.floor(timeMs / periodMs))
   // A failing task must not end the event: the runtime would cancel the other tasks with it.
   const runs = named.map(([name, task], index) => async (): Promise<void> => {
@@ -107,7 +107,7 @@ export async function runTasks(
     try {
       await task(meterDeps(deps, share))
     } catch (error) {
-      if (error instanceof CallsUsedUp)
+      if (isCallsUsedUp(error))
         console.warn(
           `The cron task '${name}' has used its share of the calls of an event; the next run goes on.`,
         )
@@ -116,9 +116,9 @@ export async function runTasks(
       share.end()
     }
   })
-  const first = Object.keys(inTurn).length
-  const runInTurn = async (): Promise<void> => {
+  const first = Object.keys(sequential).length
+  const runSequential = async (): Promise<void> => {
     for (const run of runs.slice(0, first)) await run()
   }
-  await Promise.all([runInTurn(), ...runs.slice(first).map((run) => run())])
+  await Promise.all([runSequential(), ...runs.slice(first).map((run) => run())])
 }

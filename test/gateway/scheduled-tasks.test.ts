@@ -32,13 +32,25 @@ function silenceConsole() {
   return { warn, error }
 }
 
+test('a task that calls D1 alone ends with the warning when its share is used up, and with no error', async () => {
+  const { warn, error } = silenceConsole()
+  const readForever = async (deps: Deps): Promise<never> => {
+    for (;;) await readD1(deps)
+  }
+  await runTasks(eventDeps(), { periodMs: MINUTE_MS, sequential: {}, together: { readForever } }, 0)
+  expect(warn.mock.calls).toEqual([
+    ["The cron task 'readForever' has used its share of the calls of an event; the next run goes on."],
+  ])
+  expect(error).not.toHaveBeenCalled()
+})
+
 test('a task that always wants everything takes nothing from what another needs, and the event stays below its calls', async () => {
-  const { warn } = silenceConsole()
+  const { warn, error } = silenceConsole()
   let done = 0
   let left = 200
   const tasks: ScheduledTasks = {
     periodMs: MINUTE_MS,
-    inTurn: { greedyFirst: readAll },
+    sequential: { greedyFirst: readAll },
     together: {
       greedy: readAll,
       // Has 200 things to do, each of 20 calls.
@@ -68,6 +80,7 @@ test('a task that always wants everything takes nothing from what another needs,
   expect(warn).toHaveBeenCalledWith(
     "The cron task 'greedy' has used its share of the calls of an event; the next run goes on.",
   )
+  expect(error).not.toHaveBeenCalled()
 })
 
 test('a task that fails each time takes its own share alone, and is tried again in each event', async () => {
@@ -76,7 +89,7 @@ test('a task that fails each time takes its own share alone, and is tried again 
   let reads = 0
   const tasks: ScheduledTasks = {
     periodMs: MINUTE_MS,
-    inTurn: {},
+    sequential: {},
     together: {
       async failing(deps) {
         attempts += 1
@@ -102,7 +115,7 @@ test('calls of every service are counted, each statement of a batch too', async 
   const lefts: number[] = []
   const tasks: ScheduledTasks = {
     periodMs: MINUTE_MS,
-    inTurn: {
+    sequential: {
       async all(deps) {
         const used = async (work: () => Promise<unknown>) => {
           const before = deps.calls.left

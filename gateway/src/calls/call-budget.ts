@@ -1,9 +1,10 @@
 import type { CallBudget } from '../contracts/call-budget.ts'
+import { causeChain } from '../runtime/cause-chain.ts'
 
 /**
  * Calls of D1, R2, Durable Objects, queues, Workflows and nodes that an event makes at most. Cloudflare allows an invocation
- * 1,000 queries of D1, and on some plans 1,000 calls in all. The rest is for calls that no budget counts: log lines, spans, and
- * what a request does before and after its handler.
+ * 1,000 queries of D1, and 10,000 calls in all on the paid plan. The rest of the 1,000 is for calls that no budget counts: log
+ * lines, spans, and what a request does before and after its handler.
  */
 export const EVENT_CALLS = 950
 
@@ -13,6 +14,11 @@ export class CallsUsedUp extends Error {
   constructor() {
     super('The calls that this event may make are used up.')
   }
+}
+
+/** Returns whether an error is {@link CallsUsedUp} or was caused by it: drizzle-orm wraps what a statement throws. */
+export function isCallsUsedUp(thrown: unknown): boolean {
+  return causeChain(thrown).some((error) => error instanceof CallsUsedUp)
 }
 
 /** The budget of events whose calls nobody counts, because they are few: most requests. */
@@ -31,17 +37,17 @@ interface SharedBudget extends CallBudget {
 
 /**
  * Shares the calls of an event among its tasks, so that none can take what another needs. Half of the calls is shared equally. The
- * other half is for one task, another one at each event, so that a task that needs many calls at a time gets them in its turn.
+ * other half is for one task, another one at each event, so that a task that needs many calls at a time gets them from time to time.
  * What a task leaves when it ends is for whichever of the others needs more.
  *
- * @param turn the number of the event
+ * @param rotation the number of the event
  */
-export function shareCalls(tasks: number, turn: number, calls = EVENT_CALLS): SharedBudget[] {
+export function shareCalls(tasks: number, rotation: number, calls = EVENT_CALLS): SharedBudget[] {
   const left = { calls: 0 }
   const share = Math.floor(calls / 2 / tasks)
   return Array.from(
     { length: tasks },
-    (_, task) => new TaskCalls(task === turn % tasks ? calls - (tasks - 1) * share : share, left),
+    (_, task) => new TaskCalls(task === rotation % tasks ? calls - (tasks - 1) * share : share, left),
   )
 }
 

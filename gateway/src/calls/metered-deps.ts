@@ -57,8 +57,7 @@ function meterMethods<Target extends object>(
 ): Target {
   return new Proxy(target, {
     get(object, name) {
-      const own = typeof name === 'string' ? methods[name] : undefined
-      if (own) return own
+      if (typeof name === 'string' && Object.hasOwn(methods, name)) return methods[name]
       const value: unknown = Reflect.get(object, name)
       if (typeof value !== 'function') return value
       return (...values: unknown[]) => {

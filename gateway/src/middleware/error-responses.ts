@@ -2,7 +2,8 @@ import type { Context } from 'hono'
 import { AppError, errorBody, toAppError } from '@copal/shared/errors.ts'
 import type { AppEnv } from '../contracts/context.ts'
 import type { RequestTrace } from '../contracts/request-trace.ts'
-import { causeChain, toOutageError } from './outage-error.ts'
+import { causeChain } from '../runtime/cause-chain.ts'
+import { toOutageError } from './outage-error.ts'
 
 /** Creates the error response for anything thrown; unexpected errors are logged with their stacks. */
 export function errorResponse(thrown: Error, c: Context<AppEnv>): Response {

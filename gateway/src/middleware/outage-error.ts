@@ -1,4 +1,5 @@
 import { AppError } from '@copal/shared/errors.ts'
+import { causeChain } from '../runtime/cause-chain.ts'
 
 /** Seconds after which clients may retry during an outage. */
 const RETRY_AFTER_S = 5
@@ -13,14 +14,6 @@ export function toOutageError(thrown: unknown): AppError | undefined {
   if (thrown instanceof AppError || !causeChain(thrown).some(isTransient)) return undefined
   const message = `A service that the gateway depends on is not responding. Try again in ${RETRY_AFTER_S} s.`
   return new AppError('service_unavailable', message, { cause: thrown, retryAfterS: RETRY_AFTER_S })
-}
-
-/** Returns an error, its cause, the cause of that, and so on. */
-export function causeChain(thrown: unknown): Error[] {
-  const chain: Error[] = []
-  for (let error = thrown; error instanceof Error && !chain.includes(error); error = error.cause)
-    chain.push(error)
-  return chain
 }
 
 /** SQLite codes of statements that fail every time, for example for a missing table or an invalid value. */

@@ -1,6 +1,6 @@
 /**
  * Returns items in random order. A task that can do only some of them this time does others the next time, and those that fail each
- * time hold up no others.
+ * time do not delay others.
  */
 export function inRandomOrder<Item>(items: readonly Item[]): Item[] {
   return items

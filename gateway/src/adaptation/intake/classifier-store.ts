@@ -1,4 +1,5 @@
 import { sha256 } from '@copal/shared/wire/signature.ts'
+import { isCallsUsedUp } from '../../calls/call-budget.ts'
 import type { Deps } from '../../contracts/bindings.ts'
 import { classifierKey } from '../../storage/artifacts/artifact-keys.ts'
 import {
@@ -26,7 +27,7 @@ const MAX_CACHED = 4
 /** Versions that are kept in R2 beside the newest, for isolates that are about to read them. */
 const KEPT_VERSIONS = 2
 
-/** Classifiers of the isolate by hash. What a hash names never changes. */
+/** Classifiers of the isolate by hash. They belong to no event, because what a hash names never changes and takes long to read. */
 const cached = new Map<string, Omit<StoredClassifier, 'row'>>()
 
 /**
@@ -66,6 +67,7 @@ async function readClassifier(
     const bytes = new Uint8Array(await object.arrayBuffer())
     return { baseSha256: object.customMetadata?.['base'] ?? '', classifier: decodeClassifier(bytes) }
   } catch (error) {
+    if (isCallsUsedUp(error)) throw error
     console.error(`Classifier ${row.version} of '${row.model}' will be trained anew:`, error)
     return undefined
   }

@@ -1,5 +1,5 @@
 import { AppError } from '@copal/shared/errors.ts'
-import { CallsUsedUp } from '../../calls/call-budget.ts'
+import { isCallsUsedUp } from '../../calls/call-budget.ts'
 import type { Deps } from '../../contracts/bindings.ts'
 import { inRandomOrder } from '../../runtime/random-order.ts'
 import {
@@ -37,7 +37,7 @@ export async function findDomains(deps: FindDeps): Promise<void> {
     try {
       await findDomainsOf(deps, model, bases)
     } catch (error) {
-      if (error instanceof CallsUsedUp) throw error
+      if (isCallsUsedUp(error)) throw error
       // No node, or one that has no time, is nothing to tell of.
       if (!(error instanceof AppError) || !error.retryable)
         console.error(`Finding domains of model '${model.id}' failed; the next run tries again:`, error)

@@ -1,3 +1,4 @@
+import { isCallsUsedUp } from '../../calls/call-budget.ts'
 import type { Deps } from '../../contracts/bindings.ts'
 import type { CallBudget } from '../../contracts/call-budget.ts'
 import type { ModelCounts, ReservoirCounts, ReservoirStats } from '../../contracts/reservoir-counts.ts'
@@ -66,7 +67,11 @@ export async function storedCounts(
   return counts
 }
 
-/** Asks reservoirs for their counts, and stores the answers in D1. It leaves out those that do not answer, with one line in the log. */
+/**
+ * Asks reservoirs for their counts, and stores the answers in D1. It leaves out those that do not answer, with one line in the log.
+ *
+ * @throws CallsUsedUp if the calls were not enough; what was counted is stored before, if one is left for that
+ */
 export async function countNow(
   deps: CountDeps,
   names: readonly string[],
@@ -74,10 +79,15 @@ export async function countNow(
   const counted = new Map<string, ReservoirCounts>()
   const failed: string[] = []
   let reason: unknown
+  let usedUp: unknown
   await askEach(names, async (name) => {
     try {
       counted.set(name, await deps.reservoir(name).counts())
     } catch (error) {
+      if (isCallsUsedUp(error)) {
+        usedUp = error
+        return
+      }
       failed.push(name)
       reason = error
     }
@@ -85,6 +95,7 @@ export async function countNow(
   if (failed.length > 0)
     console.warn(`The samples of ${failed.join(', ')} could not be counted and are counted later:`, reason)
   await putReservoirCounts(deps.db, counted)
+  if (usedUp !== undefined) throw usedUp
   return counted
 }
 

@@ -2,7 +2,7 @@ import { AppError } from '@copal/shared/errors.ts'
 import type { DecisionFigure } from '@copal/shared/wire/admin-decisions.ts'
 import { createOwnMask, createUpdate as updateRequest } from '@copal/shared/wire/admin.ts'
 import type { AdaptationPolicy } from '@copal/shared/wire/admin-policy.ts'
-import { CallsUsedUp } from '../../calls/call-budget.ts'
+import { isCallsUsedUp } from '../../calls/call-budget.ts'
 import type { Deps } from '../../contracts/bindings.ts'
 import { inRandomOrder } from '../../runtime/random-order.ts'
 import { insertDecision, SERVICE_ACTOR } from '../../storage/db/queries/decision-queries.ts'
@@ -40,7 +40,7 @@ export async function runTriggers(deps: TriggerDeps): Promise<void> {
     try {
       await runModel(deps, model)
     } catch (error) {
-      if (error instanceof CallsUsedUp) throw error
+      if (isCallsUsedUp(error)) throw error
       console.error(`The triggers of model '${model.id}' failed; the next run tries again:`, error)
     }
   }

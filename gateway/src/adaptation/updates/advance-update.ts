@@ -1,4 +1,4 @@
-import { CallsUsedUp } from '../../calls/call-budget.ts'
+import { isCallsUsedUp } from '../../calls/call-budget.ts'
 import { inRandomOrder } from '../../runtime/random-order.ts'
 import { AppError, type ErrorCode } from '@copal/shared/errors.ts'
 import { findUpdate, listRunningUpdates, type UpdateRow } from '../../storage/db/queries/update-queries.ts'
@@ -51,7 +51,7 @@ export async function advanceUpdates(deps: StepDeps, onlyModel?: string): Promis
     try {
       await advanceUpdate(deps, id)
     } catch (error) {
-      if (error instanceof CallsUsedUp) throw error
+      if (isCallsUsedUp(error)) throw error
       console.error(`The next step of update ${id} (${state}) failed and will be retried:`, error)
     }
   }
@@ -70,7 +70,7 @@ async function attempt(deps: StepDeps, update: UpdateRow, step: Step): Promise<S
   try {
     return await step(deps, update)
   } catch (error) {
-    if (!(error instanceof AppError)) throw error
+    if (!(error instanceof AppError) || isCallsUsedUp(error)) throw error
     const { code, message } = error
     return { event: 'failed', patch: { errorCode: code satisfies ErrorCode, errorMessage: message } }
   }

@@ -1,4 +1,4 @@
-import { CallsUsedUp } from '../../calls/call-budget.ts'
+import { isCallsUsedUp } from '../../calls/call-budget.ts'
 import { inRandomOrder } from '../../runtime/random-order.ts'
 import type { StoredTrial, StoredWatch } from '../../contracts/trial.ts'
 import { listDecisionsOf, SERVICE_ACTOR } from '../../storage/db/queries/decision-queries.ts'
@@ -72,7 +72,7 @@ export async function watchMasks(deps: StepDeps, onlyModel?: string): Promise<vo
     try {
       if (model.watch) await watchMask(deps, model, model.watch)
     } catch (error) {
-      if (error instanceof CallsUsedUp) throw error
+      if (isCallsUsedUp(error)) throw error
       console.error(
         `Mask m${model.watch?.version} of '${model.id}' could not be judged; trying again later:`,
         error,

@@ -10,6 +10,7 @@ import {
   type DecisionOfUpdate,
   type UpdateRow,
 } from '../../storage/db/queries/update-queries.ts'
+import { isCallsUsedUp } from '../../calls/call-budget.ts'
 import type { Deps } from '../../contracts/bindings.ts'
 import { findPolicy } from '../policy/find-policy.ts'
 import { requireDomainTexts } from './require-domain-texts.ts'
@@ -101,18 +102,23 @@ function decisionOf({ trigger, reason, figures }: UpdateCause): DecisionOfUpdate
   return { kind: 'trigger', verdict: 'done', reason: started, figures, actor: SERVICE_ACTOR }
 }
 
-/** Starts an update at once. Never fails, and is not required: heartbeats and cron advance the update as well. */
+/**
+ * Starts an update at once. Not required: heartbeats and cron advance the update as well, so a failure is only logged.
+ *
+ * @throws CallsUsedUp if the event may make no more calls
+ */
 export async function beginUpdate(deps: StepDeps & Pick<Deps, 'updateWorkflow'>, id: string): Promise<void> {
   const results = await Promise.allSettled([
     deps.updateWorkflow.create({ id, params: { updateId: id } }),
     advanceUpdate(deps, id),
   ])
   for (const result of results) {
-    if (result.status === 'rejected')
-      console.error(
-        `Update ${id} could not be started at once; heartbeats or cron will start it:`,
-        result.reason,
-      )
+    if (result.status === 'fulfilled') continue
+    if (isCallsUsedUp(result.reason)) throw result.reason
+    console.error(
+      `Update ${id} could not be started at once; heartbeats or cron will start it:`,
+      result.reason,
+    )
   }
 }
 

@@ -1,5 +1,5 @@
 import { AppError } from '@copal/shared/errors.ts'
-import { CallsUsedUp } from '../../calls/call-budget.ts'
+import { isCallsUsedUp } from '../../calls/call-budget.ts'
 import type { Deps } from '../../contracts/bindings.ts'
 
 /** The pauses between attempts. */
@@ -21,7 +21,7 @@ export async function askFleet<T>(
     try {
       return await ask(deps.fleet)
     } catch (error) {
-      if (error instanceof CallsUsedUp) throw error
+      if (isCallsUsedUp(error)) throw error
       cause = error
       if (isOverloaded(error)) break
       await new Promise((resolve) => setTimeout(resolve, pauseMs))

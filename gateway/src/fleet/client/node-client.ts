@@ -1,6 +1,7 @@
 import { AppError, parseErrorBody } from '@copal/shared/errors.ts'
 import { LATE_HEADER, MAX_RESPONSE_BYTES } from '@copal/shared/wire/node-calls.ts'
 import { signedHeaders } from '@copal/shared/wire/signature.ts'
+import { isCallsUsedUp } from '../../calls/call-budget.ts'
 import type { Deps } from '../../contracts/bindings.ts'
 import type { Alarms } from '../../runtime/alarms.ts'
 import { collectBytes } from '../../runtime/collect-bytes.ts'
@@ -64,7 +65,7 @@ export interface NodeResponse {
  * retried on another node.
  *
  * @throws NodeCallError with `client_closed_request` if `attempt` was aborted, `deadline_exceeded` if no byte arrived in
- * time, `node_failed` if the connection broke, or the error that the node returned
+ * time, `node_failed` if the connection broke, or the error that the node returned; CallsUsedUp if the event may make no more calls
  */
 export async function callNode(
   deps: Pick<Deps, 'nodeSecrets' | 'nodeFetch' | 'nowMs'>,
@@ -104,6 +105,8 @@ export async function callNode(
     if (options.expected === 'events') await checkFirstEvent(response)
     return response
   } catch (thrown) {
+    // Nothing was sent, and no node is at fault.
+    if (isCallsUsedUp(thrown)) throw thrown
     const error = errorOf(node, thrown, attempt.signal)
     // A response that nobody reads would keep its node busy, to its last token.
     attempt.abort(error)

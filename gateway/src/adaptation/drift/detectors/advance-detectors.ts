@@ -1,4 +1,4 @@
-import { CallsUsedUp } from '../../../calls/call-budget.ts'
+import { isCallsUsedUp } from '../../../calls/call-budget.ts'
 import { inRandomOrder } from '../../../runtime/random-order.ts'
 import type { Deps } from '../../../contracts/bindings.ts'
 import { endAlerts, listHeldAlerts, type AlertRow } from '../../../storage/db/queries/alert-queries.ts'
@@ -36,7 +36,7 @@ export async function advanceDetectors(deps: DetectorDeps): Promise<void> {
       await advanceModel(deps, model)
       await endOverAlerts(deps, model)
     } catch (error) {
-      if (error instanceof CallsUsedUp) throw error
+      if (isCallsUsedUp(error)) throw error
       console.error(`The drift detectors of model '${model.id}' failed; the next run tries again:`, error)
     }
   }
