@@ -149,13 +149,15 @@ function testGpu(addon: GpuAddon): void {
     const difference = (a: Float32Array, b: Float32Array) =>
       Math.max(...a.map((value, index) => Math.abs(value - b[index]!)))
     const bf16 = await (await served()).nll(300, TOKENS, TARGETS)
+    // In nats. The processor rounds inputs too, those of int8 to 16 bits and those of int4 to 8 bits: 0.03 and 0.26 were measured.
+    // bf16 differs from int8 by 0.18, from int4 by 1.6.
+    const LIMITS = { int8: 0.05, int4: 0.5 }
     for (const precision of ['int8', 'int4'] as const) {
       const options = { precision, headPrecision: precision, ownTokens: 256 }
       const onGpu = await scores(createGpuBackend({ ...options, addon, device: GPU_DEVICE, kvTokens: 256 }))
       const onProcessor = await scores(createSparseBackend({ ...options, addon: native!, threads: 1 }))
-      // The processor rounds activations too. bf16 differs from int8 by 0.18 nats, from int4 by 1.6.
-      expect(difference(onGpu[0]!, onProcessor[0]!)).toBeLessThan(0.05)
-      expect(difference(onGpu[1]!, onProcessor[1]!)).toBeLessThan(0.05)
+      expect(difference(onGpu[0]!, onProcessor[0]!)).toBeLessThan(LIMITS[precision])
+      expect(difference(onGpu[1]!, onProcessor[1]!)).toBeLessThan(LIMITS[precision])
       expect(difference(onGpu[0]!, bf16)).toBeGreaterThan(0.1)
     }
   })
