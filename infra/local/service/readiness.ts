@@ -70,8 +70,8 @@ async function isHealthy(origin: string): Promise<boolean> {
 /** The API key of a local service. */
 export interface LocalKey {
   apiKey: string
-  /** Keys of earlier starts with the same name that were not revoked, although this start and later ones do not use them. */
-  replaced: Pick<KeyEntry, 'id' | 'created_at'>[]
+  /** Other keys of the same name, which this service does not use: an earlier start or a person has created them. */
+  others: Pick<KeyEntry, 'id' | 'created_at'>[]
 }
 
 /**
@@ -88,7 +88,7 @@ export async function ensureApiKey(
     apiKey !== undefined && (await untilResponse((limited) => isAccepted(origin, apiKey, limited), signal))
   if (isKnown) {
     home.saveApiKey(apiKey, origin)
-    return { apiKey, replaced: [] }
+    return { apiKey, others: [] }
   }
   const created = await untilResponse(
     (limited) =>
@@ -99,6 +99,7 @@ export async function ensureApiKey(
     signal,
   )
   home.saveApiKey(created.key, origin)
+  // Only for a hint: without the list the service starts too.
   const { data } = await untilResponse(
     (limited) =>
       createApiClient({ origin, apiKey: undefined, adminKey }, limited).admin(
@@ -107,9 +108,12 @@ export async function ensureApiKey(
         listOf(keyEntry),
       ),
     signal,
-  )
-  const replaced = data.filter(({ id, name }) => name === LOCAL_KEY_NAME && id !== created.id)
-  return { apiKey: created.key, replaced }
+  ).catch(() => {
+    signal.throwIfAborted()
+    return { data: [] }
+  })
+  const others = data.filter(({ id, name }) => name === LOCAL_KEY_NAME && id !== created.id)
+  return { apiKey: created.key, others }
 }
 
 /**

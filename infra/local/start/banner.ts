@@ -49,12 +49,12 @@ In a second terminal: npx copal status, npx copal --help, npm run demo. Ctrl-C s
 `
 }
 
-/** Returns a line for each API key that an earlier start has created, with the command that revokes it. */
-export function describeReplacedKeys(keys: LocalKey['replaced']): string[] {
+/** Returns a line for each other API key of the same name, with the command that revokes it. */
+export function describeOtherKeys(keys: LocalKey['others']): string[] {
   return keys.map(
     ({ id, created_at: at }) =>
-      `An earlier start created another API key 'local' (${id}, ${at}), which no start uses any more. ` +
-      `Unless something else does, revoke it: npx copal keys revoke ${id}\n`,
+      `There is another API key called 'local' (${id}, created ${at}). This service does not use it. ` +
+      `If nothing else does, revoke it: npx copal keys revoke ${id}\n`,
   )
 }
 

@@ -26,7 +26,7 @@ import { nodePart } from '../service/node-process.ts'
 import type { GatewayMessage } from '../service/run-gateway.ts'
 import { ensureApiKey, untilGatewayHealthy, untilModelServed, watchGateway } from '../service/readiness.ts'
 import { readSettings, type Settings } from '../service/service-settings.ts'
-import { describeReplacedKeys, renderBanner, renderDevelopmentBanner } from './banner.ts'
+import { describeOtherKeys, renderBanner, renderDevelopmentBanner } from './banner.ts'
 import { firstUpdate } from './first-update.ts'
 import { drawModelProgress } from './model-progress.ts'
 import { describeNode } from './node-line.ts'
@@ -190,7 +190,7 @@ async function run(
   gateway.markReady()
   // Runs until the signal is aborted. A gateway that stands at a breakpoint answers no health check.
   if (!settings.inspectorPorts) watchGateway(origin, gateway, signal).catch(() => undefined)
-  const { apiKey, replaced } = await ensureApiKey(origin, home, signal)
+  const { apiKey, others } = await ensureApiKey(origin, home, signal)
   // The gateway may still list a node that was killed a moment ago, so wait for the new one.
   await nodeReady
   const model = await untilModelServed(origin, apiKey, signal)
@@ -215,7 +215,7 @@ async function run(
       dashboardLink: link?.url,
     }),
   )
-  for (const line of describeReplacedKeys(replaced)) print(line)
+  for (const line of describeOtherKeys(others)) print(line)
   const advised = { cwd: settings.root, env: process.env }
   const activeMask = model.copal.mask_version === 0 ? null : serving
   const hint = await readHint(advisedService(advised, activeMask))

@@ -2,7 +2,7 @@ import { createServer, type Server } from 'node:http'
 import { once } from 'node:events'
 import type { AddressInfo } from 'node:net'
 import { expect, onTestFinished, test, vi } from 'vitest'
-import { describeReplacedKeys } from '../../../../infra/local/start/banner.ts'
+import { describeOtherKeys } from '../../../../infra/local/start/banner.ts'
 import { ensureApiKey, watchGateway } from '../../../../infra/local/service/readiness.ts'
 
 /** The machine may be busy. */
@@ -114,13 +114,13 @@ test('a call for the API key to which the gateway never responds is repeated', a
     saveApiKey,
   }
   const origin = `http://127.0.0.1:${(server.address() as AddressInfo).port}`
-  const { apiKey, replaced } = await ensureApiKey(origin, home, new AbortController().signal)
+  const { apiKey, others } = await ensureApiKey(origin, home, new AbortController().signal)
   expect(apiKey).toBe(CREATED_KEY)
   // A key that a lost response or a lost home has left behind is named with the command that revokes it.
-  expect(replaced.map(({ id }) => id)).toEqual(['key-0'])
-  expect(describeReplacedKeys(replaced)).toEqual([
-    "An earlier start created another API key 'local' (key-0, 2026-01-01T00:00:00.000Z), which no start uses any more. " +
-      'Unless something else does, revoke it: npx copal keys revoke key-0\n',
+  expect(others.map(({ id }) => id)).toEqual(['key-0'])
+  expect(describeOtherKeys(others)).toEqual([
+    "There is another API key called 'local' (key-0, created 2026-01-01T00:00:00.000Z). This service does not use it. " +
+      'If nothing else does, revoke it: npx copal keys revoke key-0\n',
   ])
   expect(saveApiKey.mock.calls).toEqual([[CREATED.key, origin]])
   expect(requests).toEqual(
@@ -128,4 +128,32 @@ test('a call for the API key to which the gateway never responds is repeated', a
   )
   // A gateway that is only slow must be able to respond, and a key is created by each call.
   expect(timeouts.mock.calls).toEqual([[5000], [10_000], [5000], [10_000], [5000], [10_000]])
+})
+
+test.each([
+  ['an error', 500, '{}'],
+  ['something else', 200, '{"data":[{}]}'],
+])('a list of keys that is %s does not end a start whose key was created', async (_, status, body) => {
+  const ending = new AbortController()
+  let isEnding = false
+  const server = createServer((request, response) => {
+    response.setHeader('content-type', 'application/json')
+    if (request.method === 'POST') response.writeHead(201).end(JSON.stringify(CREATED))
+    else if (isEnding) ending.abort()
+    else response.writeHead(status).end(body)
+  })
+  await once(server.listen(0, '127.0.0.1'), 'listening')
+  onTestFinished(() => {
+    server.closeAllConnections()
+    server.close()
+  })
+  const home = {
+    secrets: { nodeSecret: '', keyPepper: '', apiKey: undefined, adminKey: 'copal-admin' },
+    saveApiKey: () => undefined,
+  }
+  const origin = `http://127.0.0.1:${(server.address() as AddressInfo).port}`
+  const key = await ensureApiKey(origin, home, ending.signal)
+  expect(key).toEqual({ apiKey: CREATED_KEY, others: [] })
+  isEnding = true
+  await expect(ensureApiKey(origin, home, ending.signal)).rejects.toThrow('aborted')
 })
