@@ -1,12 +1,12 @@
 import { join } from 'node:path'
-import { isDeepStrictEqual } from 'node:util'
 import { updateEntry, type UpdateEntry } from '@copal/shared/wire/admin.ts'
 import { createdKey, revokedKey, type CreatedKey, type CreateKey } from '@copal/shared/wire/admin-keys.ts'
-import { policyReport, type PolicyOverrides } from '@copal/shared/wire/admin-policy.ts'
+import type { PolicyOverrides } from '@copal/shared/wire/admin-policy.ts'
 import { createApiClient, listOf, type ApiClient } from '../../../gpu-node/cli/api/api-client.ts'
 import { readConnection } from '../../../gpu-node/cli/api/connection.ts'
 import { createSession } from '../../../gpu-node/cli/api/session.ts'
 import { interruptionOfProcess } from '../../../gpu-node/src/platform/interruption.ts'
+import { changePolicy, undoChange, undoLeftChanges, type PolicyOwner } from '../service/demo-policy.ts'
 
 /** The folder of the checkout. */
 export const ROOT = join(import.meta.dirname, '..', '..', '..')
@@ -45,19 +45,27 @@ export function print(text: string): void {
   process.stdout.write(`${text}\n`)
 }
 
-/** Runs `work` under a changed policy, and sets the former one again, also when a person ends the demo. */
+/**
+ * Runs `work` under a changed policy, and sets the former one again, also when a person ends the demo. If the demo is killed, the
+ * next one or the next start of the service does.
+ */
 export async function withPolicy(changes: PolicyOverrides, work: () => Promise<void>): Promise<void> {
-  const admin = session.client()
-  const { overrides: found } = await admin.admin('GET', '/policy', policyReport)
-  const overrides = withoutLeftChanges(found, changes)
-  await admin.admin('PUT', '/policy', policyReport, { ...overrides, ...changes })
+  const owner = policyOwner(session.client())
+  await undoLeftChanges(owner, print)
+  const change = await changePolicy(owner, changes)
   try {
     await work()
   } finally {
-    await cleanUpClient()
-      .admin('PUT', '/policy', policyReport, overrides)
-      .catch(() => print("The demo's policy could not be taken back: look at 'npx copal policy show'."))
+    await undoChange(policyOwner(cleanUpClient()), change).catch(() =>
+      print("The demo's policy could not be taken back: look at 'npx copal policy show'."),
+    )
   }
+}
+
+function policyOwner(client: ApiClient): PolicyOwner {
+  const { env, root } = session.terminal
+  const homeDir = env.COPAL_HOME || join(root, '.copal')
+  return { client, adminKey: readConnection(session.terminal).adminKey ?? '', homeDir }
 }
 
 /**
@@ -86,7 +94,7 @@ async function cancelUpdates(except: ReadonlySet<string>): Promise<void> {
     await client
       .admin('POST', `/updates/${id}/cancel`, updateEntry)
       .then(() => print(`Cancelled ${what}.`))
-      .catch(() => print(`The demo's ${what}, could not be cancelled. Run: npx copal cancel ${id}`))
+      .catch((error: unknown) => print(`The demo's ${what}, could not be cancelled: ${messageOf(error)}`))
   }
 }
 
@@ -95,18 +103,8 @@ async function runningUpdates(client: ApiClient): Promise<UpdateEntry[]> {
   return data.filter(({ finished_at: finishedAt }) => finishedAt === null)
 }
 
-/**
- * Returns what was set before. Where all parts that this demo sets have its values already, an earlier one was killed and left
- * them. A single part may be a person's choice.
- */
-function withoutLeftChanges(overrides: PolicyOverrides, changes: PolicyOverrides): PolicyOverrides {
-  const parts = Object.keys(changes) as (keyof PolicyOverrides)[]
-  const isLeft = parts.length > 1 && parts.every((part) => isDeepStrictEqual(overrides[part], changes[part]))
-  if (!isLeft) return overrides
-  print(`An earlier demo was killed and left its policy (${parts.join(', ')}), which ends with this demo.`)
-  return Object.fromEntries(
-    Object.entries(overrides).filter(([part]) => !parts.includes(part as keyof PolicyOverrides)),
-  )
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error)
 }
 
 /** Runs `work` with new keys, whose texts may be sampled, and revokes them, also when a person ends the demo. */

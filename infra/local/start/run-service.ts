@@ -19,6 +19,7 @@ import { watchSources } from '../processes/watch-sources.ts'
 import { fireByAddress, runCron, type FireCron } from '../service/cron-trigger.ts'
 import { gatewayBundle } from '../service/gateway-bundle.ts'
 import { applyMigrations } from '../service/apply-migrations.ts'
+import { undoLeftChanges } from '../service/demo-policy.ts'
 import { gatewayPart } from '../service/gateway-process.ts'
 import { takeHomeLock } from '../service/home-lock.ts'
 import { makeHomeDir, openHome, type Home } from '../service/home.ts'
@@ -216,6 +217,7 @@ async function run(
     }),
   )
   for (const line of describeOtherKeys(others)) print(line)
+  await undoLeftChanges({ client, adminKey, homeDir: home.dir }, print)
   const advised = { cwd: settings.root, env: process.env }
   const activeMask = model.copal.mask_version === 0 ? null : serving
   const hint = await readHint(advisedService(advised, activeMask))

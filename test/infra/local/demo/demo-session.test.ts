@@ -1,12 +1,18 @@
 import { once } from 'node:events'
+import { existsSync } from 'node:fs'
+import { readFile, writeFile } from 'node:fs/promises'
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
+import { join } from 'node:path'
 import { text } from 'node:stream/consumers'
-import { afterAll, beforeEach, expect, test, vi } from 'vitest'
+import { afterAll, beforeEach, describe, expect, onTestFinished, test, vi } from 'vitest'
 import type { CreatedKey } from '@copal/shared/wire/admin-keys.ts'
 import type { UpdateEntry } from '@copal/shared/wire/admin.ts'
 import { PRESETS } from '@copal/shared/wire/admin-policy.ts'
+import { createApiClient } from '../../../../gpu-node/cli/api/api-client.ts'
+import { undoLeftChanges } from '../../../../infra/local/service/demo-policy.ts'
 import { updateOf } from '../../../support/dashboard/reports.ts'
+import { temporaryDir } from '../../../support/harness/temporary.ts'
 
 const overrides: object[] = []
 const revoked: string[] = []
@@ -14,6 +20,9 @@ const cancelled: string[] = []
 let updates: UpdateEntry[] = []
 let keys = 0
 let inForce: object = {}
+let home = ''
+const SERVED =
+  "Update 'served' is promoting, and node 'node-1' serves its mask already. Roll it back with 'POST /admin/rollback'."
 const gateway = createServer((request, response) => {
   void text(request).then((body) => {
     const { method, url = '' } = request
@@ -29,11 +38,20 @@ const gateway = createServer((request, response) => {
       if (id === undefined) response.end(JSON.stringify({ data: updates }))
       else {
         cancelled.push(`${method} ${id}`)
+        if (id === 'served') {
+          const error = { message: SERVED, type: 'invalid_request_error', param: null, code: 'conflict' }
+          response.writeHead(409).end(JSON.stringify({ error }))
+          return
+        }
         response.end(JSON.stringify(updateOf({ id, state: 'cancelled' })))
       }
       return
     }
-    if (method === 'PUT') overrides.push(JSON.parse(body) as object)
+    if (method === 'PUT') {
+      const { model: _, revision: __, ...set } = JSON.parse(body) as Record<string, unknown>
+      overrides.push(set)
+      inForce = set
+    }
     const policy = PRESETS.local
     const report = {
       model: 'm',
@@ -81,7 +99,17 @@ beforeEach(() => {
   vi.resetModules()
   vi.stubEnv('COPAL_BASE_URL', `http://127.0.0.1:${(gateway.address() as AddressInfo).port}`)
   vi.stubEnv('COPAL_ADMIN_KEY', 'copal-admin-test')
+  home = temporaryDir()
+  vi.stubEnv('COPAL_HOME', home)
+  inForce = {}
+  overrides.length = 0
+  cancelled.length = 0
 })
+
+/** Returns the file of changes that were not taken back yet. */
+function changesPath(): string {
+  return join(home, 'demo-policy.json')
+}
 
 /** Returns a new session of a demo, and what a person does who presses Ctrl-C. */
 async function openSession() {
@@ -128,9 +156,22 @@ test('a demo that is interrupted cancels the updates that it left running, and n
   printed.mockRestore()
 })
 
+test('an update whose mask is served already is not cancelled, and the roll-back is named', async () => {
+  const { withoutLeftUpdates, interrupt } = await openSession()
+  const printed = vi.spyOn(process.stdout, 'write').mockReturnValue(true)
+  updates = []
+  const work = withoutLeftUpdates(() => {
+    updates = [updateOf({ id: 'served', state: 'promoting', domains: ['speech'] })]
+    return interrupt()
+  })
+  await expect(work).rejects.toThrow('aborted')
+  expect(printed.mock.calls.join('')).toContain("could not be cancelled: Update 'served' is promoting")
+  expect(printed.mock.calls.join('')).toContain('copal rollback')
+  printed.mockRestore()
+})
+
 test('a demo that ends by itself cancels nothing', async () => {
   const { withoutLeftUpdates } = await openSession()
-  cancelled.length = 0
   await withoutLeftUpdates(() => {
     updates = [updateOf({ id: 'later' })]
     return Promise.resolve()
@@ -138,23 +179,67 @@ test('a demo that ends by itself cancels nothing', async () => {
   expect(cancelled).toEqual([])
 })
 
-test('the policy of a demo that was killed is not taken for the one from before', async () => {
-  const { withPolicy } = await openSession()
-  const printed = vi.spyOn(process.stdout, 'write').mockReturnValue(true)
-  overrides.length = 0
-  const changes = { watch: { soak_minutes: 0.5 }, triggers: { max_per_day: 9, enabled: true } }
-  // In the order of the gateway's schema, beside a setting of a person.
-  inForce = { gate: { max_regression: 1.1 }, ...changes, triggers: { enabled: true, max_per_day: 9 } }
-  await withPolicy(changes, () => Promise.resolve())
-  expect(overrides.at(-1)).toEqual({ gate: { max_regression: 1.1 } })
-  expect(printed.mock.calls.join('')).toContain(
-    'An earlier demo was killed and left its policy (watch, triggers)',
-  )
-  // A part with another value, or a single one, is a person's.
-  inForce = { watch: { soak_minutes: 0.5 }, triggers: { enabled: false } }
-  await withPolicy(changes, () => Promise.resolve())
-  expect(overrides.at(-1)).toEqual(inForce)
-  await withPolicy({ triggers: { enabled: false } }, () => Promise.resolve())
-  expect(overrides.at(-1)).toEqual(inForce)
-  printed.mockRestore()
+describe('the policy of a demo that was killed', () => {
+  const person = { gate: { max_regression: 1.1 }, triggers: { enabled: true, max_per_day: 9 } }
+  const short = { watch: { soak_minutes: 0.5 } }
+
+  /** Kills a demo in the middle of its second change, as `--by-hand` makes them: its file names a process that is gone. */
+  async function killDemo() {
+    const { withPolicy } = await openSession()
+    let left = ''
+    inForce = person
+    await withPolicy({ triggers: { enabled: false } }, () =>
+      withPolicy(short, async () => {
+        left = (await readFile(changesPath(), 'utf8')).replaceAll(`"pid": ${process.pid}`, '"pid": 999999999')
+      }),
+    )
+    expect(inForce).toEqual(person)
+    expect(existsSync(changesPath())).toBe(false)
+    await writeFile(changesPath(), left)
+    inForce = { gate: person.gate, ...short, triggers: { enabled: false } }
+    const printed: string[] = []
+    const write = vi
+      .spyOn(process.stdout, 'write')
+      .mockImplementation((line) => printed.push(String(line)) > 0)
+    onTestFinished(() => write.mockRestore())
+    return printed
+  }
+
+  test('is taken back by the next demo, which sets the one from before again', async () => {
+    const printed = await killDemo()
+    const { withPolicy } = await openSession()
+    await withPolicy({ discovery: { enabled: true } }, () => {
+      expect(inForce).toEqual({ ...person, discovery: { enabled: true } })
+      return Promise.resolve()
+    })
+    expect(inForce).toEqual(person)
+    expect(existsSync(changesPath())).toBe(false)
+    expect(printed).toEqual([
+      'An earlier demo was killed and left its policy (triggers, watch). The former one is set again.\n',
+    ])
+  })
+
+  test('is taken back by the next start of the service, but for what a person has set meanwhile', async () => {
+    await killDemo()
+    const { session } = await openSession()
+    Object.assign(inForce, { watch: { soak_minutes: 7 } })
+    const lines: string[] = []
+    const owner = { client: session.client(), adminKey: 'copal-admin-test', homeDir: home }
+    const print = (line: string) => void lines.push(line)
+    await undoLeftChanges({ ...owner, adminKey: 'of another gateway' }, print)
+    expect(lines).toEqual([])
+    await undoLeftChanges(owner, print)
+    expect(inForce).toEqual({ ...person, watch: { soak_minutes: 7 } })
+    await undoLeftChanges(owner, print)
+    expect(lines).toHaveLength(1)
+  })
+
+  test('stays on disk while the gateway cannot take it back', async () => {
+    const printed = await killDemo()
+    const client = createApiClient({ origin: 'http://127.0.0.1:1', apiKey: undefined, adminKey: 'a' })
+    const print = (line: string) => void printed.push(line)
+    await undoLeftChanges({ client, adminKey: 'copal-admin-test', homeDir: home }, print)
+    expect(printed.join('')).toContain('could not be taken back: No gateway answers')
+    expect(existsSync(changesPath())).toBe(true)
+  })
 })

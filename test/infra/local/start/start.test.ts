@@ -3,6 +3,7 @@
  * ONNX Runtime, the first update. The tests share one service and run in order.
  */
 import { execFile, spawn } from 'node:child_process'
+import { createHash } from 'node:crypto'
 import { once } from 'node:events'
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -283,13 +284,23 @@ describe('crashes and stops', () => {
     await until('the processes to end', () => (pids.some(isAlive) ? undefined : true))
   })
 
-  test('a later start keeps keys and masks, and kill -9 leaves no process', async () => {
+  test('a later start keeps keys and masks, takes back what a killed demo left, and kill -9 leaves no process', async () => {
     const before = service
+    const gateway = createHash('sha256').update(before.adminKey).digest('hex').slice(0, 16)
+    const changes = join(home, 'demo-policy.json')
+    const set = { triggers: { enabled: false } }
+    const change = { id: '1', gateway, model: 'tiny', pid: 999_999_999, former: {}, set }
+    writeFileSync(changes, JSON.stringify([change]))
     mkdirSync(join(traces, 'miniflare-wobs-trace-store'), { recursive: true })
     service = await startService({ home, env })
     expect(existsSync(traces)).toBe(false)
     expect(service).toMatchObject({ apiKey: before.apiKey, adminKey: before.adminKey })
     expect(await copalJson<StatusReport>('status')).toMatchObject({ models: [{ active_version: 1 }] })
+    await until(
+      'the former policy',
+      () => service.output().includes('The former one is set again.') || undefined,
+    )
+    expect(existsSync(changes)).toBe(false)
     const pids = service.pids('')
     const [supervisor] = service.pids('infra/local/start/start.ts')
     process.kill(supervisor ?? 0, 'SIGKILL')
