@@ -1,8 +1,8 @@
 import { spawn } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import { once } from 'node:events'
-import { closeSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
-import { dirname, join } from 'node:path'
+import { closeSync, globSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { basename, dirname, join } from 'node:path'
 import { openLog } from '../processes/log-file.ts'
 import { StartError } from '../processes/start-error.ts'
 import { lastLines } from '../processes/supervise.ts'
@@ -11,11 +11,12 @@ import type { Home } from './home.ts'
 import type { DatabaseToMigrate } from './migrate-database.ts'
 import type { Settings } from './service-settings.ts'
 
-/**
- * The file that holds the {@link migrationsHash} of what the database was migrated by. It is in the database's folder, so that
- * both are deleted together.
- */
-const STAMP = join('d1', 'migrations.sha256')
+/** The folder of the D1 databases. Each is a file in a folder of it that workerd names. */
+const DATABASES = 'd1'
+/** The file that holds the {@link migrationsHash} of what the database was migrated by. It counts only beside a database. */
+const STAMP = join(DATABASES, 'migrations.sha256')
+/** The stamp of older versions, which stayed where the database was deleted. */
+const OLD_STAMP = 'migrations.sha256'
 
 /**
  * Migrates the local D1 database to the schema of this checkout.
@@ -31,7 +32,8 @@ export async function applyMigrations(
   // Avoids a process of seconds.
   const stamp = join(gatewayState(home), STAMP)
   mkdirSync(dirname(stamp), { recursive: true })
-  if (readStamp(stamp) === applied) return
+  rmSync(join(home.stateDir, OLD_STAMP), { force: true })
+  if (hasDatabase(home) && readStamp(stamp) === applied) return
   const log = openLog(home.gatewayLogPath)
   const database: DatabaseToMigrate = { root, stateDir: gatewayState(home) }
   const program = join(import.meta.dirname, 'migrate-database.ts')
@@ -49,6 +51,11 @@ export async function applyMigrations(
     )
   }
   writeFileSync(stamp, applied)
+}
+
+function hasDatabase(home: Home): boolean {
+  const files = globSync(join('*', '*.sqlite'), { cwd: join(gatewayState(home), DATABASES) })
+  return files.some((file) => basename(file) !== 'metadata.sqlite')
 }
 
 /** Returns the folder of the gateway's databases and files. Wrangler names it so. */

@@ -1,5 +1,5 @@
-import { cpSync, globSync, rmSync, writeFileSync } from 'node:fs'
-import { join } from 'node:path'
+import { cpSync, existsSync, globSync, rmSync, writeFileSync } from 'node:fs'
+import { dirname, join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import { expect, test } from 'vitest'
 import { applyMigrations } from '../../../../infra/local/service/apply-migrations.ts'
@@ -34,13 +34,23 @@ test('a migration that fails is named and leaves nothing of itself, and the next
   expect(textsOf(home.stateDir, 'SELECT name FROM d1_migrations ORDER BY id')).toEqual(names)
 })
 
-test('a database whose folder was deleted is migrated again', async () => {
+test('a database whose file or one of whose folders was deleted is migrated again', async () => {
   const home = openHome(temporaryDir())
-  for (let time = 0; time < 2; time += 1) {
+  await applyMigrations({ root: ROOT }, home, new AbortController().signal)
+  for (const deleted of [databaseOf(home.stateDir), dirname(databaseOf(home.stateDir)), 'v3/d1']) {
+    rmSync(join(home.stateDir, deleted), { recursive: true })
     await applyMigrations({ root: ROOT }, home, new AbortController().signal)
     expect(tablesOf(home.stateDir)).toContain('masks')
-    rmSync(join(home.stateDir, 'v3', 'd1'), { recursive: true })
   }
+})
+
+test('the stamp of an older version is deleted', async () => {
+  const home = openHome(temporaryDir())
+  await applyMigrations({ root: ROOT }, home, new AbortController().signal)
+  const old = join(home.stateDir, 'migrations.sha256')
+  writeFileSync(old, '')
+  await applyMigrations({ root: ROOT }, home, new AbortController().signal)
+  expect(existsSync(old)).toBe(false)
 })
 
 function tablesOf(stateDir: string): string[] {
@@ -49,10 +59,7 @@ function tablesOf(stateDir: string): string[] {
 
 /** Returns the names that a query on the gateway's database returns. */
 function textsOf(stateDir: string, query: string): string[] {
-  const [path = ''] = globSync('v3/d1/*/*.sqlite', { cwd: stateDir }).filter(
-    (file) => !file.includes('metadata'),
-  )
-  const database = new DatabaseSync(join(stateDir, path))
+  const database = new DatabaseSync(join(stateDir, databaseOf(stateDir)))
   try {
     return database
       .prepare(query)
@@ -61,4 +68,11 @@ function textsOf(stateDir: string, query: string): string[] {
   } finally {
     database.close()
   }
+}
+
+function databaseOf(stateDir: string): string {
+  const [path = ''] = globSync('v3/d1/*/*.sqlite', { cwd: stateDir }).filter(
+    (file) => !file.includes('metadata'),
+  )
+  return path
 }
