@@ -28,6 +28,8 @@ const url = (message: string) =>
 
 const precision = z.enum(PRECISIONS, { error: "'bf16', 'int8' or 'int4' is expected" })
 
+const MODEL_EXPECTED = 'a path, pypi:<package>==<version> or hf:<org>/<name> is expected'
+
 const WILDCARD_HOSTS = new Set(['0.0.0.0', '::'])
 
 /**
@@ -49,9 +51,9 @@ function ownerOf(read: unknown, variable: string): string {
 
 const environment = z
   .object({
-    COPAL_MODEL: text('a path, pypi:<package>==<version> or hf:<org>/<name> is expected').default(
-      SETTINGS.COPAL_MODEL.default,
-    ),
+    COPAL_MODEL: text(MODEL_EXPECTED)
+      .regex(/^(?:(?![a-z]+:)|pypi:[^=]+==[^=]+$|hf:[^/]+\/[^/]+$)/, MODEL_EXPECTED)
+      .default(SETTINGS.COPAL_MODEL.default),
     COPAL_HOME: text('a directory is expected').default(SETTINGS.COPAL_HOME.default),
     COPAL_CACHE: text('a directory is expected').optional(),
     COPAL_NODE_HOST: text('an address to listen on like 127.0.0.1 is expected').default(

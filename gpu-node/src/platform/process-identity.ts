@@ -30,13 +30,22 @@ function statFields(pid: number): string[] | undefined {
   }
 }
 
+/** Returns the parent of a process; `undefined` where the platform does not say, or there is no such process. */
+export function parentOf(pid: number): number | undefined {
+  const parent = statFields(pid)?.[1]
+  return parent === undefined ? undefined : Number(parent)
+}
+
 /** Returns the command line of a process, for messages; `undefined` where the platform does not provide it. */
 export function commandLine(pid: number): string | undefined {
+  return argumentsOf(pid).join(' ').trim().slice(0, 120) || undefined
+}
+
+/** Returns the program and the arguments of a process; none where the platform does not provide them. */
+export function argumentsOf(pid: number): string[] {
   try {
-    return (
-      readFileSync(`/proc/${pid}/cmdline`, 'utf8').replaceAll('\0', ' ').trim().slice(0, 120) || undefined
-    )
+    return readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0')
   } catch {
-    return undefined
+    return []
   }
 }

@@ -2,7 +2,7 @@ import { randomInt } from 'node:crypto'
 import { readdirSync, readFileSync, readlinkSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { commandLine } from '../../../gpu-node/src/platform/process-identity.ts'
+import { argumentsOf, commandLine, parentOf } from '../../../gpu-node/src/platform/process-identity.ts'
 import { StartError } from './start-error.ts'
 
 /**
@@ -54,14 +54,28 @@ function tryListening(port: number): Promise<string | undefined> {
   })
 }
 
-/** Returns `pid 123 (command line)` of the process listening on a port, from the kernel's tables; only on Linux. */
+/** The scripts with which a person starts a service. */
+const STARTING_SCRIPT = /(^|\/)infra\/local\/(bootstrap\.mjs|start\/(start|dev)\.ts)$/
+
+/**
+ * Returns `pid 123 (command line)` of the process listening on a port, from the kernel's tables; only on Linux. Of a copal
+ * service it is the process that a person has started: it would start the listening one again.
+ */
 function findOwner(port: number): string | undefined {
+  const listening = findListener(port)
+  if (listening === undefined) return undefined
+  let pid = listening
+  for (let at: number | undefined = listening; at !== undefined && at > 1; at = parentOf(at))
+    if (argumentsOf(at).some((argument) => STARTING_SCRIPT.test(argument))) pid = at
+  const command = commandLine(pid)
+  return command ? `pid ${pid} (${command})` : `pid ${pid}`
+}
+
+function findListener(port: number): number | undefined {
   const inode = findListeningInode(port)
   if (inode === undefined) return undefined
   for (const pid of readdirSync('/proc').filter((name) => /^\d+$/.test(name))) {
-    if (!openFiles(pid).includes(`socket:[${inode}]`)) continue
-    const command = commandLine(Number(pid))
-    return command ? `pid ${pid} (${command})` : `pid ${pid}`
+    if (openFiles(pid).includes(`socket:[${inode}]`)) return Number(pid)
   }
   return undefined
 }
