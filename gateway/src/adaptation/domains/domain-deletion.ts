@@ -8,7 +8,11 @@ import { createCallBudget } from '../../calls/call-budget.ts'
 import { meterDeps } from '../../calls/metered-deps.ts'
 import type { Deps } from '../../contracts/bindings.ts'
 import type { SourceFilter } from '../../contracts/reservoir-object.ts'
-import { insertPendingDeletions } from '../../storage/db/queries/pending-deletion-queries.ts'
+import {
+  insertPendingDeletions,
+  REQUEST_RUNNING,
+  settlePendingDeletions,
+} from '../../storage/db/queries/pending-deletion-queries.ts'
 import { deleteDatasetFiles } from '../../storage/artifacts/datasets.ts'
 import { deleteStatisticsOf } from '../../storage/artifacts/statistics-files.ts'
 import { removeOwnMasksOf } from '../own-masks/remove-own-masks.ts'
@@ -62,7 +66,7 @@ export interface DeletedTexts {
  *
  * A dataset is replaced by one of its remaining texts, which the next update calibrates on again, so that later
  * statistics and masks do not depend on what was deleted. Texts frozen before datasets recorded keys stay. Of many datasets, the
- * cron task looks through those that are left.
+ * cron task looks through those that are left, and it finishes a call that fails.
  *
  * @param filter at least one field
  * @param calls for looking through the datasets
@@ -76,6 +80,10 @@ export async function deleteTexts(
 ): Promise<DeletedTexts> {
   const canaries = await requireNoReader(deps, domain)
   await writeTombstone(deps, domain, filter)
+  // Before anything is deleted, so that a failure loses nothing.
+  const ids = await insertPendingDeletions(deps.db, [
+    { ...filter, domain, doneUntil: REQUEST_RUNNING, createdAt: deps.nowMs() },
+  ])
   const { tenant } = filter
   const tenantKeyIds = tenant === undefined ? [] : await listKeyIds(deps.db, tenant)
   const sources = { ...filter, tenantKeyIds }
@@ -84,11 +92,17 @@ export async function deleteTexts(
   const found = await findAffectedDatasets(metered, domain, sources, '')
   const { frozen, isFinished } = await deleteFrozenTexts(metered, domain, sources, found.hashes)
   const doneUntil = isFinished ? found.doneUntil : ''
-  await requireNoNewReader(deps, domain, canaries)
-  const isUnfinished = doneUntil !== undefined
-  if (isUnfinished)
-    await insertPendingDeletions(deps.db, [{ ...filter, domain, doneUntil, createdAt: deps.nowMs() }])
-  return { sampled, frozen, isUnfinished }
+  const settle = (left: ReadonlyMap<string, string>) =>
+    settlePendingDeletions(deps.db, ids, left, deps.nowMs())
+  try {
+    await requireNoNewReader(deps, domain, canaries)
+  } catch (error) {
+    // The caller deletes again.
+    if (error instanceof AppError) await settle(new Map())
+    throw error
+  }
+  await settle(new Map(doneUntil === undefined ? [] : [[domain, doneUntil]]))
+  return { sampled, frozen, isUnfinished: doneUntil !== undefined }
 }
 
 /**

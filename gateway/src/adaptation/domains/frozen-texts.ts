@@ -1,5 +1,5 @@
 import type { DatasetRef } from '@copal/shared/wire/adaptation-jobs.ts'
-import { CallsUsedUp } from '../../calls/call-budget.ts'
+import { isCallsUsedUp } from '../../calls/call-budget.ts'
 import type { Deps } from '../../contracts/bindings.ts'
 import type { SourceFilter, StoredText } from '../../contracts/reservoir-object.ts'
 import { datasetKey } from '../../storage/artifacts/artifact-keys.ts'
@@ -67,7 +67,7 @@ export async function deleteFrozenTexts(
     try {
       frozen += await deleteFrozenTextsOf(deps, domain, sources, hash)
     } catch (error) {
-      if (!(error instanceof CallsUsedUp)) throw error
+      if (!isCallsUsedUp(error)) throw error
       return { frozen, isFinished: false }
     }
   }

@@ -1,6 +1,6 @@
 import type { DeletedSamples } from '@copal/shared/wire/admin-samples.ts'
 import { recordAudit } from '../../audit/record-audit.ts'
-import { CallsUsedUp, createCallBudget } from '../../calls/call-budget.ts'
+import { createCallBudget, isCallsUsedUp } from '../../calls/call-budget.ts'
 import { meterDeps } from '../../calls/metered-deps.ts'
 import type { Deps } from '../../contracts/bindings.ts'
 import type { SourceFilter } from '../../contracts/reservoir-object.ts'
@@ -14,10 +14,11 @@ import {
   insertPendingDeletions,
   listPendingDeletions,
   listUnbegunDeletions,
+  REQUEST_RUNNING,
   SAMPLES_LEFT,
   setDoneUntil,
   setSamplesDeleted,
-  type NewPendingDeletion,
+  settlePendingDeletions,
   type PendingDeletion,
 } from '../../storage/db/queries/pending-deletion-queries.ts'
 import { insertTombstone } from '../../storage/db/queries/tombstone-queries.ts'
@@ -43,13 +44,16 @@ const SAMPLE_CALLS = 3
 const DOMAIN_CALLS = 10
 /** Calls with which a pending deletion is continued: keys of a tenant, one dataset that is replaced, the audit log, its record. */
 const PENDING_CALLS = 36
+/** Calls after the samples: the record that they are deleted, and which deletions are pending. */
+const BEGUN_CALLS = 2
 
 /**
  * Deletes the texts of a request, a key or a tenant in all domains, and among the texts that have no domain yet.
  *
  * Samples are deleted at once, and queued ones are not stored. Frozen texts are deleted unless an update may read them, and
  * only in as many datasets as one request can look through: otherwise the domain is pending, and {@link finishDeletions}
- * deletes them, when the update has ended. It also deletes the samples of domains beyond what one request can call.
+ * deletes them, when the update has ended. It also deletes the samples of domains beyond what one request can call, and what a
+ * request leaves that fails.
  *
  * @param filter at least one field; texts that match all of them are deleted
  */
@@ -64,22 +68,27 @@ export async function deleteSamplesOf(
   const sources = await sourcesOf(deps, filter)
   const result: DeletedSamples = { domains: [], pending: [], kept: await countExpired(db) }
   const names = [...(await listDomains(db)).map(({ name }) => name), UNASSIGNED]
+  // Whatever is left of the budget, and before anything is deleted, so that a failure loses nothing.
+  const ids = await insertPendingDeletions(
+    unmetered.db,
+    names.map((domain) => ({ ...filter, domain, doneUntil: REQUEST_RUNNING, createdAt: deps.nowMs() })),
+  )
   const sampled = new Map<string, number>()
   // First everywhere, so that no update that begins freezes them.
   for (const domain of names) {
     if (calls.left === 0) break
     sampled.set(domain, await deps.reservoir(domain).deleteTexts(sources))
   }
-  const left: NewPendingDeletion[] = []
+  const left = new Map<string, string>()
   for (const domain of names) {
     const deleted = sampled.get(domain)
     if (deleted === undefined) {
-      left.push({ ...filter, domain, doneUntil: SAMPLES_LEFT, createdAt: deps.nowMs() })
+      left.set(domain, SAMPLES_LEFT)
       result.pending.push({ domain, update: null })
       continue
     }
     if (calls.left < DOMAIN_CALLS) {
-      left.push({ ...filter, domain, createdAt: deps.nowMs() })
+      left.set(domain, '')
       result.pending.push({ domain, update: null })
       if (deleted > 0) result.domains.push({ domain, deleted, deleted_frozen: 0, updates: [], masks: [] })
       continue
@@ -87,13 +96,12 @@ export async function deleteSamplesOf(
     const walk = { after: '', mayHold: () => deleted > 0 }
     const { hashes, frozen, reader, made, doneUntil } = await deleteUnread(deps, domain, sources, walk)
     if (doneUntil !== undefined) {
-      left.push({ ...filter, domain, doneUntil, createdAt: deps.nowMs() })
+      left.set(domain, doneUntil)
       result.pending.push({ domain, update: reader?.id ?? null })
     }
     if (deleted + hashes.length > 0) result.domains.push({ domain, deleted, deleted_frozen: frozen, ...made })
   }
-  // Whatever is left of the budget, or else nothing would go on with them.
-  await insertPendingDeletions(unmetered.db, left)
+  await settlePendingDeletions(unmetered.db, ids, left, deps.nowMs())
   return result
 }
 
@@ -108,7 +116,7 @@ export async function finishDeletions(deps: FinishingDeps): Promise<void> {
     try {
       await continueDeletion(deps, deletion)
     } catch (error) {
-      if (error instanceof CallsUsedUp) throw error
+      if (isCallsUsedUp(error)) throw error
       console.error(`The deletion of frozen texts of '${deletion.domain}' failed and is tried again:`, error)
     }
   }
@@ -117,22 +125,24 @@ export async function finishDeletions(deps: FinishingDeps): Promise<void> {
 /** Deletes samples in domains that a request could not call, and leaves calls for the frozen texts of one domain. */
 async function deleteLeftSamples(deps: SampleDeletionDeps): Promise<void> {
   const begun: number[] = []
-  for (const deletion of await listUnbegunDeletions(deps.db, MAX_CONTINUED)) {
-    if (deps.calls.left < SAMPLE_CALLS + PENDING_CALLS) break
+  for (const deletion of await listUnbegunDeletions(deps.db, MAX_CONTINUED, deps.nowMs())) {
+    if (deps.calls.left < SAMPLE_CALLS + BEGUN_CALLS + PENDING_CALLS) break
     const { id, domain, createdAt } = deletion
     const filter = filterOf(deletion)
     try {
       const deleted = await deps.reservoir(domain).deleteTexts(await sourcesOf(deps, filter))
+      if (deleted > 0) {
+        await recordAudit(deps, {
+          actor: SERVICE_ACTOR,
+          action: 'samples.deletion_continued',
+          target: domain,
+          before: { ...filter, since: new Date(createdAt).toISOString() },
+          after: { deleted },
+        })
+      }
       begun.push(id)
-      if (deleted === 0) continue
-      await recordAudit(deps, {
-        actor: SERVICE_ACTOR,
-        action: 'samples.deletion_continued',
-        target: domain,
-        before: { ...filter, since: new Date(createdAt).toISOString() },
-        after: { deleted },
-      })
     } catch (error) {
+      if (isCallsUsedUp(error)) throw error
       console.error(`The deletion of samples of '${domain}' failed and is tried again:`, error)
     }
   }
@@ -216,9 +226,11 @@ async function deleteUnread(
   const before = (await readers(deps)).find((update) => hashes.length > 0 || mayFreeze(update))
   if (before) return { hashes, frozen: 0, reader: before, made, doneUntil: mayFreeze(before) ? '' : after }
   const { frozen, isFinished } = await deleteFrozenTexts(deps, domain, sources, hashes)
+  // No call is left to look for updates; the next walk does so before it goes on.
+  if (!isFinished) return { hashes, frozen, reader: undefined, made, doneUntil: after }
   // One that began meanwhile may have frozen texts after they were looked for.
   const late = (await readers(deps)).find(mayFreeze)
-  return { hashes, frozen, reader: late, made, doneUntil: late ? '' : isFinished ? found.doneUntil : after }
+  return { hashes, frozen, reader: late, made, doneUntil: late ? '' : found.doneUntil }
 }
 
 /** Returns the updates that may read frozen texts, oldest first. */

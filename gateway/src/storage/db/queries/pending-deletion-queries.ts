@@ -1,4 +1,4 @@
-import { eq, ne, sql } from 'drizzle-orm'
+import { and, eq, lt, notInArray, or, sql } from 'drizzle-orm'
 import type { Database } from '../../../contracts/database.ts'
 import { pendingDeletions } from '../schema/domains.ts'
 import { isAmong } from './is-among.ts'
@@ -9,20 +9,61 @@ export type PendingDeletion = typeof pendingDeletions.$inferSelect
 /** `doneUntil` of a deletion that has not deleted the samples of its domain yet. */
 export const SAMPLES_LEFT = 'samples left'
 
+/** `doneUntil` of a deletion that a request is carrying out, or that it left when it failed. */
+export const REQUEST_RUNNING = 'request running'
+
+/** Time after which a request has failed that has not recorded what it left. */
+const ABANDONED_MS = 15 * 60_000
+
 /** The row of a deletion that begins to wait. */
 export type NewPendingDeletion = typeof pendingDeletions.$inferInsert
 
-/** Records any number of deletions that wait, in one statement. */
+/**
+ * Records any number of deletions that wait, in one statement.
+ *
+ * @returns their ids by domain
+ */
 export async function insertPendingDeletions(
   db: Database,
   deletions: readonly NewPendingDeletion[],
-): Promise<void> {
-  if (deletions.length === 0) return
-  await db.insert(pendingDeletions).select(
-    sql`select null, value->>'domain', value->>'keyId', value->>'tenant', value->>'requestId',
+): Promise<Map<string, number>> {
+  if (deletions.length === 0) return new Map()
+  const rows = await db
+    .insert(pendingDeletions)
+    .select(
+      sql`select null, value->>'domain', value->>'keyId', value->>'tenant', value->>'requestId',
           coalesce(value->>'doneUntil', ''), value->>'createdAt'
         from json_each(${JSON.stringify(deletions)}) where true`,
-  )
+    )
+    .returning({ id: pendingDeletions.id, domain: pendingDeletions.domain })
+  return new Map(rows.map(({ id, domain }) => [domain, id]))
+}
+
+/**
+ * Records what a request has left of its deletions: it forgets those that are done, and sets how far the others are. Those that
+ * the cron task has taken over meanwhile stay as they are.
+ *
+ * @param ids of {@link insertPendingDeletions}
+ * @param left `doneUntil` by domain
+ */
+export async function settlePendingDeletions(
+  db: Database,
+  ids: ReadonlyMap<string, number>,
+  left: ReadonlyMap<string, string>,
+  createdAt: number,
+): Promise<void> {
+  const idsBy = Map.groupBy(ids, ([domain]) => left.get(domain))
+  const isOwn = (some: readonly (readonly [string, number])[]) =>
+    and(
+      eq(pendingDeletions.doneUntil, REQUEST_RUNNING),
+      isAmong(
+        pendingDeletions.id,
+        some.map(([, id]) => id),
+      ),
+    )
+  for (const [doneUntil, some] of idsBy)
+    if (doneUntil === undefined) await db.delete(pendingDeletions).where(isOwn(some))
+    else await db.update(pendingDeletions).set({ doneUntil, createdAt }).where(isOwn(some))
 }
 
 /** Records that deletions have deleted the samples of their domains, which is also when they count as begun. */
@@ -40,24 +81,35 @@ export async function setDoneUntil(db: Database, id: number, doneUntil: string):
 }
 
 /**
- * Returns deletions that have deleted the samples of their domains, in random order, so that those that wait for an update hold up no
+ * Returns deletions that have deleted the samples of their domains, in random order, so that those that wait for an update do not delay
  * others.
  */
 export async function listPendingDeletions(db: Database, limit: number): Promise<PendingDeletion[]> {
   return db
     .select()
     .from(pendingDeletions)
-    .where(ne(pendingDeletions.doneUntil, SAMPLES_LEFT))
+    .where(notInArray(pendingDeletions.doneUntil, [SAMPLES_LEFT, REQUEST_RUNNING]))
     .orderBy(sql`random()`)
     .limit(limit)
 }
 
-/** Returns deletions that have not deleted the samples of their domains yet, in random order as {@link listPendingDeletions} does. */
-export async function listUnbegunDeletions(db: Database, limit: number): Promise<PendingDeletion[]> {
+/**
+ * Returns deletions that have not deleted the samples of their domains yet, and those of requests that failed, in random order as
+ * {@link listPendingDeletions} does.
+ */
+export async function listUnbegunDeletions(
+  db: Database,
+  limit: number,
+  nowMs: number,
+): Promise<PendingDeletion[]> {
+  const isAbandoned = and(
+    eq(pendingDeletions.doneUntil, REQUEST_RUNNING),
+    lt(pendingDeletions.createdAt, nowMs - ABANDONED_MS),
+  )
   return db
     .select()
     .from(pendingDeletions)
-    .where(eq(pendingDeletions.doneUntil, SAMPLES_LEFT))
+    .where(or(eq(pendingDeletions.doneUntil, SAMPLES_LEFT), isAbandoned))
     .orderBy(sql`random()`)
     .limit(limit)
 }

@@ -1,0 +1,143 @@
+/** Tests that nothing of a deletion is lost when its calls are used up, or when it fails midway. */
+import { env } from 'cloudflare:workers'
+import { beforeEach, expect, onTestFinished, test, vi } from 'vitest'
+import { CallsUsedUp, createCallBudget, isCallsUsedUp } from '../../../../gateway/src/calls/call-budget.ts'
+import { meterDeps } from '../../../../gateway/src/calls/metered-deps.ts'
+import type { CallBudget } from '../../../../gateway/src/contracts/call-budget.ts'
+import { deleteTexts } from '../../../../gateway/src/adaptation/domains/domain-deletion.ts'
+import {
+  deleteSamplesOf,
+  finishDeletions,
+} from '../../../../gateway/src/adaptation/domains/sample-deletion.ts'
+import { statisticsKey } from '../../../../gateway/src/storage/artifacts/artifact-keys.ts'
+import { freezeDataset, readDataset } from '../../../../gateway/src/storage/artifacts/datasets.ts'
+import { openDatabase } from '../../../../gateway/src/storage/db/open-database.ts'
+import { listDatasetsOf } from '../../../../gateway/src/storage/db/queries/dataset-queries.ts'
+import { ensureDomains } from '../../../../gateway/src/storage/db/queries/domain-queries.ts'
+import {
+  insertPendingDeletions,
+  listPendingDeletions,
+  listUnbegunDeletions,
+  SAMPLES_LEFT,
+} from '../../../../gateway/src/storage/db/queries/pending-deletion-queries.ts'
+import {
+  insertStatistics,
+  listStatistics,
+} from '../../../../gateway/src/storage/db/queries/statistics-queries.ts'
+import { testDeps } from '../../support/doubles/simulated-node.ts'
+import { offeredSample } from '../../support/requests/offered-sample.ts'
+
+const db = openDatabase(env.DB)
+const DOMAIN = 'summed'
+const MINUTE_MS = 60_000
+
+/** Freezes a text of a key in a dataset that a number of artifacts of statistics sum, each of one file. */
+async function freeze(keyId: string, artifacts: number): Promise<void> {
+  const texts = [{ text: `of ${keyId}`, sources: [offeredSample('', { keyId, requestId: keyId })] }]
+  const { sha256 } = await freezeDataset(testDeps(), DOMAIN, texts)
+  for (let number = 0; number < artifacts; number += 1) {
+    const artifact = `${number}`.padStart(64, '0')
+    await env.ARTIFACTS.put(statisticsKey(artifact, 'piece'), 'a sum')
+    const row = { model: DOMAIN, domain: DOMAIN, datasets: [sha256], artifact, bytes: 5, createdAt: 1 }
+    expect(await insertStatistics(db, row)).toBe(true)
+  }
+}
+
+async function frozenTexts(): Promise<string> {
+  const hashes = await listDatasetsOf(db, DOMAIN)
+  return JSON.stringify(await Promise.all(hashes.map((hash) => readDataset(testDeps(), hash))))
+}
+
+async function expectDeleted(keyId: string): Promise<void> {
+  expect(await listPendingDeletions(db, 10)).toEqual([])
+  expect(await listUnbegunDeletions(db, 10, Infinity)).toEqual([])
+  expect(await frozenTexts()).not.toContain(keyId)
+  expect(await listStatistics(db, DOMAIN)).toEqual([])
+}
+
+beforeEach(() => ensureDomains(db, [DOMAIN], 1))
+
+test.each([
+  [
+    'a deletion in all domains',
+    async (keyId: string) => {
+      const { pending } = await deleteSamplesOf(testDeps(), { keyId }, createCallBudget(60))
+      return pending.some(({ domain }) => domain === DOMAIN)
+    },
+  ],
+  [
+    'a deletion in one domain',
+    async (keyId: string) =>
+      (await deleteTexts(testDeps(), DOMAIN, { keyId }, createCallBudget(60))).isUnfinished,
+  ],
+])('%s whose calls are used up within a dataset is finished by the cron task', async (name, remove) => {
+  await freeze(name, 20)
+  expect(await remove(name)).toBe(true)
+  expect(await listPendingDeletions(db, 10)).toContainEqual(
+    expect.objectContaining({ domain: DOMAIN, keyId: name }),
+  )
+  for (let run = 0; run < 5 && (await listPendingDeletions(db, 10)).length > 0; run += 1)
+    await finishDeletions(meterDeps(testDeps(), createCallBudget(60)))
+  await expectDeleted(name)
+})
+
+test.each([
+  ['all domains', (deps: ReturnType<typeof testDeps>, keyId: string) => deleteSamplesOf(deps, { keyId })],
+  ['one domain', (deps: ReturnType<typeof testDeps>, keyId: string) => deleteTexts(deps, DOMAIN, { keyId })],
+])('a deletion in %s that fails midway is carried out by the cron task', async (keyId, remove) => {
+  await freeze(keyId, 1)
+  const artifacts = new Proxy(env.ARTIFACTS, {
+    get(bucket, name: keyof R2Bucket) {
+      if (name === 'delete') return () => Promise.reject(new Error('R2 is away'))
+      return bucket[name].bind(bucket)
+    },
+  })
+  await expect(remove(testDeps({ artifacts }), keyId)).rejects.toThrow('R2 is away')
+  // The request may still be running.
+  await finishDeletions(testDeps())
+  expect(await frozenTexts()).toContain(keyId)
+  const later = (minutes: number) => testDeps({ nowMs: () => Date.now() + minutes * MINUTE_MS })
+  await finishDeletions(later(16))
+  await finishDeletions(later(17))
+  await expectDeleted(keyId)
+})
+
+test('samples count as deleted only when that is in the audit log', async () => {
+  const error = vi.spyOn(console, 'error').mockImplementation(() => undefined)
+  onTestFinished(() => error.mockRestore())
+  await testDeps()
+    .reservoir(DOMAIN)
+    .offer([offeredSample('a text', { keyId: 'unaudited' })])
+  await insertPendingDeletions(db, [
+    { domain: DOMAIN, keyId: 'unaudited', doneUntil: SAMPLES_LEFT, createdAt: 1 },
+  ])
+  let calls = 0
+  const budget: CallBudget = {
+    left: 100,
+    take() {
+      calls += 1
+      // The list of deletions, the reservoir, and then the audit log.
+      if (calls === 3) throw new CallsUsedUp()
+    },
+  }
+  const thrown = await finishDeletions(meterDeps(testDeps(), budget)).catch((cause: unknown) => cause)
+  expect(isCallsUsedUp(thrown)).toBe(true)
+  expect(error).not.toHaveBeenCalled()
+  expect(await listUnbegunDeletions(db, 10, Date.now())).toMatchObject([{ keyId: 'unaudited' }])
+  await finishDeletions(testDeps())
+  await expectDeleted('unaudited')
+})
+
+test('deleting samples leaves enough calls for a deletion that is pending', async () => {
+  await testDeps()
+    .reservoir(DOMAIN)
+    .offer([offeredSample('a text', { keyId: 'waits' })])
+  await insertPendingDeletions(db, [
+    { domain: DOMAIN, keyId: 'waits', doneUntil: SAMPLES_LEFT, createdAt: 1 },
+    { domain: 'another', keyId: 'next', createdAt: 1 },
+  ])
+  await finishDeletions(meterDeps(testDeps(), createCallBudget(40)))
+  expect(await listPendingDeletions(db, 10)).toEqual([])
+  await finishDeletions(testDeps())
+  await expectDeleted('waits')
+})
