@@ -12,7 +12,7 @@ type BackgroundDeps = Pick<Deps, 'artifacts' | 'fleet' | 'nodeSecrets' | 'nodeFe
 const TEXTS = backgroundTexts.map(({ text }) => text)
 const BYTES_PER_VALUE = Float32Array.BYTES_PER_ELEMENT
 
-/** The version once it is known: the texts are part of the program. */
+/** The version once it is known. It belongs to the module and not to an event, because the texts are part of the program. */
 let knownVersion: string | undefined
 
 /** Returns the version of the background texts, a hash: it changes with any of them. An isolate computes it once. */
