@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `portable` | devices of wgpu: Vulkan, Metal or DX12, with kernels in WGSL |
 //! | `cuda` | devices of NVIDIA's driver, with kernels in CUDA C++ |
-//! | `selection` | which device is used, and which one if it does not open |
+//! | `selection` | chooses a device, and the next one if it does not open |
 //! | `kernel` | what a kernel computes, whatever the device |
 
 pub(crate) mod cuda;
@@ -106,7 +106,7 @@ pub(crate) enum Command<'a> {
 /// A device that was found.
 enum Found {
     Portable(wgpu::Adapter),
-    Cuda,
+    Cuda(cuda::Card),
 }
 
 /// The devices of this machine, best first, software drivers last. Empty without a driver.
@@ -115,14 +115,16 @@ pub fn devices() -> Vec<DeviceDescription> {
 }
 
 fn found() -> Vec<(DeviceDescription, Found)> {
-    let cuda = cuda::devices().into_iter().map(|description| (description, Found::Cuda));
+    let cuda = cuda::cards().into_iter();
+    let cuda = cuda.map(|card| (card.description.clone(), Found::Cuda(card)));
     let portable = portable::adapters().into_iter();
     let portable = portable.map(|adapter| (portable::describe(&adapter), Found::Portable(adapter)));
     let mut found: Vec<_> = cuda.chain(portable).collect();
     // Stable: of one kind those of CUDA come first, the others in the order of their drivers. CUDA comes last where no kernels
     // can be compiled for the card.
     found.sort_by_cached_key(|(description, found)| {
-        (rank(description), matches!(found, Found::Cuda) && !cuda::can_compile(description))
+        let cannot_compile = matches!(found, Found::Cuda(card) if !cuda::can_compile(card));
+        (rank(description), cannot_compile)
     });
     found
 }
@@ -144,10 +146,10 @@ impl Gpu {
         name: Option<&str>,
         suits: impl Fn(&Gpu) -> Result<(), DeviceFault>,
     ) -> Result<(Gpu, Vec<PassedOver>), DeviceFault> {
-        first_that_opens(named(found(), name)?, |description, found| {
+        first_that_opens(named(found(), name)?, |found| {
             let gpu = match found {
                 Found::Portable(adapter) => Gpu::Portable(Portable::open(&adapter)?),
-                Found::Cuda => Gpu::Cuda(Cuda::open(description)?),
+                Found::Cuda(card) => Gpu::Cuda(Cuda::open(card)?),
             };
             suits(&gpu)?;
             Ok(gpu)

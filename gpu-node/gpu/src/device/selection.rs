@@ -35,11 +35,12 @@ pub(super) fn named<T>(
     }))
 }
 
-/// The first device that opens, and the ones before it with the reasons why they do not. After a device that is a GPU, one of
-/// a software driver is not tried: it would serve, but far too slowly.
+/// The first device that opens, and the ones before it with the reasons why they do not. A driver that fails while the device is
+/// opened is passed over like one that has no such device. After a device that is a GPU, one of a software driver is not tried:
+/// it would serve, but far too slowly.
 pub(super) fn first_that_opens<T, D>(
     devices: Vec<(DeviceDescription, T)>,
-    open: impl Fn(&DeviceDescription, T) -> Result<D, DeviceFault>,
+    open: impl Fn(T) -> Result<D, DeviceFault>,
 ) -> Result<(D, Vec<PassedOver>), DeviceFault> {
     let mut passed_over: Vec<PassedOver> = Vec::new();
     for (device, found) in devices {
@@ -47,10 +48,12 @@ pub(super) fn first_that_opens<T, D>(
         if is_software && passed_over.iter().any(|before| before.device.kind != "software") {
             break;
         }
-        match open(&device, found) {
+        match open(found) {
             Ok(opened) => return Ok((opened, passed_over)),
-            Err(DeviceFault::Unavailable(reason)) => passed_over.push(PassedOver { device, reason }),
-            Err(other) => return Err(other),
+            Err(DeviceFault::Unavailable(reason) | DeviceFault::Lost(reason)) => {
+                passed_over.push(PassedOver { device, reason });
+            }
+            Err(full @ DeviceFault::OutOfMemory(_)) => return Err(full),
         }
     }
     let reasons: Vec<_> = passed_over.into_iter().map(|PassedOver { reason, .. }| reason).collect();
@@ -63,8 +66,8 @@ mod tests {
     use crate::device::DeviceDescription;
     use crate::fault::DeviceFault;
 
-    /// Devices by interface and kind.
-    fn devices(of: &[(&'static str, &'static str)]) -> Vec<(DeviceDescription, ())> {
+    /// Devices by interface and kind, found as their interfaces.
+    fn devices(of: &[(&'static str, &'static str)]) -> Vec<(DeviceDescription, &'static str)> {
         let device = |&(api, kind)| DeviceDescription {
             name: "NVIDIA L4".to_owned(),
             api,
@@ -73,15 +76,15 @@ mod tests {
             max_binding_bytes: 1,
             memory_bytes: None,
         };
-        of.iter().map(|device_of| (device(device_of), ())).collect()
+        of.iter().map(|device_of| (device(device_of), device_of.0)).collect()
     }
 
     /// The interface of the device that is taken where some do not open, and of those that were passed over.
     fn taken(
-        devices: Vec<(DeviceDescription, ())>,
+        devices: Vec<(DeviceDescription, &'static str)>,
         broken: &[&str],
     ) -> Result<(&'static str, Vec<&'static str>), DeviceFault> {
-        let open = |device: &DeviceDescription, ()| match device.api {
+        let open = |api| match api {
             api if broken.contains(&api) => Err(DeviceFault::Unavailable(format!("{api} does not open"))),
             api => Ok(api),
         };
@@ -114,8 +117,28 @@ mod tests {
     }
 
     #[test]
+    fn a_driver_that_fails_while_a_device_is_opened_is_passed_over_with_its_reason() {
+        let both = || devices(&[("cuda", "discrete"), ("vulkan", "discrete")]);
+        let lost = || DeviceFault::Lost("CUDA_ERROR_UNKNOWN".to_owned());
+        let opened = first_that_opens(both(), |api| match api {
+            "cuda" => Err(lost()),
+            api => Ok(api),
+        });
+        let (api, passed_over) = opened.unwrap();
+        let passed_over: Vec<_> =
+            passed_over.iter().map(|before| (before.device.api, before.reason.as_str())).collect();
+        assert_eq!((api, passed_over), ("vulkan", vec![("cuda", "CUDA_ERROR_UNKNOWN")]));
+        let none = first_that_opens(both(), |api| match api {
+            "cuda" => Err::<(), _>(lost()),
+            api => Err(DeviceFault::Unavailable(format!("{api} does not open"))),
+        });
+        let reasons = "CUDA_ERROR_UNKNOWN; vulkan does not open".to_owned();
+        assert_eq!(none.err(), Some(DeviceFault::Unavailable(reasons)));
+    }
+
+    #[test]
     fn a_lack_of_memory_is_no_reason_for_another_driver() {
-        let full = |_: &DeviceDescription, ()| Err::<(), _>(DeviceFault::OutOfMemory("a test".to_owned()));
+        let full = |_| Err::<(), _>(DeviceFault::OutOfMemory("a test".to_owned()));
         let both = devices(&[("cuda", "discrete"), ("vulkan", "discrete")]);
         assert_eq!(first_that_opens(both, full).err(), Some(DeviceFault::OutOfMemory("a test".to_owned())));
     }

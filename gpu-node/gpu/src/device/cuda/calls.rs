@@ -12,22 +12,30 @@ use std::ffi::{CStr, c_char, c_int, c_uchar, c_uint, c_ulonglong, c_void};
 use std::mem::MaybeUninit;
 use std::sync::OnceLock;
 
-/// What a call of the driver returned instead of success, by its number.
+/// What a call of the driver returned instead of success.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct DriverError(pub(super) u32);
+pub(super) struct DriverError {
+    pub(super) number: u32,
+    /// The function, if the library lacks it.
+    missing: Option<&'static str>,
+}
 
 impl DriverError {
     /// Whether it is an error that the bindings name.
     pub(super) fn is(self, known: CUresult) -> bool {
-        self.0 == known as u32
+        self.number == known as u32
     }
 }
 
-/// What a call of the compiler returned instead of success, by its number.
+/// What a call of the compiler returned instead of success.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct CompilerError(pub(super) u32);
+pub(super) struct CompilerError {
+    number: u32,
+    /// The function, if the library lacks it.
+    missing: Option<&'static str>,
+}
 
-/// What a function that an old library lacks returns: `CUDA_ERROR_NOT_FOUND`, which is no number of the compiler.
+/// Error for a function that the library lacks: `CUDA_ERROR_NOT_FOUND`, which is no number of the compiler.
 const MISSING: u32 = CUresult::CUDA_ERROR_NOT_FOUND as u32;
 
 /// Declares functions that return a number, 0 for success, and are looked up when they are first called.
@@ -41,11 +49,12 @@ macro_rules! functions {
             static FUNCTION: OnceLock<Option<Function>> = OnceLock::new();
             // SAFETY: the function has this type in every version of the library that is used.
             let find = || unsafe { $library().get::<Function>(stringify!($name).as_bytes()) }.ok().map(|found| *found);
-            let function = FUNCTION.get_or_init(find).ok_or($error(MISSING))?;
+            let function = FUNCTION.get_or_init(find)
+                .ok_or($error { number: MISSING, missing: Some(stringify!($name)) })?;
             // SAFETY: passed on.
             match unsafe { function($($argument),*) } {
                 0 => Ok(()),
-                number => Err($error(number)),
+                number => Err($error { number, missing: None }),
             }
         }
     )*};
@@ -123,16 +132,72 @@ pub(super) unsafe fn written<T, E>(call: impl FnOnce(*mut T) -> Result<(), E>) -
     Ok(unsafe { value.assume_init() })
 }
 
-/// The driver's name and text of an error; its number where the driver has none.
+/// The driver's name and text of an error; its number where the driver has none; the function that an old driver lacks.
 pub(super) fn describe(error: DriverError) -> String {
+    if let Some(function) = error.missing {
+        return format!("the driver lacks the function {function}: install a newer one");
+    }
     let text = |call: unsafe fn(u32, *mut *const c_char) -> Result<(), DriverError>| {
         // SAFETY: the driver has returned the error, and texts are never freed.
-        let found = unsafe { written(|text| call(error.0, text)) }.ok().filter(|text| !text.is_null())?;
+        let found =
+            unsafe { written(|text| call(error.number, text)) }.ok().filter(|text| !text.is_null())?;
         // SAFETY: as above.
         Some(unsafe { CStr::from_ptr(found) }.to_string_lossy().into_owned())
     };
     match (text(cuGetErrorName), text(cuGetErrorString)) {
         (Some(name), Some(meaning)) => format!("{name}: {meaning}"),
-        _ => format!("error {} of CUDA, which the driver does not describe", error.0),
+        _ => format!("error {} of CUDA, which the driver does not describe", error.number),
+    }
+}
+
+/// The compiler's name of an error; its number where the compiler has none; the function that it lacks.
+pub(super) fn describe_of_compiler(error: CompilerError) -> String {
+    type Name = unsafe extern "C" fn(u32) -> *const c_char;
+    if let Some(function) = error.missing {
+        return format!("it lacks the function {function}");
+    }
+    // SAFETY: the compiler has returned the error, so it is loaded; the function has this type in every version.
+    let name = unsafe {
+        let found = compiler().get::<Name>(b"nvrtcGetErrorString");
+        found.ok().map(|name| name(error.number)).filter(|text| !text.is_null())
+    };
+    match name {
+        // SAFETY: the text ends with a zero, and is never freed.
+        Some(text) => unsafe { CStr::from_ptr(text) }.to_string_lossy().into_owned(),
+        None => format!("error {}", error.number),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{CompilerError, DriverError, MISSING, compiler, describe, describe_of_compiler, driver};
+    use crate::device::cuda::devices;
+    use cudarc::nvrtc::sys::is_culib_present;
+    use std::sync::OnceLock;
+
+    functions! { driver, DriverError, cuNoSuchFunction(); }
+    functions! { compiler, CompilerError, nvrtcNoSuchFunction(); }
+
+    #[test]
+    fn a_function_that_the_driver_lacks_is_named() {
+        if devices::find().is_empty() {
+            return;
+        }
+        // SAFETY: the driver is there, and has no such function.
+        let error = unsafe { cuNoSuchFunction() }.unwrap_err();
+        assert_eq!(describe(error), "the driver lacks the function cuNoSuchFunction: install a newer one");
+    }
+
+    #[test]
+    fn errors_of_the_compiler_have_its_names() {
+        // SAFETY: loads the library, as every call of it would.
+        if !unsafe { is_culib_present() } {
+            return;
+        }
+        let name_of = |number| describe_of_compiler(CompilerError { number, missing: None });
+        assert_eq!(name_of(6), "NVRTC_ERROR_COMPILATION");
+        // SAFETY: the compiler is there, and has no such function.
+        let error = unsafe { nvrtcNoSuchFunction() }.unwrap_err();
+        assert_eq!(describe_of_compiler(error), "it lacks the function nvrtcNoSuchFunction");
     }
 }

@@ -28,24 +28,28 @@ impl Capability {
 }
 
 /// A device that the driver named.
-pub(super) struct Found {
+#[derive(Clone)]
+pub(in crate::device) struct Card {
+    /// Tells it from others of its name.
     pub(super) device: CUdevice,
     pub(super) capability: Capability,
-    pub(super) description: DeviceDescription,
+    /// The version of the driver.
+    pub(super) driver: c_int,
+    pub(in crate::device) description: DeviceDescription,
 }
 
 /// The devices that kernels can be compiled for, in the order of the driver. Empty without a driver.
-pub(super) fn find() -> Vec<Found> {
+pub(in crate::device) fn find() -> Vec<Card> {
     let Some(version) = driver_version() else { return Vec::new() };
     // SAFETY: the call writes an integer.
     let count = unsafe { written(|count| calls::cuDeviceGetCount(count)) }.unwrap_or(0);
-    let found = (0..count).filter_map(|ordinal| describe(ordinal, version));
-    found.filter(|found| found.capability >= MIN_CAPABILITY).collect()
+    let cards = (0..count).filter_map(|ordinal| describe(ordinal, version));
+    cards.filter(|card| card.capability >= MIN_CAPABILITY).collect()
 }
 
 /// The version of the driver, `1000 · major + 10 · minor`, if there is one that is new enough and has a device. Looked for
 /// once.
-pub(super) fn driver_version() -> Option<c_int> {
+fn driver_version() -> Option<c_int> {
     static VERSION: OnceLock<Option<c_int>> = OnceLock::new();
     *VERSION.get_or_init(|| {
         // SAFETY: loads the driver's library, as every call of it would.
@@ -64,7 +68,7 @@ pub(super) fn version_text(version: c_int) -> String {
     format!("{}.{}", version / 1000, version % 1000 / 10)
 }
 
-fn describe(ordinal: c_int, version: c_int) -> Option<Found> {
+fn describe(ordinal: c_int, version: c_int) -> Option<Card> {
     // SAFETY: the call writes a device.
     let device = unsafe { written(|device| calls::cuDeviceGet(device, ordinal)) }.ok()?;
     // SAFETY: the driver named the device, and the call writes an integer.
@@ -92,5 +96,5 @@ fn describe(ordinal: c_int, version: c_int) -> Option<Found> {
         max_binding_bytes: bytes,
         memory_bytes: Some(bytes),
     };
-    Some(Found { device, capability: Capability { major, minor }, description })
+    Some(Card { device, capability: Capability { major, minor }, driver: version, description })
 }

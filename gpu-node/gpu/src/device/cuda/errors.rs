@@ -46,6 +46,6 @@ pub(super) fn breaks_context(error: DriverError) -> bool {
         CUDA_ERROR_EXTERNAL_DEVICE,
         CUDA_ERROR_UNKNOWN,
     ];
-    let is_known = KNOWN.iter().any(|numbers| numbers.contains(&error.0));
+    let is_known = KNOWN.iter().any(|numbers| numbers.contains(&error.number));
     !is_known || STAYING.iter().any(|&known| error.is(known))
 }

@@ -228,8 +228,10 @@ impl Cuda {
             calls::cuStreamBeginCapture_v2(stream, mode)?;
             let queued = enqueue(commands, stream);
             let graph = written(|graph| calls::cuStreamEndCapture(stream, graph));
+            // Owned before the first error returns: the capture of commands of which one failed may still make a graph.
+            let graph = Owned::new(&self.context, graph, calls::cuGraphDestroy);
             queued?;
-            let graph = Owned::new(&self.context, graph, calls::cuGraphDestroy)?;
+            let graph = graph?;
             let launchable =
                 written(|launchable| calls::cuGraphInstantiateWithFlags(launchable, graph.raw(), 0));
             Owned::new(&self.context, launchable, calls::cuGraphExecDestroy)

@@ -39,6 +39,7 @@ use calls::{DriverError, describe, written};
 use context::{Calls, Context, Owned};
 use cudarc::driver::sys::{CUdevice, CUresult, CUstream};
 use devices::Capability;
+pub(super) use devices::{Card, find as cards};
 use launch::StepState;
 pub(crate) use launch::{Bound, Kernel};
 pub(crate) use memory::Buffer;
@@ -76,36 +77,22 @@ pub struct Cuda {
     state: Mutex<Box<StepState>>,
 }
 
-/// The devices of this machine.
-pub(super) fn devices() -> Vec<DeviceDescription> {
-    devices::find().into_iter().map(|found| found.description).collect()
-}
-
-/// Whether the compiler on this machine compiles kernels for one of [`devices`], and its driver loads them.
-pub(super) fn can_compile(description: &DeviceDescription) -> bool {
-    let Some((found, driver)) = find(&description.name) else { return false };
-    let suits = |nvrtc: Nvrtc| nvrtc.is_known_to(driver) && nvrtc.target(found.capability).is_ok();
-    Nvrtc::load(driver).is_ok_and(suits)
-}
-
-/// The device of a name, and the version of its driver.
-fn find(name: &str) -> Option<(devices::Found, c_int)> {
-    let found = devices::find().into_iter().find(|found| found.description.name == name)?;
-    Some((found, devices::driver_version()?))
+/// Whether the compiler on this machine compiles kernels for a device, and its driver loads them.
+pub(super) fn can_compile(card: &Card) -> bool {
+    let suits = |nvrtc: Nvrtc| nvrtc.is_known_to(card.driver) && nvrtc.target(card.capability).is_ok();
+    Nvrtc::load(card.driver).is_ok_and(suits)
 }
 
 impl Cuda {
-    /// Opens one of [`devices`].
-    pub(super) fn open(description: &DeviceDescription) -> Result<Cuda, DeviceFault> {
-        let name = &description.name;
-        let gone = || DeviceFault::Unavailable(format!("{name} is gone"));
-        let (found, driver) = find(name).ok_or_else(gone)?;
+    /// Opens one of [`cards`].
+    pub(super) fn open(card: Card) -> Result<Cuda, DeviceFault> {
+        let Card { device, capability, driver, description } = card;
         let nvrtc = Nvrtc::load(driver)?;
-        let opened = open_context(found.device).map_err(|fault| cannot_open(name, fault));
+        let opened = open_context(device).map_err(|fault| cannot_open(&description.name, fault));
         let (context, Parts { steps, uploads, staging }) = opened?;
         Ok(Cuda {
-            description: found.description,
-            capability: found.capability,
+            description,
+            capability,
             driver,
             nvrtc,
             cache: cache::folder(),

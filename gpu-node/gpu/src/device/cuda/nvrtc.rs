@@ -1,6 +1,6 @@
 //! NVIDIA's compiler for CUDA C++, NVRTC.
 
-use super::calls::{self, CompilerError, written};
+use super::calls::{self, CompilerError, describe_of_compiler, written};
 use super::devices::{Capability, version_text};
 use crate::fault::DeviceFault;
 use cudarc::nvrtc::sys::{self, nvrtcProgram};
@@ -52,7 +52,8 @@ impl Nvrtc {
             )));
         }
         let failed = |error: CompilerError| {
-            DeviceFault::Unavailable(format!("NVRTC, NVIDIA's compiler, cannot be used: error {}", error.0))
+            let reason = describe_of_compiler(error);
+            DeviceFault::Unavailable(format!("NVRTC, NVIDIA's compiler, cannot be used: {reason}"))
         };
         let (mut major, mut minor) = (0, 0);
         // SAFETY: the call writes two integers.
@@ -105,7 +106,6 @@ impl Nvrtc {
         target: Target,
         options: &[String],
     ) -> Result<Vec<u8>, String> {
-        let raised = |error: CompilerError| format!("error {}", error.0);
         let text = |text: &str| CString::new(text).map_err(|error| error.to_string());
         let source = text(source)?;
         let options = options.iter().map(|option| text(option)).collect::<Result<Vec<_>, _>>()?;
@@ -126,16 +126,16 @@ impl Nvrtc {
         // SAFETY: the texts live as long as the program, which is compiled once.
         unsafe {
             let create = |program| calls::nvrtcCreateProgram(program, source.as_ptr(), name, 0, none, none);
-            let program = Program(written(create).map_err(raised)?);
+            let program = Program(written(create).map_err(describe_of_compiler)?);
             if let Err(error) =
                 calls::nvrtcCompileProgram(program.0, options.len() as c_int, options.as_ptr())
             {
                 let log = read(&program, (calls::nvrtcGetProgramLogSize, calls::nvrtcGetProgramLog));
-                let log = log.map_err(raised)?;
+                let log = log.map_err(describe_of_compiler)?;
                 let log = CStr::from_bytes_until_nul(&log).unwrap_or(c"").to_string_lossy();
-                return Err(format!("{}\n{log}", raised(error)));
+                return Err(format!("{}\n{log}", describe_of_compiler(error)));
             }
-            read(&program, (size, code)).map_err(raised)
+            read(&program, (size, code)).map_err(describe_of_compiler)
         }
     }
 }

@@ -1,10 +1,10 @@
 //! Devices that are full, lost or missing.
 
-use super::{ADD, Device, bound, description, module};
+use super::{ADD, Device, bound, card, description, module};
 use crate::device;
 use crate::device::cuda::calls::{self, written};
 use crate::device::cuda::context::SLEEP_WHILE_WAITING;
-use crate::device::cuda::{Cuda, can_compile, cannot_open, devices, open_context};
+use crate::device::cuda::{Card, Cuda, can_compile, cannot_open, cards, open_context};
 use crate::fault::DeviceFault;
 use cudarc::driver::sys::{self, CUresult};
 use std::path::PathBuf;
@@ -211,7 +211,7 @@ fn a_device_can_be_opened_again_while_steps_and_loads_fail() {
 
 #[test]
 fn a_missing_compiler_is_named_with_what_to_do() {
-    let Some(description) = description().filter(|device| device.kind == "software") else { return };
+    let Some(card) = card().filter(|card| card.description.kind == "software") else { return };
     let library = std::env::var_os("LD_LIBRARY_PATH").unwrap_or_default();
     let library = std::env::split_paths(&library).map(|folder| folder.join("libcuda.so.1"));
     let library = library.into_iter().find(|path| path.exists()).expect("the driver of the tests is there");
@@ -223,7 +223,7 @@ fn a_missing_compiler_is_named_with_what_to_do() {
     }
     let environment = [("LD_LIBRARY_PATH", folder.clone())];
     alone("a_missing_compiler_is_named_with_what_to_do", &environment, || {
-        match Cuda::open(&description).err() {
+        match Cuda::open(card).err() {
             Some(DeviceFault::Unavailable(reason)) => {
                 assert!(reason.contains("libnvrtc") && reason.contains("pip install"), "{reason}");
                 assert!(reason.contains("COPAL_GPU=vulkan"), "{reason}");
@@ -245,9 +245,9 @@ fn a_compiler_that_is_too_old_is_named_and_other_drivers_come_first() {
     }
     let environment = [("SOFTWARE_CUDA_NVRTC", PathBuf::from("11.8"))];
     alone("a_compiler_that_is_too_old_is_named_and_other_drivers_come_first", &environment, || {
-        let description = description().unwrap();
-        assert!(!can_compile(&description));
-        match Cuda::open(&description).err() {
+        let card = card().unwrap();
+        assert!(!can_compile(&card));
+        match Cuda::open(card).err() {
             Some(DeviceFault::Unavailable(reason)) => {
                 assert!(reason.contains("NVRTC 11.8") && reason.contains("too old"), "{reason}");
             }
@@ -266,7 +266,7 @@ fn other_drivers_come_before_one_that_does_not_load_the_code_of_the_compiler() {
     }
     let name = "other_drivers_come_before_one_that_does_not_load_the_code_of_the_compiler";
     alone(name, &[("SOFTWARE_CUDA_NVRTC", PathBuf::from("13.0"))], || {
-        assert!(!can_compile(&description().unwrap()));
+        assert!(!can_compile(&card().unwrap()));
     });
 }
 
@@ -286,9 +286,20 @@ fn a_device_that_cannot_be_opened_is_named_with_what_to_do() {
 }
 
 #[test]
+fn a_card_is_opened_itself_and_not_another_one_of_its_name() {
+    let Some(card) = card() else { return };
+    match Cuda::open(Card { device: 99, ..card }).err() {
+        Some(DeviceFault::Unavailable(reason)) => {
+            assert!(reason.contains("CUDA_ERROR_INVALID_DEVICE"), "{reason}");
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
 fn without_a_driver_there_are_no_devices() {
     let environment = [("LD_LIBRARY_PATH", PathBuf::new()), ("COPAL_GPU", PathBuf::new())];
     alone("without_a_driver_there_are_no_devices", &environment, || {
-        assert!(devices().iter().all(|device| device.kind != "software"));
+        assert!(cards().iter().all(|card| card.description.kind != "software"));
     });
 }

@@ -6,7 +6,7 @@ mod steps;
 
 use super::context::{Owned, lock};
 use super::kernels::Signature;
-use super::{Cuda, Kernel, devices};
+use super::{Card, Cuda, Kernel, cards};
 use crate::device::{self, Command, DeviceDescription};
 use crate::fault::DeviceFault;
 use cudarc::driver::sys::CUmodule;
@@ -23,11 +23,15 @@ extern "C" __global__ void __launch_bounds__(64) add(
 /// Words from one call to the next.
 const CALL_WORDS: usize = 64;
 
-fn description() -> Option<DeviceDescription> {
-    let found = devices().into_iter().next();
+fn card() -> Option<Card> {
+    let found = cards().into_iter().next();
     let is_wanted = std::env::var("COPAL_GPU").is_ok_and(|name| name.to_lowercase().contains("cuda"));
     assert!(found.is_some() || !is_wanted, "COPAL_GPU names a device that does not exist");
     found
+}
+
+fn description() -> Option<DeviceDescription> {
+    card().map(|card| card.description)
 }
 
 /// An open device, and the kernel `add`.
@@ -39,7 +43,7 @@ struct Device {
 impl Device {
     /// `None` without a device.
     fn open() -> Option<Device> {
-        let cuda = Cuda::open(&description()?).unwrap();
+        let cuda = Cuda::open(card()?).unwrap();
         let add = device::Kernel::Cuda(kernel(&cuda, &module(&cuda, ADD).unwrap()));
         Some(Device { cuda, add })
     }
