@@ -1,3 +1,4 @@
+import { percentOf } from '@copal/shared/phrases.ts'
 import type { DecisionFigure } from '@copal/shared/wire/admin-decisions.ts'
 import { COMPARISONS } from './gate-figures.ts'
 
@@ -20,7 +21,7 @@ function describePassed(figures: readonly DecisionFigure[], confidence: number):
   }
   return (
     `Its perplexity over all domains${purpose.note === undefined ? '' : ` (${purpose.note})`} is ${times(purpose.value)} that of the active mask, and with ` +
-    `${percent(confidence)} confidence at most ${times(purpose.upper)}. No domain loses more than the policy allows.`
+    `${percentOf(confidence)} confidence at most ${times(purpose.upper)}. No domain loses more than the policy allows.`
   )
 }
 
@@ -32,7 +33,7 @@ function describeFailed({ name, domain, value, upper, limit, note }: DecisionFig
     case 'finite logits':
       return 'It generates logits that are not finite.'
     case 'repetition':
-      return `It repeats ${percent(value ?? 1)} of its output; at most ${percent(limit ?? 1)} are allowed.`
+      return `It repeats ${percentOf(value ?? 1)} of its output; at most ${percentOf(limit ?? 1)} are allowed.`
     case 'entropy':
       return value === null
         ? 'The entropy of its output is not finite.'
@@ -69,8 +70,4 @@ function excessOf({ value, upper, limit }: DecisionFigure): number {
 
 function times(ratio: number | null): string {
   return ratio === null ? 'infinitely' : `${ratio >= 100 ? ratio.toPrecision(3) : ratio.toFixed(3)} ×`
-}
-
-function percent(fraction: number): string {
-  return `${Number((fraction * 100).toFixed(1))} %`
 }
