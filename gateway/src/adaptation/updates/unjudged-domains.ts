@@ -1,13 +1,12 @@
-import { listNames } from '@copal/shared/phrases.ts'
 import { UNJUDGED_FIGURES } from '@copal/shared/wire/unjudged-figures.ts'
 import { listDomains } from '../../storage/db/queries/domain-queries.ts'
 import { listHoldouts } from '../../storage/db/queries/holdout-queries.ts'
 import { findJob, type JobRow } from '../../storage/db/queries/job-queries.ts'
+import { listReservoirCounts } from '../../storage/db/queries/reservoir-count-queries.ts'
 import { GENERAL_HOLDOUT } from '../../storage/db/schema/domains.ts'
 import { figure } from '../gate/gate-figures.ts'
 import type { GateVerdict } from '../gate/gate-verdict.ts'
 import { ampleHoldoutTokens, estimateTokens } from '../holdouts/holdout-rules.ts'
-import { domainStats } from '../sampling/domain-counts.ts'
 import { holdoutsOf } from './gate-jobs.ts'
 import { evaluateJobId } from './update-jobs.ts'
 import type { StepDeps } from './update-step.ts'
@@ -17,10 +16,10 @@ const MAX_NAMED = 32
 /** Domains that the sentence of a verdict names at most. */
 const MAX_IN_SENTENCE = 4
 
-/** A domain without a holdout, and its estimated tokens of held-out text. */
+/** A domain without a holdout, and its estimated tokens of held-out text; undefined while they are not counted. */
 interface WaitingDomain {
   name: string
-  tokens: number
+  tokens: number | undefined
 }
 
 /** The domains that a gate did not judge a mask on. */
@@ -33,28 +32,34 @@ export interface UnjudgedDomains {
   neededTokens: number
 }
 
-/** Finds the domains that an evaluation of a mask did not have a holdout of, as of the update's first candidate. */
+/**
+ * Finds the domains that an evaluation of a mask did not have a holdout of, as of the update's first candidate. It asks no
+ * reservoir, since one that does not answer must not keep the gate from its decision.
+ */
 export async function findUnjudged(
-  deps: Pick<StepDeps, 'db' | 'reservoir'>,
+  deps: Pick<StepDeps, 'db'>,
   evaluation: JobRow,
   windowTokens: number,
 ): Promise<UnjudgedDomains> {
   const evaluated = new Set(holdoutsOf(evaluation).map(({ domain }) => domain))
   const first = await findJob(deps.db, evaluateJobId({ id: evaluation.updateId, candidate: 1 }))
   const untilMs = first?.createdAt ?? evaluation.createdAt
-  const [domains, holdouts] = await Promise.all([listDomains(deps.db), listHoldouts(deps.db)])
+  const [domains, holdouts, counts] = await Promise.all([
+    listDomains(deps.db),
+    listHoldouts(deps.db),
+    listReservoirCounts(deps.db),
+  ])
   const known = new Set(holdouts.filter(({ createdAt }) => createdAt <= untilMs).map(({ domain }) => domain))
   known.delete(GENERAL_HOLDOUT)
   const names = domains
     .filter(({ name, createdAt }) => createdAt <= untilMs && !known.has(name) && !evaluated.has(name))
     .map(({ name }) => name)
-  const stats = await domainStats(deps, names)
   return {
     leftOut: [...known].filter((name) => !evaluated.has(name)).sort(),
-    waiting: names.map((name) => ({
-      name,
-      tokens: estimateTokens(stats.get(name)?.holdoutCharacters ?? 0),
-    })),
+    waiting: names.map((name) => {
+      const counted = counts.get(name)
+      return { name, tokens: counted && estimateTokens(counted.holdoutCharacters) }
+    }),
     neededTokens: ampleHoldoutTokens(windowTokens),
   }
 }
@@ -75,18 +80,25 @@ export function withUnjudged(verdict: GateVerdict, domains: UnjudgedDomains): Ga
   ]
   return {
     ...verdict,
-    reason: `${verdict.reason} ${subject} not evaluated: ${listNames(names, MAX_IN_SENTENCE)}.`,
+    reason: `${verdict.reason} ${subject} not evaluated: ${someOf(names, MAX_IN_SENTENCE)}.`,
     figures: [...verdict.figures, ...figures.flat()],
   }
 }
 
 function unjudgedFigure(name: string, domains: readonly string[], why: string) {
   if (domains.length === 0) return []
-  const note = `${why}: ${listNames(domains, MAX_NAMED)}`
+  const note = `${why}: ${someOf(domains, MAX_NAMED)}`
   return [figure(name, true, { value: domains.length, note })]
 }
 
-function describeTokens(tokens: number, needed: number): string {
+function describeTokens(tokens: number | undefined, needed: number): string {
+  if (tokens === undefined) return 'not counted'
   if (tokens >= needed) return 'has enough now'
   return tokens === 0 ? 'has none' : `has about ${tokens}`
+}
+
+function someOf(names: readonly string[], max: number): string {
+  const unnamed = Math.max(0, names.length - max)
+  const others = unnamed === 0 ? '' : `, and ${unnamed} ${unnamed === 1 ? 'other' : 'others'}`
+  return `${names.slice(0, max).join(', ')}${others}`
 }

@@ -8,6 +8,7 @@ import { insertHoldout } from '../../../../gateway/src/storage/db/queries/holdou
 import { findJob } from '../../../../gateway/src/storage/db/queries/job-queries.ts'
 import { adminJson, importTexts, SimulatedNode, startUpdate } from '../../support/doubles/simulated-node.ts'
 import { jobRowsOf } from '../../support/state/jobs-of.ts'
+import { publishCounts } from '../../support/state/reservoir-state.ts'
 
 const db = openDatabase(env.DB)
 const NAMES = ['cap-a', 'cap-b', 'cap-c', 'cap-d', 'cap-e', 'cap-f']
@@ -43,6 +44,7 @@ test('an update evaluates its own domains and as many others as the policy allow
 
   // A domain with too little held-out text for a first holdout is not passed over in silence.
   await importTexts('cap-young', 1)
+  await publishCounts('cap-young')
   await importTexts('cap-a', 80, 'cap-a beside a young domain')
   const beside = await node.finish((await startUpdate('cap', ['cap-a'])).id)
   const ofBeside = beside.decisions?.find(({ kind }) => kind === 'gate')
