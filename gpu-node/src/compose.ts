@@ -1,10 +1,9 @@
 import { randomUUID } from 'node:crypto'
-import { chmodSync } from 'node:fs'
 import { join } from 'node:path'
 import { AppError, errorBody } from '@copal/shared/errors.ts'
 import { MAX_SHADOW_SCORES, type Heartbeat, type HeartbeatResponse } from '@copal/shared/wire/heartbeat.ts'
 import { backendResources, type BackendResources } from './serving/backends/backend-resources.ts'
-import { missingUpdateBytes, warnOfUpdateMemory } from './serving/backends/gpu/update-memory.ts'
+import { warnOfUpdateMemory } from './serving/backends/gpu/update-memory.ts'
 import { chooseBackend } from './serving/backends/choose-backend.ts'
 import { createCachedResponseSender } from './serving/control/cached-response-sender.ts'
 import { createDatasetStore } from './serving/control/dataset-store.ts'
@@ -15,9 +14,11 @@ import { createGatewayClient } from './serving/control/gateway-client.ts'
 import { createHeartbeatLoop } from './serving/control/heartbeat-loop.ts'
 import { describeDevice, loadOf, parameterCount } from './serving/control/node-description.ts'
 import { createStatisticsExchange } from './serving/control/statistics-exchange.ts'
+import { PRIVATE } from './platform/make-folder.ts'
 import { makeWritableFolder } from './platform/writable-folder.ts'
 import { takeNodeLock } from './serving/control/node-lock.ts'
 import { createJobWork } from './serving/control/node-job-work.ts'
+import { createGpuReservation } from './serving/control/reserve-gpu.ts'
 import { openJobRunner } from './serving/control/node-jobs.ts'
 import { openNodeState } from './serving/control/node-state.ts'
 import { createTrafficWatch } from './serving/control/traffic-watch.ts'
@@ -83,7 +84,7 @@ export async function startNode(settings: NodeSettings, environment: NodeProcess
 
   async function start(): Promise<CopalNode> {
     const { home } = settings
-    if (makeWritableFolder(home, 'COPAL_HOME')) chmodSync(home, 0o700)
+    makeWritableFolder(home, 'COPAL_HOME', PRIVATE)
     makeWritableFolder(settings.cacheDir, 'COPAL_CACHE')
     const lock = takeNodeLock(home)
     started.push(async () => lock.release())
@@ -198,10 +199,7 @@ export async function startNode(settings: NodeSettings, environment: NodeProcess
       traffic: createTrafficWatch(() => engine.load().running + engine.load().waiting),
       threads: settings.threads,
       gpu: resources.updateGpu,
-      async reserveGpu(length) {
-        const bytes = missingUpdateBytes(model.config, division, length)
-        return bytes === 0 ? () => undefined : swap.reserve(bytes)
-      },
+      reserveGpu: createGpuReservation(model.config, division, swap),
       log,
     })
     const jobs = await openJobRunner({

@@ -32,3 +32,12 @@ export function deviceCalibrationBytes(
     tokens * (2 * hiddenSize + states + 4) + slice * (hiddenSize + 2 * intermediateSize) + length * headDim
   return 4 * ((set === 'all' ? 2 : 1) * weights + moments + activations)
 }
+
+/**
+ * Returns the memory that an exchange of weights takes on a GPU at most, in bytes: 4 a value of the second moment and 8 a weight,
+ * for one linear at a time.
+ */
+export function deviceExchangeBytes(config: LlamaConfig): number {
+  const bytesOf = ([rows, cols]: readonly [number, number]) => 4 * cols ** 2 + 8 * rows * cols
+  return Math.max(...BLOCK_LINEARS.map((linear) => bytesOf(linearShape(config, linear))))
+}

@@ -22,7 +22,10 @@ import { decayFactors } from './half-life.ts'
 import { gatherArtifacts, tidyStatistics, type GatherOptions } from './gather-statistics.ts'
 
 /** Options of {@link calibrateAndSelect} beside its task. */
-export interface RunOptions extends GatherOptions, Pick<MaskSelection, 'createExchange'> {}
+export interface RunOptions extends GatherOptions, Pick<MaskSelection, 'createExchange'> {
+  /** Called when the statistics are there, and what calibrated them was released. */
+  onCalibrated?: (() => void) | undefined
+}
 
 /**
  * Calibrates the datasets whose statistics are missing, selects from the sum of statistics, and writes the mask file or
@@ -61,6 +64,7 @@ export async function calibrateAndSelect(
       const artifacts = needsStatistics
         ? await gatherArtifacts(model, task, wanted, threads, onProgress, options)
         : []
+      options.onCalibrated?.()
       const selectStart = performance.now()
       const share = selectionShare(task)
       const { path, sha256, bytes, scope, sparsity, swaps, reconstruction } = await selectToFile({

@@ -21,6 +21,8 @@ export interface DeviceOptions {
   pause: () => Promise<void>
   /** Called at most once, when the processor takes over from the GPU. */
   warn: (message: string) => void
+  /** Called after that, when nothing of this work has memory of the GPU any more. */
+  onLeft?: (() => void) | undefined
   /** Loads the GPU addon; replaced in tests. */
   load?: () => Pick<GpuAddon, 'openCalibrator' | 'openExchanger'>
 }
@@ -35,7 +37,7 @@ export interface DeviceWork {
  * Chooses where an update calibrates blocks and exchanges weights: on the GPU of a node that serves on one, until it
  * fails, else on threads of the processor.
  */
-export function chooseDevice({ gpu, pause, warn, load = loadGpu }: DeviceOptions): DeviceWork {
+export function chooseDevice({ gpu, pause, warn, onLeft, load = loadGpu }: DeviceOptions): DeviceWork {
   let isUsed = gpu !== null && gpu !== undefined
   const device = gpu ?? { device: null }
   const onFault = ({ message }: Error) => {
@@ -53,6 +55,8 @@ export function chooseDevice({ gpu, pause, warn, load = loadGpu }: DeviceOptions
           onFault(error)
         }
       }
+      // A runner that lost a block was released before this one is asked for.
+      if (gpu && !isUsed) onLeft?.()
       return createBlockRunner(model, options)
     },
     createExchange: (threads) =>
@@ -60,7 +64,10 @@ export function chooseDevice({ gpu, pause, warn, load = loadGpu }: DeviceOptions
         ? createFallbackExchange(
             createDeviceExchange(async () => load().openExchanger(device), pause),
             () => createExchangePool(threads),
-            onFault,
+            (fault) => {
+              onFault(fault)
+              onLeft?.()
+            },
           )
         : createExchangePool(threads),
   }

@@ -35,10 +35,11 @@ export interface TrafficMessage {
   isBusy: boolean
 }
 
-/** A message of a child: progress, a line for the log, or its one result. */
+/** A message of a child: progress, a line for the log, what it still needs of the GPU's memory, or its one result. */
 export type ChildMessage =
   | { type: 'progress'; progress: CalibrationProgress }
   | { type: 'warning'; message: string }
+  | { type: 'gpu-left'; neededBytes: number }
   | { type: 'calibrated'; outcome: CalibrationOutcome }
   | { type: 'windows'; windows: TextWindows[] }
   | { type: 'failed'; error: ErrorBody }

@@ -8,6 +8,7 @@ import { AppError, errorBody, toAppError } from '@copal/shared/errors.ts'
 import { openModel } from '../../model/open-model.ts'
 import { calibrateAndSelect } from './calibrate-and-select.ts'
 import { chooseDevice } from './choose-device.ts'
+import { selectionGpuBytes } from './gpu-memory.ts'
 import type { ChildMessage, ChildRequest, ModelReference, TrafficMessage } from './pruning-child-protocol.ts'
 import { createPacer, type Pacer } from '../../platform/pacer.ts'
 import { yieldToEventLoop } from '../calibration/block-runner.ts'
@@ -48,13 +49,19 @@ async function perform(request: ChildRequest): Promise<ChildMessage> {
       await yieldToEventLoop()
       await own.pause()
     }
-    const device = chooseDevice({ gpu, pause, warn: (message) => send({ type: 'warning', message }) })
+    const leave = (neededBytes: number) => gpu && send({ type: 'gpu-left', neededBytes })
+    const device = chooseDevice({
+      gpu,
+      pause,
+      warn: (message) => send({ type: 'warning', message }),
+      onLeft: () => leave(0),
+    })
     const outcome = await calibrateAndSelect(
       model,
       task,
       threads,
       (progress) => send({ type: 'progress', progress }),
-      { pause, ...device },
+      { pause, ...device, onCalibrated: () => leave(selectionGpuBytes(model.config, task)) },
     )
     return { type: 'calibrated', outcome }
   }

@@ -19,6 +19,11 @@ export interface CalibrationOptions extends CalibrationTask {
   onProgress?: ((progress: CalibrationProgress) => void) | undefined
   /** Called with what an operator should know. */
   onWarning?: ((message: string) => void) | undefined
+  /**
+   * Called when memory of the GPU was freed, with the bytes that the rest of the work takes there at most: after the calibration,
+   * and with 0 when the processor takes over. May be called more than once, and with more than before.
+   */
+  onGpuLeft?: ((neededBytes: number) => void) | undefined
   signal?: AbortSignal | undefined
 }
 
@@ -33,7 +38,8 @@ export interface CalibrationOptions extends CalibrationTask {
  * process died; the reason of `signal`
  */
 export async function runCalibration(options: CalibrationOptions): Promise<CalibrationOutcome> {
-  const { model, threads, share, gpu = null, watchTraffic, onProgress, onWarning, signal, ...task } = options
+  const { model, threads, share, gpu = null, watchTraffic, onProgress, ...others } = options
+  const { onWarning, onGpuLeft, signal, ...task } = others
   const request = {
     kind: 'calibrate',
     model,
@@ -50,6 +56,7 @@ export async function runCalibration(options: CalibrationOptions): Promise<Calib
         signal,
         watchTraffic,
         onWarning,
+        onGpuLeft,
         onProgress: ({ fraction, message }) => {
           // Statistics found on disk took no time, so the estimate starts at the first report.
           first ??= fraction
@@ -66,6 +73,7 @@ export async function runCalibration(options: CalibrationOptions): Promise<Calib
     // A driver's fault can end the process that uses it, and would end the next one too.
     if (gpu === null || !(error instanceof AppError) || error.code !== 'node_failed') throw error
     onWarning?.(`the GPU cannot go on with this update, so the processor does: ${error.message}`)
+    onGpuLeft?.(0)
     return runOn(null)
   })
   if (result.type !== 'calibrated')

@@ -7,7 +7,7 @@ import type { ChildMessage, ChildRequest, TrafficMessage } from './pruning-child
 const PROGRAM = fileURLToPath(new URL('./pruning-child.ts', import.meta.url))
 
 /** The result of a child that succeeded. */
-export type ChildResult = Exclude<ChildMessage, { type: 'progress' | 'warning' | 'failed' }>
+export type ChildResult = Exclude<ChildMessage, { type: 'progress' | 'warning' | 'gpu-left' | 'failed' }>
 
 /**
  * Runs one request in a new child process, and waits until the process has ended.
@@ -22,11 +22,13 @@ export async function runInChild(
     signal?: AbortSignal | undefined
     onProgress?: ((progress: CalibrationProgress) => void) | undefined
     onWarning?: ((message: string) => void) | undefined
+    /** Called when the child has freed memory of the GPU, with what the rest of its work takes there at most. */
+    onGpuLeft?: ((neededBytes: number) => void) | undefined
     /** Tells from now on whether requests run, until the function that it returns is called. */
     watchTraffic?: ((onChange: (isBusy: boolean) => void) => () => void) | undefined
   } = {},
 ): Promise<ChildResult> {
-  const { signal, onProgress, onWarning, watchTraffic } = options
+  const { signal, onProgress, onWarning, onGpuLeft, watchTraffic } = options
   signal?.throwIfAborted()
   const child = fork(PROGRAM, [], {
     // Supports typed arrays.
@@ -44,6 +46,7 @@ export async function runInChild(
       child.on('message', (message: ChildMessage) => {
         if (message.type === 'progress') onProgress?.(message.progress)
         else if (message.type === 'warning') onWarning?.(message.message)
+        else if (message.type === 'gpu-left') onGpuLeft?.(message.neededBytes)
         else last = message
       })
       child.once('error', reject)
@@ -67,7 +70,8 @@ export async function runInChild(
     if (end instanceof AppError) throw end
     if (end.type === 'failed')
       throw parseErrorBody(end.error) ?? new AppError('internal_error', end.error.error.message)
-    if (end.type === 'progress' || end.type === 'warning') throw new RangeError(`${end.type} is not a result`)
+    if (end.type === 'progress' || end.type === 'warning' || end.type === 'gpu-left')
+      throw new RangeError(`${end.type} is not a result`)
     return end
   } finally {
     endWatch?.()

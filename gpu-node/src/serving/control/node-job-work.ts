@@ -14,6 +14,7 @@ import type { MaskStore } from '../masks/mask-store.ts'
 import type { DatasetStore } from './dataset-store.ts'
 import type { MaskEvaluator } from './mask-evaluator.ts'
 import type { JobContext, JobWork } from './node-jobs.ts'
+import type { LeaveGpu, ReserveGpu } from './reserve-gpu.ts'
 import type { StatisticsExchange } from './statistics-exchange.ts'
 import type { TrafficWatch } from './traffic-watch.ts'
 import type { Log } from '../../platform/log.ts'
@@ -33,13 +34,8 @@ export interface JobWorkDeps {
   threads: number | null
   /** The GPU on which the node serves; null for the processor. */
   gpu: NodeGpu | null
-  /**
-   * Frees the memory of the GPU that a calibration takes, until the returned function is called. Returns null if there is not
-   * enough. By default there is.
-   *
-   * @param length tokens of a sequence
-   */
-  reserveGpu?: ((length: number) => Promise<(() => void) | null>) | undefined
+  /** Frees the memory of the GPU that an update takes. By default there is enough. */
+  reserveGpu?: ReserveGpu | undefined
   log: Pick<Log, 'warn'>
 }
 
@@ -75,7 +71,7 @@ export function createJobWork(deps: JobWorkDeps): JobWork {
     const parentMaskPath = job.parent === null ? null : await deps.masks.ensure(job.parent, signal)
     const compareMaskPath =
       job.compareWith === undefined ? undefined : await deps.masks.ensure(job.compareWith, signal)
-    const { gpu, release } = await reserveGpu(job)
+    const { gpu, leave } = await reserveGpu(job, context)
     return runCalibration({
       model: deps.model,
       datasets,
@@ -94,28 +90,30 @@ export function createJobWork(deps: JobWorkDeps): JobWork {
       share: job.nodeShare,
       gpu,
       onWarning: (message) => deps.log.warn(message, { id: job.id }),
+      onGpuLeft: leave,
       watchTraffic: (onChange) => deps.traffic.subscribe(onChange),
       signal,
       onProgress: ({ fraction, message }) =>
         progress(FETCH_SHARE + (1 - FETCH_SHARE - UPLOAD_SHARE) * fraction, message),
-    }).finally(release)
+    }).finally(() => leave())
   }
 
   /** Frees memory of the GPU for a calibration; the processor does it if there is too little. */
-  async function reserveGpu({
-    id,
-    length,
-  }: CalibrateJob): Promise<{ gpu: NodeGpu | null; release: () => void }> {
+  async function reserveGpu(
+    job: CalibrateJob,
+    { signal, progress }: JobContext,
+  ): Promise<{ gpu: NodeGpu | null; leave: LeaveGpu }> {
     const nothing = () => undefined
-    if (deps.gpu === null || !deps.reserveGpu) return { gpu: deps.gpu, release: nothing }
-    const release = await deps.reserveGpu(length)
-    if (release) return { gpu: deps.gpu, release }
+    if (deps.gpu === null || !deps.reserveGpu) return { gpu: deps.gpu, leave: nothing }
+    progress(FETCH_SHARE, 'waiting for memory of the GPU')
+    const leave = await deps.reserveGpu(job, !(await deps.statistics.suffice(job)), signal)
+    if (leave) return { gpu: deps.gpu, leave }
     deps.log.warn(
       'the GPU has too little memory for this update beside the weights that serve, so the processor does it. ' +
         'A lower COPAL_KV_TOKENS or a smaller model leaves more',
-      { id },
+      { id: job.id },
     )
-    return { gpu: null, release: nothing }
+    return { gpu: null, leave: nothing }
   }
 
   async function evaluate(job: EvaluateJob, context: JobContext): Promise<EvaluateResult> {

@@ -35,6 +35,8 @@ export interface StatisticsExchange {
    * @throws AppError `no_node_available` when the gateway cannot be reached; the reason of the signal
    */
   fetch(job: CalibrateJob, context: Pick<JobContext, 'signal' | 'progress'>): Promise<void>
+  /** Returns whether the statistics on disk suffice for a job, so that it calibrates nothing. */
+  suffice(job: CalibrateJob): Promise<boolean>
   /**
    * Stores the artifacts that the gateway lacks. Repeating it is harmless. A failure is logged, because other nodes can
    * calibrate.
@@ -112,6 +114,13 @@ export function createStatisticsExchange(deps: {
           log.warn('statistics cannot be fetched and are calibrated instead', fields)
         }
       }
+    },
+
+    async suffice(job) {
+      const wanted = countedDatasets(job)
+      if (wanted.length === 0) return true
+      const onDisk = await listArtifacts(await folder(), baseSha256)
+      return coverWanted(model, job, onDisk, wanted, neededStatistics(job)).missing.length === 0
     },
 
     async upload(artifacts, job, { signal, retry }) {

@@ -6,14 +6,16 @@ import { reasonOf, type Log } from '../../platform/log.ts'
 import type { DenseModel } from '../../model/master/dense-model.ts'
 import type { MaskStore } from './mask-store.ts'
 import { createDomainUse, rankOwnMasks } from './own-masks.ts'
-import { reserveMemory } from './reserve-memory.ts'
+import type { GiveBack } from './reserve-memory.ts'
 import {
+  namesOf,
   planSwap,
   type DesiredMasks,
   type HeldWeightSet,
   type WeightSetName,
   type SwapPlan,
 } from './swap-plan.ts'
+import { createWeightMemory } from './weight-memory.ts'
 
 /** The methods of the engine that a swap needs. */
 export interface SwapEngine {
@@ -43,9 +45,15 @@ export interface MaskSwap {
   countUse(domain: string): void
   /** Returns the version that new requests start on. */
   activeVersion(): number
-  /** Returns the state of every set, ordered by version, for the heartbeat. */
+  /**
+   * Returns the state of every set, ordered by version, for the heartbeat. A trial that waits for memory that is reserved for
+   * other work is loading.
+   */
   weightSets(): WeightSetState[]
-  /** Returns the desired sets that do not fit into memory, except those of single domains, with their bytes. */
+  /**
+   * Returns the desired sets that do not fit into memory, with their bytes, except those of single domains and the trials that
+   * wait for reserved memory.
+   */
   unheld(): { version: number; bytes: number }[]
   /** Returns the memory for weight sets that no set takes, at least 0. */
   freeBytes(): number
@@ -53,9 +61,11 @@ export interface MaskSwap {
    * Takes memory from weight sets for other work, and settles when it is free. Sets that need not serve are released, and loaded
    * again once the returned function was called.
    *
-   * @returns null if the active set, a successor of its size and the trials would not fit beside it, or sets do not leave in time
+   * @returns null if the active set, a successor of its size and the trials would not fit beside it, or sets are not released
+   * in time
+   * @throws the reason of `signal`
    */
-  reserve(bytes: number): Promise<(() => void) | null>
+  reserve(bytes: number, signal?: AbortSignal): Promise<GiveBack | null>
   /** Returns the set of a version if new requests can start on it; a draining set does not count. */
   weights(version: number): WeightSet | undefined
   /** Returns the sets that new requests can start on: the active one, then the others by version. */
@@ -104,21 +114,30 @@ export function createMaskSwap(deps: MaskSwapDeps): MaskSwap {
   const nowMs = deps.nowMs ?? Date.now
   const drainMs = deps.drainMs ?? 30_000
   const retryMs = deps.retryMs ?? { first: 2_000, max: 60_000 }
-  const memory = deps.memory ?? { bytes: Infinity, denseBytes: 0 }
   const use = createDomainUse(nowMs)
   const held = new Map<number, Entry>()
-  /** Bytes of the sets that were loaded, also of those that are no longer held, by name. */
-  const sizes = new Map<string, number>()
   /** Running loads and releases. */
   const pendingWork = new Set<Promise<void>>()
   const serving = Promise.withResolvers<void>()
   let desired: DesiredMasks = { active: null, previous: null }
   let active: number | null = null
   let unheld: WeightSetName[] = []
-  /** Bytes that other work has. */
-  let reservedBytes = 0
   let timer: NodeJS.Timeout | undefined
   let closed = false
+  const memory = createWeightMemory({
+    memory: deps.memory ?? { bytes: Infinity, denseBytes: 0 },
+    held: () => [...held.values()],
+    desired: () => desired,
+    active: () => active,
+    isClosed: () => closed,
+    onBudget() {
+      deps.onChange()
+      reconcile()
+    },
+    releaseTimeoutMs: 2 * drainMs,
+    nowMs,
+  })
+  const bytesOf = (name: WeightSetName) => memory.bytesOf(name)
 
   /** Plans and acts until only running loads and releases remain, which call it again when they end. */
   function reconcile(): void {
@@ -128,7 +147,7 @@ export function createMaskSwap(deps: MaskSwapDeps): MaskSwap {
         useOf: (domain) => use.of(domain),
         isHeld: (version) => held.get(version)?.weights != null,
       })
-      const budget = { budgetBytes: memory.bytes - reservedBytes, bytesOf }
+      const budget = { budgetBytes: memory.budgetBytes(), bytesOf }
       const plan = planSwap({ ...desired, own }, [...held.values()], active, nowMs(), budget)
       if (!activate(plan)) return
       noteUnheld(plan.unheld.filter(({ version }) => !own.some((mask) => mask.version === version)))
@@ -150,26 +169,12 @@ export function createMaskSwap(deps: MaskSwapDeps): MaskSwap {
     unheld = names
     deps.onChange()
     if (names.length === 0) return
-    const neededBytes = names.reduce((sum, name) => sum + bytesOf(name), heldBytes())
+    const neededBytes = names.reduce((sum, name) => sum + bytesOf(name), memory.heldBytes())
     deps.log.info('memory does not suffice for all weight sets, so some are packed when they are needed', {
       versions: versionsOf(names).join(', '),
       neededMegabytes: Math.round(neededBytes / 1e6),
-      megabytes: Math.round((memory.bytes - reservedBytes) / 1e6),
+      megabytes: Math.round(memory.budgetBytes() / 1e6),
     })
-  }
-
-  /** Returns the memory of a set, an estimate for one that was never loaded: that of the largest mask. */
-  function bytesOf(name: WeightSetName): number {
-    const known = sizes.get(keyOf(name))
-    if (known !== undefined || name.version === 0) return known ?? memory.denseBytes
-    const masked = [...held.values()].flatMap(
-      ({ version, weights }) => (version !== 0 && weights?.bytes) || [],
-    )
-    return masked.length > 0 ? Math.max(...masked) : (sizes.get(keyOf(DENSE)) ?? memory.denseBytes)
-  }
-
-  function heldBytes(): number {
-    return [...held.values()].reduce((sum, set) => sum + (set.state === 'failed' ? 0 : bytesOf(set)), 0)
   }
 
   function track(work: Promise<void>): void {
@@ -259,7 +264,7 @@ export function createMaskSwap(deps: MaskSwapDeps): MaskSwap {
 
   function markReady(entry: Entry, weights: WeightSet): void {
     entry.weights = weights
-    if (weights.bytes !== undefined) sizes.set(keyOf(entry), weights.bytes)
+    if (weights.bytes !== undefined) memory.noteSize(entry, weights.bytes)
     entry.state = 'ready'
     entry.cause = null
     entry.readyAtMs = nowMs()
@@ -312,18 +317,6 @@ export function createMaskSwap(deps: MaskSwapDeps): MaskSwap {
     }
   }
 
-  /** Returns whether the active set, a successor of its size and the trials fit into memory. */
-  function canServeWith(budgetBytes: number): boolean {
-    const { unheld: without } = planSwap(desired, [...held.values()], active, nowMs(), {
-      budgetBytes,
-      bytesOf,
-    })
-    const isTrial = ({ version }: WeightSetName) => desired.trials?.some((trial) => trial.version === version)
-    // A successor is loaded while the active set still serves. Its size is that of the largest mask.
-    const neededBytes = bytesOf(desired.active ?? DENSE) + bytesOf({ version: -1, sha256: '' })
-    return !closed && neededBytes <= budgetBytes && !without.some(isTrial)
-  }
-
   async function settled(): Promise<void> {
     while (pendingWork.size > 0) await Promise.all(pendingWork)
   }
@@ -339,42 +332,28 @@ export function createMaskSwap(deps: MaskSwapDeps): MaskSwap {
     converge(next) {
       desired = next
       use.keep((next.own ?? []).map(({ domain }) => domain))
-      const named = [DENSE, ...namesOf(desired), ...held.values()].map(keyOf)
-      for (const key of sizes.keys()) if (!named.includes(key)) sizes.delete(key)
+      memory.keepSizes([DENSE, ...namesOf(desired), ...held.values()])
       reconcile()
     },
     countUse(domain) {
       if (desired.own?.some((mask) => mask.domain === domain)) use.add(domain)
     },
     activeVersion: () => active ?? 0,
-    weightSets: () =>
-      [...held.values()]
-        .sort((a, b) => a.version - b.version)
-        .map((entry) => ({
-          version: entry.version,
-          state: entry.state,
-          requests: deps.engine.requestsOn(entry.version),
-          ...(entry.weights?.bytes === undefined ? {} : { bytes: entry.weights.bytes }),
-          ...(entry.weights?.form === undefined ? {} : { form: entry.weights.form }),
-          ...(hasFailed(entry) ? { error: reasonOf(entry.cause).slice(0, 1024) } : {}),
-        })),
-    unheld: () => unheld.map((name) => ({ version: name.version, bytes: bytesOf(name) })),
-    reserve: (bytes) =>
-      reserveMemory(
-        bytes,
-        {
-          budgetBytes: () => memory.bytes - reservedBytes,
-          heldBytes,
-          canServeWith,
-          change(more) {
-            reservedBytes += more
-            deps.onChange()
-            reconcile()
-          },
-        },
-        2 * drainMs,
-      ),
-    freeBytes: () => Math.max(0, memory.bytes - reservedBytes - heldBytes()),
+    weightSets() {
+      const waiting = memory.waitingTrials().filter(({ version }) => !held.has(version))
+      return [
+        ...waiting.map(({ version }) => ({ version, state: 'loading' as const, requests: 0 })),
+        ...[...held.values()].map((entry) => stateOf(entry, deps.engine.requestsOn(entry.version))),
+      ].sort((a, b) => a.version - b.version)
+    },
+    unheld() {
+      const waiting = memory.waitingTrials()
+      return unheld
+        .filter(({ version }) => !waiting.some((trial) => trial.version === version))
+        .map((name) => ({ version: name.version, bytes: bytesOf(name) }))
+    },
+    reserve: (bytes, signal) => memory.reserve(bytes, signal),
+    freeBytes: () => memory.freeBytes(),
     weights(version) {
       const entry = held.get(version)
       return entry?.state === 'ready' ? (entry.weights ?? undefined) : undefined
@@ -400,16 +379,20 @@ export function createMaskSwap(deps: MaskSwapDeps): MaskSwap {
   }
 }
 
+/** Returns the state of a set for the heartbeat. */
+function stateOf(entry: Entry, requests: number): WeightSetState {
+  const { version, state, weights, cause } = entry
+  return {
+    version,
+    state,
+    requests,
+    ...(weights?.bytes === undefined ? {} : { bytes: weights.bytes }),
+    ...(weights?.form === undefined ? {} : { form: weights.form }),
+    ...(hasFailed(entry) ? { error: reasonOf(cause).slice(0, 1024) } : {}),
+  }
+}
+
 /** Returns whether a set could not be loaded, also while it is tried again, except at once after a first failure. */
 function hasFailed({ state, failures }: Entry): boolean {
   return state === 'failed' || (state === 'loading' && failures > 1)
-}
-
-/** Returns the names of all desired masks. */
-function namesOf({ active, previous, trials = [], own = [] }: DesiredMasks): WeightSetName[] {
-  return [active, previous, ...trials, ...own].filter((name) => name !== null)
-}
-
-function keyOf({ version, sha256 }: WeightSetName): string {
-  return `${version} ${sha256}`
 }

@@ -12,30 +12,44 @@ export interface ReservableMemory {
   change(bytes: number): void
 }
 
-/** Time between two looks at whether sets have left. */
+/** Gives back a reservation, except `keepBytes` of it; all by default. More than is still reserved changes nothing. */
+export type GiveBack = (keepBytes?: number) => void
+
+/** Polling interval. */
 const POLL_MS = 20
 
 /**
- * Takes memory from weight sets, and waits until those have left that do not fit any more.
+ * Takes memory from weight sets, and waits until the sets that no longer fit are released.
  *
- * @returns a function that gives it back; null if the sets that must serve would not fit, or the others do not leave in time
+ * @returns a function that gives it back; null if the sets that must serve would not fit, or the others are not released in time
+ * @throws the reason of `signal`; then nothing is reserved
  */
 export async function reserveMemory(
   bytes: number,
   memory: ReservableMemory,
-  timeoutMs: number,
-): Promise<(() => void) | null> {
+  { timeoutMs, signal }: { timeoutMs: number; signal?: AbortSignal | undefined },
+): Promise<GiveBack | null> {
+  signal?.throwIfAborted()
   if (!memory.canServeWith(memory.budgetBytes() - bytes)) return null
   memory.change(bytes)
-  let isReserved = true
-  const giveBack = () => {
-    if (isReserved) memory.change(-bytes)
-    isReserved = false
+  let reservedBytes = bytes
+  const giveBack: GiveBack = (keepBytes = 0) => {
+    const returnedBytes = reservedBytes - keepBytes
+    if (returnedBytes <= 0) return
+    reservedBytes = keepBytes
+    memory.change(-returnedBytes)
   }
-  const startedMs = performance.now()
-  const hasLeft = () => memory.heldBytes() <= memory.budgetBytes()
-  while (!hasLeft() && performance.now() - startedMs < timeoutMs) await sleep(POLL_MS)
-  if (hasLeft()) return giveBack
-  giveBack()
-  return null
+  let isFree = false
+  try {
+    const startedMs = performance.now()
+    const fits = () => memory.heldBytes() <= memory.budgetBytes()
+    while (!fits() && performance.now() - startedMs < timeoutMs) await sleep(POLL_MS, undefined, { signal })
+    isFree = fits()
+  } catch (error) {
+    signal?.throwIfAborted()
+    throw error
+  } finally {
+    if (!isFree) giveBack()
+  }
+  return isFree ? giveBack : null
 }

@@ -100,6 +100,11 @@ export function planSwap(
   return plan
 }
 
+/** Returns the names of all desired masks. */
+export function namesOf({ active, previous, trials = [], own = [] }: DesiredMasks): WeightSetName[] {
+  return [active, previous, ...trials, ...own].filter((name) => name !== null)
+}
+
 /** Returns the sets that the desired state and serving need, by need. */
 function neededSets(
   { active, previous, trials = [], own = [] }: DesiredMasks,

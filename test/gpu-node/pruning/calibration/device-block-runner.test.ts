@@ -241,8 +241,15 @@ describe.runIf('addon' in gpu)('blocks on a GPU', () => {
   ] as const)(
     'the processor takes over from a device that %s, with one warning',
     async (_, device, reason) => {
+      let open = 0
       const openCalibrator = async (options: GpuCalibratorOptions) => {
         const calibrator = await addon.openCalibrator(options)
+        open++
+        const close = calibrator.close.bind(calibrator)
+        calibrator.close = () => {
+          open--
+          close()
+        }
         const run = calibrator.run.bind(calibrator)
         calibrator.run = (piece) => {
           calibrator.provokeDeviceLoss()
@@ -253,9 +260,12 @@ describe.runIf('addon' in gpu)('blocks on a GPU', () => {
       const warnings: string[] = []
       const load = () => ({ ...addon, openCalibrator })
       const warn = (message: string) => void warnings.push(message)
-      const work = chooseDevice({ gpu: device, pause: async () => {}, warn, load })
+      const openWhenLeft: number[] = []
+      const onLeft = () => void openWhenLeft.push(open)
+      const work = chooseDevice({ gpu: device, pause: async () => {}, warn, onLeft, load })
       expect(await select(work, 'copal')).toEqual(await select(undefined, 'copal'))
       expect(warnings).toEqual([expect.stringMatching(reason)])
+      expect(openWhenLeft).toEqual([0])
     },
   )
 })

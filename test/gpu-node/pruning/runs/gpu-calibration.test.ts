@@ -3,6 +3,7 @@ import { join } from 'node:path'
 import { readFile } from 'node:fs/promises'
 import { expect, onTestFinished, test } from 'vitest'
 import { decodeMask, maskChurn } from '@copal/shared/mask/mask-codec.ts'
+import { deviceExchangeBytes } from '../../../../gpu-node/src/pruning/calibration/device-memory.ts'
 import { runCalibration } from '../../../../gpu-node/src/pruning/runs/run-calibration.ts'
 import { gpu, skipWithoutGpu } from '../../../support/engine/gpu.ts'
 import { openTinyModel } from '../../../support/models/tiny-model.ts'
@@ -17,6 +18,7 @@ test.runIf('addon' in gpu)(
     const { baseSha256 } = tiny.model.master
     const dataset = await writeWordsDataset(tiny.dir, 'legal', 1, 60)
     const warnings: string[] = []
+    const events: string[] = []
     const select = async (onGpu: boolean) => {
       const { maskPath, swaps, artifacts } = await runCalibration({
         model: { spec: join(tiny.dir, 'model'), cacheDir: join(tiny.dir, 'cache'), id: 'tiny', baseSha256 },
@@ -33,10 +35,20 @@ test.runIf('addon' in gpu)(
         statisticsDir: join(tiny.dir, onGpu ? 'gpu' : 'processor', 'statistics'),
         gpu: onGpu ? { device: null } : null,
         onWarning: (message) => warnings.push(message),
+        onGpuLeft: (neededBytes) => events.push(`left, ${neededBytes} needed`),
+        onProgress: ({ message }) => events.push(message),
       })
       return { mask: decodeMask(await readFile(maskPath)), swaps: swaps!, blocks: artifacts[0]!.blocks }
     }
-    const [onGpu, onProcessor] = [await select(true), await select(false)]
+    const onGpu = await select(true)
+    // The memory of the calibration is free when the selection begins, which needs that of an exchange.
+    const left = events.findIndex((event) => event.startsWith('left'))
+    expect(events[left]).toBe(`left, ${deviceExchangeBytes(tiny.model.config)} needed`)
+    expect(events.findLastIndex((event) => event.startsWith('calibrating'))).toBe(left - 1)
+    expect(events[left + 1]).toMatch(/^exchanging weights/)
+    events.length = 0
+    const onProcessor = await select(false)
+    expect(events.filter((event) => event.startsWith('left'))).toEqual([])
     expect(maskChurn(onProcessor.mask, onGpu.mask)).toBeLessThan(0.002)
     for (const [name, expected] of Object.entries(onProcessor.swaps)) {
       const found = onGpu.swaps[name]!

@@ -269,6 +269,7 @@ test.skipIf(process.platform !== 'linux')(
         // Without such a device the child computes everything itself; it dies as it would by a fault of a driver.
         gpu: { device: 'no such device' },
         onWarning: (message) => warnings.push(message),
+        onGpuLeft: (neededBytes) => warnings.push(`left, ${neededBytes} needed`),
         onProgress: () => {
           const child = descendants(process.pid).find(
             (pid) => !before.has(pid) && commandLine(pid).includes('pruning-child'),
@@ -280,6 +281,8 @@ test.skipIf(process.platform !== 'linux')(
       }),
     )
     expect(isKilled).toBe(true)
+    // Its memory is free before the processor begins.
+    expect(warnings.pop()).toBe('left, 0 needed')
     expect(warnings.at(-1)).toMatch(/^the GPU cannot go on .* the processor does: .* ended by SIGKILL/)
     expect(await readFile(outcome.maskPath)).toEqual(await readFile((await whole()).maskPath))
   },

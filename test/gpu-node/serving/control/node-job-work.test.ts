@@ -35,7 +35,11 @@ const gateway: GatewayClient = {
   downloadStatistics: refuse,
   uploadStatistics: refuse,
 }
-const statistics: StatisticsExchange = { fetch: async () => {}, upload: async () => [] }
+const statistics: StatisticsExchange = {
+  fetch: async () => {},
+  suffice: async () => false,
+  upload: async () => [],
+}
 const job: EvaluateJob = {
   kind: 'evaluate',
   id: 'job-1',
@@ -236,7 +240,12 @@ test('a node whose GPU does not open, or has too little memory, selects on the p
   onTestFinished(() => tiny.remove())
   const dataset = await writeWordsDataset(tiny.dir, 'legal', 1, 60)
   const text = await readFile(dataset.path)
-  const run = async (gpu: { device: string } | null, reserveGpu?: JobWorkDeps['reserveGpu']) => {
+  const events: string[] = []
+  const run = async (
+    gpu: { device: string } | null,
+    reserveGpu?: JobWorkDeps['reserveGpu'],
+    signal = context.signal,
+  ) => {
     const [home, log] = [temporaryDir(), memoryLog()]
     const served: GatewayClient = {
       ...gateway,
@@ -274,17 +283,23 @@ test('a node whose GPU does not open, or has too little memory, selects on the p
         parent: null,
         created: '2026-11-25T00:00:00.000Z',
       },
-      context,
+      { ...context, signal, progress: (_fraction, message) => void events.push(message) },
     )
     return { mask: result.maskSha256, lines: log.lines }
   }
   // With or without the addon: no machine has such a card.
-  const events: string[] = []
-  const fallen = await run({ device: 'no such card' }, async (length) => {
-    events.push(`reserve for ${length}`)
-    return () => void events.push('release')
+  const fallen = await run({ device: 'no such card' }, async ({ length }, calibrates) => {
+    events.push(`reserve for ${length}, ${calibrates ? 'calibrating' : 'selecting'}`)
+    return (neededBytes = 0) => void events.push(`leave ${neededBytes}`)
   })
-  expect(events).toEqual(['reserve for 64', 'release'])
+  const reserving = events.indexOf('reserve for 64, calibrating')
+  expect(events[reserving - 1]).toBe('waiting for memory of the GPU')
+  // Not only when the whole update is done.
+  expect(events[reserving + 1]).toBe('leave 0')
+  expect(events.findIndex((event) => event.startsWith('calibrating'))).toBeGreaterThan(reserving + 1)
+  expect(events.findLastIndex((event) => event === 'leave 0')).toBeGreaterThan(
+    events.findLastIndex((event) => event.startsWith('exchanging weights')),
+  )
   expect(fallen.lines).toEqual([
     expect.stringMatching(
       /warn the GPU cannot go on with this update, so the processor does: .* id="job-3"$/,
@@ -297,4 +312,13 @@ test('a node whose GPU does not open, or has too little memory, selects on the p
       expect.stringMatching(/warn the GPU has too little memory .* the processor does it\..* id="job-3"$/),
     ],
   })
+  // A job that waits for memory can be cancelled.
+  const cancelling = new AbortController()
+  const waiting: JobWorkDeps['reserveGpu'] = async (_job, _calibrates, signal) => {
+    expect(signal).toBe(cancelling.signal)
+    cancelling.abort(new Error('cancelled'))
+    signal.throwIfAborted()
+    return null
+  }
+  await expect(run({ device: 'no such card' }, waiting, cancelling.signal)).rejects.toThrow('cancelled')
 })

@@ -58,6 +58,13 @@ function createNode() {
   const home = temporaryDir()
   const log = memoryLog()
   const client = createGatewayClient({ baseUrl: gateway.url, nodeId: 'node-1', secret: gateway.secret })
+  const exchange = createStatisticsExchange({
+    home,
+    model: tiny.model,
+    gateway: client,
+    log,
+    pieceBytes: 20_000,
+  })
   const work = createJobWork({
     home,
     model: {
@@ -70,13 +77,7 @@ function createNode() {
     datasets: createDatasetStore({ home, gateway: client }),
     evaluator: { evaluate: () => Promise.reject(new Error('no evaluations here')) },
     traffic: createTrafficWatch(() => 0),
-    statistics: createStatisticsExchange({
-      home,
-      model: tiny.model,
-      gateway: client,
-      log,
-      pieceBytes: 20_000,
-    }),
+    statistics: exchange,
     threads: 1,
     gpu: null,
     log: memoryLog(),
@@ -84,6 +85,7 @@ function createNode() {
   return {
     log,
     home,
+    suffice: (job: CalibrateJob) => exchange.suffice(job),
     /** Runs a job; `passes` are the domains of the texts that were calibrated. */
     async run(job: CalibrateJob) {
       const passes: string[] = []
@@ -282,6 +284,20 @@ test('a mask is compared with that of another node', async () => {
   expect(valued.agreement).toBeGreaterThan(0.5)
   const valuedAgain = await createNode().run(jobOf([a], [], { selection, compareWith: valued.maskSha256 }))
   expect(valuedAgain.agreement).toBe(1)
+})
+
+test('a node knows whether a job calibrates anything', async () => {
+  const { a, stored } = await calibratedByOneNode()
+  const b = dataset('sea', 2)
+  const node = createNode()
+  expect(await node.suffice(jobOf([a], []))).toBe(false)
+  await node.run(jobOf([a], [], { statistics: stored }))
+  expect(await node.suffice(jobOf([a], []))).toBe(true)
+  expect(await node.suffice(jobOf([a, b], []))).toBe(false)
+  const { selection } = jobOf([], [])
+  // It reads sensitivities, which the other method did not need.
+  expect(await node.suffice(jobOf([a], [], { selection: { ...selection, method: 'copal' } }))).toBe(false)
+  expect(await node.suffice(jobOf([b], [], { selection: { ...selection, method: 'magnitude' } }))).toBe(true)
 })
 
 test('a folder that could not be opened once is opened again', async () => {

@@ -288,6 +288,52 @@ test('other work does without memory that a set does not leave in time', async (
   await vi.waitFor(() => expect(states()).toEqual({ 0: 'ready', 1: 'ready', 2: 'ready' }), WAIT)
 })
 
+test('other work that is cancelled while it waits for memory gives it back at once', async () => {
+  const { swap, busy, states } = setup(undefined, { bytes: 300, denseBytes: 100 })
+  await swap.start({ active: A, previous: B })
+  await swap.settled()
+  busy.set(0, Promise.withResolvers())
+  const cancelling = new AbortController()
+  const reserving = swap.reserve(100, cancelling.signal)
+  reserving.catch(() => undefined)
+  await vi.waitFor(() => expect(states()).toMatchObject({ 0: 'draining' }), WAIT)
+  cancelling.abort(new Error('the job was cancelled'))
+  await expect(reserving).rejects.toThrow('the job was cancelled')
+  busy.get(0)?.resolve()
+  await vi.waitFor(() => expect(states()).toEqual({ 0: 'ready', 1: 'ready', 2: 'ready' }), WAIT)
+  await expect(swap.reserve(100, cancelling.signal)).rejects.toThrow('the job was cancelled')
+  expect(swap.freeBytes()).toBe(0)
+})
+
+test('other work gives memory back in parts, and never takes more again', async () => {
+  const { swap, states } = setup(undefined, { bytes: 300, denseBytes: 100 })
+  await swap.start({ active: A, previous: B })
+  await swap.settled()
+  const leave = await swap.reserve(100)
+  leave?.(60)
+  expect(swap.freeBytes()).toBe(40)
+  leave?.(80)
+  expect(swap.freeBytes()).toBe(40)
+  expect(states()).toEqual({ 1: 'ready', 2: 'ready' })
+  leave?.()
+  await vi.waitFor(() => expect(states()).toEqual({ 0: 'ready', 1: 'ready', 2: 'ready' }), WAIT)
+})
+
+test('a trial that finds its memory reserved waits for it, and is not called unable to fit', async () => {
+  const { swap, events, states } = setup(undefined, { bytes: 300, denseBytes: 100 })
+  await swap.start({ active: A, previous: B })
+  await swap.settled()
+  const leave = await swap.reserve(100)
+  events.length = 0
+  swap.converge({ active: A, previous: B, trials: [C] })
+  await swap.settled()
+  expect(events).toEqual([])
+  expect(states()).toEqual({ 1: 'ready', 2: 'ready', 3: 'loading' })
+  expect(swap.unheld()).toEqual([{ version: 0, bytes: 100 }])
+  leave?.()
+  await vi.waitFor(() => expect(states()).toEqual({ 1: 'ready', 2: 'ready', 3: 'ready' }), WAIT)
+})
+
 test('a node that cannot load dense either reports why and does not start', async () => {
   const { swap, failing } = setup()
   failing.set(0, new AppError('node_failed', 'onnxruntime: out of memory'))

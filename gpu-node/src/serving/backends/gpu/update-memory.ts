@@ -3,7 +3,7 @@ import type { Log } from '../../../platform/log.ts'
 import { deviceCalibrationBytes } from '../../../pruning/calibration/device-memory.ts'
 
 /** The memory of a GPU as the node divides it. */
-interface GpuDivision {
+export interface GpuDivision {
   /** What weight sets leave of it. */
   freeBytes: number
   /** Tokens of keys and values. */
@@ -11,12 +11,16 @@ interface GpuDivision {
 }
 
 /**
- * Returns the bytes that weight sets have to leave to a calibration, beside what they, keys and values leave anyway.
+ * Returns how many bytes of weight sets must be released for a calibration.
  *
- * @param length tokens of a sequence; by default those of a chunk
+ * @param neededBytes what the update takes; by default a calibration of all statistics
  */
-export function missingUpdateBytes(config: LlamaConfig, division: GpuDivision, length?: number): number {
-  return Math.max(0, deviceCalibrationBytes(config, length) - leftBytes(config, division))
+export function missingUpdateBytes(
+  config: LlamaConfig,
+  division: GpuDivision,
+  neededBytes = deviceCalibrationBytes(config),
+): number {
+  return neededBytes === 0 ? 0 : Math.max(0, neededBytes - leftBytes(config, division))
 }
 
 /** Logs what updates do to the weight sets if a GPU has too little memory for both. */

@@ -35,10 +35,10 @@ test('a GPU whose weights, keys and values leave less than a calibration takes i
   expect(warnings).toEqual([])
   expect(missingUpdateBytes(CONFIG, { freeBytes: needed + kvBytes, kvTokens: 1000 })).toBe(0)
   expect(missingUpdateBytes(CONFIG, { freeBytes: needed + kvBytes - 1e6, kvTokens: 1000 })).toBe(1e6)
-  // Longer sequences take more.
-  expect(missingUpdateBytes(CONFIG, { freeBytes: needed + kvBytes, kvTokens: 1000 }, 4096)).toBeGreaterThan(
-    1e8,
-  )
+  const full = { freeBytes: kvBytes - 5e6, kvTokens: 1000 }
+  expect(missingUpdateBytes(CONFIG, full, 1e6)).toBe(6e6)
+  // Also where keys and values alone are too large.
+  expect(missingUpdateBytes(CONFIG, full, 0)).toBe(0)
   warnOfUpdateMemory(CONFIG, { freeBytes: needed + kvBytes - 1e6, kvTokens: 1000 }, log)
   expect(warnings).toEqual([
     [expect.stringContaining('COPAL_WEIGHT_BYTES'), { neededMegabytes: 2688, leftMegabytes: 2687 }],

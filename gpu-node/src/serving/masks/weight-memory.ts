@@ -1,0 +1,123 @@
+import { reserveMemory, type GiveBack } from './reserve-memory.ts'
+import { planSwap, type DesiredMasks, type HeldWeightSet, type WeightSetName } from './swap-plan.ts'
+
+/** A held set, and the memory that it takes if it is loaded. */
+type MeasuredSet = HeldWeightSet & { weights: { readonly bytes?: number } | null }
+
+/** The memory for weight sets: what each takes, and what other work has of it. */
+export interface WeightMemory {
+  /** Returns the memory of a set, an estimate for one that was never loaded: that of the largest mask. */
+  bytesOf(name: WeightSetName): number
+  /** Notes the size of a set that was loaded. */
+  noteSize(name: WeightSetName, bytes: number): void
+  /** Forgets the sizes of all sets but these. */
+  keepSizes(names: readonly WeightSetName[]): void
+  /** Returns the memory that sets take. */
+  heldBytes(): number
+  /** Returns the memory that sets may take now: without what is reserved. */
+  budgetBytes(): number
+  /** Returns the memory for sets that no set takes, at least 0. */
+  freeBytes(): number
+  /** Returns the desired trials without memory that would have some if nothing were reserved: they wait for it. */
+  waitingTrials(): WeightSetName[]
+  /**
+   * Takes memory for other work, and waits until the sets that no longer fit are released.
+   *
+   * @returns null if the active set, a successor of its size and the trials would not fit beside it, or sets are not released
+   * in time
+   * @throws the reason of `signal`
+   */
+  reserve(bytes: number, signal?: AbortSignal): Promise<GiveBack | null>
+}
+
+/** Parts of {@link createWeightMemory}. */
+export interface WeightMemoryDeps {
+  /** Memory for all sets together, and that of the dense one while its size is unknown. */
+  memory: { bytes: number; denseBytes: number }
+  /** Returns the sets that are held. */
+  held: () => MeasuredSet[]
+  desired: () => DesiredMasks
+  /** Returns the version that new requests start on; null before anything serves. */
+  active: () => number | null
+  isClosed: () => boolean
+  /** Called when the budget has changed. */
+  onBudget: () => void
+  /** Limit for the release of sets that a reservation takes the memory of. */
+  releaseTimeoutMs: number
+  nowMs: () => number
+}
+
+const DENSE: WeightSetName = { version: 0, sha256: null }
+
+/** Creates the memory for weight sets, of which nothing is reserved. */
+export function createWeightMemory(deps: WeightMemoryDeps): WeightMemory {
+  const { memory } = deps
+  /** Bytes of the sets that were loaded, also of those that are no longer held, by name. */
+  const sizes = new Map<string, number>()
+  /** Bytes reserved for other work. */
+  let reservedBytes = 0
+
+  const budgetBytes = () => memory.bytes - reservedBytes
+
+  function bytesOf(name: WeightSetName): number {
+    const known = sizes.get(keyOf(name))
+    if (known !== undefined || name.version === 0) return known ?? memory.denseBytes
+    const masked = deps.held().flatMap(({ version, weights }) => (version !== 0 && weights?.bytes) || [])
+    return masked.length > 0 ? Math.max(...masked) : (sizes.get(keyOf(DENSE)) ?? memory.denseBytes)
+  }
+
+  function heldBytes(): number {
+    return deps.held().reduce((sum, set) => sum + (set.state === 'failed' ? 0 : bytesOf(set)), 0)
+  }
+
+  /** Returns the trials that do not fit into memory. */
+  function unheldTrials(budget: number): WeightSetName[] {
+    const sets = { budgetBytes: budget, bytesOf }
+    const { unheld } = planSwap(deps.desired(), deps.held(), deps.active(), deps.nowMs(), sets)
+    return unheld.filter(({ version }) => deps.desired().trials?.some((trial) => trial.version === version))
+  }
+
+  /** Returns whether the active set, a successor of its size and the trials fit into memory. */
+  function canServeWith(budget: number): boolean {
+    // A successor is loaded while the active set still serves. Its size is that of the largest mask.
+    const neededBytes = bytesOf(deps.desired().active ?? DENSE) + bytesOf({ version: -1, sha256: '' })
+    return !deps.isClosed() && neededBytes <= budget && unheldTrials(budget).length === 0
+  }
+
+  return {
+    bytesOf,
+    noteSize: (name, bytes) => void sizes.set(keyOf(name), bytes),
+    keepSizes(names) {
+      const kept = names.map(keyOf)
+      for (const key of sizes.keys()) if (!kept.includes(key)) sizes.delete(key)
+    },
+    heldBytes,
+    budgetBytes,
+    freeBytes: () => Math.max(0, budgetBytes() - heldBytes()),
+    waitingTrials() {
+      if (reservedBytes === 0) return []
+      const never = unheldTrials(memory.bytes)
+      return unheldTrials(budgetBytes()).filter(
+        ({ version }) => !never.some((trial) => trial.version === version),
+      )
+    },
+    reserve: (bytes, signal) =>
+      reserveMemory(
+        bytes,
+        {
+          budgetBytes,
+          heldBytes,
+          canServeWith,
+          change(more) {
+            reservedBytes += more
+            deps.onBudget()
+          },
+        },
+        { timeoutMs: deps.releaseTimeoutMs, signal },
+      ),
+  }
+}
+
+function keyOf({ version, sha256 }: WeightSetName): string {
+  return `${version} ${sha256}`
+}
