@@ -1,3 +1,4 @@
+import { listNames } from '@copal/shared/phrases.ts'
 import { UNJUDGED_FIGURES } from '@copal/shared/wire/unjudged-figures.ts'
 import { listDomains } from '../../storage/db/queries/domain-queries.ts'
 import { listHoldouts } from '../../storage/db/queries/holdout-queries.ts'
@@ -80,14 +81,14 @@ export function withUnjudged(verdict: GateVerdict, domains: UnjudgedDomains): Ga
   ]
   return {
     ...verdict,
-    reason: `${verdict.reason} ${subject} not evaluated: ${someOf(names, MAX_IN_SENTENCE)}.`,
+    reason: `${verdict.reason} ${subject} not evaluated: ${listNames(names, MAX_IN_SENTENCE)}.`,
     figures: [...verdict.figures, ...figures.flat()],
   }
 }
 
 function unjudgedFigure(name: string, domains: readonly string[], why: string) {
   if (domains.length === 0) return []
-  const note = `${why}: ${someOf(domains, MAX_NAMED)}`
+  const note = `${why}: ${listNames(domains, MAX_NAMED)}`
   return [figure(name, true, { value: domains.length, note })]
 }
 
@@ -95,10 +96,4 @@ function describeTokens(tokens: number | undefined, needed: number): string {
   if (tokens === undefined) return 'not counted'
   if (tokens >= needed) return 'has enough now'
   return tokens === 0 ? 'has none' : `has about ${tokens}`
-}
-
-function someOf(names: readonly string[], max: number): string {
-  const unnamed = Math.max(0, names.length - max)
-  const others = unnamed === 0 ? '' : `, and ${unnamed} ${unnamed === 1 ? 'other' : 'others'}`
-  return `${names.slice(0, max).join(', ')}${others}`
 }

@@ -13,7 +13,7 @@ test('a verdict names the domains that it says nothing about, each with the reas
   ]
   const verdict = withUnjudged(passed, { ...none, leftOut: ['code'], waiting })
   expect(verdict.verdict).toBe('passed')
-  expect(verdict.reason).toBe('It is better. 4 domains were not evaluated: code, law, mail, news.')
+  expect(verdict.reason).toBe('It is better. 4 domains were not evaluated: code, law, mail and news.')
   expect(
     verdict.figures.map(({ name, value, passed: isPassed, note }) => [name, value, isPassed, note]),
   ).toEqual([
@@ -23,7 +23,7 @@ test('a verdict names the domains that it says nothing about, each with the reas
       3,
       true,
       'not evaluated, because they have no holdout yet, which takes about 2048 held-out tokens: ' +
-        'law (has about 310), mail (has none), news (has enough now)',
+        'law (has about 310), mail (has none) and news (has enough now)',
     ],
   ])
 })
@@ -37,8 +37,8 @@ test('a verdict on all domains says nothing more, and of very many domains some 
   expect(withUnjudged(passed, none)).toBe(passed)
   const waiting = Array.from({ length: 40 }, (_, index) => ({ name: `d${index}`, tokens: 0 }))
   const { reason, figures } = withUnjudged(passed, { ...none, waiting })
-  expect(reason).toBe('It is better. 40 domains were not evaluated: d0, d1, d2, d3, and 36 others.')
-  expect(figures[0]?.note).toMatch(/d31 \(has none\), and 8 others$/)
+  expect(reason).toBe('It is better. 40 domains were not evaluated: d0, d1, d2 and 37 others.')
+  expect(figures[0]?.note).toMatch(/d30 \(has none\) and 9 others$/)
   expect(withUnjudged(passed, { ...none, waiting: waiting.slice(0, 1) }).reason).toMatch(
     / One domain was not evaluated: d0\.$/,
   )
