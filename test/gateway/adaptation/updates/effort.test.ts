@@ -1,5 +1,6 @@
 import { env } from 'cloudflare:workers'
 import { expect, test } from 'vitest'
+import { listNames } from '@copal/shared/phrases.ts'
 import type { EvaluateJob } from '@copal/shared/wire/adaptation-jobs.ts'
 import { sha256 } from '@copal/shared/wire/signature.ts'
 import { openDatabase } from '../../../../gateway/src/storage/db/open-database.ts'
@@ -32,9 +33,9 @@ test('an update evaluates its own domains and as many others as the policy allow
     expect(gate?.figures.find(({ name }) => name === 'holdouts left out')).toMatchObject({
       value: 3,
       passed: true,
-      note: `not evaluated, because of effort.max_holdouts: ${leftOut.join(', ')}`,
+      note: `not evaluated, because of effort.max_holdouts: ${listNames(leftOut)}`,
     })
-    expect(gate?.reason).toContain(`3 domains were not evaluated: ${leftOut.join(', ')}.`)
+    expect(gate?.reason).toContain(`3 domains were not evaluated: ${listNames(leftOut)}.`)
   }
   expect(evaluated).toEqual([
     ['cap-a', 'cap-b', 'cap-c'],
@@ -71,7 +72,7 @@ test('an update evaluates its own domains and as many others as the policy allow
   const last = await node.finish((await startUpdate('cap', ['cap-a'])).id)
   const figures = last.decisions?.find(({ kind }) => kind === 'gate')?.figures
   const figure = figures?.find(({ name }) => name === 'holdouts left out')
-  expect(figure).toMatchObject({ value: 33, note: expect.stringMatching(/, and 1 other$/) })
+  expect(figure).toMatchObject({ value: 33, note: expect.stringMatching(/ and 2 others$/) })
 })
 
 test('every job of an update may take the share of a node that the policy allows', async () => {
