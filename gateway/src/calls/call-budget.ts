@@ -29,6 +29,19 @@ export function createCallBudget(calls = EVENT_CALLS): CallBudget {
   return new TaskCalls(calls, { calls: 0 })
 }
 
+/** Returns the budget of a part of some work: what it takes is taken from `calls`, but it leaves the last `kept` for the rest. */
+export function keepCalls(calls: CallBudget, kept: number): CallBudget {
+  return {
+    get left() {
+      return Math.max(0, calls.left - kept)
+    },
+    // The metered dependencies that it is laid over take the call itself.
+    take(taken) {
+      if (taken > this.left) throw new CallsUsedUp()
+    },
+  }
+}
+
 /** The budget of one task among several. */
 interface SharedBudget extends CallBudget {
   /** Gives what is left to the tasks that still run. */

@@ -20,7 +20,7 @@ const REPLACEMENT_CALLS = 24
 /** Datasets that are looked through at most at a time. */
 const MAX_DATASETS = 1_000
 /** The calls that are left for what follows: the audit log, the record of the deletion, which updates run. */
-const LAST_CALLS = 6
+export const LAST_CALLS = 6
 
 /**
  * Finds the datasets of a domain, also its holdouts, that contain matching texts, in the order of their hashes, as far as the

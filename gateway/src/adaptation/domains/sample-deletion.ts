@@ -1,6 +1,6 @@
 import type { DeletedSamples } from '@copal/shared/wire/admin-samples.ts'
 import { recordAudit } from '../../audit/record-audit.ts'
-import { createCallBudget, isCallsUsedUp } from '../../calls/call-budget.ts'
+import { createCallBudget, isCallsUsedUp, keepCalls } from '../../calls/call-budget.ts'
 import { meterDeps } from '../../calls/metered-deps.ts'
 import type { Deps } from '../../contracts/bindings.ts'
 import type { SourceFilter } from '../../contracts/reservoir-object.ts'
@@ -25,11 +25,9 @@ import { insertTombstone } from '../../storage/db/queries/tombstone-queries.ts'
 import { listRunningUpdates, type UpdateRow } from '../../storage/db/queries/update-queries.ts'
 import { UNASSIGNED } from '../../storage/db/schema/domains.ts'
 import { cancelUpdate } from '../updates/update-requests.ts'
-import { deleteFrozenTexts, findAffectedDatasets } from './frozen-texts.ts'
+import { deleteFrozenTexts, findAffectedDatasets, LAST_CALLS } from './frozen-texts.ts'
 
-type SampleDeletionDeps = Pick<Deps, 'calls' | 'db' | 'artifacts' | 'reservoir' | 'nowMs'>
-/** Parts of {@link finishDeletions}, which can cancel updates. */
-type FinishingDeps = SampleDeletionDeps & Pick<Deps, 'fleet' | 'telemetry' | 'waitUntil'>
+type SampleDeletionDeps = Pick<Deps, 'calls' | 'db' | 'reservoir' | 'nowMs'>
 
 /** How long a deletion waits for an update. None takes so long, unless no node is there for it. */
 const MAX_WAIT_MS = 7 * 24 * 60 * 60 * 1000
@@ -109,7 +107,7 @@ export async function deleteSamplesOf(
  * Continues the deletions that were left to later calls, or to updates that have ended since. An update for which a
  * deletion has waited for a week is cancelled, and after two weeks any for which it waits.
  */
-export async function finishDeletions(deps: FinishingDeps): Promise<void> {
+export async function finishDeletions(deps: Deps): Promise<void> {
   await deleteLeftSamples(deps)
   for (const deletion of await listPendingDeletions(deps.db, MAX_CONTINUED)) {
     if (deps.calls.left < PENDING_CALLS) return
@@ -158,7 +156,7 @@ function filterOf({
   return { keyId: keyId ?? undefined, tenant: tenant ?? undefined, requestId: requestId ?? undefined }
 }
 
-async function continueDeletion(deps: FinishingDeps, deletion: PendingDeletion): Promise<void> {
+async function continueDeletion(deps: Deps, deletion: PendingDeletion): Promise<void> {
   const { id, domain, createdAt, doneUntil: after } = deletion
   const filter = filterOf(deletion)
   // One that has been running since the deletion may still freeze what it had read before, unless a walk began without it.
@@ -190,7 +188,7 @@ function hasWaitedTooLong(nowMs: number, sinceMs: number, reader: UpdateRow): bo
   return nowMs - Math.max(sinceMs, reader.createdAt) >= MAX_WAIT_MS || nowMs - sinceMs >= MAX_TOTAL_WAIT_MS
 }
 
-async function cancelReader(deps: FinishingDeps, { id }: UpdateRow, domain: string): Promise<void> {
+async function cancelReader(deps: Deps, { id }: UpdateRow, domain: string): Promise<void> {
   await cancelUpdate(deps, id)
   await recordAudit(deps, {
     actor: SERVICE_ACTOR,
@@ -209,7 +207,7 @@ async function cancelReader(deps: FinishingDeps, { id }: UpdateRow, domain: stri
  * may have read or frozen some, and the last dataset that need not be looked through again; undefined if nothing is left to do
  */
 async function deleteUnread(
-  deps: SampleDeletionDeps,
+  deps: Deps,
   domain: string,
   sources: SourceFilter,
   walk: { after: string; mayHold: (update: UpdateRow) => boolean },
@@ -225,8 +223,10 @@ async function deleteUnread(
     domain !== UNASSIGNED && (mayHold(update) || update.domains.includes(domain))
   const before = (await readers(deps)).find((update) => hashes.length > 0 || mayFreeze(update))
   if (before) return { hashes, frozen: 0, reader: before, made, doneUntil: mayFreeze(before) ? '' : after }
-  const { frozen, isFinished } = await deleteFrozenTexts(deps, domain, sources, hashes)
-  // No call is left to look for updates; the next walk does so before it goes on.
+  // What is deleted is recorded, also if the calls end within a dataset.
+  const kept = meterDeps(deps, keepCalls(deps.calls, LAST_CALLS))
+  const { frozen, isFinished } = await deleteFrozenTexts(kept, domain, sources, hashes)
+  // The next walk looks for updates before it goes on.
   if (!isFinished) return { hashes, frozen, reader: undefined, made, doneUntil: after }
   // One that began meanwhile may have frozen texts after they were looked for.
   const late = (await readers(deps)).find(mayFreeze)

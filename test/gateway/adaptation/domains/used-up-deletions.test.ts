@@ -11,6 +11,7 @@ import {
 } from '../../../../gateway/src/adaptation/domains/sample-deletion.ts'
 import { statisticsKey } from '../../../../gateway/src/storage/artifacts/artifact-keys.ts'
 import { freezeDataset, readDataset } from '../../../../gateway/src/storage/artifacts/datasets.ts'
+import { listPendingAudit } from '../../../../gateway/src/storage/db/queries/audit-queries.ts'
 import { openDatabase } from '../../../../gateway/src/storage/db/open-database.ts'
 import { listDatasetsOf } from '../../../../gateway/src/storage/db/queries/dataset-queries.ts'
 import { ensureDomains } from '../../../../gateway/src/storage/db/queries/domain-queries.ts'
@@ -31,16 +32,30 @@ const db = openDatabase(env.DB)
 const DOMAIN = 'summed'
 const MINUTE_MS = 60_000
 
-/** Freezes a text of a key in a dataset that a number of artifacts of statistics sum, each of one file. */
+/** Freezes a text of a key in a dataset that a number of artifacts of statistics sum. */
 async function freeze(keyId: string, artifacts: number): Promise<void> {
   const texts = [{ text: `of ${keyId}`, sources: [offeredSample('', { keyId, requestId: keyId })] }]
-  const { sha256 } = await freezeDataset(testDeps(), DOMAIN, texts)
+  await summarise((await freezeDataset(testDeps(), DOMAIN, texts)).sha256, artifacts)
+}
+
+/** Stores artifacts of statistics that sum a dataset, each of one file. */
+async function summarise(sha256: string, artifacts: number): Promise<void> {
   for (let number = 0; number < artifacts; number += 1) {
     const artifact = `${number}`.padStart(64, '0')
     await env.ARTIFACTS.put(statisticsKey(artifact, 'piece'), 'a sum')
     const row = { model: DOMAIN, domain: DOMAIN, datasets: [sha256], artifact, bytes: 5, createdAt: 1 }
     expect(await insertStatistics(db, row)).toBe(true)
   }
+}
+
+/** Returns the numbers of frozen texts in the rows of the audit log about a key's deletion. */
+async function auditedTexts(keyId: string): Promise<number[]> {
+  const rows = await listPendingAudit(db, Infinity, 100)
+  return rows.flatMap(({ before, after }) =>
+    (before as { keyId?: string } | null)?.keyId === keyId
+      ? [(after as { deleted_frozen: number }).deleted_frozen]
+      : [],
+  )
 }
 
 async function frozenTexts(): Promise<string> {
@@ -79,6 +94,22 @@ test.each([
   for (let run = 0; run < 5 && (await listPendingDeletions(db, 10)).length > 0; run += 1)
     await finishDeletions(meterDeps(testDeps(), createCallBudget(60)))
   await expectDeleted(name)
+})
+
+test('what was deleted before the calls were used up is in the audit log', async () => {
+  const keyId = 'key_of_two'
+  const texts = [1, 2].map((number) => ({
+    text: `${number} of ${keyId}`,
+    sources: [offeredSample('', { keyId, requestId: `${number}` })],
+  }))
+  const hashes: string[] = []
+  for (const text of texts) hashes.push((await freezeDataset(testDeps(), DOMAIN, [text])).sha256)
+  await summarise(hashes.toSorted()[1] ?? '', 30)
+  await insertPendingDeletions(db, [{ domain: DOMAIN, keyId, createdAt: 1 }])
+  for (let run = 0; run < 5 && (await listPendingDeletions(db, 10)).length > 0; run += 1)
+    await finishDeletions(meterDeps(testDeps(), createCallBudget(80)))
+  await expectDeleted(keyId)
+  expect(await auditedTexts(keyId)).toEqual([1, 1])
 })
 
 test.each([
