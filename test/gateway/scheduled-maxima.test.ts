@@ -114,6 +114,6 @@ test('events in which each task has all to do that it can have stay below their 
   }
   // Which task may use half of the calls changes from event to event, and not each has that much to do. The busiest event uses
   // more than a fixed share of each task would allow.
-  for (const counted of Object.values(calls)) expect(Math.max(...counted)).toBeGreaterThan(0.7 * EVENT_CALLS)
+  for (const each of Object.values(calls)) expect(Math.max(...each)).toBeGreaterThan(0.7 * EVENT_CALLS)
   expect(await left()).toEqual({ audit: 0, deletions: 0, keys: 0, statistics: 0, receipts: 0, uncounted: 0 })
 })
