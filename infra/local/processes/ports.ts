@@ -54,8 +54,8 @@ function tryListening(port: number): Promise<string | undefined> {
   })
 }
 
-/** The scripts with which a person starts a service. */
-const STARTING_SCRIPT = /(^|\/)infra\/local\/(bootstrap\.mjs|start\/(start|dev)\.ts)$/
+/** The scripts with which a person starts a service, as `bootstrap.mjs start` or by themselves. */
+const STARTING_SCRIPT = /(^|\/)infra\/local\/(bootstrap\.mjs (start|dev|node)|start\/(start|dev)\.ts)( |$)/
 
 /**
  * Returns `pid 123 (command line)` of the process listening on a port, from the kernel's tables; only on Linux. Of a copal
@@ -66,7 +66,7 @@ function findOwner(port: number): string | undefined {
   if (listening === undefined) return undefined
   let pid = listening
   for (let at: number | undefined = listening; at !== undefined && at > 1; at = parentOf(at))
-    if (argumentsOf(at).some((argument) => STARTING_SCRIPT.test(argument))) pid = at
+    if (STARTING_SCRIPT.test(argumentsOf(at).join(' '))) pid = at
   const command = commandLine(pid)
   return command ? `pid ${pid} (${command})` : `pid ${pid}`
 }
