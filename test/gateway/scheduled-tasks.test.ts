@@ -65,7 +65,7 @@ test('a task that always wants everything takes nothing from what another needs,
     },
   }
   const perEvent: number[] = []
-  for (let minute = 0; minute < 8; minute += 1) {
+  for (let minute = 0; minute < 4; minute += 1) {
     counted.take()
     done = 0
     await runTasks(eventDeps(), tasks, minute * MINUTE_MS)
@@ -76,7 +76,6 @@ test('a task that always wants everything takes nothing from what another needs,
   const share = Math.floor(EVENT_CALLS / 2 / 4 / 20)
   expect(Math.min(...perEvent)).toBeGreaterThanOrEqual(share)
   expect(perEvent[2]).toBeGreaterThanOrEqual(EVENT_CALLS / 2 / 20)
-  expect(perEvent[6]).toBeGreaterThanOrEqual(EVENT_CALLS / 2 / 20)
   expect(warn).toHaveBeenCalledWith(
     "The cron task 'greedy' has used its share of the calls of an event; the next run goes on.",
   )
@@ -101,14 +100,14 @@ test('a task that fails each time takes its own share alone, and is tried again 
       },
     },
   }
-  for (let minute = 0; minute < 4; minute += 1) {
+  for (let minute = 0; minute < 2; minute += 1) {
     await runTasks(eventDeps(), tasks, minute * MINUTE_MS)
     // All but the calls of the failed attempt, once that has ended.
     expect(reads).toBeGreaterThanOrEqual(EVENT_CALLS / 4)
     expect(reads).toBeLessThanOrEqual(EVENT_CALLS - 30)
   }
-  expect(attempts).toBe(4)
-  expect(error).toHaveBeenCalledTimes(4)
+  expect(attempts).toBe(2)
+  expect(error).toHaveBeenCalledTimes(2)
 })
 
 test('calls of every service are counted, each statement of a batch too', async () => {

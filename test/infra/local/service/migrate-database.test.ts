@@ -1,5 +1,5 @@
 import { cpSync, existsSync, globSync, rmSync, writeFileSync } from 'node:fs'
-import { dirname, join } from 'node:path'
+import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import { expect, test } from 'vitest'
 import { applyMigrations } from '../../../../infra/local/service/apply-migrations.ts'
@@ -34,22 +34,17 @@ test('a migration that fails is named and leaves nothing of itself, and the next
   expect(textsOf(home.stateDir, 'SELECT name FROM d1_migrations ORDER BY id')).toEqual(names)
 })
 
-test('a database whose file or one of whose folders was deleted is migrated again', async () => {
+test('a database whose file or one of whose folders was deleted is migrated again, and the stamp of an older version is deleted', async () => {
   const home = openHome(temporaryDir())
-  await applyMigrations({ root: ROOT }, home, new AbortController().signal)
-  for (const deleted of [databaseOf(home.stateDir), dirname(databaseOf(home.stateDir)), 'v3/d1']) {
-    rmSync(join(home.stateDir, deleted), { recursive: true })
-    await applyMigrations({ root: ROOT }, home, new AbortController().signal)
-    expect(tablesOf(home.stateDir)).toContain('masks')
-  }
-})
-
-test('the stamp of an older version is deleted', async () => {
-  const home = openHome(temporaryDir())
-  await applyMigrations({ root: ROOT }, home, new AbortController().signal)
+  const migrate = () => applyMigrations({ root: ROOT }, home, new AbortController().signal)
+  await migrate()
   const old = join(home.stateDir, 'migrations.sha256')
   writeFileSync(old, '')
-  await applyMigrations({ root: ROOT }, home, new AbortController().signal)
+  for (const deleted of [databaseOf(home.stateDir), 'v3/d1']) {
+    rmSync(join(home.stateDir, deleted), { recursive: true })
+    await migrate()
+    expect(tablesOf(home.stateDir)).toContain('masks')
+  }
   expect(existsSync(old)).toBe(false)
 })
 
