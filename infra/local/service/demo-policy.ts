@@ -13,6 +13,8 @@ import { isAlive, startTicks } from '../../../gpu-node/src/platform/process-iden
 import { UserError } from '../../../gpu-node/src/platform/user-error.ts'
 
 const FILE = 'demo-policy.json'
+/** How often it is tried to take a change back while others set the policy. */
+const MAX_ATTEMPTS = 5
 
 const policyChange = z.object({
   id: z.string(),
@@ -55,7 +57,20 @@ export async function changePolicy(
 
 /** Sets the former values again of the parts that still have the values of a change. Other values are a person's. */
 export async function undoChange({ client, homeDir }: PolicyOwner, change: PolicyChange): Promise<void> {
-  const { id, model, former, set } = change
+  for (let attempt = 1; ; attempt += 1) {
+    try {
+      await setFormer(client, change)
+      break
+    } catch (error) {
+      // Somebody has set the policy in between.
+      if (!(error instanceof UserError) || error.code !== 'conflict' || attempt === MAX_ATTEMPTS) throw error
+    }
+  }
+  const others = readChanges(homeDir).filter((other) => other.id !== change.id)
+  writeChanges(homeDir, others)
+}
+
+async function setFormer(client: ApiClient, { model, former, set }: PolicyChange): Promise<void> {
   const path = `/policy?${new URLSearchParams({ model }).toString()}`
   const { revision, overrides } = await client.admin('GET', path, policyReport)
   const left = partsOf(set).filter((part) => isDeepStrictEqual(overrides[part], set[part]))
@@ -65,8 +80,6 @@ export async function undoChange({ client, homeDir }: PolicyOwner, change: Polic
     const body = { ...Object.fromEntries([...kept, ...restored]), model, revision }
     await client.admin('PUT', '/policy', policyReport, body)
   }
-  const others = readChanges(homeDir).filter((other) => other.id !== id)
-  writeChanges(homeDir, others)
 }
 
 /** Takes back the changes of demos that were killed, the last one first, and says so. What fails is tried again the next time. */

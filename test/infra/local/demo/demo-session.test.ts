@@ -10,7 +10,6 @@ import type { CreatedKey } from '@copal/shared/wire/admin-keys.ts'
 import type { UpdateEntry } from '@copal/shared/wire/admin.ts'
 import { PRESETS } from '@copal/shared/wire/admin-policy.ts'
 import { createApiClient } from '../../../../gpu-node/cli/api/api-client.ts'
-import { undoLeftChanges } from '../../../../infra/local/service/demo-policy.ts'
 import { updateOf } from '../../../support/dashboard/reports.ts'
 import { temporaryDir } from '../../../support/harness/temporary.ts'
 
@@ -23,6 +22,8 @@ let inForce: object = {}
 let home = ''
 const SERVED =
   "Update 'served' is promoting, and node 'node-1' serves its mask already. Roll it back with 'POST /admin/rollback'."
+/** How many of the next changes of the policy meet another one in between. */
+let conflicts = 0
 const gateway = createServer((request, response) => {
   void text(request).then((body) => {
     const { method, url = '' } = request
@@ -45,6 +46,12 @@ const gateway = createServer((request, response) => {
         }
         response.end(JSON.stringify(updateOf({ id, state: 'cancelled' })))
       }
+      return
+    }
+    if (method === 'PUT' && conflicts > 0) {
+      conflicts -= 1
+      const error = { message: 'It was set.', type: 'invalid_request_error', param: null, code: 'conflict' }
+      response.writeHead(409).end(JSON.stringify({ error }))
       return
     }
     if (method === 'PUT') {
@@ -116,8 +123,10 @@ async function openSession() {
   const others = process.listeners('SIGINT')
   const session = await import('../../../../infra/local/demo/demo-session.ts')
   const listeners = process.listeners('SIGINT').filter((listener) => !others.includes(listener))
+  const { undoLeftChanges } = await import('../../../../infra/local/service/demo-policy.ts')
   return {
     ...session,
+    undoLeftChanges,
     interrupt: (): Promise<void> => {
       for (const listener of listeners) listener('SIGINT')
       return Promise.reject(session.interrupted.reason as Error)
@@ -221,13 +230,14 @@ describe('the policy of a demo that was killed', () => {
 
   test('is taken back by the next start of the service, but for what a person has set meanwhile', async () => {
     await killDemo()
-    const { session } = await openSession()
+    const { session, undoLeftChanges } = await openSession()
     Object.assign(inForce, { watch: { soak_minutes: 7 } })
     const lines: string[] = []
     const owner = { client: session.client(), adminKey: 'copal-admin-test', homeDir: home }
     const print = (line: string) => void lines.push(line)
     await undoLeftChanges({ ...owner, adminKey: 'of another gateway' }, print)
     expect(lines).toEqual([])
+    conflicts = 2
     await undoLeftChanges(owner, print)
     expect(inForce).toEqual({ ...person, watch: { soak_minutes: 7 } })
     await undoLeftChanges(owner, print)
@@ -236,6 +246,7 @@ describe('the policy of a demo that was killed', () => {
 
   test('stays on disk while the gateway cannot take it back', async () => {
     const printed = await killDemo()
+    const { undoLeftChanges } = await openSession()
     const client = createApiClient({ origin: 'http://127.0.0.1:1', apiKey: undefined, adminKey: 'a' })
     const print = (line: string) => void printed.push(line)
     await undoLeftChanges({ client, adminKey: 'copal-admin-test', homeDir: home }, print)
