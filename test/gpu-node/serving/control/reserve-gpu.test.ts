@@ -1,25 +1,8 @@
 import { expect, test } from 'vitest'
-import type { LlamaConfig } from '../../../../gpu-node/src/model/config/llama-config.ts'
+import { LLAMA_2_7B } from '../../../support/models/llama-2-7b.ts'
 import { deviceCalibrationBytes } from '../../../../gpu-node/src/pruning/calibration/device-memory.ts'
 import { createGpuReservation } from '../../../../gpu-node/src/serving/control/reserve-gpu.ts'
 
-/** The shape of Llama 2 7B. */
-const CONFIG: LlamaConfig = {
-  vocabSize: 32_000,
-  hiddenSize: 4096,
-  intermediateSize: 11_008,
-  layers: 32,
-  heads: 32,
-  kvHeads: 32,
-  headDim: 128,
-  ropeTheta: 10_000,
-  ropeScaling: null,
-  rmsNormEps: 1e-5,
-  contextLength: 4096,
-  tiedEmbedding: false,
-  bosTokenId: 1,
-  eosTokenIds: [2],
-}
 /** H of the widest linear, and two values for each of its weights. */
 const EXCHANGE_BYTES = 4 * 11_008 ** 2 + 8 * 11_008 * 4096
 /** What weights, keys and values leave. */
@@ -34,7 +17,7 @@ function setup() {
       return Promise.resolve((keepBytes?: number) => void kept.push(keepBytes))
     },
   }
-  const reserve = createGpuReservation(CONFIG, { freeBytes: FREE_BYTES, kvTokens: 0 }, swap)
+  const reserve = createGpuReservation(LLAMA_2_7B, { freeBytes: FREE_BYTES, kvTokens: 0 }, swap)
   const { signal } = new AbortController()
   const jobOf = (method: string) => ({
     length: 512,
@@ -47,7 +30,7 @@ function setup() {
 test('an update takes the memory that its method and its missing statistics need', async () => {
   const { reserveFor, reserved } = setup()
   const needed = (statistics: 'all' | 'moments') =>
-    deviceCalibrationBytes(CONFIG, 512, statistics) - FREE_BYTES
+    deviceCalibrationBytes(LLAMA_2_7B, 512, statistics) - FREE_BYTES
   await reserveFor('copal+swaps', true)
   await reserveFor('wanda', true)
   expect(reserved).toEqual([needed('all'), needed('moments')])
