@@ -1,13 +1,10 @@
 import type { Command } from 'commander'
 import { policyReport, type PolicyOverrides, type PolicyReport } from '@copal/shared/wire/admin-policy.ts'
 import { policySettings } from '@copal/shared/wire/policy-settings.ts'
-import { UserError } from '@copal/gpu-node/platform/user-error.ts'
 import { modelQuery } from '../input/mask-argument.ts'
 import { withSettings } from '../input/policy-settings.ts'
+import { retryConflicts } from '../api/retry-conflicts.ts'
 import type { Session } from '../api/session.ts'
-
-/** Attempts to change settings while others change other ones. */
-const MAX_ATTEMPTS = 5
 
 interface PolicyOptions {
   model?: string
@@ -35,17 +32,11 @@ export function addPolicy(program: Command, session: Session): void {
     session.client().admin('GET', `/policy${modelQuery(model)}`, policyReport)
 
   /** Adds settings to those that are set, again if another operator sets some in between. */
-  const change = async (model: string | undefined, settings: readonly string[]): Promise<PolicyReport> => {
-    for (let attempt = 1; ; attempt += 1) {
+  const change = (model: string | undefined, settings: readonly string[]): Promise<PolicyReport> =>
+    retryConflicts(async () => {
       const { overrides, revision } = await find(model)
-      try {
-        return await put(model, { ...withSettings(overrides, settings), revision })
-      } catch (error) {
-        if (!(error instanceof UserError) || error.code !== 'conflict' || attempt === MAX_ATTEMPTS)
-          throw error
-      }
-    }
-  }
+      return put(model, { ...withSettings(overrides, settings), revision })
+    })
 
   addOptions(policy.command('show').description('show the policy in force'))
     .addHelpText('after', '\nExample:\n  copal policy show')

@@ -9,12 +9,11 @@ import { isDeepStrictEqual } from 'node:util'
 import { policyOverrides, policyReport, type PolicyOverrides } from '@copal/shared/wire/admin-policy.ts'
 import { z } from 'zod'
 import type { ApiClient } from '../../../gpu-node/cli/api/api-client.ts'
+import { retryConflicts } from '../../../gpu-node/cli/api/retry-conflicts.ts'
 import { isAlive, startTicks } from '../../../gpu-node/src/platform/process-identity.ts'
 import { UserError } from '../../../gpu-node/src/platform/user-error.ts'
 
 const FILE = 'demo-policy.json'
-/** How often it is tried to take a change back while others set the policy. */
-const MAX_ATTEMPTS = 5
 
 const policyChange = z.object({
   id: z.string(),
@@ -57,15 +56,7 @@ export async function changePolicy(
 
 /** Sets the former values again of the parts that still have the values of a change. Other values are a person's. */
 export async function undoChange({ client, homeDir }: PolicyOwner, change: PolicyChange): Promise<void> {
-  for (let attempt = 1; ; attempt += 1) {
-    try {
-      await setFormer(client, change)
-      break
-    } catch (error) {
-      // Somebody has set the policy in between.
-      if (!(error instanceof UserError) || error.code !== 'conflict' || attempt === MAX_ATTEMPTS) throw error
-    }
-  }
+  await retryConflicts(() => setFormer(client, change))
   const others = readChanges(homeDir).filter((other) => other.id !== change.id)
   writeChanges(homeDir, others)
 }
