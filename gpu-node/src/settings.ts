@@ -1,4 +1,3 @@
-import { homedir } from 'node:os'
 import { resolve } from 'node:path'
 import { AppError } from '@copal/shared/errors.ts'
 import { SETTINGS } from '@copal/shared/settings-table.ts'
@@ -10,6 +9,7 @@ import {
 import { nodeId, nodeIdOfSecret } from '@copal/shared/wire/node-secret.ts'
 import { z } from 'zod'
 import type { KernelName, Precision } from '../native/addon.d.ts'
+import { cacheFolder } from './platform/cache-folder.ts'
 import { FORM_SETTINGS, type FormSetting } from './serving/backends/sparse/form-choice.ts'
 import { MAX_THREADS, PRECISIONS } from './serving/contract/backend.ts'
 import { MAX_SCORING_SHARE } from './serving/engine/engine-policy.ts'
@@ -257,7 +257,7 @@ export function readNodeSettings(env: Readonly<Record<string, string | undefined
   return {
     model: read.COPAL_MODEL,
     home: resolve(read.COPAL_HOME),
-    cacheDir: resolve(read.COPAL_CACHE ?? resolve(homedir(), '.cache', 'copal')),
+    cacheDir: cacheFolder(read),
     host: read.COPAL_NODE_HOST,
     port: read.COPAL_NODE_PORT,
     nodeId: nodeIdOfSecret(read.COPAL_NODE_SECRET) ?? '',

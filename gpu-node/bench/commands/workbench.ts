@@ -1,8 +1,8 @@
-import { availableParallelism, homedir } from 'node:os'
-import { join } from 'node:path'
+import { availableParallelism } from 'node:os'
 import { InvalidArgumentError } from 'commander'
 import { FORMS, type Form } from '../engine/engine-contender.ts'
 import { MAX_THREADS } from '@copal/gpu-node/serving/contract/backend.ts'
+import { cacheFolder } from '@copal/gpu-node/platform/cache-folder.ts'
 import type { DenseModel } from '@copal/gpu-node/model/master/dense-model.ts'
 import { openModel } from '@copal/gpu-node/model/open-model.ts'
 import { DEFAULT_MODEL } from '@copal/gpu-node/model/source/resolve-model.ts'
@@ -21,7 +21,7 @@ export interface Workbench {
 export function modelReference(): { spec: string; cacheDir: string } {
   return {
     spec: process.env.COPAL_MODEL || DEFAULT_MODEL,
-    cacheDir: process.env.COPAL_CACHE || join(homedir(), '.cache', 'copal'),
+    cacheDir: cacheFolder(process.env),
   }
 }
 

@@ -1,5 +1,5 @@
-import { homedir } from 'node:os'
-import { join, resolve } from 'node:path'
+import { resolve } from 'node:path'
+import { cacheFolder } from '@copal/gpu-node/platform/cache-folder.ts'
 import type { Terminal } from '../output/terminal.ts'
 
 /**
@@ -12,6 +12,6 @@ export function modelLocation(
   const isPath = !/^[a-z]+:/.test(spec)
   return {
     model: isPath ? resolve(cwd, spec) : spec,
-    cacheDir: resolve(env.COPAL_CACHE || join(homedir(), '.cache', 'copal')),
+    cacheDir: cacheFolder(env),
   }
 }

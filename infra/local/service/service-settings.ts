@@ -1,7 +1,7 @@
-import { homedir } from 'node:os'
 import { resolve } from 'node:path'
 import { SETTINGS, type Setting } from '@copal/shared/settings-table.ts'
 import type { AdaptationPreset } from '@copal/shared/wire/admin-policy.ts'
+import { cacheFolder } from '../../../gpu-node/src/platform/cache-folder.ts'
 import { StartError } from '../processes/start-error.ts'
 
 /** The settings of a local service, from environment variables. */
@@ -40,7 +40,7 @@ export function readSettings(env: Readonly<Record<string, string | undefined>>):
   const settings: Settings = {
     root,
     home: resolve(env.COPAL_HOME || resolve(root, '.copal')),
-    cache: resolve(root, env.COPAL_CACHE || resolve(homedir(), '.cache', 'copal')),
+    cache: cacheFolder(env, root),
     port: readPort(env, 'COPAL_PORT', SETTINGS.COPAL_PORT.default),
     nodePort: readPort(env, 'COPAL_NODE_PORT', SETTINGS.COPAL_NODE_PORT.default),
     firstUpdate: readSwitch(env, 'COPAL_FIRST_UPDATE'),

@@ -2,10 +2,11 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
-import { homedir, tmpdir } from 'node:os'
-import { join, resolve } from 'node:path'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { createProgressBar } from '../../../gpu-node/cli/output/progress-bar.ts'
+import { cacheFolder } from '../../../gpu-node/src/platform/cache-folder.ts'
 import { openModel } from '../../../gpu-node/src/model/open-model.ts'
 import { DEFAULT_MODEL } from '../../../gpu-node/src/model/source/resolve-model.ts'
 import { offerGpu } from '../build-gpu.mjs'
@@ -68,7 +69,7 @@ if (process.connected) process.disconnect()
 /** Once for all tests, with a bar. Without it the tests that need it fail, and say why. */
 async function fetchModel(): Promise<void> {
   const bar = createProgressBar(process.stderr)
-  const cacheDir = resolve(process.env.COPAL_CACHE || join(homedir(), '.cache', 'copal'))
+  const cacheDir = cacheFolder(process.env)
   try {
     await openModel(DEFAULT_MODEL, { cacheDir, onProgress: (progress) => drawModelProgress(bar, progress) })
     bar.end()
