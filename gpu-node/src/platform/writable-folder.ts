@@ -13,14 +13,12 @@ export type FolderSetting = 'COPAL_HOME' | 'COPAL_CACHE'
  * Creates the folder of a setting if it does not exist, and writes a file in it to make sure that one can.
  *
  * @param mode of the folder if it is new
- * @returns whether the folder is new
  * @throws AppError `invalid_request` that names the setting, the folder and the cause
  */
-export function makeWritableFolder(dir: string, setting: FolderSetting, mode?: number): boolean {
+export function makeWritableFolder(dir: string, setting: FolderSetting, mode?: number): void {
   try {
-    const isNew = makeFolder(dir, mode)
+    makeFolder(dir, mode)
     writeProbe(dir)
-    return isNew
   } catch (cause) {
     const reason = describeSystemError(cause, process.cwd(), dir) ?? (cause as Error).message
     const advice = isFullDisk(cause)
@@ -39,7 +37,7 @@ function writeProbe(dir: string): void {
   try {
     writeFileSync(probe, 'x')
   } catch (cause) {
-    // Of a file in a folder that exists the system says so where it allows none, as in `/proc`.
+    // The folder exists. The system gives this error where it allows no new files, as in `/proc`.
     if (isErrno(cause, 'ENOENT')) throw new Error('no file can be created there', { cause })
     throw cause
   } finally {

@@ -2,6 +2,7 @@ import { createHash, randomBytes } from 'node:crypto'
 import { chmodSync, existsSync, readFileSync, renameSync, statSync, statfsSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { formatBytes } from '../../../gpu-node/src/platform/quantities.ts'
+import { PRIVATE } from '../../../gpu-node/src/platform/make-folder.ts'
 import { makeWritableFolder } from '../../../gpu-node/src/platform/writable-folder.ts'
 import { describeSystemError } from '../../../gpu-node/src/platform/system-error.ts'
 import { StartError } from '../processes/start-error.ts'
@@ -42,8 +43,8 @@ export interface Home {
  * @throws AppError when it cannot be created or written; StartError when disk space is short
  */
 export function makeHomeDir(dir: string): void {
-  const isNew = makeWritableFolder(dir, 'COPAL_HOME')
-  if (isNew || isOwnHome(dir)) chmodSync(dir, 0o700)
+  makeWritableFolder(dir, 'COPAL_HOME', PRIVATE)
+  if (isOwnHome(dir)) chmodSync(dir, PRIVATE)
   const { bavail, bsize } = statfsSync(dir)
   const freeBytes = bavail * bsize
   const neededBytes = existsSync(join(dir, 'state')) ? OLD_HOME_BYTES : NEW_HOME_BYTES
