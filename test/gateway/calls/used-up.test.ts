@@ -76,9 +76,8 @@ test.each(Object.entries(TASKS))(
 
 test('an update that cannot be started because the calls are used up is no failed start', async () => {
   const failures = silenceErrors()
-  const updateWorkflow = { create: () => Promise.resolve() } as unknown as Deps['updateWorkflow']
   // The one call is that of the Workflow; the first step of the update gets none.
-  const deps = meterDeps(testDeps({ updateWorkflow }), createCallBudget(1))
+  const deps = meterDeps(testDeps(), createCallBudget(1))
   const error = await thrownBy(beginUpdate(deps, 'upd_x'))
   expect(isCallsUsedUp(error)).toBe(true)
   expect(failures).not.toHaveBeenCalled()

@@ -39,7 +39,7 @@ export interface UnjudgedDomains {
  */
 export async function findUnjudged(
   deps: Pick<StepDeps, 'db'>,
-  evaluation: JobRow,
+  evaluation: Pick<JobRow, 'updateId' | 'createdAt' | 'payload'>,
   windowTokens: number,
 ): Promise<UnjudgedDomains> {
   const evaluated = new Set(holdoutsOf(evaluation).map(({ domain }) => domain))

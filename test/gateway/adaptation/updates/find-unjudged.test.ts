@@ -1,9 +1,9 @@
 import { env } from 'cloudflare:workers'
+import type { EvaluateJob } from '@copal/shared/wire/adaptation-jobs.ts'
 import { expect, test } from 'vitest'
 import { findUnjudged } from '../../../../gateway/src/adaptation/updates/unjudged-domains.ts'
 import { openDatabase } from '../../../../gateway/src/storage/db/open-database.ts'
 import { ensureDomains } from '../../../../gateway/src/storage/db/queries/domain-queries.ts'
-import type { JobRow } from '../../../../gateway/src/storage/db/queries/job-queries.ts'
 import { putReservoirCounts } from '../../../../gateway/src/storage/db/queries/reservoir-count-queries.ts'
 import { testDeps } from '../../support/doubles/simulated-node.ts'
 
@@ -24,11 +24,15 @@ test('domains without a holdout are found without their reservoirs, which may no
     examples: {},
   }
   await putReservoirCounts(db, new Map([['counted', counts]]))
-  const evaluation = {
-    updateId: 'upd_unjudged',
-    createdAt: 10,
-    payload: { kind: 'evaluate', holdouts: [] },
-  } as unknown as JobRow
+  const job: EvaluateJob = {
+    kind: 'evaluate',
+    id: 'job_unjudged',
+    model: 'unjudged',
+    mask: null,
+    holdouts: [],
+    windowTokens: 512,
+  }
+  const evaluation = { updateId: 'upd_unjudged', createdAt: 10, payload: job }
   const deps = testDeps({
     reservoir: () => {
       throw new Error('The reservoir does not answer.')
