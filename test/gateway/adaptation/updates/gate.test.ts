@@ -2,7 +2,6 @@ import { env } from 'cloudflare:workers'
 import { describe, expect, test } from 'vitest'
 import type { CalibrateJob, EvaluateJob, Job, JobReport } from '@copal/shared/wire/adaptation-jobs.ts'
 import type { UpdateEntry } from '@copal/shared/wire/admin.ts'
-import { sha256 } from '@copal/shared/wire/signature.ts'
 import { advanceUpdate, advanceUpdates } from '../../../../gateway/src/adaptation/updates/advance-update.ts'
 import { FORCEABLE_MS } from '../../../../gateway/src/storage/db/queries/dataset-queries.ts'
 import { openDatabase } from '../../../../gateway/src/storage/db/open-database.ts'
@@ -16,8 +15,6 @@ import {
   adminJson,
   getUpdate,
   importTexts,
-  maskFile,
-  signedCall,
   SimulatedNode,
   startUpdate,
   testDeps,
@@ -26,6 +23,7 @@ import {
 import { scoresByOrder } from '../../support/doubles/scores-by-order.ts'
 import { errorOf } from '../../support/requests/gateway-requests.ts'
 import { jobRowsOf } from '../../support/state/jobs-of.ts'
+import { verdictsOf } from '../../support/state/verdicts-of.ts'
 
 const db = openDatabase(env.DB)
 
@@ -40,9 +38,6 @@ async function servingModel(model: string, scores: Scores) {
 }
 
 const jobsOf = async (id: string) => (await jobRowsOf(id)).map(({ payload }) => payload)
-const verdictsOf = ({ decisions = [] }: UpdateEntry) =>
-  decisions.map(({ kind, verdict, mask_version: mask }) => [kind, verdict, mask])
-
 describe('an update with a new domain', () => {
   test('passes the gate when it gains more there than the old one loses, and says so in its decision', async () => {
     const node = await servingModel(
@@ -306,103 +301,4 @@ describe('an update that the gate rejected', () => {
     ])
     expect((await admin('POST', '/updates/upd_none/force', { reason })).status).toBe(404)
   })
-})
-
-describe('with two nodes', () => {
-  /** A pair of nodes; the second one reports `changes` for the mask that it selects again. */
-  async function pair(model: string, agreement: number | undefined, ratio = 1) {
-    let masks = 0
-    const seen = new Map<string | null, number>([[null, 0]])
-    const scores: Scores = ({ mask, id }) => {
-      if (!seen.has(mask)) seen.set(mask, ++masks)
-      return mask === null ? 2 : 2.3 * (id.includes('-confirm-evaluate-') ? ratio : 1)
-    }
-    const [one, two] = [
-      new SimulatedNode(`${model}-1`, model, scores),
-      new SimulatedNode(`${model}-2`, model, scores),
-    ]
-    for (const node of [one, two]) {
-      const done = node.done.bind(node)
-      node.done = async (job: Job): Promise<JobReport> => {
-        const report = await done(job)
-        if (job.kind !== 'calibrate' || !job.compareWith || report.result?.kind !== 'calibrate') return report
-        if (agreement === undefined) return report
-        const bytes = maskFile(`${job.id} of the other node`)
-        const maskSha256 = await sha256(bytes)
-        await signedCall('PUT', `/internal/masks/${maskSha256}`, bytes)
-        return { ...report, result: { ...report.result, maskSha256, agreement } }
-      }
-    }
-    await one.beat()
-    await two.beat()
-    await importTexts(`${model}-a`)
-    const { id } = await startUpdate(model, [`${model}-a`])
-    for (let turn = 0; turn < 30; turn += 1) {
-      for (const node of [one, two]) {
-        await node.beat()
-        await node.work()
-      }
-      if ((await getUpdate(id)).finished_at !== null) break
-    }
-    const jobs = await jobRowsOf(id)
-    const nodeOf = (suffix: string) => jobs.find((job) => job.id === id + suffix)?.nodeId
-    return { update: await getUpdate(id), nodeOf }
-  }
-
-  test('one selects, the other evaluates and selects the same mask again', async () => {
-    const { update, nodeOf } = await pair('pair', undefined)
-    expect(update.state).toBe('promoted')
-    expect(verdictsOf(update).slice(0, 2)).toEqual([
-      ['gate', 'passed', 1],
-      ['confirm', 'passed', 1],
-    ])
-    expect(update.decisions?.[1]?.reason).toContain('selected the same mask')
-    const selecting = nodeOf('-calibrate')
-    expect(selecting).toBeTruthy()
-    expect(nodeOf('-evaluate')).not.toBe(selecting)
-    expect(nodeOf('-confirm-1')).not.toBe(selecting)
-  })
-
-  test('a mask with nearly the same bits and losses confirms', async () => {
-    const { update } = await pair('near', 0.9995, 1.0005)
-    expect(update.state).toBe('promoted')
-    const confirmation = update.decisions?.find(({ kind }) => kind === 'confirm')
-    expect(confirmation?.verdict).toBe('passed')
-    expect(confirmation?.figures[0]).toMatchObject({ name: 'equal mask bits', value: 0.9995, limit: 0.999 })
-    expect(confirmation?.figures[1]?.value).toBeCloseTo(0.0005, 9)
-  })
-
-  test.each([
-    ['of other bits', 0.99, 1, /99\.000 % of the bits are equal/],
-    ['of other losses', 0.9995, 1.002, /losses differ by more than 0\.1 %/],
-  ])('a mask %s does not, and the update fails', async (_, agreement, ratio, reason) => {
-    const { update } = await pair(`differ-${agreement}`.replace('.', '-'), agreement, ratio)
-    expect(update).toMatchObject({ state: 'failed', error: { code: 'gate_failed' } })
-    expect(update.error?.message).toMatch(reason)
-    expect(verdictsOf(update).at(-1)).toEqual(['confirm', 'failed', 1])
-  })
-})
-
-test('a policy of two nodes waits for a second one', async () => {
-  const node = new SimulatedNode('strict-1', 'strict')
-  await node.beat()
-  await adminJson('PUT', '/policy', { model: 'strict', confirm: 2 })
-  await importTexts('strict-a')
-  const { id } = await startUpdate('strict', ['strict-a'])
-  await node.reach(id, 'confirming')
-  for (let turn = 0; turn < 3; turn += 1) {
-    await node.beat()
-    await node.work()
-  }
-  expect(await getUpdate(id)).toMatchObject({
-    state: 'confirming',
-    message: 'another node selects m1 again: waiting for a node',
-  })
-  const other = new SimulatedNode('strict-2', 'strict')
-  for (let turn = 0; turn < 8; turn += 1) {
-    await other.beat()
-    await other.work()
-    await node.beat()
-  }
-  expect(await getUpdate(id)).toMatchObject({ state: 'promoted' })
 })
