@@ -2,6 +2,7 @@
 
 #![allow(dead_code)]
 
+pub mod block;
 #[path = "../../../native/tests/support/model.rs"]
 pub mod model;
 #[path = "../../../native/tests/support/random.rs"]
