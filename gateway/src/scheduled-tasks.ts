@@ -42,8 +42,8 @@ export interface ScheduledTasks {
 /**
  * The tasks by cron trigger of `wrangler.toml`: the first runs what may not wait, the second what is heavy.
  *
- * Of the sequential tasks two have a node describe texts, and in parallel they would choose the same ones. The third starts the
- * update of a domain that was just found, instead of a minute later.
+ * `findDomains` and `describeDue` have a node describe texts: in parallel they would choose the same ones. `runTriggers` comes
+ * after them, so that it starts the update of a domain that was just found, instead of a minute later.
  */
 const SCHEDULED_TASKS: Readonly<Record<string, ScheduledTasks>> = {
   '* * * * *': {

@@ -8,7 +8,7 @@ import { causeChain } from '../runtime/cause-chain.ts'
  */
 export const EVENT_CALLS = 950
 
-/** Thrown instead of a call that is beyond the budget. What was left undone is for the next event. */
+/** Thrown instead of a call that is beyond the budget. The next event does the rest of the work. */
 export class CallsUsedUp extends Error {
   override name = 'CallsUsedUp'
   constructor() {
@@ -29,13 +29,15 @@ export function createCallBudget(calls = EVENT_CALLS): CallBudget {
   return new TaskCalls(calls, { calls: 0 })
 }
 
-/** Returns the budget of a part of some work: what it takes is taken from `calls`, but it leaves the last `kept` for the rest. */
+/**
+ * Returns a budget that refuses the last `kept` of `calls`. It is for dependencies that `calls` meters already: these take each
+ * call, so that this budget takes none.
+ */
 export function keepCalls(calls: CallBudget, kept: number): CallBudget {
   return {
     get left() {
       return Math.max(0, calls.left - kept)
     },
-    // The metered dependencies that it is laid over take the call itself.
     take(taken) {
       if (taken > this.left) throw new CallsUsedUp()
     },
@@ -49,9 +51,9 @@ interface SharedBudget extends CallBudget {
 }
 
 /**
- * Shares the calls of an event among its tasks, so that none can take what another needs. Half of the calls is shared equally. The
- * other half is for one task, another one at each event, so that a task that needs many calls at a time gets them from time to time.
- * What a task leaves when it ends is for whichever of the others needs more.
+ * Shares the calls of an event among its tasks, so that none can take what another needs. The tasks share half of the calls
+ * equally. One task gets the other half, a different one at each event, so that a task that needs many calls at once gets them
+ * regularly. The unused calls of a task that has ended go to the others.
  *
  * @param rotation the number of the event
  */

@@ -8,7 +8,7 @@ const MAX_FAILED_SHARE = 0.01
 /** Names of domains or nodes that a problem lists. */
 const MAX_NAMED = 3
 
-/** What the health of a service is judged by, with all domains. */
+/** The parts of an overview that decide the health of a service, with all domains. */
 export type JudgedOverview = Pick<OverviewReport, 'nodes' | 'traffic' | 'alerts' | 'model' | 'domains'>
 
 /**

@@ -223,7 +223,7 @@ async function deleteUnread(
     domain !== UNASSIGNED && (mayHold(update) || update.domains.includes(domain))
   const before = (await readers(deps)).find((update) => hashes.length > 0 || mayFreeze(update))
   if (before) return { hashes, frozen: 0, reader: before, made, doneUntil: mayFreeze(before) ? '' : after }
-  // What is deleted is recorded, also if the calls end within a dataset.
+  // Calls are kept for recording the deletion, in case they run out within a dataset.
   const kept = meterDeps(deps, keepCalls(deps.calls, LAST_CALLS))
   const { frozen, isFinished } = await deleteFrozenTexts(kept, domain, sources, hashes)
   // The next walk looks for updates before it goes on.

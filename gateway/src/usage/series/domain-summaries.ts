@@ -5,7 +5,7 @@ import type { ModelRow } from '../../storage/db/queries/model-queries.ts'
 import { listPeriods, type TrafficPeriod } from '../../storage/db/queries/period-queries.ts'
 import { gapMoments } from './mask-series.ts'
 
-/** What the traffic of a domain says about it. */
+/** A summary of a domain from its traffic alone. */
 interface TrafficSummary extends Omit<DomainSummary, 'missing_observations'> {
   /** Under any mask. */
   scoredRequests: number

@@ -11,7 +11,8 @@ export interface ServedDomain {
 
 /**
  * Returns how many observations the detectors of each domain lack before they judge its drift: of its traffic, and of the cost
- * of the mask that serves it. Of the two signals the one that lacks more counts, and of its two detectors the one that has more.
+ * of the mask that serves it. The number is that of the signal that lacks more. Each signal has two detectors, and lacks what the
+ * one with more observations lacks.
  */
 export async function missingObservations(
   db: Database,

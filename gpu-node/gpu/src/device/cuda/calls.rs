@@ -12,7 +12,7 @@ use std::ffi::{CStr, c_char, c_int, c_uchar, c_uint, c_ulonglong, c_void};
 use std::mem::MaybeUninit;
 use std::sync::OnceLock;
 
-/// What a call of the driver returned instead of success.
+/// An error that a call of the driver returned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct DriverError {
     pub(super) number: u32,
@@ -27,7 +27,7 @@ impl DriverError {
     }
 }
 
-/// What a call of the compiler returned instead of success.
+/// An error that a call of the compiler returned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct CompilerError {
     number: u32,
