@@ -10,6 +10,7 @@ import type { AppEnv } from '../../contracts/context.ts'
 import { findModelState } from '../../storage/db/queries/model-queries.ts'
 import { auditNodeCalls } from '../../middleware/audit-node-calls.ts'
 import { rejectMethod } from '../../middleware/error-responses.ts'
+import { waitAtMost } from '../../runtime/wait-at-most.ts'
 import { readNodeReport, requireFirstUse, signatureOf } from '../../middleware/signed-calls.ts'
 import { advanceUpdates } from '../../adaptation/updates/advance-update.ts'
 import { applyJobReports } from '../../adaptation/updates/job-reports.ts'
@@ -21,6 +22,8 @@ import { recordProbes } from '../../adaptation/drift/probes/record-probes.ts'
 import { settleShadowScores } from '../../usage/settlement/shadow-score-settlement.ts'
 
 const MAX_BODY_BYTES = 4 * 1024 * 1024
+/** How long a heartbeat waits for the step of an update, of which it may get a job. A node sends no other one meanwhile. */
+const STEP_WAIT_MS = 1_000
 
 /** Creates the routes for the signed reports of nodes; mount them at `/internal/nodes`. */
 export function nodeRoutes(): Hono<AppEnv> {
@@ -48,7 +51,11 @@ export function nodeRoutes(): Hono<AppEnv> {
       const worker = { ...report, draining: report.draining || drained }
       const { watch } = state.model
       if (watch && isCheckDue(watch, deps.nowMs())) await watchMasks(deps, state.model.id)
-      if (isUpdating) await advanceUpdates({ ...deps, isHeartbeat: true }, state.model.id)
+      if (isUpdating) {
+        const step = advanceUpdates({ ...deps, isHeartbeat: true }, state.model.id)
+        deps.waitUntil(step)
+        await waitAtMost(step, STEP_WAIT_MS)
+      }
       const jobs = isUpdating ? await jobsForNode(deps, worker) : []
       return c.json<HeartbeatResponse>({ registered, desired, jobs })
     })

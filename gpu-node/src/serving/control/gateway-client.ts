@@ -15,7 +15,8 @@ type ArtifactKind = 'masks' | 'datasets'
  * that it returned.
  */
 export interface GatewayClient {
-  heartbeat(beat: Heartbeat): Promise<HeartbeatResponse>
+  /** @param timeoutMs without a response, the call fails after this time */
+  heartbeat(beat: Heartbeat, timeoutMs?: number): Promise<HeartbeatResponse>
   receipts(batch: ReceiptBatch): Promise<void>
   /** Sends a streamed response for the response cache. */
   sendCachedResponse(response: CachedResponse): Promise<void>
@@ -99,8 +100,8 @@ export function createGatewayClient(deps: {
   }
 
   /** Reads the text of a response, with a stall limit no longer than the time limit of a response. */
-  async function textOf(response: Response): Promise<string> {
-    const pieces = bodyChunks(base, response, Math.min(stallTimeoutMs, RESPONSE_TIMEOUT_MS))
+  async function textOf(response: Response, timeoutMs = RESPONSE_TIMEOUT_MS): Promise<string> {
+    const pieces = bodyChunks(base, response, Math.min(stallTimeoutMs, timeoutMs))
     let text = ''
     const decoder = new TextDecoder()
     for await (const piece of pieces) text += decoder.decode(piece, { stream: true })
@@ -113,10 +114,18 @@ export function createGatewayClient(deps: {
   }
 
   /** @param workBytes bytes that the gateway moves for the call, if not those of the body */
-  function post(path: string, value: object, workBytes?: number, signal?: AbortSignal): Promise<Response> {
+  function post(
+    path: string,
+    value: object,
+    {
+      workBytes,
+      timeoutMs,
+      signal,
+    }: { workBytes?: number; timeoutMs?: number; signal?: AbortSignal | undefined } = {},
+  ): Promise<Response> {
     const body = new TextEncoder().encode(JSON.stringify(value))
     const headers = { 'content-type': 'application/json' }
-    const deadline = responseDeadline(workBytes ?? body.length)
+    const deadline = responseDeadline(workBytes ?? body.length, timeoutMs)
     return call({ method: 'POST', path, signed: { body }, headers, body, deadline, signal })
   }
 
@@ -129,8 +138,8 @@ export function createGatewayClient(deps: {
   }
 
   return {
-    async heartbeat(beat) {
-      const text = await textOf(await post('/internal/nodes/heartbeat', beat))
+    async heartbeat(beat, timeoutMs = RESPONSE_TIMEOUT_MS) {
+      const text = await textOf(await post('/internal/nodes/heartbeat', beat, { timeoutMs }), timeoutMs)
       try {
         return validate(heartbeatResponse, JSON.parse(text))
       } catch (cause) {
@@ -153,7 +162,7 @@ export function createGatewayClient(deps: {
         whole: (whole: Blob) => put(path, whole, sha256, signal).then(discardBody),
         part: (bytes: Blob, hash: string) =>
           put(`${path}/parts/${hash}`, bytes, hash, signal).then(discardBody),
-        join: (parts: string[]) => post(path, { parts }, file.size, signal).then(discardBody),
+        join: (parts: string[]) => post(path, { parts }, { workBytes: file.size, signal }).then(discardBody),
       }
       await sendMaskFile(file, sender, deps.maskPartBytes)
     },
@@ -195,8 +204,8 @@ function startDeadline(timeoutMs: number, awaited: 'response' | 'progress'): Dea
   return { signal: late.signal, renew: () => void timer.refresh(), end: () => clearTimeout(timer) }
 }
 
-function responseDeadline(bytes: number): Deadline {
-  return startDeadline(RESPONSE_TIMEOUT_MS + bytes / SLOWEST_BYTES_PER_MS, 'response')
+function responseDeadline(bytes: number, timeoutMs = RESPONSE_TIMEOUT_MS): Deadline {
+  return startDeadline(timeoutMs + bytes / SLOWEST_BYTES_PER_MS, 'response')
 }
 
 /** Streams a file, and calls `onPiece` for each piece that was read. */

@@ -29,6 +29,10 @@ export interface HeartbeatLoopDeps {
   retryMs?: number
 }
 
+/** The least and the greatest time limit of a heartbeat. It doubles with each failure, for a gateway that is slow. */
+const MIN_TIMEOUT_MS = 2_000
+const MAX_TIMEOUT_MS = 10_000
+
 /**
  * Creates the heartbeat loop: one heartbeat at a time, every `intervalMs`, sooner after `sendSoon`. An unreachable gateway
  * is retried soon, then at the usual interval, because a node and its gateway often start together. The loss and the
@@ -38,6 +42,8 @@ export function createHeartbeatLoop(deps: HeartbeatLoopDeps): HeartbeatLoop {
   const intervalMs = deps.intervalMs ?? 2_000
   const debounceMs = deps.debounceMs ?? 25
   const retryMs = deps.retryMs ?? 250
+  // After one lost response the next heartbeat still arrives before the silence, three intervals, that ends requests to a node.
+  const timeoutMs = () => Math.min(MAX_TIMEOUT_MS, Math.max(MIN_TIMEOUT_MS, 1.5 * intervalMs) * 2 ** failures)
   let timer: NodeJS.Timeout | undefined
   let dueAtMs = Infinity
   let sending: Promise<void> | undefined
@@ -69,7 +75,7 @@ export function createHeartbeatLoop(deps: HeartbeatLoopDeps): HeartbeatLoop {
     const heartbeat = deps.snapshot()
     let response: HeartbeatResponse
     try {
-      response = await deps.gateway.heartbeat(heartbeat)
+      response = await deps.gateway.heartbeat(heartbeat, timeoutMs())
     } catch (error) {
       deps.onSent?.('failed')
       if (failures === 0)

@@ -13,6 +13,8 @@ import {
   startUpdate,
   testDeps,
 } from '../../support/doubles/simulated-node.ts'
+import { blockObject } from '../../support/faults/held-object.ts'
+import { until } from '../../support/requests/gateway-requests.ts'
 import { stopClock } from '../../support/doubles/stopped-clock.ts'
 
 const db = openDatabase(env.DB)
@@ -67,6 +69,20 @@ describe('assignment', () => {
     const node = new SimulatedNode('drain-1', 'drain')
     await node.beat()
     expect((await node.beat({ draining: true })).jobs.map(({ id }) => id)).toEqual([job])
+  })
+
+  test('a step that takes long delays no heartbeat, and goes on after the response', async () => {
+    const node = new SimulatedNode('long-1', 'long')
+    await node.beat()
+    await importTexts('long-a')
+    const { id } = await startUpdate('long', ['long-a'])
+    const reservoir = await blockObject(testDeps().reservoir('long-a'))
+    const response = node.beat()
+    const first = await Promise.race([response, new Promise((resolve) => setTimeout(resolve, 10_000))])
+    expect([first, (await getUpdate(id)).state]).toMatchObject([{ jobs: [] }, 'collecting'])
+    await reservoir.release()
+    await until('the end of the step', async () => (await getUpdate(id)).state !== 'collecting' || undefined)
+    await response
   })
 })
 

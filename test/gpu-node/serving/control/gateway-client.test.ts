@@ -124,3 +124,12 @@ test.each([
   const error: unknown = await client.download('datasets', SHA256).catch((thrown: unknown) => thrown)
   expect(error).toMatchObject({ code, retryable: true })
 })
+
+test('a heartbeat without a response fails after the time limit of its caller', async () => {
+  const { gateway, client } = await setup()
+  gateway.intercept = () => true
+  await expect(client.heartbeat({} as Heartbeat, 50)).rejects.toMatchObject({
+    code: 'no_node_available',
+    message: expect.stringContaining('no response for 1 s') as string,
+  })
+})

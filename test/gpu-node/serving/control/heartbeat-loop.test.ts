@@ -84,6 +84,27 @@ test('an unreachable gateway is logged once when it is lost and once when it ret
   expect(log.lines[1]).toMatch(/gateway found again/)
 })
 
+test('a lost response does not make the node silent, and a slow gateway gets more time with each attempt', async () => {
+  const timeouts: (number | undefined)[] = []
+  const heart = createHeartbeatLoop({
+    gateway: {
+      heartbeat(_, timeoutMs) {
+        timeouts.push(timeoutMs)
+        return Promise.reject(new Error('no response'))
+      },
+    },
+    snapshot: () => beatOf(0),
+    onResponse: () => {},
+    log: memoryLog(),
+    intervalMs: 2_000,
+    retryMs: 1,
+  })
+  onTestFinished(() => heart.stop())
+  heart.start()
+  await vi.waitFor(() => expect(timeouts.length).toBeGreaterThanOrEqual(4), WAIT)
+  expect(timeouts.slice(0, 4)).toEqual([3_000, 6_000, 10_000, 10_000])
+})
+
 test('a reply that does not follow the protocol counts as an unreachable gateway', async () => {
   const { gateway, heart, answers, log } = await setup(5)
   gateway.intercept = (_request, response) => {
