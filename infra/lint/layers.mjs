@@ -64,6 +64,7 @@ const GATEWAY = [
     'storage/db/queries',
     'storage/db/schema',
     'storage/db',
+    'calls/call-budget.ts',
     'telemetry',
     'runtime',
     'contracts',

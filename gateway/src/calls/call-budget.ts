@@ -22,7 +22,7 @@ export function isCallsUsedUp(thrown: unknown): boolean {
 }
 
 /** The budget of events whose calls nobody counts, because they are few: most requests. */
-export const UNCOUNTED: CallBudget = { left: Infinity, take: () => undefined }
+export const UNCOUNTED: CallBudget = { left: Infinity, take: () => undefined, reserve: () => true }
 
 /** Creates the budget of an event that does one thing. */
 export function createCallBudget(calls = EVENT_CALLS): CallBudget {
@@ -30,10 +30,11 @@ export function createCallBudget(calls = EVENT_CALLS): CallBudget {
 }
 
 /**
- * Returns a budget that refuses the last `kept` of `calls`. It is for dependencies that `calls` meters already: these take each
- * call, so that this budget takes none.
+ * Returns a budget that refuses the last `kept` of `calls`, which no other task can take either. It is for dependencies that `calls`
+ * meters already: these take each call, so that this budget takes none.
  */
 export function keepCalls(calls: CallBudget, kept: number): CallBudget {
+  calls.reserve(kept)
   return {
     get left() {
       return Math.max(0, calls.left - kept)
@@ -41,6 +42,21 @@ export function keepCalls(calls: CallBudget, kept: number): CallBudget {
     take(taken) {
       if (taken > this.left) throw new CallsUsedUp()
     },
+    reserve: (reserved) => calls.reserve(reserved + kept),
+  }
+}
+
+/**
+ * Waits for work that a later event goes on with if its calls are used up: the log then has a warning, because that is no failure.
+ *
+ * @param name the work, for the log
+ */
+export async function untilUsedUp(name: string, work: Promise<unknown>): Promise<void> {
+  try {
+    await work
+  } catch (error) {
+    if (!isCallsUsedUp(error)) throw error
+    console.warn(`${name} has used the calls of an event; a later event goes on.`)
   }
 }
 
@@ -68,6 +84,8 @@ export function shareCalls(tasks: number, rotation: number, calls = EVENT_CALLS)
 
 class TaskCalls implements SharedBudget {
   #own: number
+  /** Calls that were reserved. They are taken last. */
+  #reserved = 0
   readonly #common: { calls: number }
 
   constructor(own: number, common: { calls: number }) {
@@ -76,18 +94,34 @@ class TaskCalls implements SharedBudget {
   }
 
   get left(): number {
-    return this.#own + this.#common.calls
+    return this.#own + this.#common.calls + this.#reserved
   }
 
   take(calls: number): void {
     if (calls > this.left) throw new CallsUsedUp()
-    const own = Math.min(calls, this.#own)
-    this.#own -= own
-    this.#common.calls -= calls - own
+    const shared = Math.min(calls, this.#own + this.#common.calls)
+    this.#takeShared(shared)
+    this.#reserved -= calls - shared
+  }
+
+  reserve(calls: number): boolean {
+    if (calls > this.left) return false
+    const missing = Math.max(0, calls - this.#reserved)
+    this.#takeShared(missing)
+    this.#reserved += missing
+    return true
   }
 
   end(): void {
-    this.#common.calls += this.#own
+    this.#common.calls += this.#own + this.#reserved
     this.#own = 0
+    this.#reserved = 0
+  }
+
+  /** Takes calls of its own first, so that as many as possible are left for other tasks. */
+  #takeShared(calls: number): void {
+    const own = Math.min(calls, this.#own)
+    this.#own -= own
+    this.#common.calls -= calls - own
   }
 }

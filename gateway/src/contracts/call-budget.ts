@@ -8,4 +8,10 @@ export interface CallBudget {
    * @throws CallsUsedUp if fewer are left
    */
   take(calls: number): void
+  /**
+   * Keeps calls that are left from being taken by other tasks of the event, until this task has ended.
+   *
+   * @returns false if fewer are left; then nothing changes
+   */
+  reserve(calls: number): boolean
 }

@@ -1,8 +1,10 @@
-import { expect, test } from 'vitest'
+import { expect, onTestFinished, test, vi } from 'vitest'
 import {
   CallsUsedUp,
   createCallBudget,
+  keepCalls,
   shareCalls,
+  untilUsedUp,
   UNCOUNTED,
 } from '../../../gateway/src/calls/call-budget.ts'
 
@@ -47,4 +49,33 @@ test('what a task leaves is for those that still run, after their own shares', (
   expect(first?.left).toBe(40)
   first?.take(40)
   expect(() => first?.take(1)).toThrow(CallsUsedUp)
+})
+
+test('calls that a task has reserved are not taken by others, and are given to them when it ends', () => {
+  const [first, second, third] = shareCalls(3, 2, 60)
+  third?.end()
+  expect(first?.left).toBe(50)
+  expect(first?.reserve(51)).toBe(false)
+  expect(first?.reserve(30)).toBe(true)
+  expect(first?.reserve(20)).toBe(true)
+  expect([first?.left, second?.left]).toEqual([50, 30])
+  second?.take(30)
+  expect(first?.left).toBe(30)
+  // The last ten are for what follows this part.
+  const part = first && keepCalls(first, 10)
+  expect(part?.left).toBe(20)
+  expect(part?.reserve(21)).toBe(false)
+  first?.take(20)
+  expect(() => part?.take(1)).toThrow(CallsUsedUp)
+  expect(first?.left).toBe(10)
+  first?.end()
+  expect(second?.left).toBe(10)
+})
+
+test('work whose calls are used up ends with a warning, and other errors are thrown', async () => {
+  const warn = vi.spyOn(console, 'warn').mockImplementation(() => undefined)
+  onTestFinished(() => warn.mockRestore())
+  await untilUsedUp('The work', Promise.reject(new Error('wrapped', { cause: new CallsUsedUp() })))
+  expect(warn.mock.calls).toEqual([['The work has used the calls of an event; a later event goes on.']])
+  await expect(untilUsedUp('The work', Promise.reject(new Error('broken')))).rejects.toThrow('broken')
 })

@@ -8,14 +8,17 @@ import { advanceDetectors } from '../../../gateway/src/adaptation/drift/detector
 import { findDomains } from '../../../gateway/src/adaptation/intake/find-domains.ts'
 import { countNow } from '../../../gateway/src/adaptation/sampling/domain-counts.ts'
 import { runTriggers } from '../../../gateway/src/adaptation/triggers/run-triggers.ts'
+import { releaseTexts } from '../../../gateway/src/adaptation/statistics/release-texts.ts'
 import { advanceUpdates } from '../../../gateway/src/adaptation/updates/advance-update.ts'
 import { watchMasks } from '../../../gateway/src/adaptation/updates/mask-watch.ts'
 import { beginUpdate } from '../../../gateway/src/adaptation/updates/update-requests.ts'
 import { callNode } from '../../../gateway/src/fleet/client/node-client.ts'
 import { openDatabase } from '../../../gateway/src/storage/db/open-database.ts'
 import { ensureDomains } from '../../../gateway/src/storage/db/queries/domain-queries.ts'
+import { deleteUnusedDatasets, freezeDataset } from '../../../gateway/src/storage/artifacts/datasets.ts'
 import { findModel } from '../../../gateway/src/storage/db/queries/model-queries.ts'
 import { listReservoirCounts } from '../../../gateway/src/storage/db/queries/reservoir-count-queries.ts'
+import { findUpdate } from '../../../gateway/src/storage/db/queries/update-queries.ts'
 import { setTrials } from '../../../gateway/src/storage/db/queries/trial-queries.ts'
 import { testDeps } from '../support/doubles/simulated-node.ts'
 import { newNode } from '../support/doubles/whole-updates.ts'
@@ -80,6 +83,23 @@ test('an update that cannot be started because the calls are used up is no faile
   const deps = meterDeps(testDeps(), createCallBudget(1))
   const error = await thrownBy(beginUpdate(deps, 'upd_x'))
   expect(isCallsUsedUp(error)).toBe(true)
+  expect(failures).not.toHaveBeenCalled()
+})
+
+test('giving texts back and deleting datasets end without a failure, however few calls they may make', async () => {
+  const failures = silenceErrors()
+  const { sha256 } = await freezeDataset(testDeps(), 'used-b', [{ text: 'of nobody', sources: [] }])
+  const update = await findUpdate(
+    db,
+    await seedUpdate('used-2', 1, { state: 'failed', finishedAt: 1, datasets: [sha256] }),
+  )
+  if (!update) throw new Error('no update')
+  for (const work of [
+    (deps: Deps) => releaseTexts(deps, update),
+    (deps: Deps) => deleteUnusedDatasets(deps, [sha256]),
+  ])
+    for (let calls = 0; calls <= 2; calls += 1)
+      expect(isCallsUsedUp(await thrownBy(work(meterDeps(testDeps(), createCallBudget(calls)))))).toBe(true)
   expect(failures).not.toHaveBeenCalled()
 })
 

@@ -90,7 +90,8 @@ export async function deleteTexts(
   const sampled = await deps.reservoir(domain).deleteTexts(sources)
   const metered = meterDeps(deps, calls)
   const found = await findAffectedDatasets(metered, domain, sources, '')
-  const { frozen, isFinished } = await deleteFrozenTexts(metered, domain, sources, found.hashes)
+  const { frozen, isFinished, failure } = await deleteFrozenTexts(metered, domain, sources, found.hashes)
+  if (failure !== undefined) throw failure
   const doneUntil = isFinished ? found.doneUntil : ''
   const settle = (left: ReadonlyMap<string, string>) =>
     settlePendingDeletions(deps.db, ids, left, deps.nowMs())

@@ -53,22 +53,22 @@ export async function findAffectedDatasets(
  * Deletes matching texts from some datasets and holdouts of a domain. Call it while no update reads them. If it is interrupted,
  * the current dataset is still found, and calling it again continues.
  *
- * @returns the number of texts, of which one counts once for each dataset that contained it, and whether all datasets are done:
- * statistics of one may take more calls than there are
+ * @returns the number of texts, of which one counts once for each dataset that contained it; whether all datasets are done, as
+ * statistics of one may take more calls than there are; and what failed, which is for the caller to throw once it has recorded the
+ * number
  */
 export async function deleteFrozenTexts(
   deps: FrozenTextDeps,
   domain: string,
   sources: SourceFilter,
   hashes: readonly string[],
-): Promise<{ frozen: number; isFinished: boolean }> {
+): Promise<{ frozen: number; isFinished: boolean; failure?: unknown }> {
   let frozen = 0
   for (const hash of hashes) {
     try {
       frozen += await deleteFrozenTextsOf(deps, domain, sources, hash)
     } catch (error) {
-      if (!isCallsUsedUp(error)) throw error
-      return { frozen, isFinished: false }
+      return { frozen, isFinished: false, ...(isCallsUsedUp(error) ? {} : { failure: error }) }
     }
   }
   return { frozen, isFinished: true }

@@ -1,5 +1,5 @@
 import type { DeletedSamples } from '@copal/shared/wire/admin-samples.ts'
-import { recordAudit } from '../../audit/record-audit.ts'
+import { recordAudit, type AuditEntry } from '../../audit/record-audit.ts'
 import { createCallBudget, isCallsUsedUp, keepCalls } from '../../calls/call-budget.ts'
 import { meterDeps } from '../../calls/metered-deps.ts'
 import type { Deps } from '../../contracts/bindings.ts'
@@ -22,7 +22,7 @@ import {
   type PendingDeletion,
 } from '../../storage/db/queries/pending-deletion-queries.ts'
 import { insertTombstone } from '../../storage/db/queries/tombstone-queries.ts'
-import { listRunningUpdates, type UpdateRow } from '../../storage/db/queries/update-queries.ts'
+import { findUpdate, listRunningUpdates, type UpdateRow } from '../../storage/db/queries/update-queries.ts'
 import { UNASSIGNED } from '../../storage/db/schema/domains.ts'
 import { cancelUpdate } from '../updates/update-requests.ts'
 import { deleteFrozenTexts, findAffectedDatasets, LAST_CALLS } from './frozen-texts.ts'
@@ -42,6 +42,8 @@ const SAMPLE_CALLS = 3
 const DOMAIN_CALLS = 10
 /** Calls with which a pending deletion is continued: keys of a tenant, one dataset that is replaced, the audit log, its record. */
 const PENDING_CALLS = 36
+/** Calls after a cancellation: whether it took place, and the audit log. */
+const CANCELLED_CALLS = 2
 /** Calls after the samples: the record that they are deleted, and which deletions are pending. */
 const BEGUN_CALLS = 2
 
@@ -92,7 +94,13 @@ export async function deleteSamplesOf(
       continue
     }
     const walk = { after: '', mayHold: () => deleted > 0 }
-    const { hashes, frozen, reader, made, doneUntil } = await deleteUnread(deps, domain, sources, walk)
+    const { hashes, frozen, reader, made, doneUntil, failure } = await deleteUnread(
+      deps,
+      domain,
+      sources,
+      walk,
+    )
+    if (failure !== undefined) throw failure
     if (doneUntil !== undefined) {
       left.set(domain, doneUntil)
       result.pending.push({ domain, update: reader?.id ?? null })
@@ -110,7 +118,7 @@ export async function deleteSamplesOf(
 export async function finishDeletions(deps: Deps): Promise<void> {
   await deleteLeftSamples(deps)
   for (const deletion of await listPendingDeletions(deps.db, MAX_CONTINUED)) {
-    if (deps.calls.left < PENDING_CALLS) return
+    if (!deps.calls.reserve(PENDING_CALLS)) return
     try {
       await continueDeletion(deps, deletion)
     } catch (error) {
@@ -124,13 +132,13 @@ export async function finishDeletions(deps: Deps): Promise<void> {
 async function deleteLeftSamples(deps: SampleDeletionDeps): Promise<void> {
   const begun: number[] = []
   for (const deletion of await listUnbegunDeletions(deps.db, MAX_CONTINUED, deps.nowMs())) {
-    if (deps.calls.left < SAMPLE_CALLS + BEGUN_CALLS + PENDING_CALLS) break
+    if (!deps.calls.reserve(SAMPLE_CALLS + BEGUN_CALLS + PENDING_CALLS)) break
     const { id, domain, createdAt } = deletion
     const filter = filterOf(deletion)
     try {
       const deleted = await deps.reservoir(domain).deleteTexts(await sourcesOf(deps, filter))
       if (deleted > 0) {
-        await recordAudit(deps, {
+        await recordDeleted(deps, deleted, {
           actor: SERVICE_ACTOR,
           action: 'samples.deletion_continued',
           target: domain,
@@ -148,6 +156,20 @@ async function deleteLeftSamples(deps: SampleDeletionDeps): Promise<void> {
   if (begun.length > 0) await setSamplesDeleted(deps.db, begun, deps.nowMs())
 }
 
+/** Records deleted texts in the audit log. Where that fails, their number is in the server log. */
+async function recordDeleted(
+  deps: Pick<Deps, 'db' | 'nowMs'>,
+  deleted: number,
+  entry: AuditEntry,
+): Promise<void> {
+  try {
+    await recordAudit(deps, entry)
+  } catch (error) {
+    console.error(`The deletion of ${deleted} text(s) of '${entry.target}' is missing in the audit log.`)
+    throw error
+  }
+}
+
 function filterOf({
   keyId,
   tenant,
@@ -162,7 +184,7 @@ async function continueDeletion(deps: Deps, deletion: PendingDeletion): Promise<
   // One that has been running since the deletion may still freeze what it had read before, unless a walk began without it.
   const mayHold = (update: UpdateRow) => after === '' && update.createdAt <= createdAt
   const walk = { after, mayHold }
-  const { frozen, made, reader, doneUntil } = await deleteUnread(
+  const { frozen, made, reader, doneUntil, failure } = await deleteUnread(
     deps,
     domain,
     await sourcesOf(deps, filter),
@@ -170,7 +192,7 @@ async function continueDeletion(deps: Deps, deletion: PendingDeletion): Promise<
   )
   const isFinished = doneUntil === undefined
   if (isFinished || frozen > 0) {
-    await recordAudit(deps, {
+    await recordDeleted(deps, frozen, {
       actor: SERVICE_ACTOR,
       action: isFinished ? 'samples.deletion_finished' : 'samples.deletion_continued',
       target: domain,
@@ -178,6 +200,7 @@ async function continueDeletion(deps: Deps, deletion: PendingDeletion): Promise<
       after: { deleted_frozen: frozen, ...made },
     })
   }
+  if (failure !== undefined) throw failure
   if (isFinished) await forgetPendingDeletion(deps.db, id)
   else if (doneUntil !== after) await setDoneUntil(deps.db, id, doneUntil)
   // Last, because it fails where it is too late.
@@ -189,7 +212,12 @@ function hasWaitedTooLong(nowMs: number, sinceMs: number, reader: UpdateRow): bo
 }
 
 async function cancelReader(deps: Deps, { id }: UpdateRow, domain: string): Promise<void> {
-  await cancelUpdate(deps, id)
+  try {
+    await cancelUpdate(meterDeps(deps, keepCalls(deps.calls, CANCELLED_CALLS)), id)
+  } catch (error) {
+    // The calls may be used up after it was cancelled, while it gives its texts back.
+    if (!isCallsUsedUp(error) || (await findUpdate(deps.db, id))?.state !== 'cancelled') throw error
+  }
   await recordAudit(deps, {
     actor: SERVICE_ACTOR,
     action: 'update.cancelled',
@@ -204,7 +232,8 @@ async function cancelReader(deps: Deps, { id }: UpdateRow, domain: string): Prom
  * @param walk.after the last dataset that was looked through before
  * @param walk.mayHold whether an update may hold out matching samples at this moment that it had read before they were deleted
  * @returns the datasets that had such texts and what was made of them, the number of texts that were deleted, the update that
- * may have read or frozen some, and the last dataset that need not be looked through again; undefined if nothing is left to do
+ * may have read or frozen some, and the last dataset that need not be looked through again; undefined if nothing is left to do.
+ * `failure` is what failed after such texts were deleted
  */
 async function deleteUnread(
   deps: Deps,
@@ -225,9 +254,9 @@ async function deleteUnread(
   if (before) return { hashes, frozen: 0, reader: before, made, doneUntil: mayFreeze(before) ? '' : after }
   // Calls are kept for recording the deletion, in case they run out within a dataset.
   const kept = meterDeps(deps, keepCalls(deps.calls, LAST_CALLS))
-  const { frozen, isFinished } = await deleteFrozenTexts(kept, domain, sources, hashes)
+  const { frozen, isFinished, failure } = await deleteFrozenTexts(kept, domain, sources, hashes)
   // The next walk looks for updates before it goes on.
-  if (!isFinished) return { hashes, frozen, reader: undefined, made, doneUntil: after }
+  if (!isFinished) return { hashes, frozen, reader: undefined, made, doneUntil: after, failure }
   // One that began meanwhile may have frozen texts after they were looked for.
   const late = (await readers(deps)).find(mayFreeze)
   return { hashes, frozen, reader: late, made, doneUntil: late ? '' : found.doneUntil }

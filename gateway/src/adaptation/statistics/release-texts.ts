@@ -1,3 +1,4 @@
+import { isCallsUsedUp } from '../../calls/call-budget.ts'
 import { deleteUnusedDatasets } from '../../storage/artifacts/datasets.ts'
 import { findDatasets } from '../../storage/db/queries/dataset-queries.ts'
 import { findUpdatesInBatches } from '../../storage/db/queries/batch-queries.ts'
@@ -23,11 +24,14 @@ export function keepsTexts({
 /**
  * Gives the texts of an update that has ended back to the reservoirs, and deletes its datasets, unless they are in a batch.
  * Errors are logged: {@link releaseEarlier} repeats it.
+ *
+ * @throws CallsUsedUp if the event may make no more calls
  */
 export async function releaseTexts(deps: ReleaseDeps, update: UpdateRow): Promise<void> {
   try {
     await release(deps, update.model, [update])
   } catch (error) {
+    if (isCallsUsedUp(error)) throw error
     console.error(`Cannot give back the texts of update ${update.id}; the next update will:`, error)
   }
 }

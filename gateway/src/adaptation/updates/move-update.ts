@@ -31,12 +31,13 @@ export async function moveUpdate(
       : update.state === 'canary'
         ? await endCanary(deps.db, update, change, stored)
         : await changeUpdate(deps.db, update, change, stored)
+  // Before what may use up the calls of the event.
+  if (changed) deps.telemetry.sendEnded(deps, await updateSpans(update, { event, ...change }))
   if (changed && (state === 'failed' || state === 'cancelled' || state === 'rolled_back')) {
     await cancelJobsOf(deps.db, update.id)
     if (!keepsTexts({ ...patch, ownDomain: update.ownDomain })) await releaseTexts(deps, update)
   }
   // They are for the next shared mask too.
   if (changed && state === 'promoted' && update.ownDomain !== null) await releaseTexts(deps, update)
-  if (changed) deps.telemetry.sendEnded(deps, await updateSpans(update, { event, ...change }))
   return changed
 }

@@ -1,5 +1,6 @@
 import type { DatasetRef, TextSample } from '@copal/shared/wire/adaptation-jobs.ts'
 import { sha256 } from '@copal/shared/wire/signature.ts'
+import { isCallsUsedUp } from '../../calls/call-budget.ts'
 import type { SampleSource, StoredText } from '../../contracts/reservoir-object.ts'
 import { findUnusedDatasets, forgetDatasets, insertDataset } from '../db/queries/dataset-queries.ts'
 import type { Deps } from '../../contracts/bindings.ts'
@@ -71,7 +72,11 @@ export async function deleteDatasetFiles(
     await artifacts.delete(hashes.slice(first, first + MAX_DELETED_AT_ONCE).map(datasetKey))
 }
 
-/** Deletes those of some datasets that nothing needs any more. If that fails, it is logged and the texts stay. */
+/**
+ * Deletes those of some datasets that nothing needs any more. If that fails, it is logged and the texts stay.
+ *
+ * @throws CallsUsedUp if the event may make no more calls
+ */
 export async function deleteUnusedDatasets(
   deps: Pick<Deps, 'db' | 'artifacts' | 'nowMs'>,
   hashes: readonly string[],
@@ -83,6 +88,7 @@ export async function deleteUnusedDatasets(
     await forgetDatasets(deps.db, unused)
     await deleteStatisticsOf(deps, unused)
   } catch (error) {
+    if (isCallsUsedUp(error)) throw error
     console.error(`Cannot delete unused ones of the datasets ${hashes.join(', ')}; their texts stay:`, error)
   }
 }

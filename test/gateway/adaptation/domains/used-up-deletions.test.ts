@@ -1,9 +1,8 @@
 /** Tests that nothing of a deletion is lost when its calls are used up, or when it fails midway. */
 import { env } from 'cloudflare:workers'
 import { beforeEach, expect, onTestFinished, test, vi } from 'vitest'
-import { CallsUsedUp, createCallBudget, isCallsUsedUp } from '../../../../gateway/src/calls/call-budget.ts'
+import { createCallBudget, isCallsUsedUp, shareCalls } from '../../../../gateway/src/calls/call-budget.ts'
 import { meterDeps } from '../../../../gateway/src/calls/metered-deps.ts'
-import type { CallBudget } from '../../../../gateway/src/contracts/call-budget.ts'
 import { deleteTexts } from '../../../../gateway/src/adaptation/domains/domain-deletion.ts'
 import {
   deleteSamplesOf,
@@ -25,8 +24,11 @@ import {
   insertStatistics,
   listStatistics,
 } from '../../../../gateway/src/storage/db/queries/statistics-queries.ts'
+import { findUpdate } from '../../../../gateway/src/storage/db/queries/update-queries.ts'
 import { testDeps } from '../../support/doubles/simulated-node.ts'
+import { newNode } from '../../support/doubles/whole-updates.ts'
 import { offeredSample } from '../../support/requests/offered-sample.ts'
+import { seedMasks, seedUpdate } from '../../support/state/seed-masks.ts'
 
 const db = openDatabase(env.DB)
 const DOMAIN = 'summed'
@@ -48,14 +50,17 @@ async function summarise(sha256: string, artifacts: number): Promise<void> {
   }
 }
 
-/** Returns the numbers of frozen texts in the rows of the audit log about a key's deletion. */
-async function auditedTexts(keyId: string): Promise<number[]> {
+/** Returns what the rows of the audit log say about a key's deletion. */
+async function auditedNumbers(keyId: string): Promise<Record<string, unknown>[]> {
   const rows = await listPendingAudit(db, Infinity, 100)
   return rows.flatMap(({ before, after }) =>
-    (before as { keyId?: string } | null)?.keyId === keyId
-      ? [(after as { deleted_frozen: number }).deleted_frozen]
-      : [],
+    (before as { keyId?: string } | null)?.keyId === keyId ? [after as Record<string, unknown>] : [],
   )
+}
+
+/** Returns the numbers of frozen texts in the rows of the audit log about a key's deletion. */
+async function auditedTexts(keyId: string): Promise<unknown[]> {
+  return (await auditedNumbers(keyId)).map((after) => after['deleted_frozen'])
 }
 
 async function frozenTexts(): Promise<string> {
@@ -133,7 +138,44 @@ test.each([
   await expectDeleted(keyId)
 })
 
-test('samples count as deleted only when that is in the audit log', async () => {
+/** Returns the dependencies of a task that has few calls of its own, and a function by which another task takes all the others. */
+function sharingDeps() {
+  const [own, other, ...ended] = shareCalls(40, 39, 160)
+  if (!own || !other) throw new Error('no shares')
+  for (const share of ended) share.end()
+  return { deps: meterDeps(testDeps(), own), takeOthers: () => other.take(other.left) }
+}
+
+test('what is deleted is in the audit log when other tasks take all calls that they can get meanwhile', async () => {
+  const keyId = 'key_of_two_tasks'
+  const offer = () =>
+    testDeps()
+      .reservoir(DOMAIN)
+      .offer([offeredSample('of two tasks', { keyId })])
+  await offer()
+  await insertPendingDeletions(db, [{ domain: DOMAIN, keyId, doneUntil: SAMPLES_LEFT, createdAt: 1 }])
+  const samples = sharingDeps()
+  const reservoir = (name: string) => {
+    samples.takeOthers()
+    return samples.deps.reservoir(name)
+  }
+  await finishDeletions({ ...samples.deps, reservoir })
+  expect(await auditedNumbers(keyId)).toContainEqual({ deleted: 1 })
+  await freeze(keyId, 1)
+  const frozen = sharingDeps()
+  const artifacts = new Proxy(frozen.deps.artifacts, {
+    get(bucket, name: keyof R2Bucket) {
+      if (name === 'get') frozen.takeOthers()
+      return bucket[name].bind(bucket)
+    },
+  })
+  await insertPendingDeletions(db, [{ domain: DOMAIN, keyId, createdAt: 1 }])
+  await finishDeletions({ ...frozen.deps, artifacts })
+  await expectDeleted(keyId)
+  expect(await auditedNumbers(keyId)).toContainEqual(expect.objectContaining({ deleted_frozen: 1 }))
+})
+
+test('samples count as deleted only when that is in the audit log; until then the server log has their number', async () => {
   const error = vi.spyOn(console, 'error').mockImplementation(() => undefined)
   onTestFinished(() => error.mockRestore())
   await testDeps()
@@ -142,21 +184,64 @@ test('samples count as deleted only when that is in the audit log', async () => 
   await insertPendingDeletions(db, [
     { domain: DOMAIN, keyId: 'unaudited', doneUntil: SAMPLES_LEFT, createdAt: 1 },
   ])
-  let calls = 0
-  const budget: CallBudget = {
-    left: 100,
-    take() {
-      calls += 1
-      // The list of deletions, the reservoir, and then the audit log.
-      if (calls === 3) throw new CallsUsedUp()
+  const d1 = new Proxy(env.DB, {
+    get(database, name: keyof D1Database) {
+      if (name !== 'prepare') return database[name].bind(database)
+      return (query: string) => {
+        if (query.includes('audit_pending')) throw new Error('D1 is away')
+        return database.prepare(query)
+      }
     },
-  }
-  const thrown = await finishDeletions(meterDeps(testDeps(), budget)).catch((cause: unknown) => cause)
-  expect(isCallsUsedUp(thrown)).toBe(true)
-  expect(error).not.toHaveBeenCalled()
+  })
+  await finishDeletions(testDeps({ db: openDatabase(d1) }))
+  expect(error.mock.calls[0]).toEqual([
+    `The deletion of 1 text(s) of '${DOMAIN}' is missing in the audit log.`,
+  ])
   expect(await listUnbegunDeletions(db, 10, Date.now())).toMatchObject([{ keyId: 'unaudited' }])
   await finishDeletions(testDeps())
   await expectDeleted('unaudited')
+})
+
+test('what was deleted before a failure is in the audit log', async () => {
+  const error = vi.spyOn(console, 'error').mockImplementation(() => undefined)
+  onTestFinished(() => error.mockRestore())
+  const keyId = 'key_of_failure'
+  for (const number of [1, 2]) {
+    const sources = [offeredSample('', { keyId, requestId: `${number}` })]
+    await freezeDataset(testDeps(), DOMAIN, [{ text: `${number} of ${keyId}`, sources }])
+  }
+  let deletions = 0
+  const artifacts = new Proxy(env.ARTIFACTS, {
+    get(bucket, name: keyof R2Bucket) {
+      if (name === 'delete') deletions += 1
+      if (name === 'delete' && deletions === 2) return () => Promise.reject(new Error('R2 is away'))
+      return bucket[name].bind(bucket)
+    },
+  })
+  await insertPendingDeletions(db, [{ domain: DOMAIN, keyId, createdAt: 1 }])
+  await finishDeletions(testDeps({ artifacts }))
+  expect(error).toHaveBeenCalledOnce()
+  await finishDeletions(testDeps())
+  await expectDeleted(keyId)
+  expect(await auditedTexts(keyId)).toEqual([1, 1])
+})
+
+test('an update that is cancelled for a deletion is in the audit log, also if giving its texts back uses up the calls', async () => {
+  const error = vi.spyOn(console, 'error').mockImplementation(() => undefined)
+  onTestFinished(() => error.mockRestore())
+  await newNode('waited')
+  await seedMasks('waited', [1])
+  const domains = [DOMAIN, ...Array.from({ length: 40 }, (_, index) => `waited-${index}`)]
+  const id = await seedUpdate('waited', 2, { state: 'calibrating', domains, createdAt: 1 })
+  await insertPendingDeletions(db, [{ domain: DOMAIN, keyId: 'key_waits', createdAt: 1 }])
+  const metered = meterDeps(testDeps(), createCallBudget(38))
+  expect(isCallsUsedUp(await finishDeletions(metered).catch((thrown: unknown) => thrown))).toBe(false)
+  expect(await findUpdate(db, id)).toMatchObject({ state: 'cancelled' })
+  const rows = await listPendingAudit(db, Infinity, 100)
+  expect(rows).toContainEqual(expect.objectContaining({ action: 'update.cancelled', target: id }))
+  expect(error).not.toHaveBeenCalled()
+  await finishDeletions(testDeps())
+  await expectDeleted('key_waits')
 })
 
 test('deleting samples leaves enough calls for a deletion that is pending', async () => {
