@@ -10,7 +10,8 @@ import {
   type DecisionOfUpdate,
   type UpdateRow,
 } from '../../storage/db/queries/update-queries.ts'
-import { isCallsUsedUp } from '../../calls/call-budget.ts'
+import { createCallBudget, isCallsUsedUp, untilUsedUp } from '../../calls/call-budget.ts'
+import { meterDeps } from '../../calls/metered-deps.ts'
 import type { Deps } from '../../contracts/bindings.ts'
 import { findPolicy } from '../policy/find-policy.ts'
 import { requireDomainTexts } from './require-domain-texts.ts'
@@ -120,6 +121,16 @@ export async function beginUpdate(deps: StepDeps & Pick<Deps, 'updateWorkflow'>,
       result.reason,
     )
   }
+}
+
+/**
+ * Starts an update at once, as {@link beginUpdate} does, as far as the calls of a request go. Heartbeats, the Workflow and cron
+ * go on.
+ *
+ * @param calls what the request may still make
+ */
+export async function beginInRequest(deps: Deps, id: string, calls = createCallBudget()): Promise<void> {
+  await untilUsedUp(`The start of update ${id}`, beginUpdate(meterDeps(deps, calls), id))
 }
 
 /**

@@ -1,6 +1,8 @@
 import type { WorkflowStep } from 'cloudflare:workers'
+import { createCallBudget, isCallsUsedUp } from '../../calls/call-budget.ts'
+import { meterDeps } from '../../calls/metered-deps.ts'
+import type { Deps } from '../../contracts/bindings.ts'
 import { advanceUpdate } from './advance-update.ts'
-import type { StepDeps } from './update-step.ts'
 
 /** Parameters of an instance of the update workflow. */
 export interface UpdateWorkflowParams {
@@ -17,17 +19,24 @@ const MAX_TURNS = 500
  * there is no node. It keeps no state, since the row in D1 is the source of truth, so it may be interrupted anywhere, or
  * never run.
  *
+ * A turn whose calls are used up leaves the rest to the next one.
+ *
  * @param createDeps called once for each turn
  */
 export async function runUpdateWorkflow(
   { updateId }: Readonly<UpdateWorkflowParams>,
   step: WorkflowStep,
-  createDeps: () => StepDeps,
+  createDeps: () => Deps,
 ): Promise<void> {
   for (let turn = 1; turn <= MAX_TURNS; turn++) {
     const ended = await step.do(`advance ${turn}`, async () => {
-      const update = await advanceUpdate(createDeps(), updateId)
-      return update === undefined || update.finishedAt !== null
+      try {
+        const update = await advanceUpdate(meterDeps(createDeps(), createCallBudget()), updateId)
+        return update === undefined || update.finishedAt !== null
+      } catch (error) {
+        if (!isCallsUsedUp(error)) throw error
+        return false
+      }
     })
     if (ended) return
     await step.sleep(`wait ${turn}`, waitMs(turn))

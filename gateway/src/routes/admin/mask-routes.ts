@@ -18,7 +18,7 @@ import { joinMaskFile, storeMaskPart } from '../../storage/artifacts/mask-parts.
 import { rejectMethod } from '../../middleware/error-responses.ts'
 import { maskKey } from '../../storage/artifacts/artifact-keys.ts'
 import { findOperatorModel } from '../../adaptation/models/find-operator-model.ts'
-import { beginUpdate } from '../../adaptation/updates/update-requests.ts'
+import { beginInRequest } from '../../adaptation/updates/update-requests.ts'
 import { rollBack } from '../../adaptation/updates/mask-rollback.ts'
 import { readAdminBody } from './admin-body.ts'
 
@@ -118,6 +118,6 @@ function beginImported(
   { model, mask, update }: Awaited<ReturnType<typeof importMaskFile>>,
 ): ImportedMask {
   if (!update) return maskEntry(model, mask)
-  if (update.isNew) deps.waitUntil(beginUpdate(deps, update.id))
+  if (update.isNew) deps.waitUntil(beginInRequest(deps, update.id))
   return { ...maskEntry(model, mask), update: update.id }
 }

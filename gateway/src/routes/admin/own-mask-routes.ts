@@ -5,7 +5,7 @@ import { findOperatorModel } from '../../adaptation/models/find-operator-model.t
 import { removeOwnMasks } from '../../adaptation/own-masks/remove-own-masks.ts'
 import { createOwnMaskUpdate } from '../../adaptation/updates/own-mask-request.ts'
 import { updateEntry } from '../../adaptation/updates/update-entry.ts'
-import { beginUpdate } from '../../adaptation/updates/update-requests.ts'
+import { beginInRequest } from '../../adaptation/updates/update-requests.ts'
 import type { ActorEnv } from '../../contracts/context.ts'
 import { actorId } from '../../keys/actor-id.ts'
 import { rejectMethod } from '../../middleware/error-responses.ts'
@@ -20,7 +20,7 @@ export function ownMaskRoutes(): Hono<ActorEnv> {
       const { deps } = c.var
       const domain = await requireDomain(deps, c.req.param('domain'))
       const update = await createOwnMaskUpdate(deps, domain, await readAdminBody(c, createOwnMask))
-      deps.waitUntil(beginUpdate(deps, update.id))
+      deps.waitUntil(beginInRequest(deps, update.id))
       return c.json(updateEntry(update, [], []), 201)
     })
     .delete('/domains/:domain/mask', async (c) => {

@@ -1,6 +1,8 @@
 import { Hono } from 'hono'
 import { createUpdate as updateRequest, forceUpdate as forceRequest } from '@copal/shared/wire/admin.ts'
 import type { TrialCourses } from '@copal/shared/wire/admin-trial-course.ts'
+import { createCallBudget, untilUsedUp } from '../../calls/call-budget.ts'
+import { meterDeps } from '../../calls/metered-deps.ts'
 import type { ActorEnv } from '../../contracts/context.ts'
 import { listDecisionsOf } from '../../storage/db/queries/decision-queries.ts'
 import { listJobStates } from '../../storage/db/queries/job-queries.ts'
@@ -16,7 +18,7 @@ import {
   cancelUpdate,
   createUpdate,
   requireUpdate,
-  beginUpdate,
+  beginInRequest,
 } from '../../adaptation/updates/update-requests.ts'
 import { readAdminBody } from './admin-body.ts'
 
@@ -28,8 +30,9 @@ export function updateRoutes(): Hono<ActorEnv> {
   return new Hono<ActorEnv>()
     .post('/updates', async (c) => {
       const { deps } = c.var
-      const update = await createUpdate(deps, await readAdminBody(c, updateRequest))
-      deps.waitUntil(beginUpdate(deps, update.id))
+      const calls = createCallBudget()
+      const update = await createUpdate(meterDeps(deps, calls), await readAdminBody(c, updateRequest))
+      deps.waitUntil(beginInRequest(deps, update.id, calls))
       return c.json(await entryWithJobs(deps, update), 201)
     })
     .get('/updates', async (c) => {
@@ -65,7 +68,9 @@ export function updateRoutes(): Hono<ActorEnv> {
       const { reason } = await readAdminBody(c, forceRequest)
       const update = await forceUpdate(deps, c.req.param('id'), { reason, actor: actorId(deps, actor) })
       // Its workflow has ended with it; heartbeats and cron continue what this begins.
-      deps.waitUntil(advanceUpdates(deps, update.model))
+      const metered = meterDeps(deps, createCallBudget())
+      const step = advanceUpdates(metered, update.model)
+      deps.waitUntil(untilUsedUp(`The promotion of update ${update.id}`, step))
       return c.json(await entryWithJobs(deps, update))
     })
     .all('/updates/:id/force', rejectMethod('POST'))

@@ -2,6 +2,8 @@ import { Hono } from 'hono'
 import { AppError } from '@copal/shared/errors.ts'
 import { acceptHeartbeat } from '../../fleet/registration/accept-heartbeat.ts'
 import { desiredFor } from '../../fleet/registration/roll-out.ts'
+import { createCallBudget, untilUsedUp } from '../../calls/call-budget.ts'
+import { meterDeps } from '../../calls/metered-deps.ts'
 import { NodeEvents } from '../../audit/node-events.ts'
 import { heartbeat, type HeartbeatResponse } from '@copal/shared/wire/heartbeat.ts'
 import { cachedResponse, receiptBatch } from '@copal/shared/wire/receipts.ts'
@@ -52,7 +54,11 @@ export function nodeRoutes(): Hono<AppEnv> {
       const { watch } = state.model
       if (watch && isCheckDue(watch, deps.nowMs())) await watchMasks(deps, state.model.id)
       if (isUpdating) {
-        const step = advanceUpdates({ ...deps, isHeartbeat: true }, state.model.id)
+        const metered = meterDeps(deps, createCallBudget())
+        const step = untilUsedUp(
+          `The step of the update of '${state.model.id}'`,
+          advanceUpdates({ ...metered, isHeartbeat: true }, state.model.id),
+        )
         deps.waitUntil(step)
         await waitAtMost(step, STEP_WAIT_MS)
       }

@@ -1,0 +1,80 @@
+/** Tests that an update whose texts take more calls than an event may make is collected by several events. */
+import { env } from 'cloudflare:workers'
+import { createExecutionContext, introspectWorkflowInstance, waitOnExecutionContext } from 'cloudflare:test'
+import { expect, onTestFinished, test, vi } from 'vitest'
+import type { UpdateEntry } from '@copal/shared/wire/admin.ts'
+import { createApp } from '../../../../gateway/src/app.ts'
+import { EVENT_CALLS } from '../../../../gateway/src/calls/call-budget.ts'
+import { createUpdate } from '../../../../gateway/src/adaptation/updates/update-requests.ts'
+import { getUpdate, importTexts, testDeps } from '../../support/doubles/simulated-node.ts'
+import { newNode } from '../../support/doubles/whole-updates.ts'
+import { ORIGIN } from '../../support/requests/gateway-requests.ts'
+import { TEST_ADMIN_KEY } from '../../support/setup/secrets.ts'
+import { countCalls } from '../../support/state/counted-calls.ts'
+import { setPolicy } from '../../support/state/seed-masks.ts'
+
+/** Batches of a version that kept no marks of texts. Each takes two calls when texts of its domain are collected. */
+const BATCHES = 240
+
+/** Creates a model with two domains, whose texts take some 1,000 calls when they are collected first. */
+async function seedDomains(model: string) {
+  const node = await newNode(model)
+  await setPolicy(model, { influence: { outlier_deviations: null } })
+  const domains = [`${model}-a`, `${model}-b`]
+  for (const domain of domains) {
+    await importTexts(domain)
+    await env.DB.prepare(
+      `insert into batches (model, dataset_sha256, update_id, domain, state, tokens, marked, created_at)
+        with recursive numbers(n) as (select 1 union all select n + 1 from numbers where n < ${BATCHES})
+        select ?1, ?2 || n, 'old', ?2, 'counted', 1, 0, 1 from numbers`,
+    )
+      .bind(`${model} of before`, domain)
+      .run()
+  }
+  return { node, request: { model, domains, selection: {}, samples: 2, length: 64, seed: 0 } }
+}
+
+test('an operator starts it, and heartbeats go on where the calls of the request end', async () => {
+  const { node, request } = await seedDomains('started')
+  const warn = vi.spyOn(console, 'warn').mockImplementation(() => undefined)
+  const error = vi.spyOn(console, 'error').mockImplementation(() => undefined)
+  onTestFinished(() => {
+    warn.mockRestore()
+    error.mockRestore()
+  })
+  const counted = countCalls({ ...env, UPDATE_WORKFLOW: { create: () => ({}) } as never })
+  const ctx = createExecutionContext()
+  const response = await createApp().fetch(
+    new Request(`${ORIGIN}/admin/updates`, {
+      method: 'POST',
+      headers: { authorization: `Bearer ${TEST_ADMIN_KEY}` },
+      body: JSON.stringify(request),
+    }),
+    counted.bindings,
+    ctx,
+  )
+  const { id } = await response.json<UpdateEntry>()
+  await waitOnExecutionContext(ctx)
+  const { all } = counted.take()
+  expect(all).toBeGreaterThan(EVENT_CALLS / 2)
+  // The audit log and the response take a few.
+  expect(all).toBeLessThan(EVENT_CALLS + 50)
+  expect((await getUpdate(id)).state).toBe('collecting')
+  expect(warn.mock.calls).toEqual([
+    [`The start of update ${id} has used the calls of an event; a later event goes on.`],
+  ])
+  expect(error).not.toHaveBeenCalled()
+  await node.reach(id, 'calibrating')
+})
+
+test('the Workflow collects it in two turns', async () => {
+  const { request } = await seedDomains('turned')
+  const { id } = await createUpdate(testDeps(), request)
+  await using workflow = await introspectWorkflowInstance(env.UPDATE_WORKFLOW, id)
+  await workflow.modify(async (change) => change.disableSleeps())
+  await env.UPDATE_WORKFLOW.create({ id, params: { updateId: id } })
+  expect(await workflow.waitForStepResult({ name: 'advance 1' })).toBe(false)
+  expect((await getUpdate(id)).state).toBe('collecting')
+  await workflow.waitForStepResult({ name: 'advance 2' })
+  expect((await getUpdate(id)).state).toBe('calibrating')
+})
