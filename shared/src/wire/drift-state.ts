@@ -1,3 +1,4 @@
+import { counted } from '../phrases.ts'
 import type { DomainSummary } from './admin-overview.ts'
 
 /** What is known about the drift of a domain. `unjudged`: its detectors get no observations. */
@@ -18,10 +19,7 @@ export function knownDrift({ drifting, missing_observations: missing, gap }: Dom
   // A cost is that of scored requests, which only detectors of registered domains read.
   if (missing === null) return { state: 'unjudged', words: gap === null ? 'not scored' : 'not registered' }
   if (missing > 0)
-    return {
-      state: 'unknown',
-      words: `not known yet: ${missing} observation${missing === 1 ? '' : 's'} missing`,
-    }
+    return { state: 'unknown', words: `not known yet: ${counted(missing, 'observation')} missing` }
   if (gap === null) return { state: 'unknown', words: 'not known: too few scores in 24 hours' }
   return { state: 'steady', words: 'steady' }
 }
