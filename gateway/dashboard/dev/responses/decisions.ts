@@ -54,7 +54,7 @@ export function decisionsOf(found: UpdateEntry, age: number): DecisionEntry[] {
       'passed',
       age - 34,
       `Proven not worse than m${found.parent_version} after 36 minutes: 1412 requests with 38204 tokens were scored.`,
-      trialFigures(-0.008),
+      trialFigures('canary', -0.008),
       version,
     ),
     decision('promote', 'done', age - 36, 'Active; 3 of 3 live nodes serve it.', [], version),
@@ -66,7 +66,7 @@ export function decisionsOf(found: UpdateEntry, age: number): DecisionEntry[] {
         'failed',
         age - 70,
         `Rolled back: its loss on domain 'legal' is at least 0.0561 nats a token above that of m${found.parent_version}, and 0.0488 are allowed.`,
-        trialFigures(0.07),
+        trialFigures('watch', 0.07),
         version,
       ),
     )
@@ -77,7 +77,7 @@ export function decisionsOf(found: UpdateEntry, age: number): DecisionEntry[] {
         'done',
         age - 96,
         'No harm in 60 minutes: 2230 requests with 61120 tokens were scored.',
-        trialFigures(-0.01),
+        trialFigures('watch', -0.01),
         version,
       ),
     )

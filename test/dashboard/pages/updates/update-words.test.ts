@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import type { DecisionEntry } from '@copal/shared/wire/admin-decisions.ts'
+import type { DecisionEntry, DecisionFigure } from '@copal/shared/wire/admin-decisions.ts'
 import type { UpdateEntry } from '@copal/shared/wire/admin.ts'
 import {
   canarySentence,
@@ -7,6 +7,7 @@ import {
   nextSentence,
   runningSentence,
   stateOfUpdate,
+  verdictOfFigure,
 } from '../../../../gateway/dashboard/src/pages/updates/update-words.ts'
 
 /** Numbers keep their units by a narrow space that does not break. */
@@ -71,4 +72,14 @@ test('a canary tells whom it answers and what was seen so far', () => {
   expect(plain(canarySentence({ ...trial, evidence }, 14))).toContain(
     'So far its perplexity differs by −0.668 %, between −4.30 % and +3.12 %, over 11.3k tokens.',
   )
+})
+
+test('a figure that was not judged is neither within its limit nor beyond it', () => {
+  const wordOf = (figure: Partial<DecisionFigure>) => verdictOfFigure(figure as DecisionFigure).word
+  const slow = { name: 'slow first tokens', value: 0.9, limit: null, passed: true }
+  expect(wordOf(slow)).toBe('not judged')
+  expect(wordOf({ name: 'holdouts left out', value: 3, limit: null, passed: true })).toBe('not judged')
+  expect(wordOf({ ...slow, limit: 0.95 })).toBe('within')
+  expect(wordOf({ ...slow, limit: 0.7, passed: false })).toBe('beyond')
+  expect(wordOf({ name: 'finite loss', limit: null, passed: true })).toBe('within')
 })

@@ -5,7 +5,7 @@ import { Status } from '../../components/status.tsx'
 import { Time } from '../../components/time.tsx'
 import { formatLossDifference, formatNats, formatNumber, formatShare, NONE } from '../../format/numbers.ts'
 import { DECISION_KINDS, DECISION_VERDICTS } from '../../format/words.ts'
-import { VERDICT_TONES } from './update-words.ts'
+import { VERDICT_TONES, verdictOfFigure } from './update-words.ts'
 
 /** Decisions of an update with their reasons, newest first. Trials show their figures; those of the gate have a table of their own. */
 export function DecisionLog({ decisions }: { decisions: readonly DecisionEntry[] }) {
@@ -79,7 +79,10 @@ const FIGURE_COLUMNS: readonly PlainColumn<DecisionFigure>[] = [
   { title: 'Limit', align: 'end', cell: ({ name, limit }) => <Num>{formatFigure(name, limit)}</Num> },
   {
     title: 'Verdict',
-    cell: ({ passed }) => <Status tone={passed ? 'good' : 'harm'}>{passed ? 'within' : 'beyond'}</Status>,
+    cell: (figure) => {
+      const { word, tone } = verdictOfFigure(figure)
+      return <Status tone={tone}>{word}</Status>
+    },
   },
 ]
 

@@ -3,7 +3,8 @@ import { capitalize, listNames } from '@copal/shared/phrases.ts'
 import type { TrialEntry } from '@copal/shared/wire/admin-trials.ts'
 import type { TriggersReport } from '@copal/shared/wire/admin-triggers.ts'
 import type { UpdateEntry, UpdateState, UpdateTrigger } from '@copal/shared/wire/admin.ts'
-import type { DecisionVerdict } from '@copal/shared/wire/admin-decisions.ts'
+import type { DecisionFigure, DecisionVerdict } from '@copal/shared/wire/admin-decisions.ts'
+import { isUnjudged, isUnjudgedTime } from '@copal/shared/wire/unjudged-figures.ts'
 import type { Tone } from '../../components/tone.ts'
 import { maskName, maskNameFirst } from '../../format/mask-names.ts'
 import { formatCount, formatLossDifference, formatProgress, formatShare } from '../../format/numbers.ts'
@@ -41,6 +42,12 @@ export const VERDICT_TONES: Readonly<Record<DecisionVerdict, Tone>> = {
   retried: 'quiet',
   done: 'good',
   dry_run: 'quiet',
+}
+
+/** The verdict on a figure of a trial; what was not judged is neither within its limit nor beyond it. */
+export function verdictOfFigure(figure: DecisionFigure): { word: string; tone: Tone } {
+  if (isUnjudged(figure.name) || isUnjudgedTime(figure)) return { word: 'not judged', tone: 'quiet' }
+  return figure.passed ? { word: 'within', tone: 'good' } : { word: 'beyond', tone: 'harm' }
 }
 
 /** The state of an update; a failure at the gate is a rejection. */
