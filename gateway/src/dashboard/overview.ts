@@ -93,7 +93,7 @@ export async function overviewReport(
     version: VERSION,
     ...judged,
     domains: domains.slice(0, MAX_DOMAINS),
-    health: serviceHealth(judged, policy.gate.max_dense_ratio),
+    health: serviceHealth(judged, model.domainVersions, policy.gate.max_dense_ratio),
     models: models.map((each) => each.id),
     updates,
     canary,

@@ -2,46 +2,60 @@ import { capitalize, counted, listNames, percentOf } from '@copal/shared/phrases
 import type { NodeEntry } from '@copal/shared/wire/admin.ts'
 import type { DomainSummary, OverviewReport } from '@copal/shared/wire/admin-overview.ts'
 import { knownDrift } from '@copal/shared/wire/drift-state.ts'
+import { failsToLoad, listFirst, nameNodes } from './node-loading.ts'
+import { ownMaskProblems } from './own-mask-problems.ts'
+import { describeUnscored } from './unscored-traffic.ts'
 
 /** A share of failed requests above which the service is not called well. */
 const MAX_FAILED_SHARE = 0.01
-/** Names of domains or nodes that a problem lists. */
-const MAX_NAMED = 3
 
 /** The parts of an overview that decide the health of a service, with all domains. */
 export type JudgedOverview = Pick<OverviewReport, 'nodes' | 'traffic' | 'alerts' | 'model' | 'domains'>
 
 /**
- * Judges whether a service is well: its nodes, failed requests, alerts, and what pruning costs each domain. Where no problem is
- * known, it says what is not known. Domains that are not scored are left out, because nothing will ever be known of them.
+ * Judges whether a service is well: its nodes, the masks of single domains, failed requests, alerts, and what pruning costs each
+ * domain. Where no problem is known, it says what is not known. Domains that are not scored are left out while another one is,
+ * because nothing will be known of them.
  *
+ * @param ownMasks versions of the masks that single domains have for themselves, by domain
  * @param maxDenseRatio perplexity relative to dense above which the cost of a domain is a problem: the gate's limit
  */
-export function serviceHealth(overview: JudgedOverview, maxDenseRatio: number): OverviewReport['health'] {
-  const problems = problemsOf(overview, maxDenseRatio)
+export function serviceHealth(
+  overview: JudgedOverview,
+  ownMasks: ReadonlyMap<string, number>,
+  maxDenseRatio: number,
+): OverviewReport['health'] {
+  const problems = problemsOf(overview, ownMasks, maxDenseRatio)
   if (problems.length > 0) return { problems, text: `${capitalize(listNames(problems, problems.length))}.` }
-  const unknown = unknownOf(overview.domains)
+  const unknown = describeUnscored(overview.domains) ?? unknownOf(overview.domains)
   return { problems, text: unknown === undefined ? 'All is well.' : `No problem is known; ${unknown}.` }
 }
 
 /** Returns the present problems, one phrase each, the worst first. */
-function problemsOf({ nodes, traffic, alerts, model, domains }: JudgedOverview, maxDenseRatio: number) {
+function problemsOf(
+  { nodes, traffic, alerts, model, domains }: JudgedOverview,
+  ownMasks: ReadonlyMap<string, number>,
+  maxDenseRatio: number,
+) {
   const { unable, unfinished } = nodeProblems(nodes, model.active_version)
+  const own = ownMaskProblems(nodes, ownMasks, domains, model.active_version)
   const failed = traffic.failed_share ?? 0
   const costly = costlyDomains(domains, maxDenseRatio)
   return [
     ...unable,
+    ...own.unable,
     ...(failed > MAX_FAILED_SHARE ? [`${percentOf(failed)} of the requests fail`] : []),
     ...(alerts.length > 0
       ? [`${counted(alerts.length, 'alert')} ${alerts.length === 1 ? 'is' : 'are'} active`]
       : []),
     ...(costly.length > 0
       ? [
-          `pruning raises the perplexity of ${namesOf(costly)} by more than the allowed ` +
+          `pruning raises the perplexity of ${listFirst(namesOf(costly))} by more than the allowed ` +
             `${percentOf(maxDenseRatio - 1)} (gate.max_dense_ratio)`,
         ]
       : []),
     ...unfinished,
+    ...own.unfinished,
   ]
 }
 
@@ -56,13 +70,7 @@ function nodeProblems(nodes: readonly NodeEntry[], activeVersion: number) {
     unable.push(`${silent} of ${counted(nodes.length, 'node')} ${silent === 1 ? 'is' : 'are'} silent`)
   const weights = activeVersion === 0 ? 'the dense weights' : 'the active mask'
   const failing = alive.filter((node) => failsToLoad(node, activeVersion))
-  if (failing.length > 0)
-    unable.push(
-      `${failing.length === 1 ? 'node' : 'nodes'} ${listNames(
-        failing.map(({ id }) => id),
-        MAX_NAMED,
-      )} cannot load ${weights}`,
-    )
+  if (failing.length > 0) unable.push(`${nameNodes(failing)} cannot load ${weights}`)
   const isLoading = alive.some(
     (node) =>
       !node.draining &&
@@ -77,14 +85,6 @@ function takesRequests({ alive, draining, active_version: version, weight_sets: 
   return alive && !draining && sets.some((set) => set.version === version && set.state === 'ready')
 }
 
-/** Returns whether a node could not load a version, though it may try again. */
-function failsToLoad({ weight_sets: sets }: NodeEntry, activeVersion: number): boolean {
-  return sets.some(
-    ({ version, state, error }) =>
-      version === activeVersion && (state === 'failed' || (state === 'loading' && typeof error === 'string')),
-  )
-}
-
 /** Returns the domains that pruning certainly costs too much, the most costly first. */
 function costlyDomains(domains: readonly DomainSummary[], maxDenseRatio: number): DomainSummary[] {
   return domains
@@ -97,12 +97,9 @@ function costlyDomains(domains: readonly DomainSummary[], maxDenseRatio: number)
 function unknownOf(domains: readonly DomainSummary[]): string | undefined {
   const unknown = domains.filter((domain) => knownDrift(domain).state === 'unknown')
   if (unknown.length === 0) return undefined
-  return `whether ${namesOf(unknown)} ${unknown.length === 1 ? 'drifts' : 'drift'} is not known yet`
+  return `whether ${listFirst(namesOf(unknown))} ${unknown.length === 1 ? 'drifts' : 'drift'} is not known yet`
 }
 
-function namesOf(domains: readonly DomainSummary[]): string {
-  return listNames(
-    domains.map(({ name }) => name),
-    MAX_NAMED,
-  )
+function namesOf(domains: readonly DomainSummary[]): string[] {
+  return domains.map(({ name }) => name)
 }

@@ -5,6 +5,7 @@ import { alertEntry } from './admin-alerts.ts'
 import { decisionKind, decisionVerdict } from './admin-decisions.ts'
 import { maskEntry, nodeEntry, updateEntry } from './admin.ts'
 import { canaryReport } from './admin-trials.ts'
+import { scoringOutcome } from './receipts.ts'
 
 /** A mean with the bounds of its 95 % interval, nats a token. */
 const estimate = z.object({ mean: z.number(), lower: z.number(), upper: z.number() })
@@ -41,6 +42,13 @@ export const domainSummary = z.object({
     .describe(
       'Observations (scored requests, or means over some of them) that its drift detectors lack before they judge its traffic and the cost of the mask that serves it; 0 where they do. Null where they get none: none of its requests in the 24 hours was scored, or it is not registered.',
     ),
+  not_scored: scoringOutcome
+    .exclude(['scored'])
+    .nullable()
+    .optional()
+    .describe(
+      'The most frequent reason why its requests in the 24 hours were not scored, where none was; null where one was, or no reason is known.',
+    ),
 })
 /** The last 24 hours of one domain. */
 export type DomainSummary = z.output<typeof domainSummary>
@@ -69,10 +77,12 @@ export const overviewReport = z.object({
       problems: z.array(z.string()).describe('Empty where no problem is known.'),
       text: z
         .string()
-        .describe('The problems, or that all is well, or what is not known yet; a sentence for people.'),
+        .describe(
+          'The problems; or that none is known, and what is not known yet or that nothing was scored; or that all is well. Sentences for people.',
+        ),
     })
     .describe(
-      'By nodes, failed requests, alerts, and what pruning costs each domain, for which `gate.max_dense_ratio` of the policy is the limit: a cost counts where the lower bound of its interval exceeds it. All domains count, also those that `domains` does not list.',
+      'By nodes, the masks that single domains have for themselves, failed requests, alerts, and what pruning costs each domain, for which `gate.max_dense_ratio` of the policy is the limit: a cost counts where the lower bound of its interval exceeds it. All domains count, also those that `domains` does not list.',
     ),
   models: z.array(z.string()).describe('All models of the fleet.'),
   nodes: z.array(nodeEntry),

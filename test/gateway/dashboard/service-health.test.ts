@@ -1,10 +1,12 @@
 import { expect, test } from 'vitest'
+import type { NodeEntry } from '@copal/shared/wire/admin.ts'
 import { serviceHealth } from '../../../gateway/src/dashboard/service-health.ts'
 import { alertOf, domainOf, nodeOf, overviewWith } from '../../support/dashboard/reports.ts'
 
 const domains = [domainOf('code', 0.03), domainOf('speech', 0.02)]
+const NO_OWN_MASKS = new Map<string, number>()
 const textWith = (changes: Parameters<typeof overviewWith>[0], maxDenseRatio = 1.5) =>
-  serviceHealth(overviewWith({ domains, ...changes }), maxDenseRatio).text
+  serviceHealth(overviewWith({ domains, ...changes }), NO_OWN_MASKS, maxDenseRatio).text
 /** A node that has mask 13, and mask 14 in some state. */
 const nodeWith = (state: string, activeVersion: number, error: string | null = null) =>
   nodeOf('node-2', {
@@ -16,7 +18,10 @@ const nodeWith = (state: string, activeVersion: number, error: string | null = n
   })
 
 test('a service without problems is well', () => {
-  expect(serviceHealth(overviewWith({ domains }), 1.5)).toEqual({ problems: [], text: 'All is well.' })
+  expect(serviceHealth(overviewWith({ domains }), NO_OWN_MASKS, 1.5)).toEqual({
+    problems: [],
+    text: 'All is well.',
+  })
   const traffic = { ...overviewWith().traffic, failed_share: 0.009 }
   expect(textWith({ traffic })).toBe('All is well.')
 })
@@ -63,9 +68,34 @@ test('a service is not called well before it is known whether its domains drift'
   )
 })
 
-test('a domain that is not scored keeps no service from being called well', () => {
+test('a domain that is not scored keeps no service from being called well while another one is', () => {
   const unscored = { ...domainOf('law', null), missing_observations: null }
   expect(textWith({ domains: [...domains, unscored] })).toBe('All is well.')
+  expect(textWith({ domains: [] })).toBe('All is well.')
+})
+
+test('a service of which no request was scored is not called well, and what to do is said by the most frequent reason', () => {
+  const unscored = { ...domainOf('law', null), missing_observations: null }
+  const textOf = (...changes: Partial<typeof unscored>[]) =>
+    textWith({ domains: changes.map((change) => ({ ...unscored, ...change })) })
+  expect(textOf({}, { name: 'mail' })).toBe(
+    'No problem is known; no request was scored in the last 24 hours, so neither what pruning costs nor whether the traffic ' +
+      'drifts is known. Only requests that may be sampled are scored.',
+  )
+  expect(textOf({ not_scored: 'not_sampled' })).toContain("'copal keys sampling KEY always'.")
+  expect(textOf({ not_scored: 'failed', requests: 3 }, { not_scored: 'too_short', requests: 4 })).toMatch(
+    / Their new texts were too short; longer ones are scored\.$/,
+  )
+  expect(textOf({ not_scored: 'evicted' })).toContain('COPAL_SCORING_SHARE.')
+  expect(textOf({ not_scored: 'failed' })).toContain('COPAL_WEIGHT_BYTES')
+  // Dense weights cost nothing.
+  expect(textOf({ mask_version: 0 })).toContain('so whether the traffic drifts is not known.')
+  // Detectors read no requests of domains that are not registered.
+  expect(textOf({ name: '(other)', gap: domainOf('law', 0.1).gap })).toContain(
+    'no request of a registered domain was scored',
+  )
+  // A problem is said alone.
+  expect(textWith({ domains: [unscored], nodes: [] })).toBe('No node is alive, so requests fail.')
 })
 
 test('a domain that pruning costs more than the gate allows is a problem', () => {
@@ -95,4 +125,59 @@ test('a cost that may be chance is no problem: its lower bound must be above the
   expect(textWith({ domains: [{ ...domainOf('law', 0), gap: { ...gap, lower: Math.log(1.51) } }] })).toMatch(
     /^Pruning raises the perplexity of law /,
   )
+})
+
+const OWN = 15
+/** Text of a service with a mask of its own for `code`, and nodes that hold weight sets beside the active one. */
+const textWithOwnMask = (
+  sets: NodeEntry['weight_sets'][],
+  {
+    changes = {},
+    ownMasks = new Map([['code', OWN]]),
+  }: { changes?: object; ownMasks?: Map<string, number> } = {},
+) => {
+  const nodes = sets.map((own, index) => {
+    const node = nodeOf(`node-${index + 1}`)
+    return { ...node, weight_sets: [...node.weight_sets, ...own] }
+  })
+  return serviceHealth(overviewWith({ domains, nodes, ...changes }), ownMasks, 1.5).text
+}
+const ownSet = (state: string, error: string | null = null) => ({ version: OWN, state, requests: 0, error })
+
+test("a domain's own mask that a node cannot load is named, with what to do", () => {
+  const text =
+    'Node node-2 cannot load the own mask of code (see the log of the node, or remove it: copal domains mask code --remove).'
+  expect(textWithOwnMask([[ownSet('ready')], [ownSet('failed', 'no such file')]])).toBe(text)
+  // It tries again.
+  expect(textWithOwnMask([[ownSet('ready')], [ownSet('loading', 'no such file')]])).toBe(text)
+  const both = new Map([
+    ['code', OWN],
+    ['law', OWN],
+  ])
+  expect(textWithOwnMask([[ownSet('failed')], [ownSet('failed')]], { ownMasks: both })).toBe(
+    'Nodes node-1 and node-2 cannot load the own masks of code and law (see the logs of the nodes, or remove them: copal domains mask DOMAIN --remove).',
+  )
+})
+
+test("a domain's own mask that no node holds is named while the domain has traffic", () => {
+  expect(textWithOwnMask([[], []])).toBe(
+    'No node holds the own mask of code, so it is served by the shared mask (raise COPAL_WEIGHT_BYTES of the nodes, or remove it: copal domains mask code --remove).',
+  )
+  expect(textWithOwnMask([[], []], { ownMasks: new Map([['quiet', OWN]]) })).toBe('All is well.')
+  // One node is enough: the others answer under the shared mask.
+  expect(textWithOwnMask([[ownSet('ready')], []])).toBe('All is well.')
+  // Which nodes do not serve, does not matter.
+  const drained = nodeOf('node-1', {
+    draining: true,
+    weight_sets: [{ version: OWN, state: 'ready', requests: 0 }],
+  })
+  expect(textWithOwnMask([], { changes: { nodes: [drained, nodeOf('node-2')] } })).toMatch(
+    /^No node holds the own mask of code, /,
+  )
+})
+
+test("a domain's own mask is loading while a node loads it, or another set before it", () => {
+  const text = 'Some nodes are still loading the own mask of code.'
+  expect(textWithOwnMask([[ownSet('loading')], []])).toBe(text)
+  expect(textWithOwnMask([[{ ...ownSet('loading'), version: 0 }], []])).toBe(text)
 })

@@ -39,6 +39,11 @@ test('the cost names the domain that pays most and bounds the others', () => {
 test('an unknown cost is said, and dense weights cost nothing', () => {
   expect(read(costSentence(overviewWith({ domains: [domainOf('code', null)] })))).toContain('not known yet')
   expect(costSentence(overviewWith({ domains: [] }))).toEqual([])
+  // The health says that none was scored, unless it names problems.
+  const domains = [{ ...domainOf('code', null), missing_observations: null }]
+  expect(costSentence(overviewWith({ domains }))).toEqual([])
+  const health = { problems: ['1 alert is active'], text: '1 alert is active.' }
+  expect(read(costSentence(overviewWith({ domains, health })))).toContain('not known yet')
   expect(costSentence(dense())).toEqual([])
 })
 

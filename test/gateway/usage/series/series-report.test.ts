@@ -11,7 +11,7 @@ import {
   insertReceipts,
   type StoredReceipt,
 } from '../../../../gateway/src/storage/db/queries/receipt-queries.ts'
-import { domainSummaries } from '../../../../gateway/src/usage/series/domain-summaries.ts'
+import { domainSummaries, domainSummary } from '../../../../gateway/src/usage/series/domain-summaries.ts'
 import { recentTraffic } from '../../../../gateway/src/usage/series/recent-traffic.ts'
 import { gapsReport, seriesReport } from '../../../../gateway/src/usage/series/series-report.ts'
 import { admin, adminJson, testDeps } from '../../support/doubles/simulated-node.ts'
@@ -175,6 +175,14 @@ test('the overview has the rates of now, the trend of an hour, and the domains o
   expect(legal?.gap_trend.filter((gap) => gap !== null)).toEqual([expect.closeTo(0.175, 9)])
   expect(support).toMatchObject({ name: 'support', requests: 5, gap: null, drifting: true })
   expect([legal?.mask_version, support?.mask_version]).toEqual([3, 0])
+  expect([legal?.not_scored, support?.not_scored]).toEqual([null, 'budget'])
+  // Each alone is as in the list.
+  expect(await domainSummary(deps, model, 'legal', new Set())).toEqual(legal)
+  expect(await domainSummary(deps, model, 'support', new Set(['support']))).toEqual(support)
+  expect(await domainSummary(deps, model, 'unheard', new Set())).toMatchObject({
+    requests: 0,
+    traffic_share: 0,
+  })
 })
 
 test('the route validates its query, and finds the only model', async () => {

@@ -20,14 +20,20 @@ export function healthSentence({ health, model }: OverviewReport): Phrase[] {
 type CostlyDomain = DomainSummary & { gap: NonNullable<DomainSummary['gap']> }
 
 /** States the cost of pruning: the domain with the highest, and the bound of the others. */
-export function costSentence({ model, domains }: OverviewReport): Phrase[] {
+export function costSentence({ model, domains, health }: OverviewReport): Phrase[] {
   if (model.active_version === 0) return []
   const known = domains
     .filter((domain): domain is CostlyDomain => domain.gap !== null)
     .toSorted((a, b) => b.gap.mean - a.gap.mean)
   const [worst, next] = known
-  if (!worst)
-    return domains.length === 0 ? [] : ['What pruning costs is not known yet: too few requests were scored.']
+  if (!worst) {
+    // Without problems the sentence of the health says that no request was scored.
+    const isSaid =
+      health.problems.length === 0 && domains.every(({ missing_observations: missing }) => missing === null)
+    return domains.length === 0 || isSaid
+      ? []
+      : ['What pruning costs is not known yet: too few requests were scored.']
+  }
   const first: Phrase[] = [
     'Pruning costs ',
     { to: paths.domain(worst.name), text: worst.name },
