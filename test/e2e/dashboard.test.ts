@@ -8,6 +8,7 @@ import type { Browser, BrowserContext, Page } from 'playwright-core'
 import type { StatusReport, UpdateEntry } from '@copal/shared/wire/admin.ts'
 import type { AuditEntry } from '@copal/shared/wire/admin-audit.ts'
 import type { KeyEntry } from '@copal/shared/wire/admin-keys.ts'
+import type { OverviewReport } from '@copal/shared/wire/admin-overview.ts'
 import type { PolicyReport } from '@copal/shared/wire/admin-policy.ts'
 import type { DashboardLink } from '@copal/shared/wire/admin-session.ts'
 import { afterAll, beforeAll, expect, onTestFinished, test } from 'vitest'
@@ -148,6 +149,23 @@ test('the longest names and the default method fit both widths', async () => {
       await tab.locator('.skeleton').first().waitFor({ state: 'hidden' })
       expect([path, name, await tooWide(tab), await overflowingCells(tab)]).toEqual([path, name, [], []])
     }
+})
+
+test('a domain that the overview does not list shows its own traffic, and one without any says so', async () => {
+  const tab = await tabWithClock()
+  await tab.route('**/admin/events*', (route) => route.abort())
+  await tab.route('**/admin/overview*', async (route) => {
+    const response = await route.fetch()
+    const report = (await response.json()) as OverviewReport
+    await route.fulfill({ response, json: { ...report, domains: [] } })
+  })
+  const sentenceOf = async (domain: string) => {
+    await tab.goto(`${fleet.url}/dashboard/domains/${domain}`)
+    return tab.locator('.sentence').getByText(domain).textContent()
+  }
+  expect(await sentenceOf('default')).toMatch(/^default brings 100.% of the traffic\. /)
+  expect(await sentenceOf('quiet')).toBe('quiet had no traffic in the last 24 hours.')
+  await tab.context().close()
 })
 
 test('the playground streams two sets of weights side by side, and shows a prompt as text', async () => {

@@ -1,6 +1,7 @@
 import { maskChurn, maskLinears } from '@copal/shared/wire/admin-mask-linears.ts'
-import { overviewReport } from '@copal/shared/wire/admin-overview.ts'
+import { domainSummary, overviewReport } from '@copal/shared/wire/admin-overview.ts'
 import { createSession, dashboardLink, sessionEntry, signedOut } from '@copal/shared/wire/admin-session.ts'
+import { domainName } from '@copal/shared/wire/inference-fields.ts'
 import { usageQuery, usageReport } from '@copal/shared/wire/admin-usage.ts'
 import { named, type Operation } from './operation.ts'
 
@@ -78,6 +79,19 @@ export const DASHBOARD_OPERATIONS: readonly Operation[] = [
     query: { model: 'Id of the model. By default the first one.' },
     response: 'text/event-stream',
     errors: NO_MODEL,
+  },
+  {
+    method: 'get',
+    path: '/admin/domains/{domain}/traffic',
+    id: 'getDomainTraffic',
+    tag: 'Dashboard',
+    summary:
+      'Returns the last 24 hours of one domain, as the overview has them of the 50 domains with the most traffic; zeros without traffic.',
+    key: 'operator',
+    params: { domain: domainName },
+    query: { model: 'Id of the model. Optional if there is only one.' },
+    response: named('DomainTraffic', domainSummary),
+    errors: ['invalid_request', ...NO_MODEL],
   },
   {
     method: 'get',

@@ -1,4 +1,4 @@
-import type { OverviewReport } from '@copal/shared/wire/admin-overview.ts'
+import type { DomainSummary, OverviewReport } from '@copal/shared/wire/admin-overview.ts'
 import { alerts } from './alerts.ts'
 import { maskOf } from './masks.ts'
 import { nodeOf } from './nodes.ts'
@@ -35,18 +35,7 @@ export function overview(): OverviewReport {
         Math.round(50_000 + 22_000 * Math.sin(minute / 9) + ((minute * 7_919) % 9_000)),
       ),
     },
-    domains: DOMAINS.map(({ name, share, gap }) => ({
-      name,
-      traffic_share: share,
-      requests: Math.round(120_000 * share),
-      gap: gap === null ? null : { mean: gap, lower: gap - 0.006, upper: gap + 0.006 },
-      gap_trend: Array.from({ length: 8 }, (_, part) =>
-        gap === null ? null : gap * (name === 'support' ? 0.4 + part * 0.09 : 1 + 0.1 * Math.sin(part)),
-      ),
-      drifting: name === 'support',
-      mask_version: 14,
-      missing_observations: name === 'recipes' ? 62 : 0,
-    })),
+    domains: DOMAINS.map(summaryOf),
     updates: [runningUpdate()],
     canary: null,
     decisions: [
@@ -117,6 +106,26 @@ export function overview(): OverviewReport {
       created_at: ago(Number(minutes)),
     })) as OverviewReport['decisions'],
     alerts: alerts().alerts.filter(({ ended_at }) => ended_at === null),
+  }
+}
+
+/** The last 24 hours of a domain that the overview does not list. */
+export function trafficOf(name: string): DomainSummary {
+  return summaryOf({ name, share: 0.001, gap: 0.03 })
+}
+
+function summaryOf({ name, share, gap }: (typeof DOMAINS)[number]): DomainSummary {
+  return {
+    name,
+    traffic_share: share,
+    requests: Math.round(120_000 * share),
+    gap: gap === null ? null : { mean: gap, lower: gap - 0.006, upper: gap + 0.006 },
+    gap_trend: Array.from({ length: 8 }, (_, part) =>
+      gap === null ? null : gap * (name === 'support' ? 0.4 + part * 0.09 : 1 + 0.1 * Math.sin(part)),
+    ),
+    drifting: name === 'support',
+    mask_version: name === 'legal' ? 15 : 14,
+    missing_observations: name === 'recipes' ? 62 : 0,
   }
 }
 

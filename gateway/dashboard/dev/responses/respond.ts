@@ -5,7 +5,7 @@ import { drift, triggers } from './drift.ts'
 import { keys, tenants, usage } from './keys.ts'
 import { churn, linears, masks } from './masks.ts'
 import { probes, status } from './nodes.ts'
-import { emptyOverview, overview } from './overview.ts'
+import { emptyOverview, overview, trafficOf } from './overview.ts'
 import { policy } from './policy.ts'
 import { gaps, series } from './series.ts'
 import { MODEL } from './service.ts'
@@ -24,6 +24,7 @@ export function respond({ pathname: path, searchParams: query }: URL, mode: Mode
   if (area === 'masks' && part === 'linears') return linears(Number(name))
   if (area === 'masks' && part === 'churn') return churn(Number(name), Number(other))
   if (area === 'domains' && part === 'review') return name === 'support' ? review() : none
+  if (area === 'domains' && part === 'traffic') return trafficOf(name)
   if (area === 'domains' && part === 'samples') return isEmpty ? none : samples()
   switch (path) {
     case '/admin/overview':

@@ -3,7 +3,7 @@ import type { DriftReport, MaskEntry, StatusReport, UpdateEntry } from '@copal/s
 import type { DomainEntry } from '@copal/shared/wire/admin-domains.ts'
 import type { KeyEntry } from '@copal/shared/wire/admin-keys.ts'
 import type { AlertsReport, DetectorsReport, ProbesReport } from '@copal/shared/wire/admin-alerts.ts'
-import type { OverviewReport } from '@copal/shared/wire/admin-overview.ts'
+import type { DomainSummary, OverviewReport } from '@copal/shared/wire/admin-overview.ts'
 import type { PolicyReport } from '@copal/shared/wire/admin-policy.ts'
 import type { ProposalEntry } from '@copal/shared/wire/admin-proposals.ts'
 import type { ReviewEntry } from '@copal/shared/wire/admin-review.ts'
@@ -28,6 +28,9 @@ export const status = () => endpoint<StatusReport>('/admin/status')
 export const domains = (model: Model) => endpoint<List<DomainEntry>>('/admin/domains', { model })
 /** Domains that were found in texts and wait for a decision. */
 export const proposals = (model: Model) => endpoint<List<ProposalEntry>>('/admin/proposals', { model })
+/** The last 24 hours of a domain. */
+export const traffic = (domain: string, model: Model) =>
+  endpoint<DomainSummary>(`/admin/domains/${encodeURIComponent(domain)}/traffic`, { model })
 /** The newest kept texts of a domain. */
 export const samples = (domain: string) =>
   endpoint<List<SampleEntry>>(`/admin/domains/${encodeURIComponent(domain)}/samples`)

@@ -5,6 +5,7 @@ import type { ActorEnv } from '../../contracts/context.ts'
 import { ensureDomains } from '../../storage/db/queries/domain-queries.ts'
 import type { Deps } from '../../contracts/bindings.ts'
 import { parseDomain } from '../../adaptation/domains/domain-name.ts'
+import { findOperatorModel } from '../../adaptation/models/find-operator-model.ts'
 import { conversationId, importedSides } from '../../adaptation/sampling/conversation.ts'
 import { recogniseTexts } from '../../adaptation/redaction/recognise-texts.ts'
 import { redact } from '../../adaptation/redaction/redact.ts'
@@ -13,6 +14,7 @@ import { deleteAllSamples, deleteDomain, deleteTexts } from '../../adaptation/do
 import { OPERATOR_KEY_ID } from '../../adaptation/sampling/operator-key.ts'
 import { MAX_PIECE_CHARACTERS } from '../../adaptation/sampling/sample-placement.ts'
 import { splitText } from '../../adaptation/sampling/split-text.ts'
+import { summariseDomain } from '../../dashboard/summarise-domains.ts'
 import { actorId } from '../../keys/actor-id.ts'
 import { rejectMethod } from '../../middleware/error-responses.ts'
 import { readAdminBody } from './admin-body.ts'
@@ -27,7 +29,7 @@ const MAX_TEXTS_PER_OFFER = 256
 /** Maximum number of kept texts that are listed. */
 const MAX_LISTED = 20
 
-/** Creates the routes that delete domains, import texts, and list and delete samples. */
+/** Creates the routes that delete domains, summarise their traffic, import texts, and list and delete samples. */
 export function domainRoutes(): Hono<ActorEnv> {
   return new Hono<ActorEnv>()
     .post('/domains/:domain/texts', async (c) => {
@@ -86,6 +88,14 @@ export function domainRoutes(): Hono<ActorEnv> {
       return c.json({ data: texts.map(sampleEntry) })
     })
     .all('/domains/:domain/samples', rejectMethod('GET', 'DELETE'))
+    .get('/domains/:domain/traffic', async (c) => {
+      requireQueryParameters(c, ['model'])
+      const { deps } = c.var
+      const domain = parseDomain(c.req.param('domain'), 'domain')
+      const model = await findOperatorModel(deps.db, c.req.query('model'))
+      return c.json(await summariseDomain(deps, model, domain))
+    })
+    .all('/domains/:domain/traffic', rejectMethod('GET'))
     .delete('/domains/:domain', async (c) => {
       requireQueryParameters(c, [])
       const domain = await requireDomain(c.var.deps, c.req.param('domain'))

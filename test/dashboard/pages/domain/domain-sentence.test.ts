@@ -1,5 +1,6 @@
 import { expect, test } from 'vitest'
 import { PRESETS } from '@copal/shared/wire/admin-policy.ts'
+import type { DomainEntry } from '@copal/shared/wire/admin-domains.ts'
 import type { TriggersReport } from '@copal/shared/wire/admin-triggers.ts'
 import { phrasesText, type Phrase } from '../../../../gateway/dashboard/src/format/phrases.ts'
 import {
@@ -8,7 +9,7 @@ import {
   triggerRows,
   waitAfterFailures,
 } from '../../../../gateway/dashboard/src/pages/domain/domain-sentence.ts'
-import { domainOf, overviewWith } from '../../../support/dashboard/reports.ts'
+import { domainOf } from '../../../support/dashboard/reports.ts'
 
 const read = (phrases: Phrase[]) =>
   phrasesText(phrases, Date.parse('2026-11-28T12:00:00Z')).replaceAll('\u202F', ' ')
@@ -43,28 +44,35 @@ function triggersWith(changes: Partial<TriggersReport> = {}): TriggersReport {
 }
 
 test('the sentence tells traffic, cost with interval, and the mask', () => {
-  expect(read(costPhrases('code', overviewWith(), undefined))).toBe(
+  expect(read(costPhrases(domainOf('code', 0.03), undefined))).toBe(
     'code brings 50 % of the traffic. Pruning costs it +3.05 % perplexity over dense (+2.02 % to +4.08 %) under mask 14.',
   )
 })
 
 test('drift, missing scores and missing traffic are said', () => {
-  const drifting = overviewWith({ domains: [{ ...domainOf('code', 0.03), drifting: true }] })
-  expect(read(costPhrases('code', drifting, undefined))).toMatch(/It drifts\.$/)
-  const young = overviewWith({ domains: [{ ...domainOf('code', 0.03), missing_observations: 38 }] })
-  expect(read(costPhrases('code', young, undefined))).toMatch(
+  const textOf = (...[summary, entry]: Parameters<typeof costPhrases>) => read(costPhrases(summary, entry))
+  expect(textOf({ ...domainOf('code', 0.03), drifting: true }, undefined)).toMatch(/It drifts\.$/)
+  expect(textOf({ ...domainOf('code', 0.03), missing_observations: 38 }, undefined)).toMatch(
     /Whether it drifts is not known yet: 38 observations missing\.$/,
   )
-  expect(read(costPhrases('poetry', overviewWith(), undefined))).toMatch(
+  expect(textOf(domainOf('poetry', null), undefined)).toMatch(
     /under mask 14 is not known: too few requests were scored\. Whether it drifts is not known: too few scores in 24 hours\.$/,
   )
-  const unscored = overviewWith({ domains: [{ ...domainOf('code', null), missing_observations: null }] })
-  expect(read(costPhrases('code', unscored, undefined))).toMatch(
+  expect(textOf({ ...domainOf('code', null), missing_observations: null }, undefined)).toMatch(
     /Whether it drifts is not known: it is not scored\.$/,
   )
-  expect(read(costPhrases('other', overviewWith(), undefined))).toBe(
+  expect(textOf({ ...domainOf('other', null), requests: 0 }, undefined)).toBe(
     'other had no traffic in the last 24 hours.',
   )
+})
+
+test('a mask that serves the domain alone is called its own', () => {
+  const entry = { own_mask: 15 } as DomainEntry
+  const textUnder = (version: number) =>
+    read(costPhrases({ ...domainOf('code', 0.03), mask_version: version }, entry))
+  expect(textUnder(15)).toMatch(/ under its own mask 15\.$/)
+  // The figures are up to 30 seconds older than the list of domains.
+  expect(textUnder(14)).toMatch(/ under mask 14\.$/)
 })
 
 test('what makes a domain due is measured against the policy', () => {

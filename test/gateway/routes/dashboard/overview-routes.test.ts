@@ -1,7 +1,7 @@
 import { env } from 'cloudflare:workers'
 import { createExecutionContext } from 'cloudflare:test'
 import { expect, test } from 'vitest'
-import { overviewReport } from '@copal/shared/wire/admin-overview.ts'
+import { domainSummary, overviewReport } from '@copal/shared/wire/admin-overview.ts'
 import { AppError } from '@copal/shared/errors.ts'
 import type { CreatedKey } from '@copal/shared/wire/admin-keys.ts'
 import { createApp } from '../../../../gateway/src/app.ts'
@@ -100,6 +100,32 @@ test('the health is that of all domains, and those with most traffic are listed'
   expect(health.problems).toContainEqual(
     expect.stringMatching(/^pruning raises the perplexity of many-rare by more than the allowed /),
   )
+  // The page of a domain that is not listed reads it by itself.
+  const trafficOf = (domain: string) => adminJson('GET', `/domains/${domain}/traffic?model=${model}`)
+  const rare = domainSummary.parse(await trafficOf('many-rare'))
+  expect(rare).toMatchObject({ name: 'many-rare', requests: 5, traffic_share: 5 / 305, mask_version: 1 })
+  expect(rare.gap?.mean).toBeCloseTo(1.02, 2)
+  expect(await trafficOf('many-00')).toMatchObject({ requests: 6 })
+  expect(await trafficOf('unheard')).toMatchObject({ requests: 0 })
+  expect((await admin('GET', `/domains/Not-A-Name/traffic?model=${model}`)).status).toBe(400)
+})
+
+test("the health names a domain's own mask that no node holds, and that no request was scored", async () => {
+  const model = 'overview-own'
+  await sendHeartbeat({ id: 'overview-4', url: 'http://127.0.0.1:4' }, model)
+  await seedMasks(model, [1, 2])
+  await env.DB.prepare('update models set domain_versions = ? where id = ?')
+    .bind(JSON.stringify({ 'own-legal': 2 }), model)
+    .run()
+  const nowMs = Date.now()
+  const receipt = receiptOf('overview-own-1', { model, domain: 'own-legal', scoring: 'too_short' })
+  await insertReceipts(db, 'overview-4', [receipt], 'node', nowMs)
+  const textNow = async () => (await gatherOverview(testDeps({ nowMs: () => nowMs }), model)).health.text
+  expect(await textNow()).toContain('o node holds the own mask of own-legal')
+  await env.DB.prepare("update models set domain_versions = '{}', active_version = 0 where id = ?")
+    .bind(model)
+    .run()
+  expect(await textNow()).toContain('no request was scored in the last 24 hours')
 })
 
 test('streams send the overview at once and when it has changed, then a heartbeat, and end with the session', async () => {

@@ -7,7 +7,7 @@ import { Page, Section, SentencePlace } from '../../components/page.tsx'
 import { RangeChoice, useRange } from '../../components/range-choice.tsx'
 import { Sentence } from '../../components/sentence.tsx'
 import { useOverview, useResource } from '../../data/data.tsx'
-import { domains, drift, series } from '../../data/endpoints.ts'
+import { domains, drift, series, traffic } from '../../data/endpoints.ts'
 import { Link } from '../../navigation/link.tsx'
 import { useModel } from '../../navigation/navigation.tsx'
 import type { PathParams } from '../../navigation/routes.ts'
@@ -83,10 +83,15 @@ export function DomainPage({ params }: { params: PathParams }) {
 }
 
 function DomainSentence({ name, entry }: { name: string; entry: DomainEntry | undefined }) {
-  const { value, error } = useOverview(useModel())
-  const phrases = useMemo(() => (value ? costPhrases(name, value, entry) : undefined), [name, value, entry])
+  const model = useModel()
+  const overview = useOverview(model)
+  const listed = overview.value?.domains.find((domain) => domain.name === name)
+  // The overview lists the domains with the most traffic.
+  const own = useResource(overview.value && !listed ? traffic(name, model) : undefined, 30_000)
+  const summary = listed ?? own.value
+  const phrases = useMemo(() => summary && costPhrases(summary, entry), [summary, entry])
   if (phrases) return <Sentence phrases={phrases} />
-  return error ? null : <SentencePlace />
+  return (overview.error ?? own.error) ? null : <SentencePlace />
 }
 
 /** Perplexities of held-out text: of this domain by mask, and of all domains as the R matrix. */

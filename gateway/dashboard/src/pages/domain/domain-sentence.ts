@@ -2,21 +2,16 @@
 import { knownDrift } from '@copal/shared/wire/drift-state.ts'
 import type { DomainEntry } from '@copal/shared/wire/admin-domains.ts'
 import type { AdaptationPolicy } from '@copal/shared/wire/admin-policy.ts'
-import type { OverviewReport } from '@copal/shared/wire/admin-overview.ts'
+import type { DomainSummary } from '@copal/shared/wire/admin-overview.ts'
 import type { TriggerDomain, TriggersReport } from '@copal/shared/wire/admin-triggers.ts'
 import { paths } from '../../navigation/routes.ts'
 import { formatLossDifference, formatShare } from '../../format/numbers.ts'
 import { endSentence, type Phrase } from '../../format/phrases.ts'
 
 /** States a domain's share of the traffic, its cost of pruning and mask, and its drift. */
-export function costPhrases(
-  name: string,
-  overview: OverviewReport,
-  entry: DomainEntry | undefined,
-): Phrase[] {
-  const summary = overview.domains.find((domain) => domain.name === name)
-  if (!summary || summary.requests === 0) return [`${name} had no traffic in the last 24 hours.`]
-  const version = entry?.own_mask ?? overview.model.active_version
+export function costPhrases(summary: DomainSummary, entry: DomainEntry | undefined): Phrase[] {
+  const { name, mask_version: version } = summary
+  if (summary.requests === 0) return [`${name} had no traffic in the last 24 hours.`]
   const share = `${name} brings ${formatShare(summary.traffic_share)} of the traffic. `
   const drifts = driftPhrases(summary)
   if (version === 0) return [share, 'The dense weights serve it.', ...drifts]
@@ -24,7 +19,7 @@ export function costPhrases(
     ' under ',
     {
       to: paths.mask(version),
-      text: typeof entry?.own_mask === 'number' ? `its own mask ${version}` : `mask ${version}`,
+      text: entry?.own_mask === version ? `its own mask ${version}` : `mask ${version}`,
     },
   ]
   if (summary.gap === null)
@@ -48,7 +43,7 @@ export function costPhrases(
 }
 
 /** States whether a domain drifts, unless it is steady. */
-function driftPhrases(summary: OverviewReport['domains'][number]): Phrase[] {
+function driftPhrases(summary: DomainSummary): Phrase[] {
   const { state, words } = knownDrift(summary)
   if (state === 'steady') return []
   if (state === 'drifting') return [' ', { harm: 'It drifts.' }]

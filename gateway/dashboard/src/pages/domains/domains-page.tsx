@@ -16,6 +16,10 @@ import { DomainsTable } from './domains-table.tsx'
 import { GapByDomain } from './gap-by-domain.tsx'
 import { Proposals } from './proposals.tsx'
 
+/** Domains that the overview lists at most. */
+const LISTED = 50
+const CUT_NOTE = `traffic, cost and state of the ${LISTED} with the most requests; the others have them on their pages`
+
 /** All domains: cost of pruning, kept texts, and domains found in the traffic. */
 export function DomainsPage() {
   const { role } = useSession()
@@ -30,6 +34,8 @@ function AllDomains() {
   const found = useResource(proposals(model), 60_000)
   const report = useResource(gaps({ model, from }), 60_000, { keepsLast: true })
   const rows = useMemo(() => domainRows(list.value?.data ?? [], overview.value), [list.value, overview.value])
+  // The overview leaves out the domains with the least traffic.
+  const isCut = rows.length > LISTED && overview.value?.domains.length === LISTED
   return (
     <Page
       title="Domains"
@@ -47,7 +53,7 @@ function AllDomains() {
             {(value) => <GapByDomain report={value} />}
           </Loaded>
         </Section>
-        <Section title="All domains">
+        <Section title="All domains" note={isCut ? CUT_NOTE : undefined}>
           <Loaded resource={list} skeleton={<Skeleton lines={24} />}>
             {() =>
               hasCome(overview) ? (

@@ -26,7 +26,7 @@ const trafficColumns = (isDense: boolean): readonly Column<DomainRow>[] => [
     cell: ({ summary }) => formatShare(summary?.traffic_share),
     align: 'end',
     phone: 'first',
-    hint: 'Share of the tokens of the last 24 hours',
+    hint: 'Share of the requests of the last 24 hours',
   },
   {
     key: 'cost',

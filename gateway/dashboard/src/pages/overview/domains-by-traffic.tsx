@@ -23,7 +23,7 @@ const columnsOf = (isDense: boolean): readonly Column<DomainSummary>[] => [
     cell: (domain) => formatShare(domain.traffic_share),
     align: 'end',
     phone: 'first',
-    hint: 'Share of the tokens of the last 24 hours',
+    hint: 'Share of the requests of the last 24 hours',
   },
   {
     key: 'gap',
