@@ -132,6 +132,13 @@ const ERROR_TABLE = {
     retryable: true,
     remedy: 'The node failed while it processed the request: retry.',
   },
+  invalid_output: {
+    status: 502,
+    type: 'server_error',
+    retryable: true,
+    remedy:
+      'The weights of the node gave values that are not finite numbers: retry. If it repeats, the weights are damaged.',
+  },
   no_node_available: {
     status: 503,
     type: 'server_error',

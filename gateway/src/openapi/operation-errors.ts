@@ -11,6 +11,7 @@ const GENERATION_ERRORS: readonly ErrorCode[] = [
   'insufficient_quota',
   'overloaded',
   'node_failed',
+  'invalid_output',
   'no_node_available',
   'deadline_exceeded',
 ]

@@ -1,4 +1,4 @@
-import { AppError, parseErrorBody } from '@copal/shared/errors.ts'
+import { AppError, parseErrorBody, type ErrorCode } from '@copal/shared/errors.ts'
 import { LATE_HEADER, MAX_RESPONSE_BYTES } from '@copal/shared/wire/node-calls.ts'
 import { signedHeaders } from '@copal/shared/wire/signature.ts'
 import { isCallsUsedUp } from '../../calls/call-budget.ts'
@@ -17,6 +17,8 @@ const MAX_ERROR_BYTES = 64 * 1024
  */
 const COMMENT_HOLD_MS = 10_000
 
+/** Errors that are a fault of the node. */
+const FAULTS: ReadonlySet<ErrorCode> = new Set(['node_failed', 'invalid_output', 'internal_error'])
 const COLON = 0x3a
 /** A comment, or a field of an event. */
 const EVENT_STARTS = [':', 'data:', 'event:']
@@ -229,7 +231,7 @@ export function nodeError(error: AppError, retryAfterS: number): NodeCallError {
   })
   // An error that names a field is about a part of the node that only some requests need, like the schemas to compile.
   const isFull = (error.code === 'overloaded' && error.param === null) || error.code === 'no_node_available'
-  const isFault = error.code === 'node_failed' || error.code === 'internal_error'
+  const isFault = FAULTS.has(error.code)
   return new NodeCallError(forwarded, isFull ? 'full' : isFault ? 'failed' : 'refused')
 }
 

@@ -137,24 +137,9 @@ async function nextTokens<Weights>(
     const { outputs } = await backend.step({ weights, work, drop: [] })
     return work.map((_, index) => tokenOf(outputs[index]))
   } catch (error) {
-    if (!(error instanceof AppError) || error.code !== 'node_failed') throw error
-    // If the weights still run, the logits were the reason.
-    if (await givesFiniteLosses(backend, weights, texts)) throw error
-    return undefined
+    if (error instanceof AppError && error.code === 'invalid_output') return undefined
+    throw error
   }
-}
-
-async function givesFiniteLosses<Weights>(
-  backend: GeneratingBackend<Weights>,
-  weights: Weights,
-  texts: readonly Generated[],
-): Promise<boolean> {
-  const work = texts.map(({ sequence, prompt: tokens }): GenerationWork => {
-    const targets = tokens.map((_, index) => tokens[index + 1] ?? 0)
-    return { sequence, tokens, position: 0, output: 'nll', targets }
-  })
-  const { outputs } = await backend.step({ weights, work, drop: texts.map(({ sequence }) => sequence) })
-  return outputs.every((output) => output.kind === 'nll' && output.nll.every(Number.isFinite))
 }
 
 function hasFiniteLogprobs({ logprob, top }: GeneratedToken): boolean {

@@ -38,11 +38,11 @@ export function scoredTargets({ targets }: Pick<PromptScoring, 'targets'>): numb
   return targets.reduce((count, target) => count + (target === -1 ? 0 : 1), 0)
 }
 
-/** @throws AppError `node_failed` for a score that is not finite, which no client could read */
+/** @throws AppError `invalid_output` for a score that is not finite, which no client could read */
 export function requireFiniteScores({ logprobs, topLogprobs }: TokenScores): void {
   if (logprobs.every(Number.isFinite) && topLogprobs.every(Number.isFinite)) return
   throw new AppError(
-    'node_failed',
+    'invalid_output',
     "The model's log-probabilities are not finite numbers. Its weights are damaged.",
   )
 }

@@ -54,7 +54,8 @@ export interface Engine {
    *
    * @param request `first` is at least 1 and 1 by default; tokens before it are context
    *
-   * @throws AppError `context_length_exceeded`, `invalid_request`, `overloaded`, `client_closed_request`, `node_failed`
+   * @throws AppError `context_length_exceeded`, `invalid_request`, `overloaded`, `client_closed_request`, `node_failed`,
+   * `invalid_output`
    */
   score(request: {
     weights: WeightSet

@@ -94,7 +94,7 @@ export interface Generation {
   /**
    * May be iterated once; leaving the loop cancels the request.
    *
-   * @throws AppError `client_closed_request` after a cancel, `deadline_exceeded`, `node_failed`
+   * @throws AppError `client_closed_request` after a cancel, `deadline_exceeded`, `node_failed`, `invalid_output`
    */
   readonly events: AsyncIterable<GenerateEvent>
   /** Resolves when the request has ended for any reason; never rejects. */

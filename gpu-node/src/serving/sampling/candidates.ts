@@ -69,7 +69,7 @@ export function candidateTemperature(spec: SamplerSpec, count: number): number |
  *
  * @returns undefined if the candidates do not decide: a cut keeps more tokens, or the random number or a cut is so near a
  * border that rounding could change the token
- * @throws AppError `node_failed` when a logit is NaN or none is finite
+ * @throws AppError `invalid_output` when a logit is NaN or none is finite
  */
 export function drawFromCandidates(
   candidates: Candidates,
@@ -132,7 +132,7 @@ interface Weights {
 function requireLogit(best: number, pairs: Float32Array): void {
   if (Number.isFinite(best)) return
   throw new AppError(
-    'node_failed',
+    'invalid_output',
     Number.isNaN(best)
       ? `The model's logits are not numbers (token ${tokenAt(pairs, 0)}). Its weights are damaged.`
       : `The model's largest logit is ${best}, expected a finite one.`,

@@ -12,7 +12,7 @@ export interface LogitKernels {
    *
    * @param logits `[vocab]` f32
    * @param chance random number in [0, 1) that decides
-   * @throws AppError `node_failed` when a logit is NaN or none is finite
+   * @throws AppError `invalid_output` when a logit is NaN or none is finite
    */
   draw(logits: Float32Array, cuts: SamplingCuts, chance: number): number
   /** Returns the natural logarithm of the sum of the exponentials. @throws AppError as `draw` does */
@@ -55,13 +55,13 @@ function checkedMaximum(logits: Float32Array): { token: number; logit: number } 
       token = i
     } else if (Number.isNaN(value)) {
       throw new AppError(
-        'node_failed',
+        'invalid_output',
         `The model's logits are not numbers (token ${i}). Its weights are damaged.`,
       )
     }
   }
   if (!Number.isFinite(logit)) {
-    throw new AppError('node_failed', `The model's largest logit is ${logit}, expected a finite one.`)
+    throw new AppError('invalid_output', `The model's largest logit is ${logit}, expected a finite one.`)
   }
   return { token, logit }
 }

@@ -28,7 +28,7 @@ export interface Sampler {
    *
    * @param logits `[vocab]` f32; overwritten with the penalised and masked ones
    * @param allowed tokens that may be drawn; null for all
-   * @throws AppError `node_failed` when a logit is NaN or none is finite
+   * @throws AppError `invalid_output` when a logit is NaN or none is finite
    */
   sample(logits: Float32Array, position: number, allowed?: TokenMask | null): SampledToken
   /**

@@ -102,6 +102,15 @@ test('a late response and a late error are distinguished, and the mask is found,
   expect(await failure(read('{"cut":').body)).toEqual(['node_failed', 'broke'])
 })
 
+test.each(['node_failed', 'invalid_output', 'internal_error'] as const)(
+  'an error %s of a node is a fault of the node',
+  async (code) => {
+    const body = JSON.stringify({ error: { code, message: 'Failed.', type: 'server_error', param: null } })
+    const node = await startNode(`fault-${code}`, [{ kind: 'answer', status: 502, body }])
+    expect(await failure(call(node))).toEqual([code, 'failed'])
+  },
+)
+
 test('a redirect counts as an error of the node and is not followed', async () => {
   const elsewhere = await startNode('redirect-1', [{ kind: 'answer', body: 'stolen' }])
   const headers = { location: `${elsewhere.url}/rpc/x` }

@@ -102,7 +102,7 @@ describe('the OpenAPI document', () => {
       '422 generation.unsupported_model',
       '429 generation.rate_limit_exceeded.insufficient_quota.overloaded',
       '500 generation.internal_error',
-      '502 generation.node_failed',
+      '502 generation.node_failed.invalid_output',
       '503 generation.no_node_available.service_unavailable',
       '504 generation.deadline_exceeded',
     ])

@@ -88,14 +88,7 @@ test('a text ends with the end token of the model', async () => {
 
 test('logits that are not numbers are reported, whether the sampler rejects them or not', async () => {
   const rejecting: GeneratingBackend<string> = {
-    async step({ work }) {
-      if (work[0]!.output === 'token')
-        throw new AppError('node_failed', "The model's logits are not numbers.")
-      // One prompt alone would not tell.
-      return {
-        outputs: work.map((_, index) => ({ kind: 'nll', nll: Float32Array.of(index === 3 ? NaN : 1) })),
-      }
-    },
+    step: () => Promise.reject(new AppError('invalid_output', "The model's logits are not numbers.")),
   }
   expect(await checkGeneration(rejecting, 'weights', model)).toEqual({
     finite: false,

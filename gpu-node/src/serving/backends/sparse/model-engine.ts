@@ -1,6 +1,7 @@
-import { AppError } from '@copal/shared/errors.ts'
+import { AppError, type ErrorCode } from '@copal/shared/errors.ts'
 import { maskInvalid } from '@copal/shared/mask/mask-error.ts'
 import type {
+  AddonErrorCode,
   Engine,
   EngineOptions,
   EngineWeights,
@@ -335,6 +336,13 @@ function asAppError(thrown: unknown): AppError {
   // The addon cannot name the settings of the node.
   const remedy = code === 'InvalidPageCount' ? ' COPAL_KV_TOKENS says how many.' : ''
   const sentence = `${text.charAt(0).toUpperCase()}${text.slice(1)}.${remedy}`
-  // A step that does not fit is a mistake of this node's engine. Any other error may not occur on another node.
-  return new AppError(code === 'InvalidStep' ? 'internal_error' : 'node_failed', sentence, { cause: thrown })
+  return new AppError(errorCodeOf(code), sentence, { cause: thrown })
+}
+
+function errorCodeOf(code: AddonErrorCode | undefined): ErrorCode {
+  // A mistake of this node's engine.
+  if (code === 'InvalidStep') return 'internal_error'
+  if (code === 'InvalidLogits') return 'invalid_output'
+  // It may not occur on another node.
+  return 'node_failed'
 }

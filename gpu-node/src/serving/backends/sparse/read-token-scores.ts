@@ -5,7 +5,7 @@ import { createTokenScores, requireFiniteScores } from '../../contract/token-sco
  * Reads scores from results of the addon: for each token its negative log-likelihood, then its alternatives, each a token
  * and a negative log-likelihood.
  *
- * @throws AppError `node_failed` for a score that is not finite
+ * @throws AppError `invalid_output` for a score that is not finite
  */
 export function readTokenScores(results: Float32Array, alternatives: number): TokenScores {
   const width = 1 + 2 * alternatives
