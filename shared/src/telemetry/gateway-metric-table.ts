@@ -21,6 +21,14 @@ export const GATEWAY_METRICS = {
     meaning:
       'Settled requests: `stop`, `length`, `cancelled`, `refused` (it cannot be served as it is, which is no failure), `error`.',
   },
+  requestErrors: {
+    name: 'copal.request.errors',
+    type: 'counter',
+    unit: '{request}',
+    labels: ['model', 'code'],
+    meaning:
+      'Settled requests with the outcome `error`, by the code of the error; `unknown` from older nodes, whose receipts name none.',
+  },
   promptTokens: {
     name: 'copal.prompt_tokens',
     type: 'counter',

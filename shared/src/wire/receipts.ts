@@ -1,5 +1,6 @@
 /** The node's messages to the gateway about finished requests: receipts, and responses for the cache. */
 import { z } from 'zod'
+import { ERROR_CASES } from '../errors.ts'
 import { boundedArray } from './bounded-collections.ts'
 import { attestation, count, modelId, traceparent } from './identifiers.ts'
 import { domainName } from './inference-fields.ts'
@@ -27,6 +28,14 @@ export const receipt = z.object({
   completionTokens: count,
   /** `refused`: the request was invalid, which is no fault of the node; older nodes report it as `error`. */
   finishReason: z.enum(['stop', 'length', 'cancelled', 'refused', 'error']),
+  /**
+   * The code of the error that ended the request. Absent where none did, and from older nodes. A code that the reader does not know
+   * is dropped, so that the receipt still settles.
+   */
+  errorCode: z
+    .enum(ERROR_CASES.map(({ code }) => code))
+    .optional()
+    .catch(undefined),
   queueMs: z.number(),
   timeToFirstTokenMs: z.number().nullable(),
   totalMs: z.number(),

@@ -68,6 +68,7 @@ test('what runs longer than COPAL_GRACE_MS is cut with an error event, and told 
   expect(stream).not.toContain('[DONE]')
   expect(await ended).toBe(0)
   await vi.waitFor(() => expect(gateway.receipts.get('request-cut')?.finishReason).toBe('error'), WAIT)
+  expect(gateway.receipts.get('request-cut')?.errorCode).toBe('node_failed')
 })
 
 test('what takes longer than COPAL_REQUEST_TIMEOUT_MS is ended, whoever waits for it', async () => {

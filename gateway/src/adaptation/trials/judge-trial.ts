@@ -24,7 +24,7 @@ export interface JudgedTrial {
   sinceMs: number
   /**
    * Attempts of the reference from before the trial, where it no longer serves; by default those of the trial. Then neither times
-   * nor lost attempts are judged, because the nodes may have changed meanwhile.
+   * nor failures that weights cannot cause are judged, because the nodes may have changed meanwhile.
    */
   referenceFromMs?: number
 }
@@ -43,7 +43,7 @@ export async function judgeTrial(
     shadowVersion: judgedServes ? reference : judged,
   }
   const isOneTime = referenceFromMs === undefined
-  const first = { limit: MAX_ATTEMPTS, take: 'first', withLost: isOneTime } as const
+  const first = { limit: MAX_ATTEMPTS, take: 'first', onlyOfWeights: !isOneTime } as const
   const last = { ...first, take: 'last' } as const
   const [scores, ofJudged, ofReference] = await Promise.all([
     listScoredPrompts(db, versions, sinceMs, MAX_SCORES),

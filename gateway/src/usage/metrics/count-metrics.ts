@@ -5,7 +5,7 @@ import { UNASSIGNED } from '../../storage/db/schema/domains.ts'
 import { OTHER_DOMAINS } from '../../storage/db/queries/usage-total-queries.ts'
 import type { MetricSamples } from './metric-samples.ts'
 
-/** Returns the metrics that are stored as counts: latencies, scoring outcomes, and what became of samples. */
+/** Returns the metrics that are stored as counts: latencies, errors, scoring outcomes, and what became of samples. */
 export function countSamples(counts: readonly MetricCount[], namedDomains: ReadonlySet<string>) {
   const of = (metric: MetricCount['metric']) => counts.filter((count) => count.metric === metric)
   const plain = (metric: MetricCount['metric']): Sample[] =>
@@ -13,6 +13,7 @@ export function countSamples(counts: readonly MetricCount[], namedDomains: Reado
   return {
     requestDuration: histograms(of('requestDuration'), DURATION_BOUNDS_MS),
     timeToFirstToken: histograms(of('timeToFirstToken'), FIRST_TOKEN_BOUNDS_MS),
+    requestErrors: plain('requestErrors'),
     scoringOutcomes: plain('scoringOutcomes'),
     samplerDecisions: decisions(of('samplerDecisions'), namedDomains),
     redactions: plain('redactions'),

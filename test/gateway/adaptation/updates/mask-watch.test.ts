@@ -126,8 +126,12 @@ describe('the watch of a promoted mask', () => {
     expect(await decisions()).toHaveLength(2)
   })
 
-  test('compares failures with those of the mask before, in the time before the promotion', async () => {
-    const model = 'failures'
+  test.each([
+    ['with output that is not finite', 'invalid_output'],
+    ['with an error of unknown cause', 'internal_error'],
+    ['of an older node, whose receipts name no code,', undefined],
+  ] as const)('compares failures %s with those of the mask before its promotion', async (_, errorCode) => {
+    const model = `failures-${errorCode ?? 'unnamed'}`
     const { decisions, after, modelRow } = await promoted(model, {}, async () => {
       await seedReceipts(model, { maskVersion: 1, count: 400, atMs: Date.now() - 5 * MINUTE_MS })
       // Too long ago to count.
@@ -138,7 +142,8 @@ describe('the watch of a promoted mask', () => {
         atMs: Date.now() - 300 * MINUTE_MS,
       })
     })
-    await seedReceipts(model, { maskVersion: 2, count: 200, failEvery: 3, atMs: Date.now() + 1_000 })
+    const failing = { maskVersion: 2, count: 200, failEvery: 3, errorCode }
+    await seedReceipts(model, { ...failing, atMs: Date.now() + 1_000 })
     await after(11_000)
     expect((await decisions()).at(-1)?.reason).toMatch(/of its requests failed, and/)
     expect(await modelRow()).toMatchObject({ activeVersion: 1 })
@@ -157,6 +162,16 @@ describe('the watch of a promoted mask', () => {
         { count: 60 },
         { count: 60, failEvery: 1, failure: 'superseded' },
         { count: 60, failEvery: 1, origin: 'estimate' },
+      ],
+    ],
+    [
+      'that a node ended, because it was stopped or had no time or memory for them, do not count',
+      'ended',
+      [
+        { count: 60 },
+        { count: 60, failEvery: 1, errorCode: 'node_failed' },
+        { count: 60, failEvery: 1, errorCode: 'deadline_exceeded' },
+        { count: 60, failEvery: 1, errorCode: 'overloaded' },
       ],
     ],
   ] as const)('requests %s', async (_, model, since) => {

@@ -224,6 +224,7 @@ describe('receipts', () => {
       createdAt: expect.any(Number),
       // An old node, whose receipts name no account.
       keyId: account,
+      errorCode: null,
     }
     const rows = async () =>
       (await db.select().from(receiptTable)).filter((row) => row.requestId === requestId)
@@ -240,6 +241,21 @@ describe('receipts', () => {
     expect(await sumDrift(db, { model })).toEqual([
       { ...names, requests: 1, tokens: 4, nllMasked: 10, nllDense: 8 },
     ])
+  })
+
+  test('name the code of an error; one that the gateway does not know is dropped, and the receipt settles', async () => {
+    const model = 'error-codes'
+    const codes = ['node_failed', 'from_a_later_version', 'x'.repeat(1_000), 7, undefined]
+    const receipts = codes.map((errorCode, index) => ({
+      ...receiptOf(`error-code-${index}`, { model, finishReason: 'error' }),
+      errorCode,
+    }))
+    const estimate = receiptOf('error-code-0', { model, finishReason: 'error' })
+    await insertReceipts(db, 'node-1', [estimate], 'estimate', 1)
+    const response = await signedPost('/internal/nodes/receipts', { nodeId: 'node-1', receipts })
+    expect(await response.json()).toEqual({ settled: codes.length })
+    const rows = (await db.select().from(receiptTable)).filter((row) => row.model === model)
+    expect(rows.map(({ errorCode }) => errorCode)).toEqual(['node_failed', null, null, null, null])
   })
 
   test('are deleted after their retention time, but still count in the totals', async () => {

@@ -10,7 +10,9 @@ import { openDatabase } from '../../../../gateway/src/storage/db/open-database.t
 import { listCounted, listUnmarkedBatches } from '../../../../gateway/src/storage/db/queries/batch-queries.ts'
 import { listHoldouts } from '../../../../gateway/src/storage/db/queries/holdout-queries.ts'
 import { listReservoirCounts } from '../../../../gateway/src/storage/db/queries/reservoir-count-queries.ts'
+import { insertReceipts } from '../../../../gateway/src/storage/db/queries/receipt-queries.ts'
 import { batches } from '../../../../gateway/src/storage/db/schema/updates.ts'
+import { receipts } from '../../../../gateway/src/storage/db/schema/usage.ts'
 import { datasetKey, maskKey } from '../../../../gateway/src/storage/artifacts/artifact-keys.ts'
 import { readDataset } from '../../../../gateway/src/storage/artifacts/datasets.ts'
 import {
@@ -21,6 +23,7 @@ import {
   startUpdate,
   testDeps,
 } from '../../support/doubles/simulated-node.ts'
+import { receiptOf } from '../../support/requests/gateway-requests.ts'
 
 /** A home of the version before, with three masks of one model: the third was rolled back to the second. */
 const MODEL = 'home'
@@ -178,8 +181,28 @@ beforeAll(async () => {
       2 + version / 10,
     )
   }
+  await run(
+    `insert into receipts (request_id, node_id, model, domain, mask_version, prompt_tokens, completion_tokens, finish_reason,
+      queue_ms, total_ms, estimated, created_at, key_id)
+    values ('old-receipt', 'home-1', ?, 'legal', 2, 3, 4, 'error', 5, 6, 0, 7, 'key_old')`,
+    MODEL,
+  )
   await fillReservoir('legal', range(0, 60))
   await applyD1Migrations(env.DB, env.TEST_MIGRATIONS)
+})
+
+test('receipts are kept, without an error code, and those of today are stored beside them', async () => {
+  const changes = {
+    model: MODEL,
+    finishReason: 'error',
+    account: 'key_new',
+    errorCode: 'node_failed',
+  } as const
+  await insertReceipts(db, 'home-1', [receiptOf('new-receipt', changes)], 'node', 8)
+  expect(await db.select().from(receipts).orderBy(receipts.createdAt)).toMatchObject([
+    { requestId: 'old-receipt', totalMs: 6, keyId: 'key_old', createdAt: 7, errorCode: null },
+    { requestId: 'new-receipt', totalMs: 40, keyId: 'key_new', createdAt: 8, errorCode: 'node_failed' },
+  ])
 })
 
 test('the newest dataset of each domain that was not rolled back counts, and the frozen holdout is version 1', async () => {

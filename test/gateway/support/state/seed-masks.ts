@@ -1,4 +1,5 @@
 import { env } from 'cloudflare:workers'
+import type { ErrorCode } from '@copal/shared/errors.ts'
 import type { PolicyOverrides } from '@copal/shared/wire/admin-policy.ts'
 import { openDatabase } from '../../../../gateway/src/storage/db/open-database.ts'
 import { activateVersion, findModel } from '../../../../gateway/src/storage/db/queries/model-queries.ts'
@@ -125,7 +126,10 @@ export async function seedScores(
   await insertShadowScores(db, scores, atMs)
 }
 
-/** Stores receipts of requests that a mask answered, of which every `failEvery`-th failed or ended as `failure` says. */
+/**
+ * Stores receipts of requests that a mask answered, of which every `failEvery`-th failed or ended as `failure` says. Without an
+ * `errorCode` they are of an older node.
+ */
 export async function seedReceipts(
   model: string,
   {
@@ -133,6 +137,7 @@ export async function seedReceipts(
     count,
     failEvery = Infinity,
     failure = 'error',
+    errorCode,
     origin = 'node',
     firstTokenMs = 50,
     atMs = Date.now(),
@@ -141,6 +146,7 @@ export async function seedReceipts(
     count: number
     failEvery?: number
     failure?: 'error' | 'superseded'
+    errorCode?: ErrorCode | undefined
     origin?: 'node' | 'estimate'
     firstTokenMs?: number
     atMs?: number
@@ -154,7 +160,7 @@ export async function seedReceipts(
       timeToFirstTokenMs: firstTokenMs,
       totalMs: firstTokenMs + 100,
     })
-    return (index + 1) % failEvery === 0 ? { ...receipt, finishReason: failure } : receipt
+    return (index + 1) % failEvery === 0 ? { ...receipt, finishReason: failure, errorCode } : receipt
   })
   await insertReceipts(db, 'seed', batch, origin, atMs)
 }

@@ -77,6 +77,27 @@ test('a receipt is in the latencies and scoring outcomes once, under double deli
   )
 })
 
+test('errors are counted by code, also after an estimate; superseded attempts and rejected requests are not', async () => {
+  const model = 'error-model'
+  const failed = { model, finishReason: 'error' } as const
+  const receipts = [
+    receiptOf('error-1', { ...failed, errorCode: 'node_failed' }),
+    receiptOf('error-2', { ...failed, errorCode: 'deadline_exceeded' }),
+    receiptOf('error-3', { ...failed, errorCode: 'node_failed' }),
+    receiptOf('error-4', failed),
+    receiptOf('error-5', { model, finishReason: 'refused', errorCode: 'invalid_request' }),
+    { ...receiptOf('error-6', { model, errorCode: 'node_failed' }), finishReason: 'superseded' as const },
+  ]
+  await insertReceipts(db, 'n1', [receiptOf('error-1', failed)], 'estimate', 1)
+  for (let delivery = 0; delivery < 2; delivery += 1) await insertReceipts(db, 'n1', receipts, 'node', 2)
+  const lines = (await scrape()).split('\n').filter((line) => line.startsWith('copal_request_errors_total{'))
+  expect(lines.filter((line) => line.includes(`model="${model}"`)).toSorted()).toEqual([
+    `copal_request_errors_total{model="${model}",code="deadline_exceeded"} 1`,
+    `copal_request_errors_total{model="${model}",code="node_failed"} 2`,
+    `copal_request_errors_total{model="${model}",code="unknown"} 1`,
+  ])
+})
+
 test('domains that clients invent are counted together beyond the named ones, so that series have a bound', async () => {
   const model = 'invented-domains'
   const invented = Array.from({ length: 300 }, (_, index) =>

@@ -59,7 +59,21 @@ test('weights that fail after the first token end the stream with one JSON error
   const events = await reading
   expect(events.at(-1)).toMatchObject({ error: { code: 'node_failed', type: 'server_error' } })
   expect(events).not.toContain('[DONE]')
-  expect((await node.untilReceipts(1))[0]).toMatchObject({ finishReason: 'error' })
+  expect((await node.untilReceipts(1))[0]).toMatchObject({ finishReason: 'error', errorCode: 'node_failed' })
+})
+
+test('output that is not finite is named in the receipt, with the mask that the call named', async () => {
+  const message = "The model's logits are not numbers (token 0). Its weights are damaged."
+  const { node, backend } = await start({
+    arithmetic: { onStep: () => Promise.reject(new AppError('invalid_output', message)) },
+    named: (version) => (version === 9 ? canary : null),
+  })
+  const canary = backend.weights(9)
+  const response = await node.post('/rpc/completions', call(PROMPT, { maskVersion: 9 }))
+  expect([response.status, await response.json()]).toMatchObject([502, { error: { code: 'invalid_output' } }])
+  expect(await node.untilReceipts(1)).toMatchObject([
+    { finishReason: 'error', errorCode: 'invalid_output', maskVersion: 9 },
+  ])
 })
 
 test('weights that fail before the first token give a 502', async () => {
@@ -186,6 +200,9 @@ test('a request that takes longer than allowed gives a 504', async () => {
   const response = await node.post('/rpc/completions', call({ ...PROMPT, max_tokens: 200 }))
   expect(response.status).toBe(504)
   expect(await response.json()).toMatchObject({ error: { code: 'deadline_exceeded' } })
+  expect(await node.untilReceipts(1)).toMatchObject([
+    { finishReason: 'error', errorCode: 'deadline_exceeded' },
+  ])
 })
 
 test('an embedding that takes longer than allowed gives a 504', async () => {

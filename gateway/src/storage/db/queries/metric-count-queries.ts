@@ -9,6 +9,9 @@ import { bucketOf } from './period-changes.ts'
 /** A count behind a metric, by the values of its labels. */
 export type MetricCount = typeof metricCounts.$inferSelect
 
+/** The label of errors whose receipts name no code: those of older nodes. */
+const UNKNOWN_CODE = 'unknown'
+
 /** The label of a histogram's sum, milliseconds, in the place of the number of a bucket. */
 export const SUM_LABEL = 'sum'
 
@@ -24,14 +27,18 @@ export async function addMetricCounts(db: Database, counts: readonly MetricCount
 }
 
 /**
- * Counts receipts by model: their latencies by bucket, and whether they were scored. Unlike periods these sums never fall, as
- * counters must not. Run it in the transaction that stores the receipts, before they are stored.
+ * Counts receipts by model: their latencies by bucket, their errors by code, and whether they were scored. Unlike periods these
+ * sums never fall, as counters must not. Run it in the transaction that stores the receipts, before they are stored.
  *
  * @param changes a common table expression `changed`; estimates and superseded attempts are left out
  */
 export function addChangesToMetricCounts(db: Database, changes: SQL) {
   const durations = bucketOf('total_ms', DURATION_BOUNDS_MS)
   const firstTokens = bucketOf('time_to_first_token_ms', FIRST_TOKEN_BOUNDS_MS)
+  // In one term of the union: D1 allows five.
+  const outcomes = sql`json_object(
+    'scoringOutcomes', scoring,
+    'requestErrors', iif(finish_reason = 'error', coalesce(error_code, ${UNKNOWN_CODE}), null))`
   return addRows(
     db,
     sql`with ${changes}, settled as (
@@ -43,7 +50,7 @@ export function addChangesToMetricCounts(db: Database, changes: SQL) {
         where time_to_first_token_ms is not null
       union all select 'timeToFirstToken', model, ${SUM_LABEL}, time_to_first_token_ms from settled
         where time_to_first_token_ms is not null
-      union all select 'scoringOutcomes', model, scoring, 1 from settled where scoring is not null
+      union all select each.key, model, each.value, 1 from settled, json_each(${outcomes}) each where each.value is not null
     )
     select metric, json_array(model, label), cast(round(sum(value)) as integer) from counted group by 1, 2`,
   )

@@ -26,6 +26,7 @@ const COUNTED = {
   nllMasked: 'nll_masked',
   nllDense: 'nll_dense',
   scoring: 'scoring',
+  errorCode: 'error_code',
 }
 
 const incomingColumns = sql.join(

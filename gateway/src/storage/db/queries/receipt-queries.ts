@@ -42,6 +42,7 @@ const REPLACEMENT = {
   estimated: sql`excluded.estimated`,
   createdAt: sql`excluded.created_at`,
   keyId: sql`coalesce(excluded.key_id, ${receipts.keyId})`,
+  errorCode: sql`excluded.error_code`,
 }
 
 /** A receipt as stored; if the request was retried its finish reason is `superseded`, however it ended. */
@@ -75,6 +76,7 @@ export async function insertReceipts(
     nllMasked: drift?.nllMasked ?? null,
     nllDense: drift?.nllDense ?? null,
     scoring: receipt.scoring ?? null,
+    errorCode: receipt.errorCode ?? null,
     estimated: origin === 'estimate',
     createdAt: nowMs,
   }))

@@ -1,5 +1,6 @@
 /** The requests that a trial is judged by, in the order of time. */
-import { and, asc, desc, eq, gt, gte, lt, notInArray, sql } from 'drizzle-orm'
+import { and, asc, desc, eq, gt, gte, inArray, isNull, lt, ne, notInArray, or, sql } from 'drizzle-orm'
+import type { ErrorCode } from '@copal/shared/errors.ts'
 import type { Database } from '../../../contracts/database.ts'
 import { receipts, shadowScores } from '../schema/usage.ts'
 import { OTHER_DOMAINS } from './usage-total-queries.ts'
@@ -52,20 +53,34 @@ export type SettledAttempt = Pick<
 >
 
 /**
+ * Errors that weights can cause: values that are not finite, and errors whose cause is unknown. The others have causes that are no
+ * fault of the weights: the node was stopped, it lost a process or its GPU, its memory did not suffice, a deadline passed.
+ *
+ * An error without a code counts too: it is of an older node, whose receipts do not say why a request failed.
+ */
+const ERRORS_OF_WEIGHTS: readonly ErrorCode[] = ['invalid_output', 'internal_error']
+
+/**
  * Returns attempts that a mask answered or failed to answer within a time, oldest first: the first ones, or the last ones.
  * Attempts whose client left, or whose request was invalid, say nothing about the mask.
  *
- * @param withLost whether attempts count that were lost: those that another attempt superseded, and those whose node never
- * reported their end. A broken connection or a node that crashes loses attempts whatever their mask
+ * @param onlyOfWeights leaves out failures that weights cannot cause: attempts with another error than {@link ERRORS_OF_WEIGHTS},
+ * those that another attempt superseded, and those whose node never reported their end. A broken connection, or a node that is
+ * stopped or crashes, fails attempts whatever their mask
  */
 export async function listAttempts(
   db: Database,
   { model, maskVersion }: { model: string; maskVersion: number },
   { fromMs, untilMs }: { fromMs: number; untilMs?: number },
-  { limit, take, withLost }: { limit: number; take: 'first' | 'last'; withLost: boolean },
+  { limit, take, onlyOfWeights }: { limit: number; take: 'first' | 'last'; onlyOfWeights: boolean },
 ): Promise<SettledAttempt[]> {
   const { requestId, finishReason, completionTokens, timeToFirstTokenMs, totalMs, createdAt } = receipts
-  const left = ['cancelled', 'refused'] as const
+  const { errorCode, estimated } = receipts
+  const isOfWeights = and(
+    ne(finishReason, 'superseded'),
+    eq(estimated, false),
+    or(ne(finishReason, 'error'), isNull(errorCode), inArray(errorCode, [...ERRORS_OF_WEIGHTS])),
+  )
   const order = take === 'first' ? asc : desc
   const rows = await db
     .select({ requestId, finishReason, completionTokens, timeToFirstTokenMs, totalMs, createdAt })
@@ -74,8 +89,8 @@ export async function listAttempts(
       and(
         eq(receipts.model, model),
         eq(receipts.maskVersion, maskVersion),
-        notInArray(finishReason, withLost ? [...left] : [...left, 'superseded']),
-        withLost ? undefined : eq(receipts.estimated, false),
+        notInArray(finishReason, ['cancelled', 'refused']),
+        onlyOfWeights ? isOfWeights : undefined,
         gte(createdAt, fromMs),
         untilMs === undefined ? undefined : lt(createdAt, untilMs),
       ),

@@ -1,4 +1,5 @@
 /** Tables of receipts and of what is summed from them. Times are Unix milliseconds. */
+import type { ErrorCode } from '@copal/shared/errors.ts'
 import type { ScoringOutcome } from '@copal/shared/wire/receipts.ts'
 import { index, integer, primaryKey, real, sqliteTable, text } from 'drizzle-orm/sqlite-core'
 
@@ -28,6 +29,8 @@ export const receipts = sqliteTable(
     createdAt: integer().notNull(),
     /** The API key that is charged; null for receipts that are older than this column. */
     keyId: text(),
+    /** The code of the error that ended the attempt; null where none did, and for receipts of older nodes and estimates. */
+    errorCode: text().$type<ErrorCode>(),
   },
   (table) => [
     index('receipts_mask').on(table.model, table.maskVersion, table.createdAt),
@@ -138,14 +141,21 @@ export const cacheCounts = sqliteTable('cache_counts', {
 })
 
 /**
- * Counts behind metrics that no other table holds, and that many isolates add to. Their labels have few values: domains, outcomes
- * and classes of personal data.
+ * Counts behind metrics that no other table holds, and that many isolates add to. Their labels have few values: domains, outcomes,
+ * error codes and classes of personal data.
  */
 export const metricCounts = sqliteTable(
   'metric_counts',
   {
     metric: text({
-      enum: ['samplerDecisions', 'redactions', 'requestDuration', 'timeToFirstToken', 'scoringOutcomes'],
+      enum: [
+        'samplerDecisions',
+        'redactions',
+        'requestDuration',
+        'requestErrors',
+        'timeToFirstToken',
+        'scoringOutcomes',
+      ],
     }).notNull(),
     /** The values of the labels, in their order. */
     labels: text({ mode: 'json' }).$type<string[]>().notNull(),

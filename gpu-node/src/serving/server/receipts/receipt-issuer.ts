@@ -12,6 +12,8 @@ export interface ReceiptCall {
   requestId: string
   model: string
   domain: string
+  /** Version of the weights that the call names. */
+  maskVersion?: number | undefined
   /** The account that the gateway charges. */
   account?: string | undefined
   /** Proves to the gateway that it issued this call. */
@@ -76,10 +78,11 @@ export function createReceiptIssuer(deps: ReceiptDeps): ReceiptIssuer {
         ...traceField(call),
         model,
         domain,
-        maskVersion: deps.activeVersion() ?? 0,
+        maskVersion: call.maskVersion ?? deps.activeVersion() ?? 0,
         promptTokens: 0,
         completionTokens: 0,
         finishReason: finishReasonOf(error),
+        errorCode: error.code,
         queueMs: 0,
         timeToFirstTokenMs: null,
         totalMs: deps.nowMs() - arrivedMs,
@@ -100,7 +103,10 @@ export function createReceiptIssuer(deps: ReceiptDeps): ReceiptIssuer {
   }
 }
 
-/** Creates the receipt of a generation. A generation that never started names the active version. */
+/**
+ * Creates the receipt of a generation. One that failed before or in its first step names the weights that its call named, or else
+ * the active ones.
+ */
 function receiptOf(call: ReceiptCall, outcome: GenerationOutcome, activeVersion: number | null): Receipt {
   const { arrivedMs, startedMs, firstTokenMs, endedMs } = outcome.times
   return {
@@ -109,10 +115,11 @@ function receiptOf(call: ReceiptCall, outcome: GenerationOutcome, activeVersion:
     ...traceField(call),
     model: call.model,
     domain: call.domain,
-    maskVersion: outcome.weights?.version ?? activeVersion ?? 0,
+    maskVersion: outcome.weights?.version ?? call.maskVersion ?? activeVersion ?? 0,
     promptTokens: outcome.promptTokens,
     completionTokens: outcome.completionTokens,
     finishReason: outcome.finishReason,
+    ...(outcome.error ? { errorCode: outcome.error.code } : {}),
     queueMs: (startedMs ?? endedMs) - arrivedMs,
     timeToFirstTokenMs: firstTokenMs === null ? null : firstTokenMs - arrivedMs,
     totalMs: endedMs - arrivedMs,

@@ -7,7 +7,7 @@ import type { WeightSet } from '../../contract/backend.ts'
 import type { Engine } from '../../engine/engine-api.ts'
 import type { Embedding, EmbeddingCall, EmbedRequest } from '../../engine/embedding-request.ts'
 import type { GenerationOutcome } from '../../engine/generation-request.ts'
-import { textTooLong } from '../../engine/request-errors.ts'
+import { finishReasonOf, textTooLong } from '../../engine/request-errors.ts'
 import { startCallTelemetry } from '../../telemetry/call-telemetry.ts'
 import { logInTrace } from '../../../platform/log.ts'
 import { requireEmbeddingsFit } from '../generation/response-size.ts'
@@ -92,8 +92,10 @@ export function embeddings(
       const error = toAppError(thrown)
       if (started.length > 0) {
         const outcome = combineOutcomes(await outcomesOf(started), 1)
-        observed.ended({ ...outcome, error }, started.length)
-        receipts.settle(receiptCall, outcome)
+        // Texts that were all embedded give no response if a vector is not finite.
+        const failed = outcome.error ? outcome : { ...outcome, finishReason: finishReasonOf(error), error }
+        observed.ended({ ...failed, error }, started.length)
+        receipts.settle(receiptCall, failed)
       } else {
         observed.rejected(error, nowMs() - arrivedMs)
         receipts.reject(receiptCall, arrivedMs, error)
@@ -156,13 +158,13 @@ function outcomesOf(started: readonly EmbeddingCall[]): Promise<GenerationOutcom
 /**
  * Scales a vector to length 1.
  *
- * @throws AppError `node_failed` when the vector is not finite, which JSON cannot represent
+ * @throws AppError `invalid_output` when the vector is not finite, which JSON cannot represent
  */
 function unitLength(vector: Float32Array): Float32Array {
   const length = Math.sqrt(vector.reduce((sum, value) => sum + value * value, 0))
   if (!Number.isFinite(length)) {
     throw new AppError(
-      'node_failed',
+      'invalid_output',
       "The model's hidden states are not finite numbers. Its weights are damaged.",
     )
   }

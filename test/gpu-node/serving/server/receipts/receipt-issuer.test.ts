@@ -12,21 +12,29 @@ import { call } from '../../../../support/processes/in-process-node.ts'
 const nodes = arithmeticNodes()
 const { start } = nodes
 
-test('a receipt carries the account and the attestation of its call, also when the call was rejected', async () => {
+test('a receipt carries the account, the attestation and the mask of its call, also when the call was rejected', async () => {
   const { node } = await start()
   const attestation = 'a'.repeat(64)
   await (await node.post('/rpc/completions', call(PROMPT, { account: 'key_1', attestation }))).text()
   await (
-    await node.post('/rpc/completions', call({ ...PROMPT, model: 'x' }, { account: 'key_2', attestation }))
+    await node.post(
+      '/rpc/completions',
+      call({ ...PROMPT, model: 'x' }, { account: 'key_2', attestation, maskVersion: 5 }),
+    )
   ).text()
   await (await node.post('/rpc/embeddings', call({ model: 'x', input: 'x' }, { attestation }))).text()
   await (await node.post('/rpc/completions', call(PROMPT))).text()
   const receipts = await node.untilReceipts(4)
-  expect(receipts.map(({ account, attestation: echoed }) => [account, echoed])).toEqual([
-    ['key_1', attestation],
-    ['key_2', attestation],
-    [undefined, attestation],
-    [undefined, undefined],
+  const echoedBy = receipts.map(({ account, attestation: echoed, maskVersion }) => [
+    account,
+    echoed,
+    maskVersion,
+  ])
+  expect(echoedBy).toEqual([
+    ['key_1', attestation, 7],
+    ['key_2', attestation, 5],
+    [undefined, attestation, 7],
+    [undefined, undefined, 7],
   ])
 })
 
@@ -62,7 +70,8 @@ test('every outcome gives one receipt with its counts', async () => {
       timeToFirstTokenMs: null,
     },
   ])
-  for (const { queueMs, timeToFirstTokenMs, totalMs } of receipts.slice(0, 2)) {
+  for (const { queueMs, timeToFirstTokenMs, totalMs, errorCode } of receipts.slice(0, 2)) {
+    expect(errorCode).toBeUndefined()
     expect(queueMs).toBeGreaterThanOrEqual(0)
     expect(timeToFirstTokenMs).toBeGreaterThanOrEqual(queueMs)
     expect(totalMs).toBeGreaterThanOrEqual(timeToFirstTokenMs ?? 0)
@@ -95,8 +104,13 @@ test('a rejection by the node is reported as refused, a disconnected client as c
   // One of its two choices is rejected, which ends the other.
   expect(await statusOf({ ...asks, n: 2 })).toBe(400)
   const receipts = await node.untilReceipts(5)
-  const endings = ['refused', 'refused', 'error', 'cancelled', 'refused']
-  expect(receipts.map(({ finishReason }) => finishReason)).toEqual(endings)
+  expect(receipts.map(({ finishReason, errorCode }) => [finishReason, errorCode])).toEqual([
+    ['refused', 'context_length_exceeded'],
+    ['refused', 'invalid_request'],
+    ['error', 'internal_error'],
+    ['cancelled', 'client_closed_request'],
+    ['refused', 'invalid_request'],
+  ])
 })
 
 test('a cacheable streamed response is passed on as its client received it, once it is complete', async () => {

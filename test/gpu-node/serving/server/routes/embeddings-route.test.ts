@@ -155,3 +155,18 @@ test('embeddings that take long keep their connection alive with spaces, and end
   expect((await node.untilReceipts(2))[1]).toMatchObject({ finishReason: 'cancelled' })
   held.resolve()
 })
+
+test('hidden states that are not finite are an error in the receipt too', async () => {
+  const { node, backend } = await start()
+  const step = backend.step.bind(backend)
+  backend.step = async (plan) => {
+    const { outputs } = await step(plan)
+    for (const output of outputs) if (output.kind === 'hidden_sum') output.sum.fill(NaN)
+    return { outputs }
+  }
+  const response = await node.post('/rpc/embeddings', call({ model: 'tiny', input: TEXT }))
+  expect(response.status).toBe(502)
+  expect(await node.untilReceipts(1)).toMatchObject([
+    { maskVersion: 7, finishReason: 'error', errorCode: 'invalid_output' },
+  ])
+})

@@ -1,0 +1,1 @@
+ALTER TABLE `receipts` ADD `error_code` text;
