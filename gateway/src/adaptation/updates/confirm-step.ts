@@ -67,7 +67,13 @@ async function compare(
   const policy = await findPolicy(deps, update.model)
   const who = `Node '${job.nodeId}' selected`
   if (policy.confirm === 2 && job.nodeId === first)
-    return conclude(deps, update, [], `No second node was alive: ${who.toLowerCase()} it again.`, false)
+    return conclude(
+      deps,
+      update,
+      [],
+      `No second node was alive and could select it: ${who.toLowerCase()} it again.`,
+      false,
+    )
   if (mask?.sha256 === result.maskSha256)
     return conclude(deps, update, [agreementFigure(1)], `${who} the same mask.`, true)
   const agreement = agreementFigure(result.agreement ?? null)

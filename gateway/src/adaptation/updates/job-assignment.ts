@@ -4,7 +4,7 @@ import { changeJob, listOpenJobs, type JobRow } from '../../storage/db/queries/j
 import type { Deps } from '../../contracts/bindings.ts'
 import { wholeJob } from './calibration-input.ts'
 import { countStalls, MAX_STALLS } from './job-losses.ts'
-import { liveNodes } from './trial-check.ts'
+import { isForOtherNodes } from './job-nodes.ts'
 import type { StepDeps } from './update-step.ts'
 
 type JobDeps = Pick<Deps, 'db' | 'nowMs'>
@@ -20,7 +20,7 @@ const METHOD_WAIT_MS = 60_000
  * A job is assigned again if its node has not reported it for 15 s or was restarted. It fails after five losses in a row
  * that got no further than an attempt before; so a long job may be lost more often, as long as it advances. A draining
  * node keeps its job and gets no new one. A calibration is assigned only to a node that offers its method, if there is one,
- * and a job is assigned to a node that it avoids only while no other one is alive.
+ * and a job is assigned to a node that it avoids only while no other one is alive. One that it has failed on comes last.
  */
 export async function jobsForNode(deps: StepDeps, heartbeat: Heartbeat): Promise<Job[]> {
   const open = await listOpenJobs(deps.db, heartbeat.model.id)
@@ -40,7 +40,7 @@ export async function jobsForNode(deps: StepDeps, heartbeat: Heartbeat): Promise
     if (heartbeat.jobs.some(({ id, state }) => id === job.id && state !== 'running')) continue
     if (!(await offersMethod(deps, heartbeat, job.payload)) && !(await isMethodUnavailable(deps, job)))
       continue
-    if (await isForOtherNodes(deps, heartbeat, job)) continue
+    if (await isForOtherNodes(deps, job, heartbeat.nodeId)) continue
     const losses = lost.includes(job) ? countStalls(job) : { stalls: job.stalls }
     if (losses.stalls >= MAX_STALLS) await failJob(deps, job, losses.stalls)
     else if (await assignJob(deps, job, heartbeat.nodeId, losses)) return [await wholeJob(deps, job)]
@@ -56,21 +56,6 @@ async function isMethodUnavailable(deps: Pick<StepDeps, 'fleet' | 'nowMs'>, job:
   if (job.payload.kind !== 'calibrate' || deps.nowMs() - job.createdAt < METHOD_WAIT_MS) return false
   const offered = await deps.fleet.offeredMethods(job.model)
   return !offered?.includes(job.payload.selection.method)
-}
-
-/** Returns whether a job avoids this node, and another live node of the model could take it. */
-async function isForOtherNodes(
-  deps: Pick<StepDeps, 'fleet'>,
-  { nodeId, model }: Heartbeat,
-  { avoidNodes, payload }: JobRow,
-): Promise<boolean> {
-  if (!avoidNodes.includes(nodeId)) return false
-  for (const { id } of await liveNodes(deps, model.id)) {
-    if (avoidNodes.includes(id)) continue
-    if (payload.kind !== 'calibrate' || (await deps.fleet.methodsOf(id)).includes(payload.selection.method))
-      return true
-  }
-  return false
 }
 
 /** Returns whether a node offers the method of a job. */

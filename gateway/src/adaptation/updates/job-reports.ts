@@ -1,18 +1,21 @@
 import type { JobReport } from '@copal/shared/wire/adaptation-jobs.ts'
 import { findJobs, type JobRow, changeJob } from '../../storage/db/queries/job-queries.ts'
+import { recordAudit } from '../../audit/record-audit.ts'
 import type { Deps } from '../../contracts/bindings.ts'
 import { storedResult } from './calibration-input.ts'
+import { avoidedAfterFailure, isFaultOfNode } from './job-nodes.ts'
 
 /** Below D1's maximum of 100 bound parameters in a statement. */
 const MAX_REPORTS = 90
 
-type JobDeps = Pick<Deps, 'db' | 'nowMs'>
+type JobDeps = Pick<Deps, 'db' | 'fleet' | 'nowMs'>
 
 /**
  * Stores the job reports of a node.
  *
  * The first result of a job counts from any node that the job was ever handed to, since all compute the same result.
- * Other reports count only from the node that has the job now.
+ * Other reports count only from the node that has the job now. A job that fails for a reason of its node, such as a full disk,
+ * goes to another live node if there is one.
  */
 export async function applyJobReports(
   deps: JobDeps,
@@ -48,7 +51,38 @@ async function applyReport(deps: JobDeps, nodeId: string, job: JobRow, report: J
       code: 'node_failed',
       message: `Node '${nodeId}' ended job ${job.id} without a result or an error. See the log of that node.`,
     }
-    const { code: errorCode, message: errorMessage } = error ?? unexplained
+    const { code: errorCode, message: reason } = error ?? unexplained
+    if (isFaultOfNode(errorCode) && (await moveToOtherNode(deps, job, { nodeId, code: errorCode, reason })))
+      return
+    const isNamed = !isFaultOfNode(errorCode) || reason.includes(`'${nodeId}'`)
+    const errorMessage = isNamed ? reason : `Node '${nodeId}' reports: ${reason}`
     await changeJob(deps.db, job, { ...heard, state: 'failed', nodeId, errorCode, errorMessage })
   }
+}
+
+/** Queues a job for other nodes than one that it has failed on. Returns false if there is none. */
+async function moveToOtherNode(
+  deps: JobDeps,
+  job: JobRow,
+  { nodeId, code, reason }: { nodeId: string; code: string; reason: string },
+): Promise<boolean> {
+  const avoidNodes = await avoidedAfterFailure(deps, job, nodeId)
+  if (!avoidNodes) return false
+  const queued = {
+    state: 'queued',
+    nodeId: null,
+    avoidNodes,
+    progress: 0,
+    bestProgress: 0,
+    stalls: 0,
+    message: '',
+  } as const
+  if (!(await changeJob(deps.db, job, queued))) return true
+  console.warn(`Job ${job.id} failed on node '${nodeId}' (${code}) and goes to another node: ${reason}`)
+  const after = { job: job.id, error: code }
+  const entry = { actor: `node:${nodeId}`, action: 'node.job_failed', target: nodeId, after, reason }
+  await recordAudit(deps, entry).catch((error: unknown) =>
+    console.error(`The failure of job ${job.id} on node '${nodeId}' is missing in the audit log:`, error),
+  )
+  return true
 }

@@ -2,7 +2,7 @@ import { AppError } from '@copal/shared/errors.ts'
 import { findMask, promoteMask } from '../../storage/db/queries/mask-queries.ts'
 import { noteServed, type UpdateRow } from '../../storage/db/queries/update-queries.ts'
 import type { NodeView } from '../../contracts/node-view.ts'
-import { countWaves } from '../../fleet/registration/roll-out.ts'
+import { countWaves, UNLOADABLE_NODES } from '../../fleet/registration/roll-out.ts'
 import { SERVICE_ACTOR } from '../../storage/db/queries/decision-queries.ts'
 import { isForced, startWatch } from './mask-watch.ts'
 import { promoteOwnMask, rejudgeOwnMasks } from './own-mask-step.ts'
@@ -18,7 +18,7 @@ const LOAD_GRACE_MS = 15_000
 /**
  * Activates the mask once, and waits until the live nodes serve it: one first, then the others in waves (`roll-out.ts`). As
  * long as no live node does, it waits: then nothing shows that the mask can be loaded. Once one does, the mask is watched.
- * If the first node cannot load it, the update fails, and the mask before it is active again.
+ * If the first two nodes cannot load it, the update fails, and the mask before it is active again.
  *
  * @throws AppError `conflict` when the mask that it was compared with is no longer active
  */
@@ -68,14 +68,17 @@ async function requireParent(deps: StepDeps, update: UpdateRow): Promise<void> {
 
 /**
  * Returns the failure of an update whose mask no node serves, because those that were to load it first cannot; undefined
- * while one of them still tries.
+ * while one of them still tries, or another one is to.
  */
 function failedOutcome(nodes: readonly NodeView[], version: number): StepOutcome | undefined {
   const begun = nodes.filter(({ weightSets }) => weightSets.some((set) => set.version === version))
-  if (begun.length === 0 || failedNodes(nodes, version).length < begun.length) return undefined
+  const failed = failedNodes(nodes, version)
+  if (failed.length < begun.length || begun.length < Math.min(UNLOADABLE_NODES, Math.max(1, nodes.length)))
+    return undefined
+  const errors = failed.map((node) => loadError([node], version))
   const reason =
     `Mask m${version} cannot be loaded, so no other node gets it, and the mask before it stays in use. ` +
-    loadError(nodes, version)
+    errors.join(' ')
   const decision = { kind: 'promote', verdict: 'failed', reason, actor: SERVICE_ACTOR } as const
   return { event: 'failed', patch: { errorCode: 'node_failed', errorMessage: reason }, decision }
 }

@@ -20,12 +20,28 @@ export function countWaves(nodes: number): number {
   return Math.max(1, Math.ceil((nodes - 1) / maxLoading(nodes, true)))
 }
 
+/**
+ * Nodes that fail to load a mask without keeping another node from trying: the cause may be the node, such as a full disk. A mask
+ * that two nodes cannot load has its cause in the mask, so that it must not reach others.
+ */
+const MAX_FAULTY_NODES = 1
+
+/** How many nodes must fail to load a mask before it counts as one that cannot be loaded; all of fewer nodes. */
+export const UNLOADABLE_NODES = MAX_FAULTY_NODES + 1
+
 /** A node's report on its weights. */
 type Report = Pick<NodeView, 'activeVersion' | 'weightSets'>
 
 /** Returns whether a node serves a version, holds it, or tries to. */
 function hasBegun({ activeVersion, weightSets }: Report, version: number): boolean {
   return activeVersion === version || weightSets.some((set) => set.version === version)
+}
+
+/** Returns whether a node could not load a version, also while it tries again. */
+function hasFailed({ weightSets }: Report, version: number): boolean {
+  return weightSets.some(
+    (set) => set.version === version && (set.state === 'failed' || set.error !== undefined),
+  )
 }
 
 const IS_DONE = {
@@ -40,8 +56,9 @@ const IS_DONE = {
  * Returns whether a node takes part in the roll-out of a version by now. Pure: it follows from the reports of the nodes alone,
  * so that every caller decides alike, also after a restart.
  *
- * A node that has begun goes on. One that failed to load the version keeps its place while it tries again, so that a mask that
- * cannot be loaded stops by itself. A node that is gone frees its place. The others follow in the order of their names.
+ * A node that has begun goes on. One that failed to load the version goes on trying, and another node gets its place; all further
+ * ones keep theirs, so that a mask that cannot be loaded stops by itself. A node that is gone frees its place. The others follow in
+ * the order of their names.
  *
  * @param nodes the nodes of the model
  * @param to what the nodes are to do with the version
@@ -56,7 +73,9 @@ export function takesPart(
   const live = nodes.filter(({ alive, draining }) => alive && !draining)
   const done = live.filter((node) => IS_DONE[to](node, version))
   const begun = live.filter((node) => hasBegun(node, version))
-  const free = maxLoading(live.length, done.length > 0) - (begun.length - done.length)
+  const faulty = begun.filter((node) => !done.includes(node) && hasFailed(node, version))
+  const places = maxLoading(live.length, done.length > 0) + Math.min(MAX_FAULTY_NODES, faulty.length)
+  const free = places - (begun.length - done.length)
   const waiting = live
     .filter((node) => !begun.includes(node))
     .map(({ id }) => id)

@@ -102,22 +102,50 @@ describe('the roll-out of a mask', () => {
     expect(decision?.reason).toBe(`Active; ${count} of ${count} live nodes serve it.`)
   })
 
-  test('stops at the first node if that cannot load the mask: m1 stays active, and a decision has the reason', async () => {
+  test('stops if two nodes cannot load the mask: m1 stays active, and a decision has the reasons', async () => {
     const { id, nodes, beatAll: all } = await begin('stops', 5)
     expect(await all()).toBe(1)
     nodes[0]?.loaded('Linear w has no rows.')
-    expect(await all()).toBe(1)
-    await advanceUpdate(testDeps({ nowMs: () => Date.now() + 16_000 }), id)
+    // Another node is to try, whatever time has passed.
+    const late = testDeps({ nowMs: () => Date.now() + 16_000 })
+    await nodes[0]?.beat()
+    expect((await advanceUpdate(late, id))?.state).toBe('promoting')
+    expect(await all()).toBe(2)
+    expect((await advanceUpdate(late, id))?.state).toBe('promoting')
+    nodes[1]?.loaded('Linear w has no rows either.')
+    expect(await all()).toBe(2)
+    await advanceUpdate(late, id)
     const update = await getUpdate(id)
     expect(update).toMatchObject({ state: 'failed', error: { code: 'node_failed' } })
-    expect(update.error?.message).toMatch(/m2.*'stops-1' reports: Linear w has no rows\./)
+    expect(update.error?.message).toMatch(
+      /m2.*'stops-1' reports: Linear w has no rows\. Node 'stops-2' reports: Linear w has no rows either\./,
+    )
     const decisions = await listDecisionsOf(db, id)
     expect(decisions).toMatchObject([
       { kind: 'promote', verdict: 'failed', maskVersion: 2, reason: update.error?.message },
     ])
     expect(await findModel(db, 'stops')).toMatchObject({ activeVersion: 1 })
     expect(await all()).toBe(0)
-    expect(nodes.filter(({ sets }) => sets.some(({ version }) => version === 2))).toHaveLength(1)
+    expect(nodes.filter(({ sets }) => sets.some(({ version }) => version === 2))).toHaveLength(2)
+  })
+
+  test('reaches all other nodes if the disk of one is full, whichever that is, and the decision names it', async () => {
+    const full = 'No disk space left in /home/copal/masks for a file.'
+    for (const broken of [0, 1]) {
+      const { id, nodes, beatAll: all } = await begin(`full-${broken}`, 3)
+      for (let wave = 0; wave < 4; wave += 1) {
+        await all()
+        for (const [at, node] of nodes.entries())
+          if (node.active !== node.wanted) node.loaded(at === broken ? full : undefined)
+      }
+      await all()
+      expect(nodes.map(({ active }) => active)).toEqual([0, 1, 2].map((at) => (at === broken ? 1 : 2)))
+      await advanceUpdate(testDeps(), id)
+      await advanceUpdate(testDeps({ nowMs: () => Date.now() + 600_000 }), id)
+      expect((await getUpdate(id)).state).toBe('promoted')
+      const [decision] = await listDecisionsOf(db, id)
+      expect(decision?.reason).toContain(`Node 'full-${broken}-${broken + 1}' reports: ${full}`)
+    }
   })
 
   test('says which node failed in a later wave, and ends after two minutes a wave', async () => {
@@ -129,7 +157,9 @@ describe('the roll-out of a mask', () => {
     nodes[0]?.loaded()
     expect(await all()).toBe(2)
     for (const node of nodes.slice(1, 3)) node.loaded('no memory')
-    expect(await all()).toBe(2)
+    expect(await all()).toBe(3)
+    nodes[3]?.loaded('no memory')
+    expect(await all()).toBe(3)
     const after = (ms: number) => advanceUpdate(testDeps({ nowMs: () => Date.now() + ms }), id)
     expect((await after(235_000))?.state).toBe('promoting')
     expect((await after(241_000))?.state).toBe('promoted')
@@ -150,14 +180,17 @@ describe('the roll-out of a mask', () => {
     expect((await joined.beat())[0]).toBe(2)
   })
 
-  test('a canary is loaded in waves too, and one that the first node cannot load reaches no other node', async () => {
+  test('a canary is loaded in waves too, and one that two nodes cannot load reaches no other node', async () => {
     stopClock()
     const nodes = Array.from({ length: 5 }, (_, at) => new SimulatedNode(`trial-${at + 1}`, 'trial'))
     const beat = async (states: Partial<Record<number, WeightSetState['state']>> = {}) => {
       const told: number[] = []
       for (const [at, node] of nodes.entries()) {
         const state = states[at]
-        const weightSets = [setOf(1), ...(state === undefined ? [] : [setOf(2, state, 'no memory')])]
+        const weightSets = [
+          setOf(1),
+          ...(state === undefined ? [] : [setOf(2, state, state === 'failed' ? 'no memory' : undefined)]),
+        ]
         const { desired } = await node.beat({ activeVersion: 1, weightSets })
         if (desired.trials?.some(({ version }) => version === 2)) told.push(at)
       }
@@ -170,14 +203,15 @@ describe('the roll-out of a mask', () => {
     expect(await beat()).toEqual([0])
     expect(await beat({ 0: 'ready' })).toEqual([0, 1, 2])
     expect(await beat({ 0: 'ready', 1: 'ready', 2: 'loading' })).toEqual([0, 1, 2, 3])
-    expect(await beat({ 0: 'failed' })).toEqual([0])
+    expect(await beat({ 0: 'failed', 1: 'failed' })).toEqual([0, 1])
+    expect(await beat({ 0: 'failed', 1: 'failed' })).toEqual([0, 1])
     const after = (ms: number) => advanceUpdate(testDeps({ nowMs: () => Date.now() + ms }), id)
     expect((await after(11_000))?.state).toBe('canary')
     expect((await after(132_000))?.state).toBe('failed')
     expect(await listDecisionsOf(db, id)).toMatchObject([
       { kind: 'canary', verdict: 'failed', reason: expect.stringMatching(/'trial-1' reports: no memory/) },
     ])
-    expect(await beat({ 0: 'failed' })).toEqual([])
+    expect(await beat({ 0: 'failed', 1: 'failed' })).toEqual([])
   })
 
   test('a roll-back reaches all nodes with one heartbeat, also in the middle of a roll-out', async () => {

@@ -55,19 +55,26 @@ describe('a roll-out', () => {
     expect(countWaves(count)).toBe(Math.max(1, waves.length - 1))
   })
 
-  test('stops at the first node while it cannot load the mask', () => {
-    expect(partOf(fleetOf('failed', 'absent', 'absent', 'absent', 'absent'))).toEqual(['node-1'])
+  test('goes on with a second node where the first one cannot load the mask, and stops if that cannot either', () => {
+    expect(partOf(fleetOf('failed', 'absent', 'absent', 'absent', 'absent'))).toEqual(['node-1', 'node-2'])
+    expect(partOf(fleetOf('failed', 'loading', 'absent', 'absent', 'absent'))).toEqual(['node-1', 'node-2'])
+    expect(partOf(fleetOf('failed', 'failed', 'absent', 'absent', 'absent'))).toEqual(['node-1', 'node-2'])
+    expect(partOf(fleetOf('failed', 'serving', 'absent', 'absent', 'absent'))).toHaveLength(4)
   })
 
-  test('stops in a later wave when as many nodes fail as may load at once', () => {
-    const [first, ...others] = fleetOf('serving', 'failed', 'failed', 'absent', 'absent')
-    if (!first) throw new Error('no node')
-    expect(partOf([first, ...others])).toEqual(['node-1', 'node-2', 'node-3'])
-    expect(partOf(fleetOf('serving', 'failed', 'absent', 'absent', 'absent'))).toEqual([
-      'node-1',
-      'node-2',
-      'node-3',
-    ])
+  test('counts a node that tries again as one that could not load the mask', () => {
+    const nodes = fleetOf('absent', 'absent', 'absent')
+    const again = { version: 2, state: 'loading', requests: 0, error: 'no memory' } as const
+    nodes[0] = viewOf('node-1', 'absent', { weightSets: [again] })
+    expect(partOf(nodes)).toEqual(['node-1', 'node-2'])
+  })
+
+  test('stops in a later wave when more nodes fail than may load at once, and not for one', () => {
+    const lastOf = (...states: State[]) => partOf(fleetOf(...states)).at(-1)
+    expect(lastOf('serving', 'failed', 'absent', 'absent', 'absent', 'absent')).toBe('node-4')
+    expect(lastOf('serving', 'failed', 'failed', 'absent', 'absent', 'absent')).toBe('node-4')
+    expect(lastOf('serving', 'failed', 'failed', 'failed', 'absent', 'absent')).toBe('node-4')
+    expect(lastOf('serving', 'failed', 'absent')).toBe('node-3')
   })
 
   test('gives the place of a node that died to the next, and lets it go on when it returns', () => {
@@ -106,9 +113,9 @@ describe('a roll-out', () => {
       return nodes.filter(({ id }) => takesPart(id, nodes, 2, 'hold')).length
     }
     expect(partOfTrial('absent', 'absent', 'absent', 'absent', 'absent')).toBe(1)
-    expect(partOfTrial('failed', 'absent', 'absent', 'absent', 'absent')).toBe(1)
+    expect(partOfTrial('failed', 'absent', 'absent', 'absent', 'absent')).toBe(2)
     expect(partOfTrial('ready', 'absent', 'absent', 'absent', 'absent')).toBe(3)
-    expect(partOfTrial('ready', 'loading', 'failed', 'absent', 'absent')).toBe(3)
+    expect(partOfTrial('ready', 'loading', 'failed', 'absent', 'absent')).toBe(4)
     expect(partOfTrial('ready', 'ready', 'ready', 'absent', 'absent')).toBe(5)
   })
 

@@ -1,0 +1,115 @@
+/** Tests that a job which fails for a reason of its node, such as a full disk, goes to another node. */
+import { env } from 'cloudflare:workers'
+import { expect, onTestFinished, test, vi } from 'vitest'
+import type { Job } from '@copal/shared/wire/adaptation-jobs.ts'
+import { advanceUpdates } from '../../../../gateway/src/adaptation/updates/advance-update.ts'
+import { openDatabase } from '../../../../gateway/src/storage/db/open-database.ts'
+import { listPendingAudit } from '../../../../gateway/src/storage/db/queries/audit-queries.ts'
+import { findJob } from '../../../../gateway/src/storage/db/queries/job-queries.ts'
+import {
+  getUpdate,
+  importTexts,
+  SimulatedNode,
+  startUpdate,
+  testDeps,
+} from '../../support/doubles/simulated-node.ts'
+import { setPolicy } from '../../support/state/seed-masks.ts'
+
+const db = openDatabase(env.DB)
+const FULL = {
+  code: 'internal_error',
+  message:
+    'No disk space left in /home/copal/datasets for a file. Free some, or move COPAL_HOME to a larger disk.',
+}
+
+/** Creates a model with nodes, of which none is asked to describe texts, and an update whose calibration job is queued. */
+async function calibrating(model: string, count: number) {
+  const nodes = Array.from({ length: count }, (_, index) => new SimulatedNode(`${model}-${index + 1}`, model))
+  for (const node of nodes) await node.beat()
+  await setPolicy(model, { influence: { outlier_deviations: null } })
+  await importTexts(`${model}-a`)
+  const { id } = await startUpdate(model, [`${model}-a`])
+  await advanceUpdates(testDeps(), model)
+  return { nodes, id }
+}
+
+/** Has a node report that its jobs failed. Returns the jobs that it gets with the next two responses. */
+async function fail(node: SimulatedNode, error = FULL): Promise<Job[]> {
+  for (const { id } of node.jobs) node.report({ id, state: 'failed', progress: 0.2, message: '', error })
+  return [...(await node.beat()).jobs, ...(await node.beat()).jobs]
+}
+
+function silenceWarnings() {
+  const warn = vi.spyOn(console, 'warn').mockImplementation(() => undefined)
+  onTestFinished(() => warn.mockRestore())
+  return warn
+}
+
+test('an update goes on on the other node when the disk of one is full, and the audit log names that one', async () => {
+  const warn = silenceWarnings()
+  const { nodes, id } = await calibrating('full', 2)
+  const [broken, other] = nodes
+  if (!broken || !other) throw new Error('no nodes')
+  const failedOn: string[] = []
+  for (let turn = 0; turn < 40 && (await getUpdate(id)).finished_at === null; turn += 1) {
+    await broken.beat()
+    failedOn.push(...broken.jobs.map((job) => job.kind))
+    expect(await fail(broken)).toEqual([])
+    await other.beat()
+    await other.work()
+    await other.beat()
+  }
+  expect(await getUpdate(id)).toMatchObject({ state: 'promoted', error: null })
+  expect(failedOn).toContain('calibrate')
+  const rows = (await listPendingAudit(db, Infinity, 100)).filter(({ target }) => target === 'full-1')
+  expect(rows.filter(({ action }) => action === 'node.job_failed')).toContainEqual(
+    expect.objectContaining({ reason: FULL.message, after: { job: `${id}-calibrate`, error: FULL.code } }),
+  )
+  expect(warn).toHaveBeenCalledWith(
+    `Job ${id}-calibrate failed on node 'full-1' (internal_error) and goes to another node: ${FULL.message}`,
+  )
+})
+
+test('an update fails when a job has failed on every node, and names the last one', async () => {
+  silenceWarnings()
+  const { nodes, id } = await calibrating('all-full', 2)
+  for (const node of nodes) {
+    await node.beat()
+    await fail(node)
+  }
+  expect((await getUpdate(id)).error).toEqual({
+    code: FULL.code,
+    message: `Node 'all-full-2' reports: ${FULL.message}`,
+  })
+})
+
+test('a job fails after three nodes, and at once for an error that every node would give', async () => {
+  silenceWarnings()
+  const many = await calibrating('many-full', 4)
+  for (const node of many.nodes) {
+    await node.beat()
+    await fail(node)
+  }
+  expect((await getUpdate(many.id)).error?.message).toContain("'many-full-3'")
+  const wrong = await calibrating('wrong', 2)
+  await wrong.nodes[0]?.beat()
+  if (wrong.nodes[0])
+    await fail(wrong.nodes[0], { code: 'insufficient_samples', message: 'The texts have too few tokens.' })
+  expect((await getUpdate(wrong.id)).error?.code).toBe('insufficient_samples')
+})
+
+test('a job that a node is only to do if no other can goes to it before a node that has failed', async () => {
+  silenceWarnings()
+  const { nodes, id } = await calibrating('last', 2)
+  const [avoided, broken] = nodes
+  if (!avoided || !broken) throw new Error('no nodes')
+  const job = `${id}-calibrate`
+  await env.DB.prepare('update jobs set avoid_nodes = ? where id = ?')
+    .bind(JSON.stringify(['last-1']), job)
+    .run()
+  expect((await avoided.beat()).jobs).toEqual([])
+  await broken.beat()
+  expect(await fail(broken)).toEqual([])
+  expect((await avoided.beat()).jobs.map((each) => each.id)).toEqual([job])
+  expect(await findJob(db, job)).toMatchObject({ nodeId: 'last-1', stalls: 0 })
+})
