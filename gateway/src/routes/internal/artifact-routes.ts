@@ -10,6 +10,8 @@ import { sha256Hex } from '@copal/shared/wire/identifiers.ts'
 import { validate, parseJson } from '@copal/shared/wire/validate.ts'
 import { NodeEvents } from '../../audit/node-events.ts'
 import type { AppEnv } from '../../contracts/context.ts'
+import type { Database } from '../../contracts/database.ts'
+import { missingDataset, missingMask } from '../../storage/artifacts/missing-files.ts'
 import { storeMaskFile } from '../../storage/artifacts/mask-files.ts'
 import { joinMaskFile, storeMaskPart } from '../../storage/artifacts/mask-parts.ts'
 import { decodeBody } from '../../runtime/body-reader.ts'
@@ -32,7 +34,9 @@ const CACHE_CONTROL = 'private, max-age=31536000, immutable'
 export function artifactRoutes(): Hono<AppEnv> {
   return new Hono<AppEnv>()
     .use(auditNodeCalls(new NodeEvents()))
-    .get('/masks/:sha256', (c) => sendArtifact(c, maskKey(pathHash(c)), 'mask', 'application/octet-stream'))
+    .get('/masks/:sha256', (c) =>
+      sendArtifact(c, maskKey(pathHash(c)), missingMask, 'application/octet-stream'),
+    )
     .put('/masks/:sha256', async (c) => {
       const hash = pathHash(c)
       await requireSignature(c, hash)
@@ -58,7 +62,7 @@ export function artifactRoutes(): Hono<AppEnv> {
     })
     .all('/masks/:sha256/parts/:part', rejectMethod('PUT'))
     .get('/datasets/:sha256', (c) =>
-      sendArtifact(c, datasetKey(pathHash(c)), 'dataset', 'application/x-ndjson; charset=utf-8'),
+      sendArtifact(c, datasetKey(pathHash(c)), missingDataset, 'application/x-ndjson; charset=utf-8'),
     )
     .all('/datasets/:sha256', rejectMethod('GET'))
     .put(`/statistics/:artifact/${STATISTICS_MANIFEST}`, async (c) => {
@@ -93,7 +97,7 @@ export function artifactRoutes(): Hono<AppEnv> {
 async function sendArtifact(
   c: Context<AppEnv>,
   key: string,
-  what: string,
+  missing: (db: Database, sha256: string) => Promise<AppError>,
   contentType: string,
 ): Promise<Response> {
   const hash = pathHash(c)
@@ -101,7 +105,7 @@ async function sendArtifact(
   const headers = { etag: `"${hash}"`, 'cache-control': CACHE_CONTROL }
   if (c.req.header('if-none-match') === headers.etag) return new Response(null, { status: 304, headers })
   const object = await c.var.deps.artifacts.get(key)
-  if (!object) throw new AppError('not_found', `There is no ${what} ${hash}.`)
+  if (!object) throw await missing(c.var.deps.db, hash)
   return new Response(object.body, {
     headers: { ...headers, 'content-type': contentType, 'content-length': String(object.size) },
   })

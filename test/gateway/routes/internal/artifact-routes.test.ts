@@ -7,6 +7,16 @@ import { freezeDataset } from '../../../../gateway/src/storage/artifacts/dataset
 import { maskFile, signedCall, testDeps } from '../../support/doubles/simulated-node.ts'
 import { errorOf, ORIGIN } from '../../support/requests/gateway-requests.ts'
 import { TEST_NODE_SECRET } from '../../support/setup/secrets.ts'
+import { newNode } from '../../support/doubles/whole-updates.ts'
+import { seedMasks } from '../../support/state/seed-masks.ts'
+import { openDatabase } from '../../../../gateway/src/storage/db/open-database.ts'
+import { ensureDomains } from '../../../../gateway/src/storage/db/queries/domain-queries.ts'
+import { insertHoldout } from '../../../../gateway/src/storage/db/queries/holdout-queries.ts'
+import { listMasks } from '../../../../gateway/src/storage/db/queries/mask-queries.ts'
+import { GENERAL_HOLDOUT } from '../../../../gateway/src/storage/db/schema/domains.ts'
+import { batches } from '../../../../gateway/src/storage/db/schema/updates.ts'
+
+const db = openDatabase(env.DB)
 
 const bytesOf = (text: string) => new Uint8Array(new TextEncoder().encode(text))
 /** Sends a call signed by node `node-1`. */
@@ -190,6 +200,44 @@ test('a dataset is returned as it was frozen', async () => {
     '{"domain":"frozen","sources":[],"text":"one"}\n{"domain":"frozen","sources":[],"text":"two \\"quoted\\"\\nlines"}\n',
   )
   expect(dataset).toMatchObject({ domain: 'frozen', samples: 2 })
+})
+
+test('a file that R2 has lost is named with its domain or model, and with what an operator can do', async () => {
+  const freeze = (domain: string, text: string) => freezeDataset(testDeps(), domain, [{ text, sources: [] }])
+  const [frozen, counted, heldOut, general] = [
+    await freeze('legal', 'frozen'),
+    await freeze('legal', 'counted'),
+    await freeze('legal', 'held out'),
+    await freeze(GENERAL_HOLDOUT, 'general'),
+  ]
+  await ensureDomains(db, ['legal'], 1)
+  await db.insert(batches).values({
+    model: 'lost',
+    datasetSha256: counted.sha256,
+    updateId: 'old',
+    domain: 'legal',
+    state: 'counted',
+    tokens: 1,
+    createdAt: 1,
+  })
+  for (const { sha256: hash, domain } of [heldOut, general])
+    await insertHoldout(db, { domain, version: 1, sha256: hash, samples: 1, characters: 8, createdAt: 1 })
+  await newNode('lost')
+  await seedMasks('lost', [3])
+  const [mask] = await listMasks(db, 'lost')
+  const messageOf = async (path: string) => {
+    await env.ARTIFACTS.delete(path)
+    const response = await signedCall('GET', `/internal/${path}`)
+    const { code, message } = await errorOf(response)
+    expect([response.status, code]).toEqual([404, 'not_found'])
+    return message
+  }
+  const ofDataset = ({ sha256: hash }: { sha256: string }) => messageOf(`datasets/${hash}`)
+  expect(await ofDataset(frozen)).toMatch(/domain 'legal'.*frozen.*missing in R2.*Start the update again/)
+  expect(await ofDataset(counted)).toMatch(/domain 'legal'.*missing in R2.*'copal domains rebuild legal'/)
+  expect(await ofDataset(heldOut)).toMatch(/Held-out.*domain 'legal'.*'copal domains delete legal'/)
+  expect(await ofDataset(general)).toMatch(/general holdout.*'copal holdout set FILE'/)
+  expect(await messageOf(`masks/${mask?.sha256}`)).toMatch(/m3 of 'lost'.*'copal masks import FILE'/)
 })
 
 test('artifacts cannot be read or written without a valid signature', async () => {

@@ -63,6 +63,17 @@ export async function listUnmarkedBatches(db: Database, domain: string): Promise
     .where(and(eq(batches.domain, domain), eq(batches.marked, false)))
 }
 
+/** Returns whether a dataset counts in the statistics of a model. */
+export async function isCounted(db: Database, datasetSha256: string): Promise<boolean> {
+  const row = await db
+    .select({ model: batches.model })
+    .from(batches)
+    .where(and(eq(batches.datasetSha256, datasetSha256), eq(batches.state, 'counted')))
+    .limit(1)
+    .get()
+  return row !== undefined
+}
+
 /**
  * Takes every batch of a domain, of all models, out of the statistics for good. Does nothing while an update runs that may read
  * them; only a canary of other domains does not.

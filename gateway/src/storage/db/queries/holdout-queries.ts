@@ -42,6 +42,17 @@ export async function findHoldout(
     .get()
 }
 
+/** Returns whether a dataset is a version of a holdout. */
+export async function isHoldout(db: Database, sha256: string): Promise<boolean> {
+  const row = await db
+    .select({ version: holdouts.version })
+    .from(holdouts)
+    .where(eq(holdouts.sha256, sha256))
+    .limit(1)
+    .get()
+  return row !== undefined
+}
+
 /**
  * Stores a version of a registered domain's holdout, or of the general one, unless another call has stored this version.
  *

@@ -40,6 +40,11 @@ export async function findMaskByHash(
     .get()
 }
 
+/** Returns the newest mask of any model that has a file. */
+export async function findMaskOfFile(db: Database, sha256: string): Promise<MaskRow | undefined> {
+  return db.select().from(masks).where(eq(masks.sha256, sha256)).orderBy(desc(masks.version)).limit(1).get()
+}
+
 /** Returns a model's masks, newest first. */
 export async function listMasks(db: Database, model: string): Promise<MaskRow[]> {
   return db.select().from(masks).where(eq(masks.model, model)).orderBy(desc(masks.version))
