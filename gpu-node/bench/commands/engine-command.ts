@@ -1,4 +1,4 @@
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Command } from 'commander'
 import type { Form } from '../engine/engine-contender.ts'
@@ -19,6 +19,7 @@ import {
   someOf,
   type Workbench,
 } from './workbench.ts'
+import { makeFolder } from '@copal/gpu-node/platform/make-folder.ts'
 
 const MODELS = ['smollm2', ...(Object.keys(RANDOM_SHAPES) as RandomShape[])] as const
 
@@ -56,7 +57,7 @@ export function addEngine(program: Command, { home, threads, print }: Workbench)
   addLlamaOptions(command).action(async (options: EngineOptions) => {
     await buildNative(print)
     const workDir = join(home, 'work')
-    mkdirSync(workDir, { recursive: true })
+    makeFolder(workDir)
     const common = {
       workDir,
       threads,

@@ -1,4 +1,4 @@
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { readFileSync, writeFileSync } from 'node:fs'
 import { basename, join } from 'node:path'
 import type { Command } from 'commander'
 import { FORMS, type Form } from '../engine/engine-contender.ts'
@@ -8,6 +8,7 @@ import { cutEvaluationWindows } from '@copal/lab/texts/evaluation-windows.ts'
 import { buildNative } from '../../../infra/local/build-native.mjs'
 import { addLlamaOptions, openLlama, type LlamaOptions } from '../engine/llama-option.ts'
 import { count, forms, FORMS_HELP, list, openBenchModel, type Workbench } from './workbench.ts'
+import { makeFolder } from '@copal/gpu-node/platform/make-folder.ts'
 
 interface FrontOptions extends LlamaOptions {
   masks: string[]
@@ -43,7 +44,7 @@ export function addFront(program: Command, { home, threads, print }: Workbench):
       return cutEvaluationWindows([text], model.codec, options.length, options.windows).windows
     })
     const workDir = join(home, 'work')
-    mkdirSync(workDir, { recursive: true })
+    makeFolder(workDir)
     const llama = openLlama(options)
     const points = await measureFront({
       model,
@@ -63,7 +64,7 @@ export function addFront(program: Command, { home, threads, print }: Workbench):
     const about = `${machineLine()}\n${model.id}, decode of one stream at context 128; perplexity over ${tokens} tokens`
     const table = frontTable(points)
     print(`\n${about}\n${table}`)
-    mkdirSync(options.out, { recursive: true })
+    makeFolder(options.out)
     writeFileSync(join(options.out, 'front.md'), `${about.replace('\n', '  \n')}\n\n${table}`)
     writeFileSync(join(options.out, 'front.json'), `${JSON.stringify({ about, points }, null, 2)}\n`)
     for (const [name, svg] of Object.entries(await frontPlots(points, `Where pruning pays: ${model.id}`))) {

@@ -1,6 +1,6 @@
 import { writeFile } from 'node:fs/promises'
-import { resolve } from 'node:path'
 import { InvalidArgumentError } from 'commander'
+import { outputFile } from '@copal/gpu-node/platform/path-arguments.ts'
 import { UserError } from '@copal/gpu-node/platform/user-error.ts'
 import { formatMask } from '@copal/gpu-node/platform/quantities.ts'
 import { seriesReport, type SeriesReport } from '@copal/shared/wire/admin-series.ts'
@@ -16,6 +16,7 @@ export function plotFile(text: string): string {
 
 /** Writes a plot of what pruning costs each domain over time. */
 export async function plotDrift(session: Session, file: string, options: SeriesOptions): Promise<void> {
+  const path = outputFile(file, session.terminal.cwd)
   const report = await session.client().admin('GET', seriesPath(options), seriesReport)
   const points = gapPoints(report)
   if (points.length === 0)
@@ -29,7 +30,6 @@ export async function plotDrift(session: Session, file: string, options: SeriesO
     import('@copal/lab/report/draw-svg.ts'),
   ])
   const svg = await drawSvg(gapPlot(`What pruning costs ${report.model}`, points, gapMarks(report)))
-  const path = resolve(session.terminal.cwd, file)
   if (/\.png$/i.test(file)) {
     const { drawPng } = await import('@copal/lab/report/draw-png.ts')
     await writeFile(path, drawPng(svg))

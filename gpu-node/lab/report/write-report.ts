@@ -1,4 +1,4 @@
-import { mkdir, rename, writeFile } from 'node:fs/promises'
+import { rename, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import type { LabResults } from '../results/lab-results.ts'
 import { composeReport } from './compose-report.ts'
@@ -6,6 +6,7 @@ import type { ReportDocument } from './document/report-document.ts'
 import { drawSvg, standaloneSvg } from './draw-svg.ts'
 import { renderHtml } from './render-html.ts'
 import { renderMarkdown } from './render-markdown.ts'
+import { makeFolder } from '@copal/gpu-node/platform/make-folder.ts'
 
 const PLOTS_DIR = 'plots'
 
@@ -47,7 +48,7 @@ async function drawPanels({ sections }: ReportDocument): Promise<Map<string, str
 }
 
 async function replaceFile(path: string, content: string | Uint8Array): Promise<void> {
-  await mkdir(dirname(path), { recursive: true })
+  makeFolder(dirname(path))
   await writeFile(`${path}.partial`, content)
   await rename(`${path}.partial`, path)
 }

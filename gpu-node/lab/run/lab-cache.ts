@@ -1,9 +1,10 @@
 import { createHash } from 'node:crypto'
-import { mkdir, readdir, readFile, rm, stat } from 'node:fs/promises'
+import { readdir, readFile, rm, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { z } from 'zod'
 import { writeAtomically } from '@copal/gpu-node/platform/content-store.ts'
 import { layerErrorsSchema, evaluationSchema, timingMachineSchema } from '../results/lab-results.ts'
+import { makeFolder } from '@copal/gpu-node/platform/make-folder.ts'
 
 /**
  * Version of the records and of evaluation. Raise it when their meaning changes: everything that older runs found is
@@ -85,7 +86,7 @@ export async function openLabCache(dir: string): Promise<LabCache> {
   const masksDir = join(dir, 'masks')
   const statisticsDir = join(dir, 'statistics')
   const prunedDir = join(dir, 'statistics-pruned')
-  await mkdir(masksDir, { recursive: true })
+  makeFolder(masksDir)
   for (const name of await readdir(masksDir)) {
     if (name.endsWith('.partial')) await rm(join(masksDir, name))
   }

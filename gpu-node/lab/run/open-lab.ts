@@ -1,5 +1,5 @@
 import type { MethodVariant } from '@copal/gpu-node/pruning/methods/method-variant.ts'
-import { mkdir, rmdir } from 'node:fs/promises'
+import { rmdir } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { AppError } from '@copal/shared/errors.ts'
 import { createOnnxBackend } from '@copal/gpu-node/serving/backends/onnx/onnx-backend.ts'
@@ -26,6 +26,8 @@ import { readResults } from '../results/results-file.ts'
 import type { LabSettings } from '../plan/lab-settings.ts'
 import { createLabSteps, type LabSteps } from './lab-steps.ts'
 import { processorName } from '@copal/gpu-node/platform/processor-name.ts'
+import { nearestExisting } from '@copal/gpu-node/platform/existing-path.ts'
+import { makeFolder } from '@copal/gpu-node/platform/make-folder.ts'
 
 /** Callbacks and abort signal of a laboratory run. */
 export interface LabHooks {
@@ -73,10 +75,11 @@ const DEFAULT_TOKENS = 2048
  */
 export async function openLab(settings: LabSettings, hooks: LabHooks): Promise<OpenLab> {
   requireDistinctDomains(settings.domains)
-  const made = await mkdir(settings.outDir, { recursive: true })
+  const existing = nearestExisting(settings.outDir)
+  makeFolder(settings.outDir)
   const lock = takeFolderLock(settings.outDir)
   const started: (() => Promise<void>)[] = [
-    () => removeEmptyFolders(settings.outDir, made),
+    () => removeEmptyFolders(settings.outDir, existing),
     async () => lock.release(),
   ]
   const close = async () => {
@@ -167,17 +170,14 @@ export async function openLab(settings: LabSettings, hooks: LabHooks): Promise<O
   }
 }
 
-/**
- * Removes a folder if it is empty, and its parents up to `made`, the first folder created (undefined: it existed
- * before).
- */
-async function removeEmptyFolders(dir: string, made: string | undefined): Promise<void> {
-  if (made === undefined) return
+/** Removes a folder if it is empty, and its parents below `existing`, which existed before. */
+async function removeEmptyFolders(dir: string, existing: string): Promise<void> {
+  if (dir === existing) return
   const isGone = await rmdir(dir).then(
     () => true,
     () => false,
   )
-  if (isGone && dir !== made) await removeEmptyFolders(dirname(dir), made)
+  if (isGone) await removeEmptyFolders(dirname(dir), existing)
 }
 
 /** Sorted by name, so that equivalent rules give the same cache keys. */

@@ -4,11 +4,12 @@
  * `manual` is only evaluated. Methods are tuned on other texts (`test/fixtures/text`). With names of domains behind the
  * directory it extracts those instead.
  */
-import { mkdirSync, writeFileSync } from 'node:fs'
+import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { toUserError, UserError } from '@copal/gpu-node/platform/user-error.ts'
 import { outputFolder } from '@copal/gpu-node/platform/path-arguments.ts'
 import { OTHER_TEXTS, readPackagedTexts, REPORT_TEXTS, type PackagedTexts } from './packaged-texts.ts'
+import { makeFolder } from '@copal/gpu-node/platform/make-folder.ts'
 
 /** Enough for 64 calibration sequences of 2048 tokens, and for an evaluation of more than 8192 tokens. */
 const CALIBRATION_CHARACTERS = 900_000
@@ -19,7 +20,7 @@ try {
   const [folder = '.', ...domains] = process.argv.slice(2)
   const sources = domains.length > 0 ? domains.map(sourceOf) : REPORT_TEXTS
   const directory = outputFolder(folder, process.cwd())
-  mkdirSync(directory, { recursive: true })
+  makeFolder(directory)
   for (const source of sources) writeDomain(source, directory)
 } catch (error) {
   const userError = toUserError(error, process.cwd())

@@ -1,10 +1,11 @@
 import { createHash, randomUUID } from 'node:crypto'
 import { createReadStream } from 'node:fs'
-import { mkdir, open, readdir, readFile, rename, rm, stat } from 'node:fs/promises'
+import { open, readdir, readFile, rename, rm, stat } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { AppError } from '@copal/shared/errors.ts'
 import { explainFullDisk } from './full-disk.ts'
 import { isErrno } from './scratch.ts'
+import { makeFolder } from './make-folder.ts'
 
 /** Files of one directory, each named by the SHA-256 of its content and fetched when missing. */
 export interface ContentStore {
@@ -140,7 +141,7 @@ export async function readIfThere(path: string): Promise<string | undefined> {
  * `content` passes through and leaves no file behind.
  */
 export async function writeAtomically(path: string, content: () => AsyncIterable<Uint8Array>): Promise<void> {
-  await mkdir(dirname(path), { recursive: true })
+  makeFolder(dirname(path))
   const partial = `${path}.${randomUUID()}${PARTIAL}`
   try {
     const file = await open(partial, 'wx')

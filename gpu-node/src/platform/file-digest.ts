@@ -1,8 +1,9 @@
 import { createHash, randomUUID } from 'node:crypto'
 import { createReadStream } from 'node:fs'
-import { mkdir, readFile, rename, stat, writeFile } from 'node:fs/promises'
+import { readFile, rename, stat, writeFile } from 'node:fs/promises'
 import { dirname, join, resolve } from 'node:path'
 import { isErrno } from './scratch.ts'
+import { makeFolder } from './make-folder.ts'
 
 /**
  * Returns the SHA-256 of a file, read as a stream.
@@ -58,7 +59,7 @@ async function remember(
 ): Promise<void> {
   const temporary = `${record}.${randomUUID()}`
   try {
-    await mkdir(dirname(record), { recursive: true })
+    makeFolder(dirname(record))
     await writeFile(temporary, JSON.stringify(fingerprint))
     await rename(temporary, record)
   } catch (error) {

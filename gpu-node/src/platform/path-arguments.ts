@@ -1,6 +1,8 @@
-import { accessSync, constants } from 'node:fs'
-import { dirname, resolve } from 'node:path'
+import { randomUUID } from 'node:crypto'
+import { accessSync, constants, mkdirSync, rmSync, writeFileSync } from 'node:fs'
+import { dirname, join, resolve } from 'node:path'
 import { isFolder, nearestExisting, tellPath } from './existing-path.ts'
+import { isErrno } from './scratch.ts'
 import { UserError } from './user-error.ts'
 
 /**
@@ -21,8 +23,8 @@ export function inputFolder(name: string, cwd: string, expected: string): string
 /**
  * Checks the path of an output file before the work whose result it will hold.
  *
- * @throws UserError `out_unwritable` its folder is missing, or its name is a folder's; what the system says when the
- * folder may not be written
+ * @throws UserError `out_unwritable` its folder is missing, no file can be created there, or its name is a folder's; what the
+ * system says when the folder may not be written
  */
 export function outputFile(name: string, cwd: string): string {
   const path = resolve(cwd, name)
@@ -34,18 +36,35 @@ export function outputFile(name: string, cwd: string): string {
 }
 
 /**
- * Checks an output folder: it exists or can be created.
+ * Checks an output folder: it exists and can be written, or can be created.
  *
- * @throws UserError `out_unwritable` where a file is in the way; what the system says when it may not be written
+ * @throws UserError `out_unwritable` where a file is in the way, or nothing can be created; what the system says when it may not
+ * be written
  */
 export function outputFolder(name: string, cwd: string): string {
   const path = resolve(cwd, name)
   const there = nearestExisting(path)
   if (!isFolder(there)) throw refused(`${tellPath(there, cwd)} is a file, a folder is needed.`)
   accessSync(there, constants.W_OK)
+  requireCreatable(there, there === path ? 'file' : 'folder', cwd)
   return path
 }
 
-function refused(message: string): UserError {
-  return new UserError('out_unwritable', message)
+/** Creates a file or a folder for a moment: the system may allow neither where a user may write, as in `/proc`. */
+function requireCreatable(dir: string, what: 'file' | 'folder', cwd: string): void {
+  const probe = join(dir, `.write-test-${randomUUID()}`)
+  try {
+    if (what === 'file') writeFileSync(probe, '')
+    else mkdirSync(probe)
+  } catch (cause) {
+    // The folder exists, so it is not that something is missing.
+    if (isErrno(cause, 'ENOENT')) throw refused(`No ${what} can be created in ${tellPath(dir, cwd)}.`, cause)
+    throw cause
+  } finally {
+    rmSync(probe, { recursive: true, force: true })
+  }
+}
+
+function refused(message: string, cause?: unknown): UserError {
+  return new UserError('out_unwritable', message, { cause })
 }

@@ -38,7 +38,7 @@ export async function publishDirectory(
   scratch: string,
   isWhole: () => Promise<boolean>,
 ): Promise<void> {
-  await mkdir(dirname(target), { recursive: true })
+  makeFolder(dirname(target))
   for (;;) {
     try {
       return await rename(path, target)

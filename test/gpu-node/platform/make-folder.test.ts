@@ -1,6 +1,9 @@
-import { statSync } from 'node:fs'
+import { existsSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
+import { openLabCache } from '../../../gpu-node/lab/run/lab-cache.ts'
+import { createLoadDir } from '../../../gpu-node/src/serving/backends/onnx/work-dir.ts'
+import { writeAtomically } from '../../../gpu-node/src/platform/content-store.ts'
 import { makeFolder, PRIVATE } from '../../../gpu-node/src/platform/make-folder.ts'
 import { temporaryDir } from '../../support/harness/temporary.ts'
 
@@ -15,3 +18,17 @@ test('a private folder is closed to others from the start, its parents and an ex
   expect(makeFolder(parent, PRIVATE)).toBe(false)
   expect(modeOf(parent)).toBe(0o777 & ~process.umask())
 })
+
+test.skipIf(!existsSync('/proc'))(
+  'what is written below a place where no folder can be created fails at once',
+  async () => {
+    expect(() => makeFolder('/proc/none/deep')).toThrow('ENOENT')
+    const dir = '/proc/none/deep'
+    for (const written of [
+      writeAtomically(join(dir, 'file'), async function* () {}),
+      openLabCache(dir),
+      createLoadDir(dir),
+    ])
+      await expect(written).rejects.toThrow('ENOENT')
+  },
+)

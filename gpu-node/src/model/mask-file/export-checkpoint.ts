@@ -1,4 +1,4 @@
-import { mkdir, open, readdir, rename, rm, type FileHandle } from 'node:fs/promises'
+import { open, readdir, rename, rm, type FileHandle } from 'node:fs/promises'
 import { join } from 'node:path'
 import { AppError } from '@copal/shared/errors.ts'
 import type { MaskLinear } from '@copal/shared/mask/mask-codec.ts'
@@ -14,6 +14,7 @@ import { applyLinear } from './apply-mask.ts'
 import { writeCheckpointFiles, type CheckpointDtype } from './checkpoint-files.ts'
 import { openMaskFile } from './mask-file-reader.ts'
 import { maskTarget, verifyMaskFile } from './verify-mask.ts'
+import { makeFolder } from '../../platform/make-folder.ts'
 
 /** Name of the weights file of a checkpoint. */
 const WEIGHTS = 'model.safetensors'
@@ -37,7 +38,7 @@ export async function exportCheckpoint(
   onTensor: (done: number, all: number) => void = () => {},
 ): Promise<number> {
   const { config, master } = model
-  await mkdir(dir, { recursive: true })
+  makeFolder(dir)
   if ((await readdir(dir)).length > 0) {
     throw new AppError('invalid_request', `${dir} is not empty. Name a folder that is, or a new one.`)
   }

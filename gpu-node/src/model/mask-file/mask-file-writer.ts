@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto'
-import { mkdir, open as openFile, rename, rm, type FileHandle } from 'node:fs/promises'
+import { open as openFile, rename, rm, type FileHandle } from 'node:fs/promises'
 import { join } from 'node:path'
 import { AppError } from '@copal/shared/errors.ts'
 import { checkLinear } from '@copal/shared/mask/check-linear.ts'
@@ -10,6 +10,7 @@ import { keptCounts, parsePattern } from '@copal/shared/mask/sparsity-pattern.ts
 import { packValues } from '@copal/shared/mask/packed-values.ts'
 import { explainFullDisk } from '../../platform/full-disk.ts'
 import { sha256File } from '../../platform/file-digest.ts'
+import { makeFolder } from '../../platform/make-folder.ts'
 
 /** One linear to write. */
 export interface WrittenLinear {
@@ -58,7 +59,7 @@ export async function createMaskFileWriter(
   const { linears, sparsity } = keptLinears(meta, shapes)
   const layout = layOutMask(kind, meta, linears)
   const missing = new Set(linears.keys())
-  await mkdir(dir, { recursive: true })
+  makeFolder(dir)
   const unfinished = join(dir, `${randomUUID()}.safetensors.partial`)
   const file = await open(unfinished, 'wx')
   let state: 'open' | 'finished' | 'discarded' = 'open'

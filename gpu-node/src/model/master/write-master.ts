@@ -1,9 +1,10 @@
 import { createHash } from 'node:crypto'
-import { mkdir, open, writeFile } from 'node:fs/promises'
+import { open, writeFile } from 'node:fs/promises'
 import { checkTensors, type Checkpoint } from '../formats/checkpoint.ts'
 import { BLOCK_LINEARS, linearName, type LlamaConfig } from '../config/llama-config.ts'
 import { fileState } from '../../platform/file-digest.ts'
 import { MASTER_FORMAT_VERSION, masterLayout, masterPaths, type MasterManifest } from './master-file.ts'
+import { makeFolder } from '../../platform/make-folder.ts'
 
 /** Approximate size of the pieces in which values are converted. */
 const PIECE_BYTES = 16 * 2 ** 20
@@ -29,7 +30,7 @@ export async function writeMaster(
       BLOCK_LINEARS.map((linear) => linearName(layer, linear)),
     ).flat(),
   )
-  await mkdir(target.dir, { recursive: true })
+  makeFolder(target.dir)
   const paths = masterPaths(target.dir)
   const fileHash = createHash('sha256').update(header)
   const baseHash = createHash('sha256')

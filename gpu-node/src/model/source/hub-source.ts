@@ -1,5 +1,5 @@
 import { createWriteStream } from 'node:fs'
-import { mkdir, readdir, rename, stat } from 'node:fs/promises'
+import { readdir, rename, stat } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
 import { Readable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
@@ -12,6 +12,7 @@ import { createProgressReporter } from '../../platform/progress.ts'
 import { createScratch, isErrno, publishDirectory, removeScratch } from '../../platform/scratch.ts'
 import { findLocalModel, type ModelFiles } from './local-source.ts'
 import type { FetchOptions } from './pypi-source.ts'
+import { makeFolder } from '../../platform/make-folder.ts'
 
 /** Access to the Hugging Face hub. */
 export interface HubAccess {
@@ -82,7 +83,7 @@ async function fetchRepository(
   await requireSpace(options.cacheDir, totalBytes, `for ${name}`, options.freeBytes)
 
   const partial = `${dir}.${revision}.partial`
-  await mkdir(partial, { recursive: true })
+  makeFolder(partial)
   const scratch = await createScratch(options.cacheDir)
   const reporter = createProgressReporter(options.onProgress, 'download', name)
   let done = 0

@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto'
-import { mkdir, open, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
+import { open, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { readInto } from '../../platform/positional-read.ts'
 import { isErrno } from '../../platform/scratch.ts'
@@ -12,6 +12,7 @@ import {
   type ArtifactPart,
 } from './statistics-artifact.ts'
 import { hashOf, writeHashed, type BlockTensor } from './block-file.ts'
+import { makeFolder } from '../../platform/make-folder.ts'
 
 /** An unfinished artifact. After a kill at any point, another process resumes it at the first unfinished block. */
 export interface PartialArtifact {
@@ -58,13 +59,13 @@ interface Progress {
  */
 export async function openPartial(dir: string, id: string): Promise<StoredPartial> {
   const root = join(dir, 'partial')
-  await mkdir(root, { recursive: true })
+  makeFolder(root)
   const own = join(root, `${id}~${randomUUID()}`)
   for (const name of await readdir(root)) {
     // Several exist only after a failed rename; one of them is resumed.
     if (name.startsWith(`${id}~`)) await rename(join(root, name), own).catch(() => undefined)
   }
-  await mkdir(own, { recursive: true })
+  makeFolder(own)
   let { progress, hidden } = await readProgress(own)
   await removeUncommitted(own, progress.blocks.length)
 

@@ -1,8 +1,9 @@
-import { mkdir, readdir, readFile, rename, writeFile } from 'node:fs/promises'
+import { readdir, readFile, rename, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { z } from 'zod'
 import { modelIdentity, type IdentifiedModel } from '../../model/master/model-identity.ts'
 import { isErrno } from '../../platform/scratch.ts'
+import { makeFolder } from '../../platform/make-folder.ts'
 
 /** Number of digits of a model's identity in the name of its folder. */
 const FOLDER_NAME_DIGITS = 16
@@ -25,7 +26,7 @@ export async function statisticsFolders(root: string): Promise<string[]> {
  */
 export async function openStatisticsFolder(root: string, model: IdentifiedModel): Promise<string> {
   const dir = statisticsFolder(root, await modelIdentity(model))
-  await mkdir(dir, { recursive: true })
+  makeFolder(dir)
   for (const name of await namesIn(root)) {
     if (!FOLDER_NAME.test(name)) await moveIfAbsent(join(root, name), join(dir, name))
   }

@@ -1,8 +1,9 @@
-import { mkdir, rm } from 'node:fs/promises'
+import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { AppError } from '@copal/shared/errors.ts'
 import { createContentStore, type ContentStore } from '../../platform/content-store.ts'
 import type { GatewayClient } from './gateway-client.ts'
+import { makeFolder, PRIVATE } from '../../platform/make-folder.ts'
 
 /**
  * Fetches frozen datasets from the gateway to `<home>/datasets/<sha256>.ndjson`: one `{"text": …}` per line.
@@ -14,9 +15,6 @@ export interface DatasetStore extends Pick<ContentStore, 'ensure'> {
   /** Removes every dataset. Call it only while no job runs. */
   clear(): Promise<void>
 }
-
-/** Only the user of the node may read it. */
-const PRIVATE = 0o700
 
 /** Creates the dataset store of a node. */
 export function createDatasetStore(deps: {
@@ -37,8 +35,8 @@ export function createDatasetStore(deps: {
   })
   return {
     async ensure(sha256, signal) {
-      // Also where the home is open to other users, such as a folder that systemd makes.
-      await mkdir(dir, { recursive: true, mode: PRIVATE })
+      // Closed also where the home is open to other users, such as a folder that systemd makes.
+      makeFolder(dir, PRIVATE)
       return store.ensure(sha256, signal)
     },
     clear: () => rm(dir, { recursive: true, force: true }),

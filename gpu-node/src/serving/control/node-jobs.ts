@@ -1,4 +1,4 @@
-import { mkdir, readdir, rm } from 'node:fs/promises'
+import { readdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { toAppError, type ErrorCode } from '@copal/shared/errors.ts'
@@ -15,6 +15,7 @@ import { validate } from '@copal/shared/wire/validate.ts'
 import { reasonOf, type Log } from '../../platform/log.ts'
 import type { JobObserver } from '../contract/observers.ts'
 import { readIfThere, writeAtomically } from '../../platform/content-store.ts'
+import { makeFolder } from '../../platform/make-folder.ts'
 
 /** The interface of a running job to its runner. */
 export interface JobContext {
@@ -223,7 +224,7 @@ export async function openJobRunner(deps: JobRunnerDeps): Promise<JobRunner> {
 }
 
 async function readReports(dir: string, log: Log): Promise<JobReport[]> {
-  await mkdir(dir, { recursive: true })
+  makeFolder(dir)
   const reports: JobReport[] = []
   for (const name of await readdir(dir)) {
     if (!name.endsWith('.json')) continue

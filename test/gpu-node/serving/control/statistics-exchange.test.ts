@@ -321,7 +321,7 @@ test('a folder that could not be opened once is opened again', async () => {
       signal: new AbortController().signal,
       progress: () => undefined,
     })
-  await expect(fetched()).rejects.toThrow('ENOTDIR')
+  await expect(fetched()).rejects.toThrow('EEXIST')
   await rm(join(home, 'statistics'))
   await fetched()
 })

@@ -1,12 +1,13 @@
-import { mkdir, mkdtemp, readdir, rm, stat } from 'node:fs/promises'
+import { mkdtemp, readdir, rm, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { isAlive } from '../../../platform/process-identity.ts'
+import { makeFolder } from '../../../platform/make-folder.ts'
 
 const PREFIX = 'load-'
 
 /** Creates a directory in `workDir` for one load; its name contains the id of the process that owns it. */
 export async function createLoadDir(workDir: string): Promise<string> {
-  await mkdir(workDir, { recursive: true })
+  makeFolder(workDir)
   return mkdtemp(join(workDir, `${PREFIX}${process.pid}-`))
 }
 
