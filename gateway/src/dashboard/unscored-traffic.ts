@@ -4,18 +4,16 @@ import { knownDrift } from '@copal/shared/wire/drift-state.ts'
 type Reason = NonNullable<DomainSummary['not_scored']>
 
 const NO_TIME =
-  'The nodes had no time for it: they score while they have fewer requests, and more with a larger COPAL_SCORING_SHARE'
+  'Nodes had no time for it: they score while they have fewer requests, and more with a larger COPAL_SCORING_SHARE'
 
 /** When requests are scored, by the most frequent reason why none was. */
 const REMEDIES: Readonly<Record<Reason, string>> = {
-  not_sampled:
-    "Only requests that may be sampled are scored: those with 'x-copal-sample: true', or all of a key after " +
-    "'copal keys sampling KEY always'",
+  not_sampled: 'None was sampled; to allow it: copal keys sampling KEY always',
   too_short: 'Their new texts were too short; longer ones are scored',
   budget: NO_TIME,
   evicted: NO_TIME,
   failed:
-    'The nodes failed to score them, and their logs say why. They need memory for the dense weights too (COPAL_WEIGHT_BYTES)',
+    'Nodes failed to score them, and their logs say why; they need memory for the dense weights too (COPAL_WEIGHT_BYTES)',
 }
 
 /**
@@ -30,11 +28,11 @@ export function describeUnscored(domains: readonly DomainSummary[]): string | un
     ? 'no request'
     : 'no request of a registered domain'
   const unknown = domains.every(({ mask_version: version }) => version === 0)
-    ? 'whether the traffic drifts is not known'
-    : 'neither what pruning costs nor whether the traffic drifts is known'
+    ? 'drift is not known'
+    : 'neither drift nor the cost of pruning is known'
   const reason = mostFrequentReason(domains)
-  const remedy = reason === undefined ? 'Only requests that may be sampled are scored' : REMEDIES[reason]
-  return `${requests} was scored in the last 24 hours, so ${unknown}. ${remedy}`
+  const remedy = reason === undefined ? 'Only sampled requests are scored' : REMEDIES[reason]
+  return `${requests} was scored in 24 hours, so ${unknown}. ${remedy}`
 }
 
 /** Returns the reason of the most requests; undefined if none is known. */

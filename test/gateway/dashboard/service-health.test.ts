@@ -79,17 +79,18 @@ test('a service of which no request was scored is not called well, and what to d
   const textOf = (...changes: Partial<typeof unscored>[]) =>
     textWith({ domains: changes.map((change) => ({ ...unscored, ...change })) })
   expect(textOf({}, { name: 'mail' })).toBe(
-    'No problem is known; no request was scored in the last 24 hours, so neither what pruning costs nor whether the traffic ' +
-      'drifts is known. Only requests that may be sampled are scored.',
+    'No problem is known; no request was scored in 24 hours, so neither drift nor the cost of pruning is known. Only sampled requests are scored.',
   )
-  expect(textOf({ not_scored: 'not_sampled' })).toContain("'copal keys sampling KEY always'.")
+  expect(textOf({ not_scored: 'not_sampled' })).toMatch(
+    / None was sampled; to allow it: copal keys sampling KEY always\.$/,
+  )
   expect(textOf({ not_scored: 'failed', requests: 3 }, { not_scored: 'too_short', requests: 4 })).toMatch(
     / Their new texts were too short; longer ones are scored\.$/,
   )
   expect(textOf({ not_scored: 'evicted' })).toContain('COPAL_SCORING_SHARE.')
   expect(textOf({ not_scored: 'failed' })).toContain('COPAL_WEIGHT_BYTES')
   // Dense weights cost nothing.
-  expect(textOf({ mask_version: 0 })).toContain('so whether the traffic drifts is not known.')
+  expect(textOf({ mask_version: 0 })).toContain('so drift is not known.')
   // Detectors read no requests of domains that are not registered.
   expect(textOf({ name: '(other)', gap: domainOf('law', 0.1).gap })).toContain(
     'no request of a registered domain was scored',

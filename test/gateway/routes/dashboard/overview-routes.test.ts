@@ -125,7 +125,9 @@ test("the health names a domain's own mask that no node holds, and that no reque
   await env.DB.prepare("update models set domain_versions = '{}', active_version = 0 where id = ?")
     .bind(model)
     .run()
-  expect(await textNow()).toContain('no request was scored in the last 24 hours')
+  expect(await textNow()).toContain(
+    'no request was scored in 24 hours, so drift is not known. Their new texts were too short',
+  )
 })
 
 test('streams send the overview at once and when it has changed, then a heartbeat, and end with the session', async () => {
