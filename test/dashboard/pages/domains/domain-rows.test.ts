@@ -4,7 +4,7 @@ import type { DomainEntry } from '@copal/shared/wire/admin-domains.ts'
 import type { ProposalEntry } from '@copal/shared/wire/admin-proposals.ts'
 import { phrasesText } from '../../../../gateway/dashboard/src/format/phrases.ts'
 import { domainRows, domainsSentence } from '../../../../gateway/dashboard/src/pages/domains/domain-rows.ts'
-import { domainOf, overviewWith } from '../../../support/dashboard/reports.ts'
+import { alertOf, domainOf, overviewWith } from '../../../support/dashboard/reports.ts'
 
 const entryOf = (name: string, reviewed = 0): DomainEntry => ({
   name,
@@ -38,6 +38,13 @@ test('the sentence counts domains, and names what drifts and what waits', () => 
     '2 domains; code drifts. 1 found domain waits for a name. 2 texts are set aside for review.',
   )
   expect(phrasesText(domainsSentence([], []), 0)).toBe('No domain has traffic or samples yet.')
+})
+
+test('a domain that the overview does not list drifts while an alert of it holds', () => {
+  const overview = overviewWith({ alerts: [{ ...alertOf('a'), domain: 'rare' }] })
+  const rows = domainRows([entryOf('rare'), entryOf('quiet')], overview)
+  expect(rows.filter(({ drifts }) => drifts).map(({ name }) => name)).toEqual(['rare'])
+  expect(phrasesText(domainsSentence(rows, []), 0)).toBe('5 domains; rare drifts.')
 })
 
 test('no domain is said to be steady before enough of its requests were scored', () => {

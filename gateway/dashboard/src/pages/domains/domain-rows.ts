@@ -11,7 +11,10 @@ import type { Phrase } from '../../format/phrases.ts'
 export interface DomainRow {
   name: string
   entry: DomainEntry | undefined
+  /** Undefined for a domain that the overview does not list. */
   summary: DomainSummary | undefined
+  /** An alert of the domain holds. */
+  drifts: boolean
 }
 
 /** Joins samples and traffic by the names of domains: by traffic, most first. */
@@ -22,7 +25,11 @@ export function domainRows(
   const summaries = new Map(overview?.domains.map((summary) => [summary.name, summary]))
   const byName = new Map(entries.map((entry) => [entry.name, entry]))
   return [...new Set([...byName.keys(), ...summaries.keys()])]
-    .map((name) => ({ name, entry: byName.get(name), summary: summaries.get(name) }))
+    .map((name) => {
+      const summary = summaries.get(name)
+      const drifts = summary?.drifting ?? overview?.alerts.some(({ domain }) => domain === name) ?? false
+      return { name, entry: byName.get(name), summary, drifts }
+    })
     .toSorted((a, b) => (b.summary?.traffic_share ?? 0) - (a.summary?.traffic_share ?? 0))
 }
 
@@ -35,7 +42,7 @@ function noneDrifts(rows: readonly DomainRow[]): string {
 
 /** Counts domains, and names those that drift and those that wait for a decision. */
 export function domainsSentence(rows: readonly DomainRow[], proposals: readonly ProposalEntry[]): Phrase[] {
-  const drifting = rows.filter(({ summary }) => summary?.drifting).map(({ name }) => name)
+  const drifting = rows.filter(({ drifts }) => drifts).map(({ name }) => name)
   const inReview = rows.reduce((sum, { entry }) => sum + (entry?.review_samples ?? 0), 0)
   const parts: Phrase[] = [
     rows.length === 0 ? 'No domain has traffic or samples yet.' : `${plural(rows.length, 'domain')}; `,

@@ -39,8 +39,8 @@ const trafficColumns = (isDense: boolean): readonly Column<DomainRow>[] => [
   {
     key: 'state',
     title: 'State',
-    value: ({ summary }) => driftWord(summary),
-    cell: ({ summary }) => <DriftState summary={summary} />,
+    value: ({ summary, drifts }) => driftWord(summary, drifts),
+    cell: ({ summary, drifts }) => <DriftState summary={summary} drifts={drifts} />,
     phone: 'bare',
   },
 ]

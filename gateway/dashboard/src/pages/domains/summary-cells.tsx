@@ -1,4 +1,4 @@
-import { knownDrift } from '@copal/shared/wire/drift-state.ts'
+import { knownDrift, type KnownDrift } from '@copal/shared/wire/drift-state.ts'
 import type { DomainSummary } from '@copal/shared/wire/admin-overview.ts'
 import { LossDifference } from '../../components/num.tsx'
 import { Status } from '../../components/status.tsx'
@@ -7,7 +7,7 @@ import { Status } from '../../components/status.tsx'
 const OBSERVATIONS = 'Detectors first learn what is normal, from scored requests or means of some.'
 
 interface SummaryProps {
-  /** `undefined`: the domain had no traffic. */
+  /** `undefined`: the domain had no traffic, or the overview does not list it. */
   summary: DomainSummary | undefined
   /** The dense weights serve, so that nothing is pruned. */
   isDense: boolean
@@ -27,10 +27,9 @@ export function Cost({ summary, isDense }: SummaryProps) {
   )
 }
 
-/** What is known about the drift of a domain. */
-export function DriftState({ summary }: Pick<SummaryProps, 'summary'>) {
-  if (!summary) return <span class="soft">not known</span>
-  const { state, words } = knownDrift(summary)
+/** What is known about the drift of a domain; of one without a summary only whether an alert holds. */
+export function DriftState({ summary, drifts }: Pick<SummaryProps, 'summary'> & { drifts?: boolean }) {
+  const { state, words } = driftOf(summary, drifts)
   if (state === 'unknown' || state === 'unjudged')
     return (
       <span class="soft" title={OBSERVATIONS}>
@@ -40,7 +39,12 @@ export function DriftState({ summary }: Pick<SummaryProps, 'summary'>) {
   return <Status tone={state === 'drifting' ? 'harm' : 'quiet'}>{words}</Status>
 }
 
-/** The word of {@link DriftState}, for sorting and exporting. */
-export function driftWord(summary: DomainSummary | undefined): string {
-  return summary ? knownDrift(summary).words : 'not known'
+/** The words of {@link DriftState}, for sorting and exporting. */
+export function driftWord(summary: DomainSummary | undefined, drifts?: boolean): string {
+  return driftOf(summary, drifts).words
+}
+
+function driftOf(summary: DomainSummary | undefined, drifts = false): KnownDrift {
+  if (summary) return knownDrift(summary)
+  return drifts ? { state: 'drifting', words: 'drifting' } : { state: 'unknown', words: 'not known' }
 }

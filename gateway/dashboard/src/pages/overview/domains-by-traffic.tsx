@@ -47,7 +47,7 @@ const columnsOf = (isDense: boolean): readonly Column<DomainSummary>[] => [
     key: 'state',
     title: 'State',
     phone: 'bare',
-    value: driftWord,
+    value: (summary) => driftWord(summary),
     cell: (summary) => <DriftState summary={summary} />,
   },
 ]
