@@ -8,6 +8,7 @@ import { signedHeaders } from '@copal/shared/wire/signature.ts'
 import { expect, onTestFinished, test, vi } from 'vitest'
 import { LEASE_MS, prepareFaultFleet, testNoRequestIsLeft } from '../support/faults/fault-fleet.ts'
 import { startGarbageNode } from '../support/doubles/garbage-node.ts'
+import { sumMetric } from '../support/processes/metrics.ts'
 import { startNodeProcess, type NodeProcess } from '../support/processes/node-process.ts'
 import { until } from '../support/processes/service.ts'
 import { responseEnd } from '../support/processes/stream-end.ts'
@@ -152,6 +153,21 @@ test('a request waits for a node to return when all are down', async () => {
   const pending = ask({ max_tokens: 2 })
   await faults.start('node-a')
   expect(await responseEnd(await pending)).toBe('done')
+})
+
+test('a node that is stopped at once ends its streams with an error event, and its receipts say why', async () => {
+  const stopped = async () => {
+    const metrics = await faults.fleet.admin<string>('GET', '/metrics')
+    return sumMetric(metrics, 'copal_request_errors_total', 'code="node_failed"')
+  }
+  const before = { errors: await receipts('error'), stopped: await stopped() }
+  const stream = await open()
+  // Without its supervisor it gives running requests no time.
+  stream.node.process.child.disconnect()
+  expect(await stream.end()).toBe('node_failed')
+  expect(await stream.node.process.end()).toBe(0)
+  await until('its receipt', async () => ((await receipts('error')) > before.errors ? true : undefined))
+  expect(await stopped()).toBe(before.stopped + 1)
 })
 
 test('a node that gets SIGTERM finishes its requests and leaves the fleet', async () => {
