@@ -175,7 +175,7 @@ test('a response that is not documented fails: its status, its error code, its h
 })
 
 test('no request to inference causes a failure, and every response matches the document', async () => {
-  const effort = { examples: 15 }
+  const effort = { examples: 10 }
   const phases = ['--phases', 'coverage,fuzzing']
   const counts = await tryOut(service.apiKey, effort, '--include-tag', 'Inference', ...phases)
   expect(statusesOf(counts)).toEqual(expect.arrayContaining([200, 400, 401]))
