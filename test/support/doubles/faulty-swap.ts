@@ -89,6 +89,7 @@ export function faultySwap(
   memory?: { bytes: number; denseBytes: number },
   sizeOf: (version: number) => { bytes?: number } = () => ({}),
   drainMs?: number,
+  nowMs?: () => number,
 ) {
   const faulty = faultyBackend(sizeOf)
   const log = memoryLog()
@@ -132,6 +133,7 @@ export function faultySwap(
     retryMs,
     ...(memory ? { memory } : {}),
     ...(drainMs === undefined ? {} : { drainMs }),
+    ...(nowMs === undefined ? {} : { nowMs }),
   })
   onTestFinished(() => swap.close())
   const states = () => Object.fromEntries(swap.weightSets().map(({ version, state }) => [version, state]))

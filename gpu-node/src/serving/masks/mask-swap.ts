@@ -47,7 +47,7 @@ export interface MaskSwap {
   activeVersion(): number
   /**
    * Returns the state of every set, ordered by version, for the heartbeat. A trial that waits for memory that is reserved for
-   * other work is loading.
+   * other work is loading, as long as it may wait.
    */
   weightSets(): WeightSetState[]
   /**
@@ -135,6 +135,7 @@ export function createMaskSwap(deps: MaskSwapDeps): MaskSwap {
       reconcile()
     },
     releaseTimeoutMs: 2 * drainMs,
+    log: deps.log,
     nowMs,
   })
   const bytesOf = (name: WeightSetName) => memory.bytesOf(name)

@@ -1,4 +1,6 @@
+import type { Log } from '../../platform/log.ts'
 import { reserveMemory, type GiveBack } from './reserve-memory.ts'
+import { createTrialWait } from './trial-wait.ts'
 import { planSwap, type DesiredMasks, type HeldWeightSet, type WeightSetName } from './swap-plan.ts'
 
 /** A held set, and the memory that it takes if it is loaded. */
@@ -18,7 +20,10 @@ export interface WeightMemory {
   budgetBytes(): number
   /** Returns the memory for sets that no set takes, at least 0. */
   freeBytes(): number
-  /** Returns the desired trials without memory that would have some if nothing were reserved: they wait for it. */
+  /**
+   * Returns the desired trials without memory that would have some if nothing were reserved: they wait for it. One that has waited
+   * too long is left out, with a line in the log. Call it at least every few seconds.
+   */
   waitingTrials(): WeightSetName[]
   /**
    * Takes memory for other work, and waits until the sets that no longer fit are released.
@@ -44,10 +49,13 @@ export interface WeightMemoryDeps {
   onBudget: () => void
   /** Limit for the release of sets that a reservation takes the memory of. */
   releaseTimeoutMs: number
+  log: Pick<Log, 'warn'>
   nowMs: () => number
 }
 
 const DENSE: WeightSetName = { version: 0, sha256: null }
+/** Time after which a trial that waits for reserved memory counts as one that does not fit. */
+const TRIAL_WAIT_MS = 30 * 60_000
 
 /** Creates the memory for weight sets, of which nothing is reserved. */
 export function createWeightMemory(deps: WeightMemoryDeps): WeightMemory {
@@ -56,6 +64,12 @@ export function createWeightMemory(deps: WeightMemoryDeps): WeightMemory {
   const sizes = new Map<string, number>()
   /** Bytes reserved for other work. */
   let reservedBytes = 0
+
+  const trialWait = createTrialWait({
+    maxWaitMs: TRIAL_WAIT_MS,
+    log: deps.log,
+    nowMs: deps.nowMs,
+  })
 
   const budgetBytes = () => memory.bytes - reservedBytes
 
@@ -95,10 +109,12 @@ export function createWeightMemory(deps: WeightMemoryDeps): WeightMemory {
     budgetBytes,
     freeBytes: () => Math.max(0, budgetBytes() - heldBytes()),
     waitingTrials() {
-      if (reservedBytes === 0) return []
+      if (reservedBytes === 0) return trialWait.update([])
       const never = unheldTrials(memory.bytes)
-      return unheldTrials(budgetBytes()).filter(
-        ({ version }) => !never.some((trial) => trial.version === version),
+      return trialWait.update(
+        unheldTrials(budgetBytes()).filter(
+          ({ version }) => !never.some((trial) => trial.version === version),
+        ),
       )
     },
     reserve: (bytes, signal) =>

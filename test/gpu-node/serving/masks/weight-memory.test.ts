@@ -181,3 +181,24 @@ test('a trial that finds its memory reserved waits for it, and is not called una
   leave?.()
   await vi.waitFor(() => expect(states()).toEqual({ 1: 'ready', 2: 'ready', 3: 'ready' }), WAIT)
 })
+
+test('a trial that has waited half an hour for reserved memory counts as one that does not fit, until it is loaded', async () => {
+  let aheadMs = 0
+  const nowMs = () => Date.now() + aheadMs
+  const memory = { bytes: 300, denseBytes: 100 }
+  const { swap, states, log } = faultySwap(undefined, memory, undefined, undefined, nowMs)
+  await swap.start({ active: A, previous: B })
+  await swap.settled()
+  const leave = await swap.reserve(100)
+  swap.converge({ active: A, previous: B, trials: [C] })
+  expect(states()).toEqual({ 1: 'ready', 2: 'ready', 3: 'loading' })
+  aheadMs = 29 * 60_000
+  expect(states()).toMatchObject({ 3: 'loading' })
+  aheadMs = 31 * 60_000
+  expect(states()).toEqual({ 1: 'ready', 2: 'ready' })
+  expect(swap.unheld()).toContainEqual({ version: 3, bytes: 100 })
+  expect(log.lines.filter((line) => line.includes('has waited too long'))).toHaveLength(1)
+  leave?.()
+  await vi.waitFor(() => expect(states()).toEqual({ 1: 'ready', 2: 'ready', 3: 'ready' }), WAIT)
+  expect(swap.unheld()).not.toContainEqual(expect.objectContaining({ version: 3 }))
+})
