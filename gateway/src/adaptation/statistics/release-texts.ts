@@ -43,7 +43,13 @@ export async function releaseEarlier(deps: ReleaseDeps, update: UpdateRow): Prom
   const collected = earlier.findIndex(({ datasets }) => datasets !== null && datasets.length > 0)
   const since = collected < 0 ? earlier : earlier.slice(0, collected + 1)
   const kept = since.filter(({ state, ownDomain }) => state !== 'promoted' || ownDomain !== null)
-  await release(deps, update.model, kept)
+  // One that froze nothing has given its texts back, or has none, as that of an imported mask, which may name any number of domains.
+  const named = kept.map((each) =>
+    each.datasets?.length === 0
+      ? { ...each, domains: each.domains.filter((domain) => update.domains.includes(domain)) }
+      : each,
+  )
+  await release(deps, update.model, named)
 }
 
 /** Gives back what a call that was too late has taken of domains of which a running update has no dataset. */

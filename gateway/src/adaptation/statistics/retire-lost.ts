@@ -1,7 +1,7 @@
 import type { DatasetRef, StatisticsRef } from '@copal/shared/wire/adaptation-jobs.ts'
 import { recordAudit } from '../../audit/record-audit.ts'
 import type { Deps } from '../../contracts/bindings.ts'
-import { isStored } from '../../storage/artifacts/statistics-files.ts'
+import { findStored } from '../../storage/artifacts/statistics-files.ts'
 import { SERVICE_ACTOR } from '../../storage/db/queries/decision-queries.ts'
 import { retireLost } from '../../storage/db/queries/expiry-queries.ts'
 import { usableStatistics } from './usable-statistics.ts'
@@ -48,10 +48,10 @@ async function coveredBy(
   counted: readonly DatasetRef[],
 ): Promise<Set<string>> {
   const expired = new Set(counted.flatMap(({ sha256, expired: isGone }) => (isGone ? sha256 : [])))
-  const covered = new Set<string>()
-  for (const { artifact, datasets } of usable) {
-    if (!datasets.some((dataset) => expired.has(dataset))) continue
-    if (await isStored(deps, artifact)) for (const dataset of datasets) covered.add(dataset)
-  }
-  return covered
+  const needed = usable.filter(({ datasets }) => datasets.some((dataset) => expired.has(dataset)))
+  const stored = await findStored(
+    deps,
+    needed.map(({ artifact }) => artifact),
+  )
+  return new Set(needed.flatMap(({ artifact, datasets }) => (stored.has(artifact) ? datasets : [])))
 }

@@ -24,6 +24,8 @@ import { shardAt } from './shards.ts'
 
 type StatisticsDeps = Pick<Deps, 'db' | 'artifacts'>
 
+/** Artifacts that are looked up one by one at most. */
+const MAX_LOOKED_UP = 50
 /** How long files are kept until their manifest arrives. */
 const UNFINISHED_LIFETIME_MS = 24 * 60 * 60 * 1000
 /** A sweep looks through the artifacts whose hash begins with two digits, so 256 sweeps, 21 hours, look through all. */
@@ -89,9 +91,31 @@ export async function completeStatistics(
   await deleteContained(deps, row, manifest)
 }
 
-/** Returns whether the files of an artifact are there: its manifest is stored last. */
-export async function isStored({ artifacts }: Pick<Deps, 'artifacts'>, artifact: string): Promise<boolean> {
-  return (await artifacts.head(statisticsKey(artifact, STATISTICS_MANIFEST))) !== null
+/**
+ * Returns those of some recorded artifacts whose files are there. A few are looked up by their manifests, which are stored last. Of
+ * many, a call finds a thousand by their names alone, because an event may not make a call for each.
+ */
+export async function findStored(
+  { artifacts }: Pick<Deps, 'artifacts'>,
+  recorded: readonly string[],
+): Promise<Set<string>> {
+  const stored = new Set<string>()
+  if (recorded.length <= MAX_LOOKED_UP) {
+    for (const artifact of recorded)
+      if (await artifacts.head(statisticsKey(artifact, STATISTICS_MANIFEST))) stored.add(artifact)
+    return stored
+  }
+  let cursor: string | undefined
+  do {
+    const page = await artifacts.list({
+      prefix: STATISTICS_PREFIX,
+      delimiter: '/',
+      ...(cursor === undefined ? {} : { cursor }),
+    })
+    for (const name of page.delimitedPrefixes) stored.add(name.slice(STATISTICS_PREFIX.length, -1))
+    cursor = page.truncated ? page.cursor : undefined
+  } while (cursor !== undefined)
+  return new Set(recorded.filter((artifact) => stored.has(artifact)))
 }
 
 /** Returns the manifest of an artifact; undefined if it is gone or not one. */

@@ -80,8 +80,8 @@ describe('texts of an update that ends without promotion', () => {
     const [dataset] = (await findUpdate(db, id))?.datasets ?? []
     const end = "state = 'failed', error_code = 'gate_failed', finished_at = 1, revision = revision + 1"
     await env.DB.prepare(`update updates set ${end} where id = ?`).bind(id).run()
-    // Imported masks of many domains that the gate rejected.
-    const domains = JSON.stringify(Array.from({ length: 40 }, (_, index) => `many-${index}`))
+    // Imported masks that the gate rejected, of more domains than an event may make calls.
+    const domains = JSON.stringify(Array.from({ length: 1_000 }, (_, index) => `many-${index}`))
     await env.DB.exec(
       'INSERT INTO updates (id, model, domains, method, pattern, scope, samples, length, seed, state, datasets, created_at, finished_at) ' +
         'WITH RECURSIVE numbers (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < 60) ' +

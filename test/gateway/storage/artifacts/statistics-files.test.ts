@@ -1,12 +1,15 @@
 import { env } from 'cloudflare:workers'
 import { expect, test } from 'vitest'
 import { sha256 } from '@copal/shared/wire/signature.ts'
-import type { StatisticsManifest } from '@copal/shared/wire/statistics-manifest.ts'
+import { STATISTICS_MANIFEST, type StatisticsManifest } from '@copal/shared/wire/statistics-manifest.ts'
+import { createCallBudget } from '../../../../gateway/src/calls/call-budget.ts'
+import { meterDeps } from '../../../../gateway/src/calls/metered-deps.ts'
 import { statisticsKey } from '../../../../gateway/src/storage/artifacts/artifact-keys.ts'
 import { freezeDataset } from '../../../../gateway/src/storage/artifacts/datasets.ts'
 import {
   deleteStaleStatistics,
   deleteStatisticsOf,
+  findStored,
 } from '../../../../gateway/src/storage/artifacts/statistics-files.ts'
 import { forgetDatasets } from '../../../../gateway/src/storage/db/queries/dataset-queries.ts'
 import {
@@ -251,3 +254,16 @@ test('a job names only artifacts that sum none but its datasets', () => {
   const stored = [ref('1', ['a']), ref('2', ['a', 'c']), ref('3', ['a', 'b'])]
   expect(usableStatistics(stored, wanted).map(({ artifact }) => artifact)).toEqual(['1', '3'])
 })
+
+test.each([3, 60])(
+  'of %i recorded artifacts those are found whose files are there, by few calls',
+  async (count) => {
+    const ids = Array.from({ length: count }, (_, index) => `${count}-${index}`.padStart(64, '0'))
+    for (const id of ids.slice(1)) {
+      await env.ARTIFACTS.put(statisticsKey(id, 'piece'), 'a sum')
+      await env.ARTIFACTS.put(statisticsKey(id, STATISTICS_MANIFEST), '{}')
+    }
+    const stored = await findStored(meterDeps(testDeps(), createCallBudget(3)), ids)
+    expect([...stored].toSorted()).toEqual(ids.slice(1).toSorted())
+  },
+)
