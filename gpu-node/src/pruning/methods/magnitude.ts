@@ -6,5 +6,6 @@ export const magnitude = scoreRule({
   summary: 'largest weights; needs no text',
   datasets: 'none',
   needs: [],
-  score: ({ weights }) => Float64Array.from(weights, Math.abs),
+  // `from` with a function takes ten times as long.
+  score: ({ weights }) => new Float64Array(weights).map(Math.abs),
 })
