@@ -4,6 +4,7 @@ import { once } from 'node:events'
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import type { PatternRules } from '@copal/shared/wire/selection.ts'
 import type { LlamaConfig } from '@copal/gpu-node/model/config/llama-config.ts'
 import type { DatasetFile } from '@copal/gpu-node/pruning/runs/calibration-task.ts'
 import { WORDS } from '../models/words.ts'
@@ -13,6 +14,16 @@ import type { PeakMemory, PeakMemoryRequest } from './peak-memory-child.ts'
 
 const PROGRAM = fileURLToPath(new URL('./peak-memory-child.ts', import.meta.url))
 
+/** The work to measure. */
+export interface PeakMemoryOptions {
+  samples: number
+  length: number
+  threads: number
+  method: string
+  /** Patterns of single linears. Half of the weights of the others are pruned. */
+  patterns?: PatternRules | undefined
+}
+
 /**
  * Writes a model under `dir`, and measures opening it, calibrating `samples` × `length` tokens, and selecting a mask.
  *
@@ -21,7 +32,7 @@ const PROGRAM = fileURLToPath(new URL('./peak-memory-child.ts', import.meta.url)
 export async function measurePeakMemory(
   dir: string,
   config: LlamaConfig,
-  { samples, length, threads, method }: { samples: number; length: number; threads: number; method: string },
+  { samples, length, threads, method, patterns }: PeakMemoryOptions,
   flags: readonly string[] = [],
 ): Promise<PeakMemory> {
   const spec = join(dir, 'model')
@@ -38,7 +49,7 @@ export async function measurePeakMemory(
       samples,
       length,
       seed: 1,
-      selection: { method, pattern: '0.5', scope: 'row' },
+      selection: { method, pattern: '0.5', scope: 'row', patterns },
       parentMaskPath: null,
       created: '2026-11-25T00:00:00.000Z',
       workDir: join(dir, 'masks'),

@@ -30,7 +30,7 @@ import { temporaryDir } from '../../support/harness/temporary.ts'
 import { openTinyModel } from '../../support/models/tiny-model.ts'
 
 // The time limit grows with the duration that is set for the fuzz tests.
-vi.setConfig({ testTimeout: 180_000 + 2000 * fuzzSeconds(1) })
+vi.setConfig({ testTimeout: 180_000 + 2000 * fuzzSeconds(0.6) })
 if (addon) testAddon(addon)
 else skipWithoutAddon('random arguments')
 
@@ -83,7 +83,7 @@ function testAddon(built: Addon): void {
 
   /** Calls one case after another until the time is over. @returns how many worked */
   async function fuzz(run: (seed: number) => unknown): Promise<number> {
-    const endMs = performance.now() + fuzzSeconds(1) * 1000
+    const endMs = performance.now() + fuzzSeconds(0.6) * 1000
     let worked = 0
     for (let seed = 1; seed < 100 || performance.now() < endMs; seed++) {
       try {

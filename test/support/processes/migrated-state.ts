@@ -5,7 +5,7 @@ import { openHome, type Home } from '../../../infra/local/service/home.ts'
 import type { Settings } from '../../../infra/local/service/service-settings.ts'
 
 /** Gives a new home the migrated local database. The migrations run once for all tests, and each home gets a copy. */
-export async function copyMigratedState(settings: Settings, home: Home): Promise<void> {
+export async function copyMigratedState(settings: Pick<Settings, 'root'>, home: Home): Promise<void> {
   const template = join(
     settings.root,
     'node_modules',
@@ -17,7 +17,7 @@ export async function copyMigratedState(settings: Settings, home: Home): Promise
 }
 
 /** Makes the template. If several processes do so at once, the template of the first one to finish stays. */
-async function makeTemplate(settings: Settings, template: string): Promise<void> {
+async function makeTemplate(settings: Pick<Settings, 'root'>, template: string): Promise<void> {
   mkdirSync(dirname(template), { recursive: true })
   const dir = mkdtempSync(`${template}-`)
   try {

@@ -5,7 +5,7 @@
 import type { AddonError } from '../../../native/addon.d.ts'
 import { loadNative } from '../../platform/native-addon.ts'
 import { enterBackground } from '../../platform/background-priority.ts'
-import { COMPILE_LIMITS, type SandboxResult, type SandboxRequest } from './compile-sandbox-protocol.ts'
+import type { SandboxRequest, SandboxResult } from './compile-sandbox-protocol.ts'
 
 /** Interval between two checks of the limits. */
 const CHECK_INTERVAL_MS = 50
@@ -26,12 +26,12 @@ const vocabulary = loadNative().createVocabulary({
 
 process.on('message', (request: SandboxRequest) => void serve(request))
 
-async function serve({ language, text }: SandboxRequest): Promise<void> {
+async function serve({ language, text, limits }: SandboxRequest): Promise<void> {
   const compiler = await vocabulary
   const before = processorMs()
   const timer = setInterval(() => {
     const exceedsLimits =
-      processorMs() - before > COMPILE_LIMITS.processorMs || process.memoryUsage.rss() > COMPILE_LIMITS.bytes
+      processorMs() - before > limits.processorMs || process.memoryUsage.rss() > limits.bytes
     if (exceedsLimits) report({ outcome: 'too costly' }, end)
   }, CHECK_INTERVAL_MS)
   try {

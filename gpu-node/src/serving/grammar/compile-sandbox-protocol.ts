@@ -4,10 +4,21 @@ import type { GrammarSource } from './grammar-compiler.ts'
  * Limits of compiling one grammar. The compiler bounds its own work, but not that of a single step: when `allOf` combines
  * sixteen patterns on one string, it takes minutes, and a gigabyte every ten seconds.
  */
-export const COMPILE_LIMITS = { processorMs: 5_000, bytes: 768 * 1024 * 1024 } as const
+export const COMPILE_LIMITS: CompileLimits = { processorMs: 5_000, bytes: 768 * 1024 * 1024 }
 
-/** A grammar to compile. The next request is sent after the result of this one. */
-export type SandboxRequest = Omit<GrammarSource, 'param'>
+/** Limits of compiling one grammar. */
+export interface CompileLimits {
+  /** Processor time, milliseconds. */
+  readonly processorMs: number
+  /** Memory of the process. */
+  readonly bytes: number
+}
+
+/** A grammar to compile. */
+export type SandboxGrammar = Omit<GrammarSource, 'param'>
+
+/** A grammar to compile within limits. The next request is sent after the result of this one. */
+export type SandboxRequest = SandboxGrammar & { limits: CompileLimits }
 
 /** The result of compiling a grammar. A rejection carries the addon's error. The process ends after `too costly`. */
 export type SandboxResult =

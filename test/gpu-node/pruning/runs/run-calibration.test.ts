@@ -177,7 +177,7 @@ test('the child process returns the mask of its task, reports every block, and g
   expect(await readFile(again.maskPath)).toEqual(await readFile(outcome.maskPath))
 })
 
-test.each([1, 4, LAYERS])(
+test.each([1, LAYERS])(
   'a calibration that was killed after block %i continues there and gives the same bytes',
   async (blocks) => {
     const messages: string[] = []
@@ -196,7 +196,7 @@ test.each([1, 4, LAYERS])(
 
 test('a calibration that is killed repeatedly at any time gives the same bytes', async () => {
   const given = options()
-  for (const afterMs of [300, 600, 700, 800]) {
+  for (const afterMs of [300, 600, 800]) {
     const abort = new AbortController()
     const running = runCalibration({ ...given, signal: abort.signal })
     await Promise.race([sleep(afterMs), running])

@@ -86,6 +86,9 @@ function createNode() {
     log,
     home,
     suffice: (job: CalibrateJob) => exchange.suffice(job),
+    /** Fetches the stored statistics of a job, which comes before its calibration. */
+    fetch: (job: CalibrateJob) =>
+      exchange.fetch(job, { signal: new AbortController().signal, progress: () => undefined }),
     /** Runs a job; `passes` are the domains of the texts that were calibrated. */
     async run(job: CalibrateJob) {
       const passes: string[] = []
@@ -223,18 +226,28 @@ test.each<[string, (files: [string, Uint8Array][]) => void]>([
       gateway.artifacts.set(files.at(-1)![0], new TextEncoder().encode(JSON.stringify(manifest)))
     },
   ],
-])('stored statistics that are %s are calibrated from the text', async (_, damage) => {
-  const { a, ...expected } = await calibratedByOneNode()
+])('stored statistics that are %s are not used, and leave nothing behind', async (_, damage) => {
+  const { a, stored } = await calibratedByOneNode()
   damage([...gateway.artifacts].filter(([key]) => key.startsWith('statistics/')))
+  const node = createNode()
+  const job = jobOf([a], [], { statistics: stored })
+  await node.fetch(job)
+  expect(await node.suffice(job)).toBe(false)
+  expect(node.log.lines.join('\n')).toContain('statistics cannot be fetched and are calibrated instead')
+  // Nothing half-written is left.
+  const left = await readdir(join(node.home, 'statistics'), { recursive: true, withFileTypes: true })
+  expect(left.filter((entry) => entry.isFile())).toEqual([])
+})
+
+test('stored statistics that cannot be used are calibrated from the text', async () => {
+  const { a, ...expected } = await calibratedByOneNode()
+  const [key, bytes] = [...gateway.artifacts].find(([name]) => name.startsWith('statistics/'))!
+  gateway.artifacts.set(key, bytes.slice(0, 100))
   const node = createNode()
   const result = await node.run(jobOf([a], [], { statistics: expected.stored }))
   expect(result.passes).toEqual(['legal'])
   expect(result.maskSha256).toBe(expected.maskSha256)
-  expect(node.log.lines.join('\n')).toContain('statistics cannot be fetched and are calibrated instead')
-  // Nothing half-written is left.
   expect(await node.statistics()).toHaveLength(1)
-  const [folder] = await readdir(join(node.home, 'statistics'))
-  expect(await readdir(join(node.home, 'statistics', folder!, 'tmp'))).toEqual([])
 })
 
 test('statistics of other texts, or without what the method reads, are not used', async () => {

@@ -11,6 +11,8 @@ import {
   type GrammarCompiler,
   type GrammarSource,
 } from '../../../../gpu-node/src/serving/grammar/grammar-compiler.ts'
+import { createCompileSandbox } from '../../../../gpu-node/src/serving/grammar/compile-sandbox.ts'
+import { COMPILE_LIMITS } from '../../../../gpu-node/src/serving/grammar/compile-sandbox-protocol.ts'
 import { withLayout } from '../../../../gpu-node/src/serving/grammar/json-grammar.ts'
 import { createVocabulary } from '../../../../gpu-node/src/serving/grammar/grammar-vocabulary.ts'
 import {
@@ -376,8 +378,11 @@ function testGrammars(): void {
   test('a grammar that would take minutes and gigabytes is rejected within the limits, and the next is compiled', async () => {
     const together = Array.from({ length: 40 }, (_, index) => ({ type: 'string', pattern: `.*x${index}.*` }))
     const before = process.memoryUsage.rss()
-    const refused = grammars.compile(jsonOf({ allOf: together }))
-    const next = grammars.compile(jsonOf({ const: 'the next' }))
+    // A lower limit than by default, which the grammar exceeds as well.
+    const sandbox = createCompileSandbox(undefined, { ...COMPILE_LIMITS, processorMs: 1000 })
+    const limited = createGrammarCompiler({ ...tiny.model, sandbox })
+    const refused = limited.compile(jsonOf({ allOf: together }))
+    const next = limited.compile(jsonOf({ const: 'the next' }))
     await expect(refused).rejects.toMatchObject({
       code: 'invalid_request',
       param: 'response_format.json_schema.schema',

@@ -5,6 +5,7 @@ import { expect, test } from 'vitest'
 import { applyMigrations } from '../../../../infra/local/service/apply-migrations.ts'
 import { openHome } from '../../../../infra/local/service/home.ts'
 import { ROOT } from '../../../../infra/local/toolchain/toolchain.mjs'
+import { copyMigratedState } from '../../../support/processes/migrated-state.ts'
 import { temporaryDir } from '../../../support/harness/temporary.ts'
 
 test('a migration that fails is named and leaves nothing of itself, and the next start goes on from there', async () => {
@@ -37,7 +38,7 @@ test('a migration that fails is named and leaves nothing of itself, and the next
 test('a database whose file or one of whose folders was deleted is migrated again, and the stamp of an older version is deleted', async () => {
   const home = openHome(temporaryDir())
   const migrate = () => applyMigrations({ root: ROOT }, home, new AbortController().signal)
-  await migrate()
+  await copyMigratedState({ root: ROOT }, home)
   const old = join(home.stateDir, 'migrations.sha256')
   writeFileSync(old, '')
   for (const deleted of [databaseOf(home.stateDir), 'v3/d1']) {

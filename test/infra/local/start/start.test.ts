@@ -183,15 +183,22 @@ describe('the first start', () => {
 describe('copal', () => {
   test.each([
     ['status', 'tiny'],
-    ['domains', 'general'],
-    ['updates', 'promoted'],
-    ['masks', 'continual-wanda+swaps'],
-    ['drift', 'general'],
     ['keys list', 'inference'],
   ])('%s prints its whole output into a pipe', async (command, word) => {
     const { code, stdout } = await copal(...command.split(' '))
     expect(code).toBe(0)
     expect(stdout).toContain(word)
+  })
+
+  test.each([
+    ['domains', 'general'],
+    ['updates', 'promoted'],
+    ['masks', 'continual-wanda+swaps'],
+    ['drift', 'general'],
+  ])('%s prints what there is', async (command, word) => {
+    const terminal = recordedTerminal({ env: { COPAL_HOME: home }, cwd: ROOT })
+    expect(await runCommand([command], terminal)).toBe(0)
+    expect(terminal.output()).toContain(word)
   })
 
   test('imports a file into a domain, and deletes the domain', async () => {

@@ -24,7 +24,7 @@ import { temporaryDir } from '../../../../support/harness/temporary.ts'
 import { openTinyModel, type TinyModel } from '../../../../support/models/tiny-model.ts'
 
 // Set this variable to run the test longer.
-vi.setConfig({ testTimeout: 180_000 + 1000 * fuzzSeconds(3) })
+vi.setConfig({ testTimeout: 180_000 + 1000 * fuzzSeconds(2) })
 if (addon) testSwaps(addon)
 else skipWithoutAddon('swaps under load')
 
@@ -139,7 +139,7 @@ function testSwaps(built: Addon): void {
         answered += 1
       }
     }
-    const endMs = performance.now() + fuzzSeconds(3) * 1000
+    const endMs = performance.now() + fuzzSeconds(2) * 1000
     let swaps = 0
     const swap = async () => {
       try {
