@@ -71,7 +71,7 @@ async function compare(
       deps,
       update,
       [],
-      `No second node was alive and could select it: ${who.toLowerCase()} it again.`,
+      `No second node was alive and could select it: node '${job.nodeId}' selected it again.`,
       false,
     )
   if (mask?.sha256 === result.maskSha256)
