@@ -110,7 +110,12 @@ export async function startNode(settings: NodeSettings, environment: NodeProcess
       id: model.id,
       baseSha256: model.master.baseSha256,
     }
-    const telemetry = createNodeTelemetry({ model: model.id, otel: settings.otel, log })
+    const { otel } = settings
+    // The SDK is a third of the modules that a node loads.
+    const tracing = otel.traces
+      ? (await import('./serving/telemetry/node-tracing.ts')).createNodeTracing({ otel })
+      : undefined
+    const telemetry = createNodeTelemetry({ model: model.id, otel, log, tracing })
     started.push(() => telemetry.shutdown())
     const gateway = createGatewayClient({
       baseUrl: settings.gatewayUrl,

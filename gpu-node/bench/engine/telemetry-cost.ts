@@ -9,6 +9,7 @@ import type { EngineObserver } from '@copal/gpu-node/serving/engine/engine-obser
 import { loadNative } from '@copal/gpu-node/platform/native-addon.ts'
 import { startCallTelemetry } from '@copal/gpu-node/serving/telemetry/call-telemetry.ts'
 import { createNodeTelemetry } from '@copal/gpu-node/serving/telemetry/node-telemetry.ts'
+import { createNodeTracing } from '@copal/gpu-node/serving/telemetry/node-tracing.ts'
 import { FORMS } from './engine-contender.ts'
 import type { StreamsLoad } from './streams-load.ts'
 import { GREEDY } from '@copal/gpu-node/serving/contract/greedy.ts'
@@ -88,7 +89,9 @@ export async function benchTelemetry(load: StreamsLoad, pushMs: number): Promise
   }
 
   async function run(isOn: boolean): Promise<Speed> {
-    telemetry = isOn ? createNodeTelemetry({ model: model.id, otel }) : undefined
+    telemetry = isOn
+      ? createNodeTelemetry({ model: model.id, otel, tracing: createNodeTracing({ otel }) })
+      : undefined
     const speed = await measureSpeed(() => generated, roundMs)
     await telemetry?.shutdown()
     return speed

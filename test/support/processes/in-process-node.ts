@@ -12,6 +12,7 @@ import type { DenseModel } from '../../../gpu-node/src/model/master/dense-model.
 import type { NodeServerDeps } from '../../../gpu-node/src/serving/server/generation/node-server-deps.ts'
 import { createNodeServer, type NodeServer } from '../../../gpu-node/src/serving/server/node-server.ts'
 import { createNodeTelemetry } from '../../../gpu-node/src/serving/telemetry/node-telemetry.ts'
+import { createNodeTracing } from '../../../gpu-node/src/serving/telemetry/node-tracing.ts'
 import { memoryLog } from '../doubles/memory-log.ts'
 import { WAIT } from '../harness/wait.ts'
 
@@ -74,11 +75,9 @@ export async function startTestNode(
 ): Promise<TestNode> {
   const { backend, model, dense, named, engine: engineDeps, ...serverDeps } = options
   const spans = new InMemorySpanExporter()
-  const telemetry = createNodeTelemetry({
-    model: model.id,
-    otel: readOtelSettings({}, { sampler: 'parentbased_always_on', resource: TEST_RESOURCE }),
-    processors: [new SimpleSpanProcessor(spans)],
-  })
+  const otel = readOtelSettings({}, { sampler: 'parentbased_always_on', resource: TEST_RESOURCE })
+  const tracing = createNodeTracing({ otel, processors: [new SimpleSpanProcessor(spans)] })
+  const telemetry = createNodeTelemetry({ model: model.id, otel, tracing })
   const engine = createEngine({
     backend,
     config: model.config,

@@ -1,4 +1,3 @@
-import type { SpanProcessor } from '@opentelemetry/sdk-trace-node'
 import { encodeMetrics } from '@copal/shared/telemetry/otlp-metrics.ts'
 import { sendOtlp } from '@copal/shared/telemetry/otlp-send.ts'
 import type { OtelSettings } from '@copal/shared/telemetry/otel-settings.ts'
@@ -6,7 +5,7 @@ import type { Log } from '../../platform/log.ts'
 import type { JobObserver } from '../contract/observers.ts'
 import { createJobTelemetry } from './job-telemetry.ts'
 import { createNodeMetrics, type NodeMetrics } from './node-metrics.ts'
-import { createNodeTracing, type NodeTracing } from './node-tracing.ts'
+import { NO_TRACING, type NodeTracing } from './no-tracing.ts'
 
 /** The spans and metrics of a node. */
 export interface NodeTelemetry {
@@ -23,11 +22,11 @@ export function createNodeTelemetry(options: {
   model: string
   otel: OtelSettings
   log?: Log
-  processors?: SpanProcessor[]
+  /** By default no spans are made. */
+  tracing?: NodeTracing | undefined
 }): NodeTelemetry {
-  const { otel, log } = options
+  const { otel, log, tracing = NO_TRACING } = options
   const startMs = Date.now()
-  const tracing = createNodeTracing(options)
   const metrics = createNodeMetrics(options)
   let hasFailed = false
 

@@ -1,4 +1,4 @@
-import { ROOT_CONTEXT, type Context, type TextMapGetter, type Tracer } from '@opentelemetry/api'
+import { ROOT_CONTEXT, type TextMapGetter } from '@opentelemetry/api'
 import { W3CTraceContextPropagator } from '@opentelemetry/core'
 import { OTLPTraceExporter } from '@opentelemetry/exporter-trace-otlp-http'
 import { resourceFromAttributes } from '@opentelemetry/resources'
@@ -10,17 +10,7 @@ import {
 } from '@opentelemetry/sdk-trace-node'
 import type { OtelSettings } from '@copal/shared/telemetry/otel-settings.ts'
 import { createSampler } from '@copal/shared/telemetry/sampler.ts'
-
-/** The tracing of a node. Contexts are passed explicitly, so nothing is registered globally. */
-export interface NodeTracing {
-  readonly tracer: Tracer
-  /** Returns the caller's context from `traceparent` and `tracestate`; the root context without them. */
-  contextOf(headers: Headers): Context
-  /** Returns the context that a `traceparent` names; the root context without one. */
-  contextOfParent(traceparent: string | undefined): Context
-  /** Exports the remaining spans. */
-  shutdown(): Promise<void>
-}
+import type { NodeTracing } from './no-tracing.ts'
 
 /** Options of the tracing of a node. */
 export interface NodeTracingOptions {
@@ -35,7 +25,7 @@ const HEADERS: TextMapGetter<Headers> = {
 }
 
 /**
- * Creates tracing with W3C propagation. Without a collector no span is made. An unreachable collector loses spans, but
+ * Creates tracing with W3C propagation. Without a collector or a processor no span is made. An unreachable collector loses spans, but
  * never fails a request.
  */
 export function createNodeTracing({ otel, processors = [] }: NodeTracingOptions): NodeTracing {

@@ -6,6 +6,7 @@ import { readOtelSettings } from '../../../../shared/src/telemetry/otel-settings
 import { createLog, logInTrace } from '../../../../gpu-node/src/platform/log.ts'
 import { createLogExport } from '../../../../gpu-node/src/serving/telemetry/log-export.ts'
 import { createNodeTelemetry } from '../../../../gpu-node/src/serving/telemetry/node-telemetry.ts'
+import { createNodeTracing } from '../../../../gpu-node/src/serving/telemetry/node-tracing.ts'
 import { createArithmeticBackend } from '../../../support/doubles/arithmetic-backend.ts'
 import { call, startTestNode, type TestNode } from '../../../support/processes/in-process-node.ts'
 import { startOtlpReceiver } from '../../../support/telemetry/otlp-receiver.ts'
@@ -170,7 +171,7 @@ test('spans, metrics and log lines reach an OTLP receiver under one resource, wi
     { OTEL_EXPORTER_OTLP_ENDPOINT: receiver.url, OTEL_EXPORTER_OTLP_HEADERS: 'x-key=secret' },
     { sampler: 'always_on', resource: { 'service.name': 'copal-node', 'service.instance.id': 'node-otlp' } },
   )
-  const telemetry = createNodeTelemetry({ model: 'tiny', otel })
+  const telemetry = createNodeTelemetry({ model: 'tiny', otel, tracing: createNodeTracing({ otel }) })
   const logs = createLogExport(otel)
   const log = createLog({ format: 'json', write: () => undefined, onRecord: (record) => logs?.add(record) })
   telemetry.tracing.tracer.startSpan('a span to export').end()
@@ -199,11 +200,7 @@ test('a share of the requests that no caller decided about is traced, as the rat
     { OTEL_TRACES_SAMPLER_ARG: '0.25' },
     { sampler: 'parentbased_traceidratio', resource: {} },
   )
-  const { tracing } = createNodeTelemetry({
-    model: 'tiny',
-    otel,
-    processors: [new SimpleSpanProcessor(spans)],
-  })
+  const tracing = createNodeTracing({ otel, processors: [new SimpleSpanProcessor(spans)] })
   const root = tracing.contextOf(new Headers())
   for (let index = 0; index < 2_000; index++) tracing.tracer.startSpan('root', {}, root).end()
   // 500 are expected; beyond these bounds are 6 standard deviations.
@@ -218,11 +215,8 @@ test('a share of the requests that no caller decided about is traced, as the rat
 test('a job is a span in the trace of its update, and its progress a metric while it runs', () => {
   const spans = new InMemorySpanExporter()
   const otel = readOtelSettings({}, { sampler: 'parentbased_always_on', resource: {} })
-  const telemetry = createNodeTelemetry({
-    model: 'tiny',
-    otel,
-    processors: [new SimpleSpanProcessor(spans)],
-  })
+  const tracing = createNodeTracing({ otel, processors: [new SimpleSpanProcessor(spans)] })
+  const telemetry = createNodeTelemetry({ model: 'tiny', otel, tracing })
   const samplesOf = (metric: object) =>
     telemetry.metrics.collect().find((family) => family.metric === metric)?.samples
   const job = telemetry.jobs.started({
