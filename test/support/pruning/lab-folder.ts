@@ -21,8 +21,11 @@ export interface LabFolder {
   settings(options?: Partial<LabSettings> & { methods?: string[]; specs?: string[] }): LabSettings
 }
 
-export async function createLabFolder(options: TinyLlamaOptions = {}): Promise<LabFolder> {
-  const dir = temporaryDir('copal-lab')
+/** Writes a laboratory's model and texts into `dir`, a folder of the test by default. */
+export async function createLabFolder(
+  options: TinyLlamaOptions = {},
+  dir = temporaryDir('copal-lab'),
+): Promise<LabFolder> {
   await createTinyLlama(join(dir, 'model'), options)
   for (const [index, [domain, sentence]] of Object.entries(WORDS).entries()) {
     writeFileSync(join(dir, `${domain}.cal.txt`), wordsOf(sentence, 2 * index, 900))

@@ -1,27 +1,42 @@
-import { mkdirSync, readdirSync, symlinkSync, unlinkSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, readdirSync, rmSync, symlinkSync, unlinkSync } from 'node:fs'
+import { tmpdir } from 'node:os'
 import { basename, join } from 'node:path'
-import { expect, test, vi } from 'vitest'
+import { afterAll, beforeAll, expect, test, vi } from 'vitest'
 import { partId } from '../../../../gpu-node/src/pruning/statistics/statistics-artifact.ts'
 import type { LabResults } from '../../../../gpu-node/lab/results/lab-results.ts'
-import { runLab } from '../../../../gpu-node/lab/run/run-lab.ts'
+import { runLab, type LabOutcome } from '../../../../gpu-node/lab/run/run-lab.ts'
 import type { LabSettings } from '../../../../gpu-node/lab/plan/lab-settings.ts'
 import { createLabFolder } from '../../../support/pruning/lab-folder.ts'
 
 // Each mask is evaluated in its own process.
-vi.setConfig({ testTimeout: 600_000 })
+vi.setConfig({ testTimeout: 600_000, hookTimeout: 600_000 })
 
 /** Device on which every write fails with ENOSPC. */
 const FULL_DISK = '/dev/full'
 
 const run = (settings: LabSettings) => runLab(settings, { signal: new AbortController().signal })
 
+const dir = mkdtempSync(join(tmpdir(), 'copal-lab-'))
+let given: LabSettings
+let whole: LabOutcome
+
+beforeAll(async () => {
+  const folder = await createLabFolder({}, dir)
+  given = folder.settings({
+    specs: ['law=law.cal.txt:law.eval.txt', 'sea=sea.cal.txt:sea.eval.txt'],
+    permutations: 'first',
+  })
+  whole = await run({ ...given, outDir: join(dir, 'whole') })
+})
+afterAll(() => rmSync(dir, { recursive: true, force: true }))
+
 test.each([
   {
     where: 'during a calibration',
     // The file that commits a block of the second domain.
-    path: (whole: LabResults, { samples, seed, length }: LabSettings) => {
-      const datasetSha256 = whole.domains[1]!.calibration!.sha256
-      const spec = { baseSha256: whole.model.baseSha256, datasetSha256, samples, seed, length: length! }
+    path: (results: LabResults, { samples, seed, length }: LabSettings) => {
+      const datasetSha256 = results.domains[1]!.calibration!.sha256
+      const spec = { baseSha256: results.model.baseSha256, datasetSha256, samples, seed, length: length! }
       return join('cache', 'statistics', 'partial', `${partId(spec)}~full`, 'progress.tmp')
     },
     left: { calibrated: 1, selected: 2, evaluated: 2 + 3 },
@@ -33,13 +48,8 @@ test.each([
   },
 ])(
   'a disk that is full $where ends the run with one line; with space again the run resumes, to the same result',
-  async ({ path, left }) => {
-    const folder = await createLabFolder()
-    const settings = folder.settings({
-      specs: ['law=law.cal.txt:law.eval.txt', 'sea=sea.cal.txt:sea.eval.txt'],
-      permutations: 'first',
-    })
-    const whole = await run({ ...settings, outDir: join(folder.dir, 'whole') })
+  async ({ where, path, left }) => {
+    const settings = { ...given, outDir: join(dir, where.replaceAll(' ', '-')) }
     const full = join(settings.outDir, path(whole.results, settings))
     mkdirSync(join(full, '..'), { recursive: true })
     symlinkSync(FULL_DISK, full)

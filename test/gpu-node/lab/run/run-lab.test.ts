@@ -2,6 +2,7 @@ import {
   cpSync,
   existsSync,
   mkdirSync,
+  mkdtempSync,
   readdirSync,
   readFileSync,
   rmSync,
@@ -9,12 +10,13 @@ import {
   truncateSync,
   writeFileSync,
 } from 'node:fs'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { beforeEach, expect, onTestFinished, test, vi } from 'vitest'
+import { afterAll, beforeEach, expect, onTestFinished, test, vi } from 'vitest'
 import { openMaskFile } from '../../../../gpu-node/src/model/mask-file/mask-file-reader.ts'
 import { readResults } from '../../../../gpu-node/lab/results/results-file.ts'
 import type { LabResults } from '../../../../gpu-node/lab/results/lab-results.ts'
-import { planLabRun, runLab, type LabPlan } from '../../../../gpu-node/lab/run/run-lab.ts'
+import { planLabRun, runLab, type LabOutcome, type LabPlan } from '../../../../gpu-node/lab/run/run-lab.ts'
 import type { LabSettings } from '../../../../gpu-node/lab/plan/lab-settings.ts'
 import { stopAtProgress } from '../../../support/faults/stop-at-progress.ts'
 import { createLabFolder, type LabFolder } from '../../../support/pruning/lab-folder.ts'
@@ -43,6 +45,18 @@ function run(
     signal: abort.signal,
     onProgress: (label, fraction, message) => onProgress?.(message, fraction, label),
   })
+}
+
+const dirOfLaw = mkdtempSync(join(tmpdir(), 'copal-lab-'))
+afterAll(() => rmSync(dirOfLaw, { recursive: true, force: true }))
+let outcomeOfLaw: LabOutcome | undefined
+
+/** Gives the folder of the test a finished run of copal on `law`. It ran once for all tests, which get copies. */
+async function copyRunOfLaw(): Promise<LabOutcome> {
+  outcomeOfLaw ??= await run((await createLabFolder({}, dirOfLaw)).settings({ specs: LAW }))
+  for (const name of ['cache', 'out'])
+    cpSync(join(dirOfLaw, name), join(folder.dir, name), { recursive: true })
+  return outcomeOfLaw
 }
 
 /** The findings of a run, without times. */
@@ -102,7 +116,7 @@ test('all orders of three domains select each distinct mask once and fill every 
 })
 
 test('adding a method or pattern does only the new work', async () => {
-  await run(folder.settings({ specs: LAW }))
+  await copyRunOfLaw()
   const withMethod = await run(folder.settings({ specs: LAW, methods: ['copal', 'wanda'] }))
   expect(withMethod.done).toEqual({ calibrated: 0, selected: 1, evaluated: 1 })
   const withPattern = await run(folder.settings({ specs: LAW, patterns: ['0.5', '2:4'] }))
@@ -112,7 +126,7 @@ test('adding a method or pattern does only the new work', async () => {
 test('patterns of single linears are in masks, cache keys and results, and equivalent rules find them again', async () => {
   const Q = 'model.layers.0.self_attn.q_proj.weight'
   const plain = folder.settings({ specs: LAW })
-  const first = await run(plain)
+  const first = await copyRunOfLaw()
   const patternRules = { '*.q_proj.weight': '0.3', 'model.layers.0.*': 'dense' }
   const ruled = await run({ ...plain, patternRules })
   expect(ruled.done).toEqual({ calibrated: 0, selected: 1, evaluated: 1 })
@@ -141,7 +155,7 @@ test('with pruned propagation single linears keep their patterns, and statistics
 })
 
 test('adding a domain or using fewer windows does only the new work', async () => {
-  await run(folder.settings({ specs: LAW }))
+  await copyRunOfLaw()
   const withHeldOut = await run(folder.settings({ specs: [...LAW, 'mail=:mail.eval.txt'] }))
   expect(withHeldOut.done).toEqual({ calibrated: 0, selected: 0, evaluated: 2 })
   const withDomain = await run(folder.settings({ specs: TWO }))
@@ -151,7 +165,7 @@ test('adding a domain or using fewer windows does only the new work', async () =
 })
 
 test('progress ends at 1 even when work is much faster than estimated', async () => {
-  await run(folder.settings({ specs: LAW, methods: ['magnitude'] }))
+  await copyRunOfLaw()
   const rates = join(folder.dir, 'out', 'cache', 'rates')
   for (const name of readdirSync(rates)) {
     const kept = readFileSync(join(rates, name), 'utf8')
