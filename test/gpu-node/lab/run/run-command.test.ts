@@ -175,10 +175,7 @@ test('a swept method must be one of the compared methods', async () => {
   expect(both.output()).not.toMatch(/wanda at 30 % unstructured/)
 })
 
-test('errors found only in the texts or the model are one line, or JSON on request', async () => {
-  const terminal = terminalHere()
-  expect(await runCommand(lab('--samples', '4000'), terminal)).toBe(1)
-  expect(terminal.errors()).toMatch(/^copal: .*\n$/m)
+test('an error found only in the texts is JSON on request', async () => {
   const json = terminalHere()
   expect(await runCommand(lab('--samples', '4000', '--json'), json)).toBe(1)
   expect(JSON.parse(json.errors().trim().split('\n').at(-1) as string)).toMatchObject({
@@ -189,11 +186,12 @@ test('errors found only in the texts or the model are one line, or JSON on reque
 test.each([
   [['--samples', '4000'], /'law': 4000 sequences of 32 tokens need/],
   [['--leave-out', '*.q_prj.weight'], /No linear of this model matches '\*\.q_prj\.weight'/],
-])('%j is refused, and of the folders only those that were there stay', async (args, reason) => {
+])('%j is refused in one line, and of the folders only those that were there stay', async (args, reason) => {
   mkdirSync(join(folder.dir, 'old'))
   const terminal = terminalHere()
   expect(await runCommand(lab(...args, '--out', 'old/new/out'), terminal)).toBe(1)
   expect(terminal.errors()).toMatch(reason)
+  expect(terminal.errors()).toMatch(/^copal: .*\n$/m)
   expect(readdirSync(join(folder.dir, 'old'))).toEqual([])
 })
 

@@ -98,7 +98,14 @@ async function* problems() {
   }
 }
 
-test.each(METHOD_NAMES)('the file of %s fits the model and its pattern', async (method) => {
+/** Every combination of steps after one rule. After the others no step, each alone, and all, because no step knows the rule. */
+const METHODS = METHOD_NAMES.filter((name) => {
+  const { rule, allocated, rows, swaps, reconstruct } = parseMethod(name)
+  const steps = [allocated, rows, swaps, reconstruct].filter(Boolean).length
+  return rule.name === 'copal' || rule.changesWeights || steps < 2 || steps === 4
+})
+
+test.each(METHODS)('the file of %s fits the model and its pattern', async (method) => {
   const { allocated, rows, datasets, changesWeights } = parseMethod(method)
   const sparsities = { '0.37': 0.37, '3:8': 0.625 } as const
   for (const pattern of allocated || rows ? (['0.37'] as const) : (['0.37', '3:8'] as const)) {
