@@ -22,7 +22,7 @@ import {
 
 prepareWholeNodes()
 
-test('a node serves dense, calibrates a mask, uploads it, swaps to it and evaluates it', async () => {
+test('a node serves dense, calibrates a mask, uploads it, swaps to it and evaluates it, and rejects an evaluation of a mask it does not know', async () => {
   const { gateway, start } = await prepareNode()
   const node = await start()
   const dense = await heartbeatWhere(gateway, (beat) =>
@@ -92,22 +92,13 @@ test('a node serves dense, calibrates a mask, uploads it, swaps to it and evalua
   expect(last.maskVersion).toBe(1)
   expect(last.perplexity).toBeCloseTo(Math.exp(last.nllMean), 6)
   expect(events[0]?.type).toBe('progress')
+  // The node does not have this version, and the call has no hash by which it could get it.
+  const unknown = { model: 'tiny', maskVersion: 7, text: 'x y z' }
+  expect((await gateway.callNode(await urlOf(node), 'POST', '/rpc/evaluate', unknown)).status).toBe(404)
   await heartbeatWhere(gateway, (beat) => beat.jobs.length === 0)
 
   // Nothing of the evaluations is left running: dense and the active mask have a process each.
   await vi.waitFor(() => expect(weightSetPids(node)).toHaveLength(2), WAIT)
-})
-
-test('a mask version that a node does not know cannot be evaluated without its hash', async () => {
-  const { gateway, start } = await prepareNode()
-  const node = await start()
-  await heartbeatWhere(gateway, () => true)
-  const response = await gateway.callNode(await urlOf(node), 'POST', '/rpc/evaluate', {
-    model: 'tiny',
-    maskVersion: 7,
-    text: 'x y z',
-  })
-  expect(response.status).toBe(404)
 })
 
 test('a damaged mask and a mask of another model are reported while the old mask goes on serving', async () => {
