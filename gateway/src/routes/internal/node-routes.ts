@@ -1,9 +1,8 @@
 import { Hono } from 'hono'
 import { AppError } from '@copal/shared/errors.ts'
 import { acceptHeartbeat } from '../../fleet/registration/accept-heartbeat.ts'
+import { readPolicy } from '../../fleet/object/policy-variables.ts'
 import { desiredFor } from '../../fleet/registration/roll-out.ts'
-import { createCallBudget, untilUsedUp } from '../../calls/call-budget.ts'
-import { meterDeps } from '../../calls/metered-deps.ts'
 import { NodeEvents } from '../../audit/node-events.ts'
 import { heartbeat, type HeartbeatResponse } from '@copal/shared/wire/heartbeat.ts'
 import { cachedResponse, receiptBatch } from '@copal/shared/wire/receipts.ts'
@@ -12,9 +11,8 @@ import type { AppEnv } from '../../contracts/context.ts'
 import { findModelState } from '../../storage/db/queries/model-queries.ts'
 import { auditNodeCalls } from '../../middleware/audit-node-calls.ts'
 import { rejectMethod } from '../../middleware/error-responses.ts'
-import { waitAtMost } from '../../runtime/wait-at-most.ts'
 import { readNodeReport, requireFirstUse, signatureOf } from '../../middleware/signed-calls.ts'
-import { advanceUpdates } from '../../adaptation/updates/advance-update.ts'
+import { HeartbeatSteps } from '../../adaptation/updates/heartbeat-steps.ts'
 import { applyJobReports } from '../../adaptation/updates/job-reports.ts'
 import { jobsForNode } from '../../adaptation/updates/job-assignment.ts'
 import { isCheckDue } from '../../adaptation/updates/trial-check.ts'
@@ -24,12 +22,16 @@ import { recordProbes } from '../../adaptation/drift/probes/record-probes.ts'
 import { settleShadowScores } from '../../usage/settlement/shadow-score-settlement.ts'
 
 const MAX_BODY_BYTES = 4 * 1024 * 1024
-/** How long a heartbeat waits for the step of an update, of which it may get a job. A node sends no other one meanwhile. */
-const STEP_WAIT_MS = 1_000
+/**
+ * The share of the silence that ends requests to a node for which a heartbeat waits for a step of an update: the step may queue a job
+ * for the node, which sends no other heartbeat meanwhile.
+ */
+const STEP_SHARE = 1 / 6
 
 /** Creates the routes for the signed reports of nodes; mount them at `/internal/nodes`. */
 export function nodeRoutes(): Hono<AppEnv> {
   const events = new NodeEvents()
+  const steps = new HeartbeatSteps()
   const app = new Hono<AppEnv>()
   app.use(auditNodeCalls(events))
   return app
@@ -53,15 +55,7 @@ export function nodeRoutes(): Hono<AppEnv> {
       const worker = { ...report, draining: report.draining || drained }
       const { watch } = state.model
       if (watch && isCheckDue(watch, deps.nowMs())) await watchMasks(deps, state.model.id)
-      if (isUpdating) {
-        const metered = meterDeps(deps, createCallBudget())
-        const step = untilUsedUp(
-          `The step of the update of '${state.model.id}'`,
-          advanceUpdates({ ...metered, isHeartbeat: true }, state.model.id),
-        )
-        deps.waitUntil(step)
-        await waitAtMost(step, STEP_WAIT_MS)
-      }
+      if (isUpdating) await steps.run(deps, state.model.id, readPolicy(c.env).silentMs * STEP_SHARE)
       const jobs = isUpdating ? await jobsForNode(deps, worker) : []
       return c.json<HeartbeatResponse>({ registered, desired, jobs })
     })

@@ -29,7 +29,7 @@ export interface HeartbeatLoopDeps {
   retryMs?: number
 }
 
-/** The least and the greatest time limit of a heartbeat. It doubles with each failure, for a gateway that is slow. */
+/** The least and the greatest time limit of a heartbeat. */
 const MIN_TIMEOUT_MS = 2_000
 const MAX_TIMEOUT_MS = 10_000
 
@@ -43,7 +43,8 @@ export function createHeartbeatLoop(deps: HeartbeatLoopDeps): HeartbeatLoop {
   const debounceMs = deps.debounceMs ?? 25
   const retryMs = deps.retryMs ?? 250
   // After one lost response the next heartbeat still arrives before the silence, three intervals, that ends requests to a node.
-  const timeoutMs = () => Math.min(MAX_TIMEOUT_MS, Math.max(MIN_TIMEOUT_MS, 1.5 * intervalMs) * 2 ** failures)
+  const leastTimeoutMs = Math.max(MIN_TIMEOUT_MS, 1.5 * intervalMs)
+  let timeoutMs = leastTimeoutMs
   let timer: NodeJS.Timeout | undefined
   let dueAtMs = Infinity
   let sending: Promise<void> | undefined
@@ -73,9 +74,11 @@ export function createHeartbeatLoop(deps: HeartbeatLoopDeps): HeartbeatLoop {
 
   async function send(): Promise<void> {
     const heartbeat = deps.snapshot()
+    const limitMs = Math.min(MAX_TIMEOUT_MS, timeoutMs)
+    const sentAtMs = performance.now()
     let response: HeartbeatResponse
     try {
-      response = await deps.gateway.heartbeat(heartbeat, timeoutMs())
+      response = await deps.gateway.heartbeat(heartbeat, limitMs)
     } catch (error) {
       deps.onSent?.('failed')
       if (failures === 0)
@@ -84,8 +87,11 @@ export function createHeartbeatLoop(deps: HeartbeatLoopDeps): HeartbeatLoop {
           reason: reasonOf(error),
         })
       failures += 1
+      timeoutMs = 2 * limitMs
       return
     }
+    // A gateway that takes long each time keeps the time that it needs.
+    timeoutMs = Math.max(leastTimeoutMs, 2 * (performance.now() - sentAtMs))
     if (failures > 0) deps.log.info('gateway found again')
     failures = 0
     deps.onSent?.('answered')

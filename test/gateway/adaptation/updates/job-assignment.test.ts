@@ -77,12 +77,18 @@ describe('assignment', () => {
     await importTexts('long-a')
     const { id } = await startUpdate('long', ['long-a'])
     const reservoir = await blockObject(testDeps().reservoir('long-a'))
-    const response = node.beat()
-    const first = await Promise.race([response, new Promise((resolve) => setTimeout(resolve, 10_000))])
-    expect([first, (await getUpdate(id)).state]).toMatchObject([{ jobs: [] }, 'collecting'])
+    const beat = async () => {
+      const sentAtMs = Date.now()
+      const response = node.beat()
+      const first = await Promise.race([response, new Promise((resolve) => setTimeout(resolve, 30_000))])
+      expect([first, (await getUpdate(id)).state]).toMatchObject([{ jobs: [] }, 'collecting'])
+      return Date.now() - sentAtMs
+    }
+    const waitedMs = await beat()
+    // The next heartbeat runs no second step, for which it would wait as long.
+    expect(await beat()).toBeLessThan(waitedMs / 2)
     await reservoir.release()
     await until('the end of the step', async () => (await getUpdate(id)).state !== 'collecting' || undefined)
-    await response
   })
 })
 
