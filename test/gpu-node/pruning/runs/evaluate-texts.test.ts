@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import type { Backend, WeightSet } from '../../../../gpu-node/src/serving/contract/backend.ts'
 import { createOnnxBackend } from '../../../../gpu-node/src/serving/backends/onnx/onnx-backend.ts'
-import { runCalibration } from '../../../../gpu-node/src/pruning/runs/run-calibration.ts'
+import { calibrateAndSelect } from '../../../../gpu-node/src/pruning/runs/calibrate-and-select.ts'
 import {
   evaluateTexts,
   type EvaluationOptions,
@@ -126,9 +126,7 @@ test('several sources are evaluated separately in one weight set, with common pr
 test('a mask changes the perplexity, but a mask that prunes nothing does not', async () => {
   const dataset = await writeWordsDataset(tiny.dir, 'legal', 1)
   const prune = async (pattern: string) => {
-    const { maskPath } = await runCalibration({
-      model: reference(),
-      threads: 1,
+    const task = {
       datasets: [dataset],
       accumulated: [],
       samples: 4,
@@ -139,7 +137,8 @@ test('a mask changes the perplexity, but a mask that prunes nothing does not', a
       created: '2026-11-25T00:00:00.000Z',
       workDir: join(tiny.dir, 'masks'),
       statisticsDir: join(tiny.dir, 'statistics'),
-    })
+    } as const
+    const { maskPath } = await calibrateAndSelect(tiny.model, task, 1, () => undefined)
     return maskPath
   }
   const sources = [{ texts: [TEXT] }]
