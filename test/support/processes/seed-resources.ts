@@ -79,6 +79,7 @@ export async function seedResources(
     'POST /admin/domains/{domain}/rebuild': { path: { domain: 'rebuilt' } },
     'GET /admin/domains/{domain}/samples': { path: { domain: 'learnt' } },
     'GET /admin/domains/{domain}/review': { path: { domain: 'learnt' } },
+    'GET /admin/domains/{domain}/traffic': { ...ofModel, path: { domain: 'learnt' } },
     'PUT /admin/holdout': { body: { texts: texts.slice(0, 20) } },
     'POST /admin/updates': { body: { ...update, model: model.id } },
     'GET /admin/updates/{id}': { path: { id: updateId } },
