@@ -19,6 +19,8 @@ const PUBLIC_PATH = '/dashboard/'
 /** Maximum bytes of all files together, each compressed by gzip. */
 const MAX_COMPRESSED_BYTES = 100 * 1024
 
+/** The file of uPlot that is bundled. */
+const UPLOT_FILE = /[\\/]uPlot\.esm\.js$/
 /**
  * Lines of uPlot that keep parts of it in the bundle which no chart uses: steps, bars, smooth lines, and joining of data. They are
  * removed, so that esbuild leaves those parts out.
@@ -83,18 +85,26 @@ export async function buildDashboard(folder = DIST) {
   return files.map(sizeOf)
 }
 
-/** Bundles uPlot without {@link UNUSED_LINES}; the build fails if another version of it has other lines. */
-const uplotWithoutUnusedParts = {
+/** Bundles uPlot without {@link UNUSED_LINES}; the build fails if another version of it has another file or other lines. */
+export const uplotWithoutUnusedParts = {
   name: 'uplot-without-unused-parts',
-  setup: ({ onLoad }) =>
-    onLoad({ filter: /[\\/]uPlot\.esm\.js$/ }, async ({ path }) => {
+  setup: ({ onLoad, onEnd }) => {
+    let isTrimmed = false
+    onLoad({ filter: UPLOT_FILE }, async ({ path }) => {
       let contents = await readFile(path, 'utf8')
       for (const line of UNUSED_LINES) {
         if (!contents.includes(line)) throw new Error(`${path} has no line '${line}': adapt UNUSED_LINES.`)
         contents = contents.replace(line, '')
       }
+      isTrimmed = true
       return { contents }
-    }),
+    })
+    onEnd(({ errors }) => {
+      // Other errors may have kept it from being loaded.
+      if (!isTrimmed && errors.length === 0)
+        throw new Error(`No file of uPlot matches ${UPLOT_FILE}: adapt UPLOT_FILE.`)
+    })
+  },
 }
 
 /** Writes files into a folder, first those that the page loads, then the page, and removes other files. */
