@@ -64,6 +64,7 @@ export async function overviewReport(
   const nodes = all.filter((node) => node.model === id)
   const activeSinceMs = activation?.createdAt ?? mask?.promotedAt ?? null
   const judged = {
+    at: new Date(deps.nowMs()).toISOString(),
     model: {
       id,
       parameters: model.parameters,
@@ -87,16 +88,7 @@ export async function overviewReport(
     },
     domains,
     alerts: alerts.map(alertEntry),
-  }
-  return {
-    at: new Date(deps.nowMs()).toISOString(),
-    version: VERSION,
-    ...judged,
-    domains: domains.slice(0, MAX_DOMAINS),
-    health: serviceHealth(judged, model.domainVersions, policy.gate.max_dense_ratio),
-    models: models.map((each) => each.id),
     updates,
-    canary,
     decisions: decisions.map(({ decision, domains: names }) => ({
       kind: decision.kind,
       verdict: decision.verdict,
@@ -107,6 +99,15 @@ export async function overviewReport(
       actor: decision.actor,
       created_at: new Date(decision.createdAt).toISOString(),
     })),
+  }
+  return {
+    version: VERSION,
+    ...judged,
+    domains: domains.slice(0, MAX_DOMAINS),
+    domain_count: domains.length,
+    health: serviceHealth(judged, model.domainVersions, policy.gate.max_dense_ratio),
+    models: models.map((each) => each.id),
+    canary,
   }
 }
 

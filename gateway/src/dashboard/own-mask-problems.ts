@@ -13,16 +13,19 @@ interface OwnMaskProblems {
 /**
  * Returns the problems of the masks that single domains have for themselves: those that a node cannot load, and those that no node
  * holds, so that their domains are served by the weights that serve the others. A mask that no node loads is named only if its
- * domain has traffic, because nodes hold the masks of the domains with the most requests.
+ * domain has traffic, because nodes hold the masks of the domains with the most requests. Nodes are still loading one that has just
+ * been promoted, because they hear of it by their next heartbeats.
  *
  * @param ownMasks versions by domain
  * @param domains those with traffic
+ * @param justPromoted versions
  */
 export function ownMaskProblems(
   nodes: readonly NodeEntry[],
   ownMasks: ReadonlyMap<string, number>,
   domains: readonly Pick<DomainSummary, 'name' | 'requests'>[],
   activeVersion: number,
+  justPromoted: ReadonlySet<number>,
 ): OwnMaskProblems {
   const serving = nodes.filter(({ alive, draining }) => alive && !draining)
   if (serving.length === 0) return { unable: [], unfinished: [] }
@@ -36,7 +39,7 @@ export function ownMaskProblems(
     for (const node of unable) failing.add(node)
     if (unable.length > 0) failed.push(domain)
     else if (serving.some((node) => holds(node, version))) continue
-    else if (serving.some((node) => mayLoad(node, version))) loading.push(domain)
+    else if (justPromoted.has(version) || serving.some((node) => mayLoad(node, version))) loading.push(domain)
     else if (busy.has(domain)) missing.push(domain)
   }
   const others = activeVersion === 0 ? 'the dense weights' : 'the shared mask'

@@ -9,13 +9,19 @@ import { describeUnscored } from './unscored-traffic.ts'
 /** A share of failed requests above which the service is not called well. */
 const MAX_FAILED_SHARE = 0.01
 
+/** How long nodes may take to begin to load a mask that was promoted: they hear of it by a heartbeat. */
+const BEGIN_LOADING_MS = 30_000
+
 /** The parts of an overview that decide the health of a service, with all domains. */
-export type JudgedOverview = Pick<OverviewReport, 'nodes' | 'traffic' | 'alerts' | 'model' | 'domains'>
+export type JudgedOverview = Pick<
+  OverviewReport,
+  'at' | 'nodes' | 'traffic' | 'alerts' | 'model' | 'domains' | 'updates' | 'decisions'
+>
 
 /**
  * Judges whether a service is well: its nodes, the masks of single domains, failed requests, alerts, and what pruning costs each
- * domain. Where no problem is known, it says what is not known. Domains that are not scored are left out while another one is,
- * because nothing will be known of them.
+ * domain. Where no problem is known, it says what is not known. Domains without scored requests are left out if at
+ * least one other domain has some, because nothing will be known of them.
  *
  * @param ownMasks versions of the masks that single domains have for themselves, by domain
  * @param maxDenseRatio perplexity relative to dense above which the cost of a domain is a problem: the gate's limit
@@ -32,13 +38,10 @@ export function serviceHealth(
 }
 
 /** Returns the present problems, one phrase each, the worst first. */
-function problemsOf(
-  { nodes, traffic, alerts, model, domains }: JudgedOverview,
-  ownMasks: ReadonlyMap<string, number>,
-  maxDenseRatio: number,
-) {
+function problemsOf(overview: JudgedOverview, ownMasks: ReadonlyMap<string, number>, maxDenseRatio: number) {
+  const { nodes, traffic, alerts, model, domains } = overview
   const { unable, unfinished } = nodeProblems(nodes, model.active_version)
-  const own = ownMaskProblems(nodes, ownMasks, domains, model.active_version)
+  const own = ownMaskProblems(nodes, ownMasks, domains, model.active_version, justPromoted(overview))
   const failed = traffic.failed_share ?? 0
   const costly = costlyDomains(domains, maxDenseRatio)
   return [
@@ -57,6 +60,20 @@ function problemsOf(
     ...unfinished,
     ...own.unfinished,
   ]
+}
+
+/**
+ * Returns the versions of masks that were promoted a moment ago, and of those that updates are making: one serves its domain just
+ * before its update is recorded as promoted.
+ */
+function justPromoted({ at, decisions, updates }: JudgedOverview): Set<number> {
+  const sinceMs = Date.parse(at) - BEGIN_LOADING_MS
+  const promotions = decisions.filter(
+    ({ kind, verdict, created_at: time }) =>
+      kind === 'promote' && verdict === 'done' && Date.parse(time) >= sinceMs,
+  )
+  const running = updates.filter(({ finished_at: end }) => end === null)
+  return new Set([...promotions, ...running].flatMap(({ mask_version: version }) => version ?? []))
 }
 
 /** Returns what nodes cannot do, and what they have not finished: loading the active mask. */

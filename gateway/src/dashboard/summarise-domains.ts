@@ -43,15 +43,15 @@ async function readMissing(
   { id }: SummarisedModel,
   summaries: readonly TrafficSummary[],
 ): Promise<(summary: TrafficSummary) => DomainSummary> {
-  const scored = summaries.filter(({ scoredRequests }) => scoredRequests > 0)
+  const scored = summaries.filter(({ scored_requests: count }) => count > 0)
   const served = scored.map(({ name, mask_version: maskVersion }) => ({ name, maskVersion }))
   const names = scored.map(({ name }) => name)
   const [missing, registered] = await Promise.all([
     missingObservations(db, id, served),
     findOwners(db, names),
   ])
-  return ({ scoredRequests, ...summary }) => {
-    const isRead = scoredRequests > 0 && registered.has(summary.name)
+  return (summary) => {
+    const isRead = summary.scored_requests > 0 && registered.has(summary.name)
     return { ...summary, missing_observations: isRead ? (missing.get(summary.name) ?? 0) : null }
   }
 }

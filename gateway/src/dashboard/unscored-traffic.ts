@@ -1,5 +1,4 @@
 import type { DomainSummary } from '@copal/shared/wire/admin-overview.ts'
-import { knownDrift } from '@copal/shared/wire/drift-state.ts'
 
 type Reason = NonNullable<DomainSummary['not_scored']>
 
@@ -17,19 +16,21 @@ const REMEDIES: Readonly<Record<Reason, string>> = {
 }
 
 /**
- * Says that no request of a registered domain was scored in 24 hours, what is therefore not known, and when requests are scored.
+ * Says that no request was scored in 24 hours, or only requests of domains that are not registered; what is therefore not known, and
+ * when requests are scored.
  *
- * @returns undefined if one was scored, or there was no traffic
+ * @returns undefined if a request of a registered domain was scored, or there was no traffic
  */
 export function describeUnscored(domains: readonly DomainSummary[]): string | undefined {
-  if (domains.length === 0 || domains.some((domain) => knownDrift(domain).state !== 'unjudged'))
+  if (domains.length === 0 || domains.some(({ missing_observations: missing }) => missing !== null))
     return undefined
-  const requests = domains.every(({ gap }) => gap === null)
+  const requests = domains.every(({ scored_requests: scored }) => scored === 0)
     ? 'no request'
     : 'no request of a registered domain'
-  const unknown = domains.every(({ mask_version: version }) => version === 0)
-    ? 'drift is not known'
-    : 'neither drift nor the cost of pruning is known'
+  // Dense weights cost nothing.
+  const pruned = domains.filter(({ mask_version: version }) => version > 0)
+  const isCostKnown = pruned.length === 0 || pruned.some(({ gap }) => gap !== null)
+  const unknown = isCostKnown ? 'drift is not known' : 'neither drift nor the cost of pruning is known'
   const reason = mostFrequentReason(domains)
   const remedy = reason === undefined ? 'Only sampled requests are scored' : REMEDIES[reason]
   return `${requests} was scored in 24 hours, so ${unknown}. ${remedy}`

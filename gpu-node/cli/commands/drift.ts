@@ -4,6 +4,7 @@ import type { OverviewReport } from '@copal/shared/wire/admin-overview.ts'
 import { driftReport, type DriftReport } from '@copal/shared/wire/admin.ts'
 import { plotDrift, plotFile } from './drift-plot.ts'
 import { watchDrift } from './drift-watch.ts'
+import { describeUnlisted } from './unlisted-domains.ts'
 import { timeSpan, type SeriesOptions } from '../input/series-options.ts'
 import { modelQuery } from '../input/mask-argument.ts'
 import { formatCount, formatMask, formatPerplexity } from '@copal/gpu-node/platform/quantities.ts'
@@ -130,13 +131,16 @@ function describeDetectors(overview: OverviewReport | undefined, table: Session[
   if (!overview || overview.domains.length === 0) return []
   return [
     "Whether each domain's traffic or cost of pruning changed, by the drift detectors:",
-    table(
-      [
-        { title: 'DOMAIN', value: ({ name }) => name, shrinks: true },
-        { title: 'DRIFT', value: (domain) => knownDrift(domain).words },
-      ],
-      overview.domains,
-    ),
+    [
+      table(
+        [
+          { title: 'DOMAIN', value: ({ name }) => name, shrinks: true },
+          { title: 'DRIFT', value: (domain) => knownDrift(domain).words },
+        ],
+        overview.domains,
+      ),
+      ...describeUnlisted(overview),
+    ].join('\n'),
   ]
 }
 

@@ -18,6 +18,7 @@ import { wholeNumber } from '../options/option-parsers.ts'
 import { liveView } from '../output/live-view.ts'
 import { sparkline } from '../output/sparkline.ts'
 import { nodeTable } from './node-table.ts'
+import { describeUnlisted } from './unlisted-domains.ts'
 
 /** Minutes of tokens that the line of traffic shows. */
 const TREND_MINUTES = 30
@@ -79,7 +80,9 @@ function describeOverview(report: OverviewReport, table: Session['table']): stri
     [describeModel(report), describeTraffic(report), report.health.text].join('\n'),
     alerts.map(({ message, raised_at: at }) => `! ${formatTimeOfDay(at)}  ${message}`).join('\n'),
     nodes.length === 0 ? 'No node is known.' : nodeTable(nodes, { table }),
-    domains.length === 0 ? 'No domain has traffic in the last 24 hours.' : domainTable(domains, table),
+    domains.length === 0
+      ? 'No domain has traffic in the last 24 hours.'
+      : [domainTable(domains, table), ...describeUnlisted(report)].join('\n'),
     describeUpdates(report),
   ]
     .filter((part) => part !== '')

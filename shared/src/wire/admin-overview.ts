@@ -29,6 +29,7 @@ export const domainSummary = z.object({
   name: z.string(),
   traffic_share: z.number().min(0).max(1),
   requests: count,
+  scored_requests: count.describe('Those of them that were scored, under any mask.'),
   mask_version: count.describe(
     'The mask that serves it, its own or that of the model; 0 for the dense weights.',
   ),
@@ -96,6 +97,9 @@ export const overviewReport = z.object({
     tokens_trend: z.array(count).describe('Tokens of each of the last 60 minutes.'),
   }),
   domains: z.array(domainSummary).describe('By traffic, most first; at most 50.'),
+  domain_count: count.describe(
+    'Domains with traffic in the last 24 hours, also those that `domains` does not list.',
+  ),
   updates: z.array(updateEntry).describe('Running ones, then the newest ended one.'),
   canary: canaryReport.nullable(),
   decisions: z.array(recentDecision).describe('The newest 20.'),

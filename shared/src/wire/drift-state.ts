@@ -14,10 +14,15 @@ export interface KnownDrift {
  * Returns what is known about the drift of a domain. It is called steady only once its detectors have enough observations to
  * judge it, and its requests of the last 24 hours were scored.
  */
-export function knownDrift({ drifting, missing_observations: missing, gap }: DomainSummary): KnownDrift {
+export function knownDrift({
+  drifting,
+  missing_observations: missing,
+  scored_requests: scored,
+  gap,
+}: DomainSummary): KnownDrift {
   if (drifting) return { state: 'drifting', words: 'drifting' }
-  // A cost is that of scored requests, which only detectors of registered domains read.
-  if (missing === null) return { state: 'unjudged', words: gap === null ? 'not scored' : 'not registered' }
+  // Detectors read the scored requests of registered domains only.
+  if (missing === null) return { state: 'unjudged', words: scored === 0 ? 'not scored' : 'not registered' }
   if (missing > 0)
     return { state: 'unknown', words: `not known yet: ${counted(missing, 'observation')} missing` }
   if (gap === null) return { state: 'unknown', words: 'not known: too few scores in 24 hours' }

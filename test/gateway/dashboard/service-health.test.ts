@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest'
 import type { NodeEntry } from '@copal/shared/wire/admin.ts'
 import { serviceHealth } from '../../../gateway/src/dashboard/service-health.ts'
-import { alertOf, domainOf, nodeOf, overviewWith } from '../../support/dashboard/reports.ts'
+import { alertOf, domainOf, nodeOf, overviewWith, updateOf } from '../../support/dashboard/reports.ts'
 
 const domains = [domainOf('code', 0.03), domainOf('speech', 0.02)]
 const NO_OWN_MASKS = new Map<string, number>()
@@ -91,9 +91,13 @@ test('a service of which no request was scored is not called well, and what to d
   expect(textOf({ not_scored: 'failed' })).toContain('COPAL_WEIGHT_BYTES')
   // Dense weights cost nothing.
   expect(textOf({ mask_version: 0 })).toContain('so drift is not known.')
-  // Detectors read no requests of domains that are not registered.
-  expect(textOf({ name: '(other)', gap: domainOf('law', 0.1).gap })).toContain(
-    'no request of a registered domain was scored',
+  // Detectors read no requests of domains that are not registered, whose cost is known from the second score under a mask.
+  const few = { name: '(other)', scored_requests: 1 }
+  expect(textOf({}, few)).toContain(
+    '; no request of a registered domain was scored in 24 hours, so neither drift nor the cost of pruning is known.',
+  )
+  expect(textOf({}, { ...few, gap: domainOf('law', 0.1).gap })).toContain(
+    '; no request of a registered domain was scored in 24 hours, so drift is not known.',
   )
   // A problem is said alone.
   expect(textWith({ domains: [unscored], nodes: [] })).toBe('No node is alive, so requests fail.')
@@ -174,6 +178,33 @@ test("a domain's own mask that no node holds is named while the domain has traff
   })
   expect(textWithOwnMask([], { changes: { nodes: [drained, nodeOf('node-2')] } })).toMatch(
     /^No node holds the own mask of code, /,
+  )
+})
+
+test("a domain's own mask is loading for 30 seconds after its promotion, before any node has heard of it", () => {
+  const text = 'Some nodes are still loading the own mask of code.'
+  const textAfter = (seconds: number, promoted = OWN) => {
+    const at = new Date(Date.parse(overviewWith().at) - seconds * 1000).toISOString()
+    const promotion = {
+      kind: 'promote',
+      verdict: 'done',
+      reason: '',
+      mask_version: promoted,
+      update: 'u1',
+      domains: ['code'],
+      actor: 'copal',
+      created_at: at,
+    } as const
+    return textWithOwnMask([[], []], { changes: { decisions: [promotion] } })
+  }
+  expect(textAfter(30)).toBe(text)
+  expect(textAfter(31)).toMatch(/^No node holds /)
+  expect(textAfter(1, OWN - 1)).toMatch(/^No node holds /)
+  // It serves just before its promotion is recorded.
+  const promoting = updateOf({ state: 'promoting', mask_version: OWN })
+  expect(textWithOwnMask([[], []], { changes: { updates: [promoting] } })).toBe(text)
+  expect(textWithOwnMask([[], [ownSet('failed')]], { changes: { updates: [promoting] } })).toMatch(
+    /^Node node-2 cannot load /,
   )
 })
 

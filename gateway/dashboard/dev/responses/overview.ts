@@ -36,6 +36,7 @@ export function overview(): OverviewReport {
       ),
     },
     domains: DOMAINS.map(summaryOf),
+    domain_count: DOMAINS.length,
     updates: [runningUpdate()],
     canary: null,
     decisions: [
@@ -119,6 +120,7 @@ function summaryOf({ name, share, gap }: (typeof DOMAINS)[number]): DomainSummar
     name,
     traffic_share: share,
     requests: Math.round(120_000 * share),
+    scored_requests: gap === null ? 0 : Math.round(60_000 * share),
     gap: gap === null ? null : { mean: gap, lower: gap - 0.006, upper: gap + 0.006 },
     gap_trend: Array.from({ length: 8 }, (_, part) =>
       gap === null ? null : gap * (name === 'support' ? 0.4 + part * 0.09 : 1 + 0.1 * Math.sin(part)),

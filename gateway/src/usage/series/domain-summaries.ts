@@ -11,10 +11,7 @@ import {
 import { gapMoments } from './mask-series.ts'
 
 /** A summary of a domain from its traffic alone. */
-export interface TrafficSummary extends Omit<DomainSummary, 'missing_observations'> {
-  /** Under any mask. */
-  scoredRequests: number
-}
+export type TrafficSummary = Omit<DomainSummary, 'missing_observations'>
 
 type SummarisedModel = Pick<ModelRow, 'id' | 'activeVersion' | 'domainVersions'>
 
@@ -86,7 +83,7 @@ function summaryOf(
     name,
     traffic_share: total === 0 ? 0 : requests / total,
     requests,
-    scoredRequests: sum(periods, ({ scoredRequests }) => scoredRequests),
+    scored_requests: sum(periods, ({ scoredRequests }) => scoredRequests),
     not_scored: mostFrequentReason(periods),
     mask_version: version,
     gap: meanInterval(sumGaps(served)),

@@ -68,5 +68,8 @@ test('a domain is called steady once its detectors can judge it, and before that
   expect(knownDrift(domainOf('law', 0.1)).words).toBe('steady')
   const unread = { missing_observations: null }
   expect(knownDrift({ ...domainOf('law', null), ...unread }).words).toBe('not scored')
-  expect(knownDrift({ ...domainOf('(other)', 0.1), ...unread }).words).toBe('not registered')
+  // Also where too few requests were scored for a cost.
+  expect(knownDrift({ ...domainOf('(other)', null), ...unread, scored_requests: 1 }).words).toBe(
+    'not registered',
+  )
 })

@@ -95,8 +95,13 @@ test('the health is that of all domains, and those with most traffic are listed'
   )
   const nowMs = Date.now()
   await insertReceipts(db, 'overview-3', [...receipts, ...costly], 'node', nowMs)
-  const { domains, health } = await gatherOverview(testDeps({ nowMs: () => nowMs }), model)
+  const {
+    domains,
+    domain_count: count,
+    health,
+  } = await gatherOverview(testDeps({ nowMs: () => nowMs }), model)
   expect(domains.map(({ name }) => name)).toEqual(busy)
+  expect(count).toBe(51)
   expect(health.problems).toContainEqual(
     expect.stringMatching(/^pruning raises the perplexity of many-rare by more than the allowed /),
   )

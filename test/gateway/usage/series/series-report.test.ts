@@ -176,6 +176,7 @@ test('the overview has the rates of now, the trend of an hour, and the domains o
   expect(support).toMatchObject({ name: 'support', requests: 5, gap: null, drifting: true })
   expect([legal?.mask_version, support?.mask_version]).toEqual([3, 0])
   expect([legal?.not_scored, support?.not_scored]).toEqual([null, 'budget'])
+  expect([legal?.scored_requests, support?.scored_requests]).toEqual([6, 0])
   // Each alone is as in the list.
   expect(await domainSummary(deps, model, 'legal', new Set())).toEqual(legal)
   expect(await domainSummary(deps, model, 'support', new Set(['support']))).toEqual(support)

@@ -44,10 +44,13 @@ test('copal drift says of each domain whether it drifts, or what is missing to k
   }
   const young = { ...domainOf('law', 0.03), missing_observations: 38 }
   const unscored = { ...domainOf('mail', null), missing_observations: null }
-  const unregistered = { ...unscored, name: '(other)', gap: young.gap }
-  const overview = overviewWith({ domains: [domainOf('code', 0.03), young, unscored, unregistered] })
+  const unregistered = { ...unscored, name: '(other)', scored_requests: 1 }
+  const overview = overviewWith({
+    domains: [domainOf('code', 0.03), young, unscored, unregistered],
+    domain_count: 62,
+  })
   const { stdout } = await copal((call) => (call === 'GET /admin/drift' ? drift : overview), ['drift'])
   expect(stdout).toMatch(
-    /^code +steady\nlaw +not known yet: 38 observations missing\nmail +not scored\n\(other\) +not registered$/m,
+    /^code +steady\nlaw +not known yet: 38 observations missing\nmail +not scored\n\(other\) +not registered\nThe 4 of 62 domains with the most requests are listed\.$/m,
   )
 })

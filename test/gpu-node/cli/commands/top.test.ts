@@ -51,6 +51,7 @@ const REPORT: OverviewReport = {
       name: 'legal',
       traffic_share: 0.6,
       requests: 1_200,
+      scored_requests: 300,
       mask_version: 0,
       gap: { mean: 0.31, lower: 0.29, upper: 0.33 },
       gap_trend: [null, 0.2, 0.25, 0.3, 0.31, 0.31, 0.31, 0.31],
@@ -61,6 +62,7 @@ const REPORT: OverviewReport = {
       name: 'support',
       traffic_share: 0.4,
       requests: 800,
+      scored_requests: 1,
       mask_version: 0,
       gap: null,
       gap_trend: Array.from({ length: 8 }, () => null),
@@ -68,6 +70,7 @@ const REPORT: OverviewReport = {
       missing_observations: 38,
     },
   ],
+  domain_count: 2,
   updates: [],
   canary: null,
   decisions: [],
@@ -98,6 +101,9 @@ test('the state of the fleet fits a terminal: traffic, alerts, nodes and domains
   expect(stdout).toMatch(/^support +40\.0 % +800 +- +-$/m)
   expect(stdout).toMatch(/^legal +drifting\nsupport +not known yet: 38 observations missing$/m)
   expect(stdout).toContain('\n1 alert is active.\n')
+  expect(stdout).not.toContain('are listed')
+  const ofMany = await copal({ ...REPORT, domain_count: 62 }, ['top', '--once'])
+  expect(ofMany.stdout).toMatch(/missing\nThe 2 of 62 domains with the most requests are listed\.\n/)
 })
 
 test('each drawing replaces the one before, and a gateway that is away for a moment does not end the view', async () => {
