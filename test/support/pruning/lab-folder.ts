@@ -1,5 +1,4 @@
 import { writeFileSync } from 'node:fs'
-import { availableParallelism } from 'node:os'
 import { join } from 'node:path'
 import { parseDomainSpec } from '../../../gpu-node/lab/texts/domain-spec.ts'
 import { parseVariants, type LabSettings } from '../../../gpu-node/lab/plan/lab-settings.ts'
@@ -60,7 +59,7 @@ export async function createLabFolder(
         sweepSamples: [],
         windowTokens: 48,
         maxWindows: 3,
-        threads: Math.min(2, availableParallelism()),
+        threads: 1,
         ...rest,
       }
     },

@@ -10,7 +10,7 @@ import {
   truncateSync,
   writeFileSync,
 } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { availableParallelism, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeEach, expect, onTestFinished, test, vi } from 'vitest'
 import { openMaskFile } from '../../../../gpu-node/src/model/mask-file/mask-file-reader.ts'
@@ -72,7 +72,7 @@ function measured({ runs, dense, domains }: LabResults) {
 }
 
 test('all orders of three domains select each distinct mask once and fill every R matrix; a second run does nothing', async () => {
-  const settings = folder.settings({ methods: METHODS })
+  const settings = folder.settings({ methods: METHODS, threads: Math.min(2, availableParallelism()) })
   const { results, done } = await run(settings)
   expect(done).toEqual({ calibrated: 3, selected: 7 + 3 + 1, evaluated: 4 + (12 + 1) + 3 * 4 + 4 })
   expect(results.incomplete).toEqual([])
