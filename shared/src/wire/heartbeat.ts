@@ -87,7 +87,10 @@ const setMemory = z.object({
   /** Bytes for all sets together. */
   budgetBytes: count,
   freeBytes: count,
-  /** Desired sets that do not fit, except masks of single domains. The node loads one when it has to serve. */
+  /**
+   * Desired sets that do not fit now, except masks of single domains. The node loads one when it has to serve, or has room. A mask on
+   * trial that waits for memory which an update takes is also in `weightSets`, as loading.
+   */
   unheld: boundedArray(z.object({ version: count, bytes: count })).default([]),
 })
 

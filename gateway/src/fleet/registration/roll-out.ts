@@ -30,7 +30,7 @@ const MAX_FAULTY_NODES = 1
 export const UNLOADABLE_NODES = MAX_FAULTY_NODES + 1
 
 /** A node's report on its weights. */
-type Report = Pick<NodeView, 'activeVersion' | 'weightSets'>
+type Report = Pick<NodeView, 'activeVersion' | 'weightSets' | 'memory'>
 
 /** Returns whether a node serves a version, holds it, or tries to. */
 function hasBegun({ activeVersion, weightSets }: Report, version: number): boolean {
@@ -38,10 +38,15 @@ function hasBegun({ activeVersion, weightSets }: Report, version: number): boole
 }
 
 /** Returns whether a node could not load a version, also while it tries again. */
-function hasFailed({ weightSets }: Report, version: number): boolean {
+export function hasFailed({ weightSets }: Report, version: number): boolean {
   return weightSets.some(
     (set) => set.version === version && (set.state === 'failed' || set.error !== undefined),
   )
+}
+
+/** Returns whether a node is to hold a version, and has no memory for it now. It loads it once it has. */
+function hasNoRoom({ memory }: Report, version: number): boolean {
+  return memory?.unheld.some((set) => set.version === version) ?? false
 }
 
 const IS_DONE = {
@@ -57,8 +62,8 @@ const IS_DONE = {
  * so that every caller decides alike, also after a restart.
  *
  * A node that has begun goes on. One that failed to load the version goes on trying, and another node gets its place; all further
- * ones keep theirs, so that a mask that cannot be loaded stops by itself. A node that is gone frees its place. The others follow in
- * the order of their names.
+ * ones keep theirs, so that a mask that cannot be loaded stops by itself. A node that is gone frees its place, and so does one that
+ * has no memory for a mask on trial, or waits for it: it loads nothing. The others follow in the order of their names.
  *
  * @param nodes the nodes of the model
  * @param to what the nodes are to do with the version
@@ -69,8 +74,10 @@ export function takesPart(
   version: number,
   to: keyof typeof IS_DONE = 'serve',
 ): boolean {
-  if (nodes.some((node) => node.id === nodeId && hasBegun(node, version))) return true
-  const live = nodes.filter(({ alive, draining }) => alive && !draining)
+  // A node always loads the mask that it is to serve.
+  const mustPass = (node: NodeView) => to === 'hold' && hasNoRoom(node, version)
+  if (nodes.some((node) => node.id === nodeId && (hasBegun(node, version) || mustPass(node)))) return true
+  const live = nodes.filter((node) => node.alive && !node.draining && !mustPass(node))
   const done = live.filter((node) => IS_DONE[to](node, version))
   const begun = live.filter((node) => hasBegun(node, version))
   const faulty = begun.filter((node) => !done.includes(node) && hasFailed(node, version))
@@ -90,12 +97,13 @@ export function takesPart(
  */
 export async function desiredFor(
   deps: Pick<Deps, 'fleet'>,
-  report: Pick<Heartbeat, 'nodeId' | 'activeVersion' | 'weightSets'>,
+  report: Pick<Heartbeat, 'nodeId' | 'activeVersion' | 'weightSets' | 'memory'>,
   { model, desired, isRollingOut }: ModelState,
 ): Promise<HeartbeatResponse['desired']> {
   const { trials = [] } = desired
-  const isNew = ({ version }: { version: number }) => !hasBegun(report, version)
-  const mustWait = isRollingOut && isNew({ version: model.activeVersion })
+  const mustWait = isRollingOut && !hasBegun(report, model.activeVersion)
+  const isNew = ({ version }: { version: number }) =>
+    !hasBegun(report, version) && !hasNoRoom(report, version)
   // Most nodes have begun, and need not ask for the others.
   if (!mustWait && !trials.some(isNew)) return desired
   const { nodes } = await deps.fleet.snapshot()

@@ -51,8 +51,8 @@ export interface MaskSwap {
    */
   weightSets(): WeightSetState[]
   /**
-   * Returns the desired sets that do not fit into memory, with their bytes, except those of single domains and the trials that
-   * wait for reserved memory.
+   * Returns the desired sets that do not fit into memory now, with their bytes, except those of single domains. Trials that wait for
+   * reserved memory are among them.
    */
   unheld(): { version: number; bytes: number }[]
   /** Returns the memory for weight sets that no set takes, at least 0. */
@@ -347,12 +347,7 @@ export function createMaskSwap(deps: MaskSwapDeps): MaskSwap {
         ...[...held.values()].map((entry) => stateOf(entry, deps.engine.requestsOn(entry.version))),
       ].sort((a, b) => a.version - b.version)
     },
-    unheld() {
-      const waiting = memory.waitingTrials()
-      return unheld
-        .filter(({ version }) => !waiting.some((trial) => trial.version === version))
-        .map((name) => ({ version: name.version, bytes: bytesOf(name) }))
-    },
+    unheld: () => unheld.map((name) => ({ version: name.version, bytes: bytesOf(name) })),
     reserve: (bytes, signal) => memory.reserve(bytes, signal),
     freeBytes: () => memory.freeBytes(),
     weights(version) {

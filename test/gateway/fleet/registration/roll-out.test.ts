@@ -119,6 +119,22 @@ describe('a roll-out', () => {
     expect(partOfTrial('ready', 'ready', 'ready', 'absent', 'absent')).toBe(5)
   })
 
+  test('passes over the nodes that have no memory for a mask on trial, or wait for it, until one has', () => {
+    const memory = { budgetBytes: 10, freeBytes: 1, unheld: [{ version: 2, bytes: 5 }] }
+    const nodes = fleetOf('absent', 'absent', 'absent', 'absent', 'absent')
+    nodes[0] = viewOf('node-1', 'absent', { memory })
+    nodes[1] = viewOf('node-2', 'absent', { memory })
+    nodes[2] = viewOf('node-3', 'loading', { memory })
+    const holding = () => nodes.filter(({ id }) => takesPart(id, nodes, 2, 'hold')).length
+    expect(holding()).toBe(4)
+    nodes[3] = viewOf('node-4', 'loading')
+    expect(holding()).toBe(4)
+    nodes[3] = viewOf('node-4', 'ready')
+    expect(holding()).toBe(5)
+    // The mask that a node serves needs no such room.
+    expect(partOf([viewOf('node-1', 'absent'), viewOf('node-2', 'absent', { memory })])).toEqual(['node-1'])
+  })
+
   test('lets every node that holds the mask already, as after a canary, switch at once', () => {
     const nodes = fleetOf('ready', 'ready', 'ready', 'ready')
     expect(partOf(nodes)).toHaveLength(4)

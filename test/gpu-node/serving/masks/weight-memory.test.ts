@@ -167,7 +167,7 @@ test('other work gives memory back in parts, and never takes more again', async 
   await vi.waitFor(() => expect(states()).toEqual({ 0: 'ready', 1: 'ready', 2: 'ready' }), WAIT)
 })
 
-test('a trial that finds its memory reserved waits for it, and is not called unable to fit', async () => {
+test('a trial that finds its memory reserved is loading while it waits for it, and named as one without room', async () => {
   const { swap, events, states } = faultySwap(undefined, { bytes: 300, denseBytes: 100 })
   await swap.start({ active: A, previous: B })
   await swap.settled()
@@ -177,7 +177,10 @@ test('a trial that finds its memory reserved waits for it, and is not called una
   await swap.settled()
   expect(events).toEqual([])
   expect(states()).toEqual({ 1: 'ready', 2: 'ready', 3: 'loading' })
-  expect(swap.unheld()).toEqual([{ version: 0, bytes: 100 }])
+  expect(swap.unheld()).toEqual([
+    { version: 3, bytes: 100 },
+    { version: 0, bytes: 100 },
+  ])
   leave?.()
   await vi.waitFor(() => expect(states()).toEqual({ 1: 'ready', 2: 'ready', 3: 'ready' }), WAIT)
 })
