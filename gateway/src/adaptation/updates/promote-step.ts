@@ -2,7 +2,7 @@ import { AppError } from '@copal/shared/errors.ts'
 import { findMask, promoteMask } from '../../storage/db/queries/mask-queries.ts'
 import { noteServed, type UpdateRow } from '../../storage/db/queries/update-queries.ts'
 import type { NodeView } from '../../contracts/node-view.ts'
-import { countWaves, UNLOADABLE_NODES } from '../../fleet/registration/roll-out.ts'
+import { countWaves, hasFailed, UNLOADABLE_NODES } from '../../fleet/registration/roll-out.ts'
 import { SERVICE_ACTOR } from '../../storage/db/queries/decision-queries.ts'
 import { isForced, startWatch } from './mask-watch.ts'
 import { promoteOwnMask, rejudgeOwnMasks } from './own-mask-step.ts'
@@ -18,7 +18,8 @@ const LOAD_GRACE_MS = 15_000
 /**
  * Activates the mask once, and waits until the live nodes serve it: one first, then the others in waves (`roll-out.ts`). As
  * long as no live node does, it waits: then nothing shows that the mask can be loaded. Once one does, the mask is watched.
- * If the first two nodes cannot load it, the update fails, and the mask before it is active again.
+ * If the first two nodes cannot load it, or the only live one after {@link LOAD_GRACE_MS}, the update fails, and the mask before it
+ * is active again.
  *
  * @throws AppError `conflict` when the mask that it was compared with is no longer active
  */
@@ -68,7 +69,7 @@ async function requireParent(deps: StepDeps, update: UpdateRow): Promise<void> {
 
 /**
  * Returns the failure of an update whose mask no node serves, because those that were to load it first cannot; undefined
- * while one of them still tries, or another one is to.
+ * while one of them tries for the first time, or another one is to.
  */
 function failedOutcome(nodes: readonly NodeView[], version: number): StepOutcome | undefined {
   const begun = nodes.filter(({ weightSets }) => weightSets.some((set) => set.version === version))
@@ -83,11 +84,10 @@ function failedOutcome(nodes: readonly NodeView[], version: number): StepOutcome
   return { event: 'failed', patch: { errorCode: 'node_failed', errorMessage: reason }, decision }
 }
 
-/** A node that serves the version does not count as failed, even if its weight set broke since: it will be loaded again. */
+/**
+ * Returns the nodes that could not load the version, also those that try again now: each retries at times of its own. A node that
+ * serves the version does not count as failed, even if its weight set broke since: it will be loaded again.
+ */
 function failedNodes(nodes: readonly NodeView[], version: number): NodeView[] {
-  return nodes.filter(
-    ({ activeVersion, weightSets }) =>
-      activeVersion !== version &&
-      weightSets.some((set) => set.version === version && set.state === 'failed'),
-  )
+  return nodes.filter((node) => node.activeVersion !== version && hasFailed(node, version))
 }
