@@ -66,23 +66,27 @@ async function compare(
   const [first] = await selectingNodes(deps, update)
   const policy = await findPolicy(deps, update.model)
   const who = `Node '${job.nodeId}' selected`
-  if (policy.confirm === 2 && job.nodeId === first)
+  const isSame = job.nodeId === first
+  // A job that went to another node keeps its last error.
+  const failure = job.errorMessage === null ? '' : ` ${job.errorMessage}`
+  if (policy.confirm === 2 && isSame)
     return conclude(
       deps,
       update,
       [],
-      `No second node was alive and could select it: node '${job.nodeId}' selected it again.`,
+      `No second node was alive and could select it: node '${job.nodeId}' selected it again.${failure}`,
       false,
     )
-  if (mask?.sha256 === result.maskSha256)
-    return conclude(deps, update, [agreementFigure(1)], `${who} the same mask.`, true)
+  const cause = failure ? `the job failed on another one.${failure}` : 'no other one was alive and could.'
+  const again = isSame ? ` It is the node that selected it first, because ${cause}` : ''
+  const end = (figures: DecisionFigure[], reason: string, passed: boolean) =>
+    conclude(deps, update, figures, reason + again, passed)
+  if (mask?.sha256 === result.maskSha256) return end([agreementFigure(1)], `${who} the same mask.`, true)
   const agreement = agreementFigure(result.agreement ?? null)
   if (!agreement.passed) {
     const share =
       result.agreement === undefined ? 'an unknown share' : `${(result.agreement * 100).toFixed(3)} %`
-    return conclude(
-      deps,
-      update,
+    return end(
       [agreement],
       `${who} a mask of which ${share} of the bits are equal; ${MIN_AGREEMENT * 100} % are required.`,
       false,
@@ -94,7 +98,7 @@ async function compare(
   const reason = passed
     ? `${who} a mask with nearly the same bits and the same losses.`
     : `${who} a mask with nearly the same bits, but its losses differ by more than ${MAX_LOSS_DIFFERENCE * 100} %.`
-  return conclude(deps, update, [agreement, ...losses], reason, passed)
+  return end([agreement, ...losses], reason, passed)
 }
 
 async function conclude(

@@ -1,4 +1,5 @@
 import type { JobRow } from '../../storage/db/queries/job-queries.ts'
+import { findPolicy } from '../policy/find-policy.ts'
 import { liveNodes } from './trial-check.ts'
 import type { StepDeps } from './update-step.ts'
 
@@ -17,19 +18,22 @@ export function isFaultOfNode(code: string): boolean {
 }
 
 /**
- * Returns the nodes that a job avoids after it has failed on one, if another live node can take it.
+ * Returns the nodes that a job avoids after it has failed on one, if another live node can take it. A confirmation by a second node,
+ * where the policy demands it, is not for the node that selected the mask: that would take a whole selection and confirm nothing.
  *
  * @returns undefined if none can, or it has failed on {@link MAX_FAILED_NODES} nodes
  */
 export async function avoidedAfterFailure(
-  deps: Pick<StepDeps, 'fleet'>,
+  deps: Pick<StepDeps, 'db' | 'fleet' | 'adaptationPreset'>,
   job: AssignedJob,
   nodeId: string,
 ): Promise<string[] | undefined> {
   const avoidNodes = [...new Set([...job.avoidNodes, nodeId])]
   const failed = avoidNodes.filter((id) => job.handedTo.includes(id))
   if (failed.length >= MAX_FAILED_NODES) return undefined
-  return (await isForOtherNodes(deps, { ...job, avoidNodes }, nodeId)) ? avoidNodes : undefined
+  const moved = { ...job, avoidNodes }
+  const bound = (await needsSecondNode(deps, job)) ? 1 : avoidance(moved, nodeId)
+  return (await hasNodeBelow(deps, moved, bound)) ? avoidNodes : undefined
 }
 
 /** Returns whether a live node that can take a job is to have it rather than `nodeId`. */
@@ -38,10 +42,27 @@ export async function isForOtherNodes(
   job: AssignedJob,
   nodeId: string,
 ): Promise<boolean> {
-  const own = avoidance(job, nodeId)
-  if (own === 0) return false
+  return hasNodeBelow(deps, job, avoidance(job, nodeId))
+}
+
+/** Returns whether a job is a confirmation that another node than the selecting one must do. */
+async function needsSecondNode(
+  deps: Pick<StepDeps, 'db' | 'adaptationPreset'>,
+  { model, payload }: AssignedJob,
+): Promise<boolean> {
+  if (payload.kind !== 'calibrate' || payload.compareWith === undefined) return false
+  return (await findPolicy(deps, model)).confirm === 2
+}
+
+/** Returns whether a live node that can take a job is avoided less than `bound`. */
+async function hasNodeBelow(
+  deps: Pick<StepDeps, 'fleet'>,
+  job: AssignedJob,
+  bound: Avoidance,
+): Promise<boolean> {
+  if (bound === 0) return false
   for (const { id } of await liveNodes(deps, job.model)) {
-    if (avoidance(job, id) >= own) continue
+    if (avoidance(job, id) >= bound) continue
     const { payload } = job
     if (payload.kind !== 'calibrate' || (await deps.fleet.methodsOf(id)).includes(payload.selection.method))
       return true
@@ -49,8 +70,11 @@ export async function isForOtherNodes(
   return false
 }
 
-/** Returns how much a job avoids a node: 0 for not at all, and most if it has failed there. */
-function avoidance({ avoidNodes, handedTo }: AssignedJob, nodeId: string): 0 | 1 | 2 {
+/** How much a job avoids a node: 0 for not at all, and most if it has failed there. */
+type Avoidance = 0 | 1 | 2
+
+/** Returns how much a job avoids a node. */
+function avoidance({ avoidNodes, handedTo }: AssignedJob, nodeId: string): Avoidance {
   if (!avoidNodes.includes(nodeId)) return 0
   return handedTo.includes(nodeId) ? 2 : 1
 }

@@ -8,7 +8,7 @@ import { avoidedAfterFailure, isFaultOfNode } from './job-nodes.ts'
 /** Below D1's maximum of 100 bound parameters in a statement. */
 const MAX_REPORTS = 90
 
-type JobDeps = Pick<Deps, 'db' | 'fleet' | 'nowMs'>
+type JobDeps = Pick<Deps, 'db' | 'fleet' | 'nowMs' | 'adaptationPreset'>
 
 /**
  * Stores the job reports of a node.
@@ -52,19 +52,24 @@ async function applyReport(deps: JobDeps, nodeId: string, job: JobRow, report: J
       message: `Node '${nodeId}' ended job ${job.id} without a result or an error. See the log of that node.`,
     }
     const { code: errorCode, message: reason } = error ?? unexplained
-    if (isFaultOfNode(errorCode) && (await moveToOtherNode(deps, job, { nodeId, code: errorCode, reason })))
-      return
     const isNamed = !isFaultOfNode(errorCode) || reason.includes(`'${nodeId}'`)
     const errorMessage = isNamed ? reason : `Node '${nodeId}' reports: ${reason}`
+    const failure = { nodeId, code: errorCode, reason, errorMessage }
+    if (isFaultOfNode(errorCode) && (await moveToOtherNode(deps, job, failure))) return
     await changeJob(deps.db, job, { ...heard, state: 'failed', nodeId, errorCode, errorMessage })
   }
 }
 
-/** Queues a job for other nodes than one that it has failed on. Returns false if there is none. */
+/** Queues a job for other nodes than one that it has failed on, and keeps the error. Returns false if there is none. */
 async function moveToOtherNode(
   deps: JobDeps,
   job: JobRow,
-  { nodeId, code, reason }: { nodeId: string; code: string; reason: string },
+  {
+    nodeId,
+    code,
+    reason,
+    errorMessage,
+  }: { nodeId: string; code: string; reason: string; errorMessage: string },
 ): Promise<boolean> {
   const avoidNodes = await avoidedAfterFailure(deps, job, nodeId)
   if (!avoidNodes) return false
@@ -76,6 +81,7 @@ async function moveToOtherNode(
     bestProgress: 0,
     stalls: 0,
     message: '',
+    errorMessage,
   } as const
   if (!(await changeJob(deps.db, job, queued))) return true
   console.warn(`Job ${job.id} failed on node '${nodeId}' (${code}) and goes to another node: ${reason}`)

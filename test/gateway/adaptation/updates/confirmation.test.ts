@@ -1,5 +1,6 @@
 /** Tests the confirmation of a mask by a second node. */
-import { describe, expect, test } from 'vitest'
+import { describe, expect, onTestFinished, test, vi } from 'vitest'
+import type { PolicyOverrides } from '@copal/shared/wire/admin-policy.ts'
 import type { Job, JobReport } from '@copal/shared/wire/adaptation-jobs.ts'
 import { sha256 } from '@copal/shared/wire/signature.ts'
 import {
@@ -13,12 +14,24 @@ import {
   type Scores,
 } from '../../support/doubles/simulated-node.ts'
 import { jobRowsOf } from '../../support/state/jobs-of.ts'
+import { setPolicy } from '../../support/state/seed-masks.ts'
 import { verdictsOf } from '../../support/state/verdicts-of.ts'
 
+const FULL = { code: 'internal_error', message: 'No disk space left.' }
+
 describe('with two nodes', () => {
-  /** A pair of nodes; the second one reports `changes` for the mask that it selects again. */
-  async function pair(model: string, agreement: number | undefined, ratio = 1) {
+  /**
+   * A pair of nodes; the second one reports `changes` for the mask that it selects again, or fails the first time if there is a
+   * policy.
+   */
+  async function pair(
+    model: string,
+    agreement: number | undefined,
+    ratio = 1,
+    failing?: Pick<PolicyOverrides, 'confirm'>,
+  ) {
     let masks = 0
+    let confirmations = 0
     const seen = new Map<string | null, number>([[null, 0]])
     const scores: Scores = ({ mask, id }) => {
       if (!seen.has(mask)) seen.set(mask, ++masks)
@@ -33,6 +46,9 @@ describe('with two nodes', () => {
       node.done = async (job: Job): Promise<JobReport> => {
         const report = await done(job)
         if (job.kind !== 'calibrate' || !job.compareWith || report.result?.kind !== 'calibrate') return report
+        confirmations += 1
+        if (failing && confirmations === 1)
+          return { id: job.id, state: 'failed', progress: 0, message: '', error: FULL }
         if (agreement === undefined) return report
         const bytes = maskFile(`${job.id} of the other node`)
         const maskSha256 = await sha256(bytes)
@@ -42,6 +58,7 @@ describe('with two nodes', () => {
     }
     await one.beat()
     await two.beat()
+    if (failing) await setPolicy(model, failing)
     await importTexts(`${model}-a`)
     const { id } = await startUpdate(model, [`${model}-a`])
     for (let turn = 0; turn < 30; turn += 1) {
@@ -68,6 +85,27 @@ describe('with two nodes', () => {
     expect(selecting).toBeTruthy()
     expect(nodeOf('-evaluate')).not.toBe(selecting)
     expect(nodeOf('-confirm-1')).not.toBe(selecting)
+  })
+
+  test('the error of the second one fails the update where the policy demands two nodes', async () => {
+    const { update, nodeOf } = await pair('demanded', undefined, 1, { confirm: 2 })
+    expect(nodeOf('-confirm-1')).not.toBe(nodeOf('-calibrate'))
+    expect(update.error).toEqual({
+      code: FULL.code,
+      message: `Node '${nodeOf('-confirm-1')}' reports: ${FULL.message}`,
+    })
+  })
+
+  test('the first one selects the mask again where the second one cannot, and the decision says why', async () => {
+    const warn = vi.spyOn(console, 'warn').mockImplementation(() => undefined)
+    onTestFinished(() => warn.mockRestore())
+    const { update, nodeOf } = await pair('undemanded', undefined, 1, { confirm: 'auto' })
+    const [first, second] = ['-calibrate', '-evaluate'].map(nodeOf)
+    expect([update.state, nodeOf('-confirm-1')]).toEqual(['promoted', first])
+    expect(update.decisions?.find(({ kind }) => kind === 'confirm')?.reason).toBe(
+      `Node '${first}' selected the same mask. It is the node that selected it first, because the job failed on another one. ` +
+        `Node '${second}' reports: ${FULL.message}`,
+    )
   })
 
   test('a mask with nearly the same bits and losses confirms', async () => {
