@@ -63,8 +63,7 @@ export function loadError(nodes: readonly NodeView[], version: number): string {
     if (memory && unheld)
       return (
         `Node '${id}' has no memory for it beside its other weights: it takes ${megabytes(unheld.bytes)}, and ` +
-        `${megabytes(memory.freeBytes)} of ${megabytes(memory.budgetBytes)} are free. Raise its COPAL_WEIGHT_BYTES, or try again ` +
-        'when no update calibrates on it.'
+        `${megabytes(memory.freeBytes)} of ${megabytes(memory.budgetBytes)} are free. Raise its COPAL_WEIGHT_BYTES.`
       )
   }
   return 'The nodes give no reason. See their logs.'

@@ -3,8 +3,10 @@ import type { Database } from '../../contracts/database.ts'
 import { isCounted } from '../db/queries/batch-queries.ts'
 import { findDatasets } from '../db/queries/dataset-queries.ts'
 import { isHoldout } from '../db/queries/holdout-queries.ts'
-import { findMaskOfFile } from '../db/queries/mask-queries.ts'
+import { findMaskOfFile, IMPORT_PREFIX, type MaskRow } from '../db/queries/mask-queries.ts'
+import { findModel, type ModelRow } from '../db/queries/model-queries.ts'
 import { GENERAL_HOLDOUT } from '../db/schema/domains.ts'
+import { trialsInForce } from '../db/trials-in-force.ts'
 import { datasetKey, maskKey } from './artifact-keys.ts'
 
 /**
@@ -45,10 +47,38 @@ export async function missingDataset(db: Database, sha256: string): Promise<AppE
 export async function missingMask(db: Database, sha256: string): Promise<AppError> {
   const mask = await findMaskOfFile(db, sha256)
   if (!mask) return new AppError('not_found', `There is no mask ${sha256}.`)
-  const { model, version } = mask
+  const uses = waysToEndUse(await findModel(db, mask.model), mask)
+  const others = uses.length === 0 ? '' : ` If there is no copy, ${uses.join('; ')}.`
   return new AppError(
     'not_found',
-    `The file of mask m${version} of '${model}' (${maskKey(sha256)}) is missing in R2, the bucket of artifacts. Put it back from a ` +
-      "copy of the bucket, or with 'copal masks import FILE'. If there is no copy, make another mask active: 'copal rollback'.",
+    `The file of mask m${mask.version} of '${mask.model}' (${maskKey(sha256)}) is missing in R2, the bucket of artifacts. Put it back ` +
+      `from a copy of the bucket, or with 'copal masks import FILE'.${others}`,
   )
+}
+
+/** Returns what ends each use of a mask that has no file. */
+function waysToEndUse(
+  model: ModelRow | undefined,
+  { version, updateId, promotedAt }: Pick<MaskRow, 'version' | 'updateId' | 'promotedAt'>,
+): string[] {
+  if (!model) return []
+  const own = [...model.domainVersions].filter(([, used]) => used === version).map(([domain]) => domain)
+  const { canary, shadow } = trialsInForce(model)
+  const ways = [
+    ...(model.activeVersion === version ? ["make another mask active: 'copal rollback'"] : []),
+    ...own.map(
+      (domain) =>
+        `have the shared mask serve domain '${domain}' again: 'copal domains mask ${domain} --remove'`,
+    ),
+  ]
+  if (canary?.version === version)
+    ways.push(
+      canary.updateId === undefined
+        ? "end its canary: 'copal canary --end'"
+        : `end its canary with the update: 'copal cancel ${canary.updateId}'`,
+    )
+  if (shadow?.version === version && shadow.updateId === undefined)
+    ways.push("end its shadow: 'copal shadow --end'")
+  const isCandidate = promotedAt === null && !updateId.startsWith(IMPORT_PREFIX)
+  return ways.length === 0 && isCandidate ? ['start its update again'] : ways
 }

@@ -1,4 +1,5 @@
 import { env, exports } from 'cloudflare:workers'
+import { eq } from 'drizzle-orm'
 import { describe, expect, test } from 'vitest'
 import { nodeSecret } from '@copal/shared/wire/node-secret.ts'
 import { sha256, sign, SIGNATURE_HEADER } from '@copal/shared/wire/signature.ts'
@@ -14,6 +15,7 @@ import { ensureDomains } from '../../../../gateway/src/storage/db/queries/domain
 import { insertHoldout } from '../../../../gateway/src/storage/db/queries/holdout-queries.ts'
 import { listMasks } from '../../../../gateway/src/storage/db/queries/mask-queries.ts'
 import { GENERAL_HOLDOUT } from '../../../../gateway/src/storage/db/schema/domains.ts'
+import { models } from '../../../../gateway/src/storage/db/schema/masks.ts'
 import { batches } from '../../../../gateway/src/storage/db/schema/updates.ts'
 
 const db = openDatabase(env.DB)
@@ -223,8 +225,17 @@ test('a file that R2 has lost is named with its domain or model, and with what a
   for (const { sha256: hash, domain } of [heldOut, general])
     await insertHoldout(db, { domain, version: 1, sha256: hash, samples: 1, characters: 8, createdAt: 1 })
   await newNode('lost')
-  await seedMasks('lost', [3])
-  const [mask] = await listMasks(db, 'lost')
+  await seedMasks('lost', [3, 4, 5, 6, 7])
+  const trial = { share: 0.1, beside: 3, sinceMs: 1 }
+  await db
+    .update(models)
+    .set({
+      domainVersions: new Map([['legal', 4]]),
+      canary: { ...trial, version: 5, updateId: 'upd_5' },
+      shadow: { ...trial, version: 6 },
+    })
+    .where(eq(models.id, 'lost'))
+  const masks = await listMasks(db, 'lost')
   const messageOf = async (path: string) => {
     await env.ARTIFACTS.delete(path)
     const response = await signedCall('GET', `/internal/${path}`)
@@ -237,7 +248,17 @@ test('a file that R2 has lost is named with its domain or model, and with what a
   expect(await ofDataset(counted)).toMatch(/domain 'legal'.*missing in R2.*'copal domains rebuild legal'/)
   expect(await ofDataset(heldOut)).toMatch(/Held-out.*domain 'legal'.*'copal domains delete legal'/)
   expect(await ofDataset(general)).toMatch(/general holdout.*'copal holdout set FILE'/)
-  expect(await messageOf(`masks/${mask?.sha256}`)).toMatch(/m3 of 'lost'.*'copal masks import FILE'/)
+  for (const [version, remedy] of [
+    [3, "make another mask active: 'copal rollback'"],
+    [4, "have the shared mask serve domain 'legal' again: 'copal domains mask legal --remove'"],
+    [5, "end its canary with the update: 'copal cancel upd_5'"],
+    [6, "end its shadow: 'copal shadow --end'"],
+    [7, 'start its update again'],
+  ] as const) {
+    const message = await messageOf(`masks/${masks.find((mask) => mask.version === version)?.sha256}`)
+    expect(message).toContain(`m${version} of 'lost'`)
+    expect(message.endsWith(`'copal masks import FILE'. If there is no copy, ${remedy}.`)).toBe(true)
+  }
 })
 
 test('artifacts cannot be read or written without a valid signature', async () => {
