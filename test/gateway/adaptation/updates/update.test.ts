@@ -249,7 +249,10 @@ describe('failures of an update', () => {
     const failed = { version: 2, state: 'failed', requests: 0, error: 'Linear w has no rows.' } as const
     const after = (ms: number) => advanceUpdate(testDeps({ nowMs: () => Date.now() + ms }), id)
     await node.beat({ activeVersion: 1, weightSets: [serves, failed] })
-    await other.beat({ activeVersion: 1, weightSets: [serves, { ...failed, state: 'loading' }] })
+    await other.beat({
+      activeVersion: 1,
+      weightSets: [serves, { ...failed, state: 'loading', error: undefined }],
+    })
     await after(16_000)
     expect((await getUpdate(id)).state).toBe('promoting')
     await other.beat({ activeVersion: 1, weightSets: [serves, failed] })
