@@ -127,49 +127,46 @@ test('a stored classifier with arrays of other sizes is not read', () => {
   expect(() => decodeClassifier(new Uint8Array([1, 2]))).toThrow('must be trained again')
 })
 
-test.each([2048, 16_384])(
-  'the most domains with embeddings of %i dimensions can be stored',
-  (size) => {
-    const examples = Math.min(200, (200 * 4096) / size)
-    const many = maxDomains(size)
-    expect(many).toBeGreaterThan(32)
-    const machine = (features: number) => ({
-      weights: new Float32Array(many * features),
-      bias: new Float32Array(many),
-      sharpness: 1,
-    })
-    const classifier: DomainClassifier = {
-      domains: Array.from({ length: many }, (_, index) => `d${index}`.padEnd(64, 'x')),
-      background: null,
-      minTokens: 48,
-      grams: { ...machine(GRAM_BUCKETS), inverseFrequencies: new Float32Array(GRAM_BUCKETS) },
-      dense: { ...machine(size), mean: new Float32Array(size), scale: new Float32Array(size) },
-      novelty: {
-        centres: new Float32Array(many * size),
-        neighbours: new Float32Array(examples * size),
-        whitening: new Float32Array(examples * size),
-        projections: new Float32Array(many * examples),
-        penalty: 1,
-        scales: { domain: [1, 1], neighbour: [1, 1] },
-        threshold: 1,
-      },
-      gramThreshold: 0,
-    }
-    expect(decodeClassifier(encodeClassifier(classifier)).domains).toHaveLength(many)
-    const oneMore = (features: number) => ({
-      weights: new Float32Array((many + 1) * features),
-      bias: new Float32Array(many + 1),
-      sharpness: 1,
-    })
-    const withBackground: DomainClassifier = {
-      ...classifier,
-      background: { version: 'x'.repeat(64), lead: [0, 1], threshold: 1 },
-      grams: { ...classifier.grams, ...oneMore(GRAM_BUCKETS) },
-      dense: { ...classifier.dense!, ...oneMore(size) },
-    }
-    expect(decodeClassifier(encodeClassifier(withBackground)).domains).toHaveLength(many)
-  },
-)
+test.each([2048, 16_384])('the most domains with embeddings of %i dimensions can be stored', (size) => {
+  const examples = Math.min(200, (200 * 4096) / size)
+  const many = maxDomains(size)
+  expect(many).toBeGreaterThan(32)
+  const machine = (features: number) => ({
+    weights: new Float32Array(many * features),
+    bias: new Float32Array(many),
+    sharpness: 1,
+  })
+  const classifier: DomainClassifier = {
+    domains: Array.from({ length: many }, (_, index) => `d${index}`.padEnd(64, 'x')),
+    background: null,
+    minTokens: 48,
+    grams: { ...machine(GRAM_BUCKETS), inverseFrequencies: new Float32Array(GRAM_BUCKETS) },
+    dense: { ...machine(size), mean: new Float32Array(size), scale: new Float32Array(size) },
+    novelty: {
+      centres: new Float32Array(many * size),
+      neighbours: new Float32Array(examples * size),
+      whitening: new Float32Array(examples * size),
+      projections: new Float32Array(many * examples),
+      penalty: 1,
+      scales: { domain: [1, 1], neighbour: [1, 1] },
+      threshold: 1,
+    },
+    gramThreshold: 0,
+  }
+  expect(decodeClassifier(encodeClassifier(classifier)).domains).toHaveLength(many)
+  const oneMore = (features: number) => ({
+    weights: new Float32Array((many + 1) * features),
+    bias: new Float32Array(many + 1),
+    sharpness: 1,
+  })
+  const withBackground: DomainClassifier = {
+    ...classifier,
+    background: { version: 'x'.repeat(64), lead: [0, 1], threshold: 1 },
+    grams: { ...classifier.grams, ...oneMore(GRAM_BUCKETS) },
+    dense: { ...classifier.dense!, ...oneMore(size) },
+  }
+  expect(decodeClassifier(encodeClassifier(withBackground)).domains).toHaveLength(many)
+})
 
 test('a classifier of many examples with large embeddings can be stored', () => {
   const large = ['law', 'sport'].flatMap((kind) =>
