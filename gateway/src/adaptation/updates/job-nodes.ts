@@ -36,13 +36,17 @@ export async function avoidedAfterFailure(
   return (await hasNodeBelow(deps, moved, bound)) ? avoidNodes : undefined
 }
 
-/** Returns whether a live node that can take a job is to have it rather than `nodeId`. */
+/**
+ * Returns whether a live node that can take a job is to have it rather than `nodeId`. A confirmation by a second node, where the policy
+ * demands it, waits for one also after a second one was lost.
+ */
 export async function isForOtherNodes(
-  deps: Pick<StepDeps, 'fleet'>,
+  deps: Pick<StepDeps, 'db' | 'fleet' | 'adaptationPreset'>,
   job: AssignedJob,
   nodeId: string,
 ): Promise<boolean> {
-  return hasNodeBelow(deps, job, avoidance(job, nodeId))
+  const own = avoidance(job, nodeId)
+  return own > 0 && ((await needsSecondNode(deps, job)) || (await hasNodeBelow(deps, job, own)))
 }
 
 /** Returns whether a job is a confirmation that another node than the selecting one must do. */

@@ -3,6 +3,7 @@ import { describe, expect, onTestFinished, test, vi } from 'vitest'
 import type { PolicyOverrides } from '@copal/shared/wire/admin-policy.ts'
 import type { Job, JobReport } from '@copal/shared/wire/adaptation-jobs.ts'
 import { sha256 } from '@copal/shared/wire/signature.ts'
+import { jobsForNode } from '../../../../gateway/src/adaptation/updates/job-assignment.ts'
 import {
   adminJson,
   getUpdate,
@@ -12,6 +13,7 @@ import {
   SimulatedNode,
   startUpdate,
   type Scores,
+  testDeps,
 } from '../../support/doubles/simulated-node.ts'
 import { jobRowsOf } from '../../support/state/jobs-of.ts'
 import { setPolicy } from '../../support/state/seed-masks.ts'
@@ -128,7 +130,7 @@ describe('with two nodes', () => {
   })
 })
 
-test('a policy of two nodes waits for a second one', async () => {
+test('a policy of two nodes waits for a second one, also after one was lost', async () => {
   const node = new SimulatedNode('strict-1', 'strict')
   await node.beat()
   await adminJson('PUT', '/policy', { model: 'strict', confirm: 2 })
@@ -144,6 +146,12 @@ test('a policy of two nodes waits for a second one', async () => {
     message: 'another node selects m1 again: waiting for a node',
   })
   const other = new SimulatedNode('strict-2', 'strict')
+  await other.beat()
+  expect(other.jobs).toHaveLength(1)
+  await other.beat({ leaving: true })
+  // The node that selected the mask would confirm nothing.
+  const later = testDeps({ nowMs: () => Date.now() + 20_000 })
+  expect(await jobsForNode(later, node.heartbeat())).toEqual([])
   for (let turn = 0; turn < 8; turn += 1) {
     await other.beat()
     await other.work()
