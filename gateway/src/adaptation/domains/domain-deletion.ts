@@ -7,6 +7,7 @@ import { listRunningUpdates } from '../../storage/db/queries/update-queries.ts'
 import { createCallBudget } from '../../calls/call-budget.ts'
 import { meterDeps } from '../../calls/metered-deps.ts'
 import type { Deps } from '../../contracts/bindings.ts'
+import type { CallBudget } from '../../contracts/call-budget.ts'
 import type { SourceFilter } from '../../contracts/reservoir-object.ts'
 import {
   insertPendingDeletions,
@@ -17,6 +18,7 @@ import { deleteDatasetFiles } from '../../storage/artifacts/datasets.ts'
 import { deleteStatisticsOf } from '../../storage/artifacts/statistics-files.ts'
 import { removeOwnMasksOf } from '../own-masks/remove-own-masks.ts'
 import { writeTombstone } from '../sampling/tombstones.ts'
+import { recordFailedDeletion, type DeletedNumbers } from './deletion-records.ts'
 import { deleteFrozenTexts, findAffectedDatasets } from './frozen-texts.ts'
 
 type DeletionDeps = Pick<Deps, 'db' | 'artifacts' | 'reservoir' | 'nowMs'>
@@ -84,26 +86,49 @@ export async function deleteTexts(
   const ids = await insertPendingDeletions(deps.db, [
     { ...filter, domain, doneUntil: REQUEST_RUNNING, createdAt: deps.nowMs() },
   ])
+  const settle = (left: ReadonlyMap<string, string>) =>
+    settlePendingDeletions(deps.db, ids, left, deps.nowMs())
+  const numbers: DeletedNumbers = { deleted: 0, deleted_frozen: 0 }
+  try {
+    const doneUntil = await deleteTextsIn(deps, domain, filter, { calls, numbers })
+    try {
+      await requireNoNewReader(deps, domain, canaries)
+    } catch (error) {
+      // The caller deletes again.
+      if (error instanceof AppError) await settle(new Map())
+      throw error
+    }
+    await settle(new Map(doneUntil === undefined ? [] : [[domain, doneUntil]]))
+    const { deleted: sampled, deleted_frozen: frozen } = numbers
+    return { sampled, frozen, isUnfinished: doneUntil !== undefined }
+  } catch (error) {
+    await recordFailedDeletion(deps, domain, filter, new Map([[domain, numbers]]))
+    throw error
+  }
+}
+
+/**
+ * Deletes texts from a domain, as far as the budget of calls goes.
+ *
+ * @param of.numbers is filled with what was deleted, also if it throws
+ * @returns the last dataset that need not be looked through again; undefined if nothing is left to do
+ */
+async function deleteTextsIn(
+  deps: Deps,
+  domain: string,
+  filter: Pick<SourceFilter, 'keyId' | 'tenant' | 'requestId'>,
+  { calls, numbers }: { calls: CallBudget; numbers: DeletedNumbers },
+): Promise<string | undefined> {
   const { tenant } = filter
   const tenantKeyIds = tenant === undefined ? [] : await listKeyIds(deps.db, tenant)
   const sources = { ...filter, tenantKeyIds }
-  const sampled = await deps.reservoir(domain).deleteTexts(sources)
+  numbers.deleted = await deps.reservoir(domain).deleteTexts(sources)
   const metered = meterDeps(deps, calls)
   const found = await findAffectedDatasets(metered, domain, sources, '')
   const { frozen, isFinished, failure } = await deleteFrozenTexts(metered, domain, sources, found.hashes)
+  numbers.deleted_frozen = frozen
   if (failure !== undefined) throw failure
-  const doneUntil = isFinished ? found.doneUntil : ''
-  const settle = (left: ReadonlyMap<string, string>) =>
-    settlePendingDeletions(deps.db, ids, left, deps.nowMs())
-  try {
-    await requireNoNewReader(deps, domain, canaries)
-  } catch (error) {
-    // The caller deletes again.
-    if (error instanceof AppError) await settle(new Map())
-    throw error
-  }
-  await settle(new Map(doneUntil === undefined ? [] : [[domain, doneUntil]]))
-  return { sampled, frozen, isUnfinished: doneUntil !== undefined }
+  return isFinished ? found.doneUntil : ''
 }
 
 /**

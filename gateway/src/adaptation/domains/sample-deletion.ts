@@ -1,5 +1,5 @@
 import type { DeletedSamples } from '@copal/shared/wire/admin-samples.ts'
-import { recordAudit, type AuditEntry } from '../../audit/record-audit.ts'
+import { recordAudit } from '../../audit/record-audit.ts'
 import { createCallBudget, isCallsUsedUp, keepCalls } from '../../calls/call-budget.ts'
 import { meterDeps } from '../../calls/metered-deps.ts'
 import type { Deps } from '../../contracts/bindings.ts'
@@ -15,6 +15,7 @@ import {
   listPendingDeletions,
   listUnbegunDeletions,
   REQUEST_RUNNING,
+  SAMPLES_BEGUN,
   SAMPLES_LEFT,
   setDoneUntil,
   setSamplesDeleted,
@@ -25,6 +26,7 @@ import { insertTombstone } from '../../storage/db/queries/tombstone-queries.ts'
 import { findUpdate, listRunningUpdates, type UpdateRow } from '../../storage/db/queries/update-queries.ts'
 import { UNASSIGNED } from '../../storage/db/schema/domains.ts'
 import { cancelUpdate } from '../updates/update-requests.ts'
+import { recordDeleted, recordFailedDeletion, type DeletedNumbers } from './deletion-records.ts'
 import { deleteFrozenTexts, findAffectedDatasets, LAST_CALLS } from './frozen-texts.ts'
 
 type SampleDeletionDeps = Pick<Deps, 'calls' | 'db' | 'reservoir' | 'nowMs'>
@@ -34,10 +36,15 @@ const MAX_WAIT_MS = 7 * 24 * 60 * 60 * 1000
 /** How long a deletion waits for updates that follow each other. */
 const MAX_TOTAL_WAIT_MS = 2 * MAX_WAIT_MS
 
+/** The reason in the audit log where an attempt to delete samples may have deleted some that no row counts. */
+const AFTER_FAILURE =
+  'An earlier attempt did not end. What it deleted is counted in an earlier row or in the server log, unless it was ended before it ' +
+  'could write there.'
+
 /** Deletions that a run of the cron task continues at most. */
 const MAX_CONTINUED = 100
-/** Calls that the samples of a domain take: keys of a tenant, the reservoir, the audit log. */
-const SAMPLE_CALLS = 3
+/** Calls that the samples of a domain take: the record that they are begun, keys of a tenant, the reservoir, the audit log. */
+const SAMPLE_CALLS = 4
 /** Calls with which the frozen texts of a domain are begun: which updates run, its datasets, and what was made of them. */
 const DOMAIN_CALLS = 10
 /** Calls with which a pending deletion is continued: keys of a tenant, one dataset that is replaced, the audit log, its record. */
@@ -66,27 +73,55 @@ export async function deleteSamplesOf(
   const { db } = deps
   await insertTombstone(db, { ...filter, createdAt: deps.nowMs() })
   const sources = await sourcesOf(deps, filter)
-  const result: DeletedSamples = { domains: [], pending: [], kept: await countExpired(db) }
+  const kept = await countExpired(db)
   const names = [...(await listDomains(db)).map(({ name }) => name), UNASSIGNED]
   // Whatever is left of the budget, and before anything is deleted, so that a failure loses nothing.
   const ids = await insertPendingDeletions(
     unmetered.db,
     names.map((domain) => ({ ...filter, domain, doneUntil: REQUEST_RUNNING, createdAt: deps.nowMs() })),
   )
-  const sampled = new Map<string, number>()
+  const numbers = new Map<string, DeletedNumbers>()
+  try {
+    const { left, ...result } = await deleteEverywhere(deps, names, sources, numbers)
+    await settlePendingDeletions(unmetered.db, ids, left, deps.nowMs())
+    return { ...result, kept }
+  } catch (error) {
+    await recordFailedDeletion(unmetered, 'all domains', filter, numbers)
+    throw error
+  }
+}
+
+/**
+ * Deletes texts in some domains, as far as the budget of calls goes.
+ *
+ * @param numbers is filled with what was deleted by domain, also if it throws
+ * @returns what a response says, and `doneUntil` of what is left, by domain
+ */
+async function deleteEverywhere(
+  deps: Deps,
+  names: readonly string[],
+  sources: SourceFilter,
+  numbers: Map<string, DeletedNumbers>,
+): Promise<Pick<DeletedSamples, 'domains' | 'pending'> & { left: Map<string, string> }> {
+  const { calls } = deps
   // First everywhere, so that no update that begins freezes them.
   for (const domain of names) {
     if (calls.left === 0) break
-    sampled.set(domain, await deps.reservoir(domain).deleteTexts(sources))
+    numbers.set(domain, {
+      deleted: await deps.reservoir(domain).deleteTexts(sources),
+      deleted_frozen: 0,
+    })
   }
   const left = new Map<string, string>()
+  const result: Pick<DeletedSamples, 'domains' | 'pending'> = { domains: [], pending: [] }
   for (const domain of names) {
-    const deleted = sampled.get(domain)
-    if (deleted === undefined) {
+    const number = numbers.get(domain)
+    if (number === undefined) {
       left.set(domain, SAMPLES_LEFT)
       result.pending.push({ domain, update: null })
       continue
     }
+    const { deleted } = number
     if (calls.left < DOMAIN_CALLS) {
       left.set(domain, '')
       result.pending.push({ domain, update: null })
@@ -100,6 +135,7 @@ export async function deleteSamplesOf(
       sources,
       walk,
     )
+    number.deleted_frozen = frozen
     if (failure !== undefined) throw failure
     if (doneUntil !== undefined) {
       left.set(domain, doneUntil)
@@ -107,8 +143,7 @@ export async function deleteSamplesOf(
     }
     if (deleted + hashes.length > 0) result.domains.push({ domain, deleted, deleted_frozen: frozen, ...made })
   }
-  await settlePendingDeletions(unmetered.db, ids, left, deps.nowMs())
-  return result
+  return { ...result, left }
 }
 
 /**
@@ -133,17 +168,20 @@ async function deleteLeftSamples(deps: SampleDeletionDeps): Promise<void> {
   const begun: number[] = []
   for (const deletion of await listUnbegunDeletions(deps.db, MAX_CONTINUED, deps.nowMs())) {
     if (!deps.calls.reserve(SAMPLE_CALLS + BEGUN_CALLS + PENDING_CALLS)) break
-    const { id, domain, createdAt } = deletion
+    const { id, domain, createdAt, doneUntil } = deletion
     const filter = filterOf(deletion)
+    const isRetry = doneUntil !== SAMPLES_LEFT
     try {
+      if (!isRetry) await setDoneUntil(deps.db, id, SAMPLES_BEGUN)
       const deleted = await deps.reservoir(domain).deleteTexts(await sourcesOf(deps, filter))
-      if (deleted > 0) {
+      if (deleted > 0 || isRetry) {
         await recordDeleted(deps, deleted, {
           actor: SERVICE_ACTOR,
           action: 'samples.deletion_continued',
           target: domain,
           before: { ...filter, since: new Date(createdAt).toISOString() },
           after: { deleted },
+          reason: isRetry ? AFTER_FAILURE : '',
         })
       }
       begun.push(id)
@@ -154,20 +192,6 @@ async function deleteLeftSamples(deps: SampleDeletionDeps): Promise<void> {
   }
   // An update that has begun until now may have read them, so only now do they count as begun.
   if (begun.length > 0) await setSamplesDeleted(deps.db, begun, deps.nowMs())
-}
-
-/** Records deleted texts in the audit log. Where that fails, their number is in the server log. */
-async function recordDeleted(
-  deps: Pick<Deps, 'db' | 'nowMs'>,
-  deleted: number,
-  entry: AuditEntry,
-): Promise<void> {
-  try {
-    await recordAudit(deps, entry)
-  } catch (error) {
-    console.error(`The deletion of ${deleted} text(s) of '${entry.target}' is missing in the audit log.`)
-    throw error
-  }
 }
 
 function filterOf({

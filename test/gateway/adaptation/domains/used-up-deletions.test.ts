@@ -50,12 +50,38 @@ async function summarise(sha256: string, artifacts: number): Promise<void> {
   }
 }
 
+/** Freezes two texts of a key, each in a dataset of its own. Returns the hashes of the datasets. */
+async function freezeTwo(keyId: string): Promise<string[]> {
+  const hashes: string[] = []
+  for (const number of [1, 2]) {
+    const sources = [offeredSample('', { keyId, requestId: `${number}` })]
+    const text = { text: `${number} of ${keyId}`, sources }
+    hashes.push((await freezeDataset(testDeps(), DOMAIN, [text])).sha256)
+  }
+  return hashes
+}
+
+/** Returns artifacts that fail to delete a second object. */
+function failingSecondDelete(): R2Bucket {
+  let deletions = 0
+  return new Proxy(env.ARTIFACTS, {
+    get(bucket, name: keyof R2Bucket) {
+      if (name === 'delete') deletions += 1
+      if (name === 'delete' && deletions === 2) return () => Promise.reject(new Error('R2 is away'))
+      return bucket[name].bind(bucket)
+    },
+  })
+}
+
+/** Returns the rows of the audit log about a key's deletion. */
+async function auditRows(keyId: string) {
+  const rows = await listPendingAudit(db, Infinity, 100)
+  return rows.filter(({ before }) => (before as { keyId?: string } | null)?.keyId === keyId)
+}
+
 /** Returns what the rows of the audit log say about a key's deletion. */
 async function auditedNumbers(keyId: string): Promise<Record<string, unknown>[]> {
-  const rows = await listPendingAudit(db, Infinity, 100)
-  return rows.flatMap(({ before, after }) =>
-    (before as { keyId?: string } | null)?.keyId === keyId ? [after as Record<string, unknown>] : [],
-  )
+  return (await auditRows(keyId)).map(({ after }) => after as Record<string, unknown>)
 }
 
 /** Returns the numbers of frozen texts in the rows of the audit log about a key's deletion. */
@@ -103,12 +129,7 @@ test.each([
 
 test('what was deleted before the calls were used up is in the audit log', async () => {
   const keyId = 'key_of_two'
-  const texts = [1, 2].map((number) => ({
-    text: `${number} of ${keyId}`,
-    sources: [offeredSample('', { keyId, requestId: `${number}` })],
-  }))
-  const hashes: string[] = []
-  for (const text of texts) hashes.push((await freezeDataset(testDeps(), DOMAIN, [text])).sha256)
+  const hashes = await freezeTwo(keyId)
   await summarise(hashes.toSorted()[1] ?? '', 30)
   await insertPendingDeletions(db, [{ domain: DOMAIN, keyId, createdAt: 1 }])
   for (let run = 0; run < 5 && (await listPendingDeletions(db, 10)).length > 0; run += 1)
@@ -121,14 +142,14 @@ test.each([
   ['all domains', (deps: ReturnType<typeof testDeps>, keyId: string) => deleteSamplesOf(deps, { keyId })],
   ['one domain', (deps: ReturnType<typeof testDeps>, keyId: string) => deleteTexts(deps, DOMAIN, { keyId })],
 ])('a deletion in %s that fails midway is carried out by the cron task', async (keyId, remove) => {
-  await freeze(keyId, 1)
-  const artifacts = new Proxy(env.ARTIFACTS, {
-    get(bucket, name: keyof R2Bucket) {
-      if (name === 'delete') return () => Promise.reject(new Error('R2 is away'))
-      return bucket[name].bind(bucket)
-    },
-  })
-  await expect(remove(testDeps({ artifacts }), keyId)).rejects.toThrow('R2 is away')
+  await freezeTwo(keyId)
+  await testDeps()
+    .reservoir(DOMAIN)
+    .offer([offeredSample('a text', { keyId })])
+  await expect(remove(testDeps({ artifacts: failingSecondDelete() }), keyId)).rejects.toThrow('R2 is away')
+  expect(await auditedNumbers(keyId)).toEqual([
+    { domains: [{ domain: DOMAIN, deleted: 1, deleted_frozen: 1 }] },
+  ])
   // The request may still be running.
   await finishDeletions(testDeps())
   expect(await frozenTexts()).toContain(keyId)
@@ -136,6 +157,9 @@ test.each([
   await finishDeletions(later(16))
   await finishDeletions(later(17))
   await expectDeleted(keyId)
+  // The request may have been ended before it could record anything.
+  const reason = expect.stringContaining('is counted in an earlier row') as string
+  expect(await auditRows(keyId)).toContainEqual(expect.objectContaining({ after: { deleted: 0 }, reason }))
 })
 
 /** Returns the dependencies of a task that has few calls of its own, and a function by which another task takes all the others. */
@@ -175,7 +199,7 @@ test('what is deleted is in the audit log when other tasks take all calls that t
   expect(await auditedNumbers(keyId)).toContainEqual(expect.objectContaining({ deleted_frozen: 1 }))
 })
 
-test('samples count as deleted only when that is in the audit log; until then the server log has their number', async () => {
+test('samples whose deletion could not be recorded are in the server log, and the audit log says so after the next attempt', async () => {
   const error = vi.spyOn(console, 'error').mockImplementation(() => undefined)
   onTestFinished(() => error.mockRestore())
   await testDeps()
@@ -200,26 +224,20 @@ test('samples count as deleted only when that is in the audit log; until then th
   expect(await listUnbegunDeletions(db, 10, Date.now())).toMatchObject([{ keyId: 'unaudited' }])
   await finishDeletions(testDeps())
   await expectDeleted('unaudited')
+  expect((await auditRows('unaudited'))[0]).toMatchObject({
+    action: 'samples.deletion_continued',
+    after: { deleted: 0 },
+    reason: expect.stringContaining('in the server log') as string,
+  })
 })
 
 test('what was deleted before a failure is in the audit log', async () => {
   const error = vi.spyOn(console, 'error').mockImplementation(() => undefined)
   onTestFinished(() => error.mockRestore())
   const keyId = 'key_of_failure'
-  for (const number of [1, 2]) {
-    const sources = [offeredSample('', { keyId, requestId: `${number}` })]
-    await freezeDataset(testDeps(), DOMAIN, [{ text: `${number} of ${keyId}`, sources }])
-  }
-  let deletions = 0
-  const artifacts = new Proxy(env.ARTIFACTS, {
-    get(bucket, name: keyof R2Bucket) {
-      if (name === 'delete') deletions += 1
-      if (name === 'delete' && deletions === 2) return () => Promise.reject(new Error('R2 is away'))
-      return bucket[name].bind(bucket)
-    },
-  })
+  await freezeTwo(keyId)
   await insertPendingDeletions(db, [{ domain: DOMAIN, keyId, createdAt: 1 }])
-  await finishDeletions(testDeps({ artifacts }))
+  await finishDeletions(testDeps({ artifacts: failingSecondDelete() }))
   expect(error).toHaveBeenCalledOnce()
   await finishDeletions(testDeps())
   await expectDeleted(keyId)

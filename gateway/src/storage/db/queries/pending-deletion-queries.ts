@@ -1,4 +1,4 @@
-import { and, eq, lt, notInArray, or, sql } from 'drizzle-orm'
+import { and, eq, inArray, lt, notInArray, or, sql } from 'drizzle-orm'
 import type { Database } from '../../../contracts/database.ts'
 import { pendingDeletions } from '../schema/domains.ts'
 import { isAmong } from './is-among.ts'
@@ -8,6 +8,12 @@ export type PendingDeletion = typeof pendingDeletions.$inferSelect
 
 /** `doneUntil` of a deletion that has not deleted the samples of its domain yet. */
 export const SAMPLES_LEFT = 'samples left'
+
+/**
+ * `doneUntil` of a deletion whose samples the cron task deletes, or was deleting when it failed: then some may be deleted that the
+ * audit log does not count.
+ */
+export const SAMPLES_BEGUN = 'samples begun'
 
 /** `doneUntil` of a deletion that a request is carrying out, or that it left when it failed. */
 export const REQUEST_RUNNING = 'request running'
@@ -75,7 +81,7 @@ export async function setSamplesDeleted(
   await db.update(pendingDeletions).set({ doneUntil: '', createdAt }).where(isAmong(pendingDeletions.id, ids))
 }
 
-/** Records up to which dataset a deletion that waits has looked. */
+/** Records up to which dataset a deletion that waits has looked, or that its samples are being deleted. */
 export async function setDoneUntil(db: Database, id: number, doneUntil: string): Promise<void> {
   await db.update(pendingDeletions).set({ doneUntil }).where(eq(pendingDeletions.id, id))
 }
@@ -88,7 +94,7 @@ export async function listPendingDeletions(db: Database, limit: number): Promise
   return db
     .select()
     .from(pendingDeletions)
-    .where(notInArray(pendingDeletions.doneUntil, [SAMPLES_LEFT, REQUEST_RUNNING]))
+    .where(notInArray(pendingDeletions.doneUntil, [SAMPLES_LEFT, SAMPLES_BEGUN, REQUEST_RUNNING]))
     .orderBy(sql`random()`)
     .limit(limit)
 }
@@ -109,7 +115,7 @@ export async function listUnbegunDeletions(
   return db
     .select()
     .from(pendingDeletions)
-    .where(or(eq(pendingDeletions.doneUntil, SAMPLES_LEFT), isAbandoned))
+    .where(or(inArray(pendingDeletions.doneUntil, [SAMPLES_LEFT, SAMPLES_BEGUN]), isAbandoned))
     .orderBy(sql`random()`)
     .limit(limit)
 }

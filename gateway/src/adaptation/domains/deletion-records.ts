@@ -1,0 +1,57 @@
+import { recordAudit, type AuditEntry } from '../../audit/record-audit.ts'
+import type { Deps } from '../../contracts/bindings.ts'
+import type { SourceFilter } from '../../contracts/reservoir-object.ts'
+import { SERVICE_ACTOR } from '../../storage/db/queries/decision-queries.ts'
+
+type RecordDeps = Pick<Deps, 'db' | 'nowMs'>
+
+/** The numbers of texts that were deleted in a domain: samples, and texts in datasets and holdouts. */
+export interface DeletedNumbers {
+  deleted: number
+  deleted_frozen: number
+}
+
+/**
+ * Records deleted texts in the audit log. Where that fails, their number is in the server log.
+ *
+ * @throws what failed
+ */
+export async function recordDeleted(deps: RecordDeps, deleted: number, entry: AuditEntry): Promise<void> {
+  try {
+    await recordAudit(deps, entry)
+  } catch (error) {
+    console.error(`The deletion of ${deleted} text(s) of '${entry.target}' is missing in the audit log.`)
+    throw error
+  }
+}
+
+/**
+ * Records what a request had deleted when it failed, which its response does not say. It throws nothing, so that the caller throws
+ * what had failed.
+ *
+ * @param target for the audit log
+ * @param numbers by domain
+ */
+export async function recordFailedDeletion(
+  deps: RecordDeps,
+  target: string,
+  filter: Pick<SourceFilter, 'keyId' | 'tenant' | 'requestId'>,
+  numbers: ReadonlyMap<string, DeletedNumbers>,
+): Promise<void> {
+  const domains = [...numbers].flatMap(([domain, of]) =>
+    of.deleted + of.deleted_frozen > 0 ? [{ domain, ...of }] : [],
+  )
+  if (domains.length === 0) return
+  const total = domains.reduce((sum, of) => sum + of.deleted + of.deleted_frozen, 0)
+  const entry = {
+    actor: SERVICE_ACTOR,
+    action: 'samples.deletion_failed',
+    target,
+    before: filter,
+    after: { domains },
+    reason: 'A request had deleted these texts when it failed.',
+  }
+  await recordDeleted(deps, total, entry).catch((error: unknown) =>
+    console.error('The audit log could not be written:', error),
+  )
+}
