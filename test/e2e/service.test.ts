@@ -225,9 +225,12 @@ describe('adaptation', () => {
     const load = streamLoad(client, MODEL, 4, SHORT_PAUSE_MS)
     onTestFinished(async () => void (await load.stop()))
     const end = await untilUpdateEnded(service, update.id)
-    // With the figures of the gate.
-    const whole = await service.admin<object>('GET', `/admin/updates/${update.id}`)
-    if (end.state !== 'promoted') process.stderr.write(`${JSON.stringify(whole)}\n`)
+    if (end.state !== 'promoted') {
+      // With the figures of the gate, and the perplexities of all masks.
+      const whole = await service.admin<object>('GET', `/admin/updates/${update.id}`)
+      const drift = await service.admin<DriftReport>('GET', '/admin/drift')
+      process.stderr.write(`${JSON.stringify([whole, drift])}\n`)
+    }
     expect(end).toMatchObject({ state: 'promoted', error: null })
     adapted = end.mask_version ?? 0
     await untilConverged(service)
