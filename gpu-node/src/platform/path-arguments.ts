@@ -1,8 +1,7 @@
-import { randomUUID } from 'node:crypto'
-import { accessSync, constants, mkdirSync, rmSync, writeFileSync } from 'node:fs'
-import { dirname, join, resolve } from 'node:path'
+import { accessSync, constants } from 'node:fs'
+import { dirname, resolve } from 'node:path'
+import { canCreate } from './can-create.ts'
 import { isFolder, nearestExisting, tellPath } from './existing-path.ts'
-import { isErrno } from './scratch.ts'
 import { UserError } from './user-error.ts'
 
 /**
@@ -46,25 +45,11 @@ export function outputFolder(name: string, cwd: string): string {
   const there = nearestExisting(path)
   if (!isFolder(there)) throw refused(`${tellPath(there, cwd)} is a file, a folder is needed.`)
   accessSync(there, constants.W_OK)
-  requireCreatable(there, there === path ? 'file' : 'folder', cwd)
+  const what = there === path ? 'file' : 'folder'
+  if (!canCreate(what, there)) throw refused(`No ${what} can be created in ${tellPath(there, cwd)}.`)
   return path
 }
 
-/** Creates a file or a folder for a moment: the system may allow neither where a user may write, as in `/proc`. */
-function requireCreatable(dir: string, what: 'file' | 'folder', cwd: string): void {
-  const probe = join(dir, `.write-test-${randomUUID()}`)
-  try {
-    if (what === 'file') writeFileSync(probe, '')
-    else mkdirSync(probe)
-  } catch (cause) {
-    // The folder exists, so it is not that something is missing.
-    if (isErrno(cause, 'ENOENT')) throw refused(`No ${what} can be created in ${tellPath(dir, cwd)}.`, cause)
-    throw cause
-  } finally {
-    rmSync(probe, { recursive: true, force: true })
-  }
-}
-
-function refused(message: string, cause?: unknown): UserError {
-  return new UserError('out_unwritable', message, { cause })
+function refused(message: string): UserError {
+  return new UserError('out_unwritable', message)
 }

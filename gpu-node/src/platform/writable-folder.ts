@@ -1,9 +1,7 @@
-import { rmSync, writeFileSync } from 'node:fs'
-import { join } from 'node:path'
 import { AppError } from '@copal/shared/errors.ts'
+import { canCreate } from './can-create.ts'
 import { isFullDisk } from './full-disk.ts'
 import { makeFolder } from './make-folder.ts'
-import { isErrno } from './scratch.ts'
 import { describeSystemError } from './system-error.ts'
 
 /** A setting that names a folder. */
@@ -18,7 +16,7 @@ export type FolderSetting = 'COPAL_HOME' | 'COPAL_CACHE'
 export function makeWritableFolder(dir: string, setting: FolderSetting, mode?: number): void {
   try {
     makeFolder(dir, mode)
-    writeProbe(dir)
+    if (!canCreate('file', dir)) throw new Error('no file can be created there')
   } catch (cause) {
     const reason = describeSystemError(cause, process.cwd(), dir) ?? (cause as Error).message
     const advice = isFullDisk(cause)
@@ -29,19 +27,5 @@ export function makeWritableFolder(dir: string, setting: FolderSetting, mode?: n
       `${setting} is ${dir}, which cannot be used: ${reason}. ${advice}`,
       { cause },
     )
-  }
-}
-
-function writeProbe(dir: string): void {
-  const probe = join(dir, `.write-test-${process.pid}`)
-  try {
-    writeFileSync(probe, 'x')
-  } catch (cause) {
-    // The folder exists. The system gives this error where it allows no new files, as in `/proc`.
-    if (isErrno(cause, 'ENOENT')) throw new Error('no file can be created there', { cause })
-    throw cause
-  } finally {
-    // On a full disk an empty file is left.
-    rmSync(probe, { force: true })
   }
 }
