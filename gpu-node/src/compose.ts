@@ -35,6 +35,7 @@ import { openModel } from './model/open-model.ts'
 import type { OnModelProgress } from './platform/progress.ts'
 import { createNodeServer } from './serving/server/node-server.ts'
 import type { NodeSettings } from './settings.ts'
+import { openTracing } from './serving/telemetry/open-tracing.ts'
 import { createNodeTelemetry } from './serving/telemetry/node-telemetry.ts'
 import { createTokenRate } from './serving/telemetry/token-rate.ts'
 import { withTimeout } from './platform/timeout.ts'
@@ -111,11 +112,7 @@ export async function startNode(settings: NodeSettings, environment: NodeProcess
       baseSha256: model.master.baseSha256,
     }
     const { otel } = settings
-    // The SDK is a third of the modules that a node loads.
-    const tracing = otel.traces
-      ? (await import('./serving/telemetry/node-tracing.ts')).createNodeTracing({ otel })
-      : undefined
-    const telemetry = createNodeTelemetry({ model: model.id, otel, log, tracing })
+    const telemetry = createNodeTelemetry({ model: model.id, otel, log, tracing: await openTracing(otel) })
     started.push(() => telemetry.shutdown())
     const gateway = createGatewayClient({
       baseUrl: settings.gatewayUrl,

@@ -9,7 +9,7 @@ import {
   type TracedCall,
 } from './generation-spans.ts'
 import type { NodeMetrics } from './node-metrics.ts'
-import type { NodeTracing } from './no-tracing.ts'
+import type { NodeTracing } from './open-tracing.ts'
 
 /** The span and the metrics of one call. Exactly one of `ended` and `rejected` is called. */
 export interface CallTelemetry {

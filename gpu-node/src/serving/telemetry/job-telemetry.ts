@@ -1,7 +1,7 @@
 import { SpanStatusCode } from '@opentelemetry/api'
 import type { JobObserver } from '../contract/observers.ts'
 import type { NodeMetrics } from './node-metrics.ts'
-import type { NodeTracing } from './no-tracing.ts'
+import type { NodeTracing } from './open-tracing.ts'
 
 /** Creates the observer of jobs, which makes a span of each in the trace of its update. */
 export function createJobTelemetry(

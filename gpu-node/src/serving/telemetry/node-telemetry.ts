@@ -5,7 +5,7 @@ import type { Log } from '../../platform/log.ts'
 import type { JobObserver } from '../contract/observers.ts'
 import { createJobTelemetry } from './job-telemetry.ts'
 import { createNodeMetrics, type NodeMetrics } from './node-metrics.ts'
-import { NO_TRACING, type NodeTracing } from './no-tracing.ts'
+import { NO_TRACING, type NodeTracing } from './open-tracing.ts'
 
 /** The spans and metrics of a node. */
 export interface NodeTelemetry {

@@ -10,7 +10,7 @@ import {
 } from '@opentelemetry/sdk-trace-node'
 import type { OtelSettings } from '@copal/shared/telemetry/otel-settings.ts'
 import { createSampler } from '@copal/shared/telemetry/sampler.ts'
-import type { NodeTracing } from './no-tracing.ts'
+import type { NodeTracing } from './open-tracing.ts'
 
 /** Options of the tracing of a node. */
 export interface NodeTracingOptions {

@@ -1,3 +1,4 @@
+import type { OtelSettings } from '@copal/shared/telemetry/otel-settings.ts'
 import { ProxyTracerProvider, ROOT_CONTEXT, type Context, type Tracer } from '@opentelemetry/api'
 
 /** The tracing of a node. Contexts are passed explicitly, so nothing is registered globally. */
@@ -11,13 +12,17 @@ export interface NodeTracing {
   shutdown(): Promise<void>
 }
 
-/**
- * The tracing of a node without a collector: it makes no spans and reads no callers' contexts. It does not need the SDK, which
- * is a third of the modules that a node loads.
- */
+/** The tracing of a node without a collector: it makes no spans and reads no callers' contexts. */
 export const NO_TRACING: NodeTracing = {
   tracer: new ProxyTracerProvider().getTracer('copal-node'),
   contextOf: () => ROOT_CONTEXT,
   contextOfParent: () => ROOT_CONTEXT,
   shutdown: () => Promise.resolve(),
+}
+
+/** Opens the tracing of a node. The SDK, a third of the modules that a node can load, is loaded only for a collector. */
+export async function openTracing(otel: OtelSettings): Promise<NodeTracing> {
+  if (!otel.traces) return NO_TRACING
+  const { createNodeTracing } = await import('./node-tracing.ts')
+  return createNodeTracing({ otel })
 }
