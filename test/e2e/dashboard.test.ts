@@ -2,25 +2,27 @@
  * The dashboard in a real Chromium, on a real gateway with a real node and the tiny model. The tests share one browser session
  * and run in order. With `SCREENSHOTS=folder` every page is also drawn there, in both widths.
  */
-import { join } from 'node:path'
-import axe from 'axe-core'
 import type { Browser, BrowserContext, Page } from 'playwright-core'
 import type { StatusReport, UpdateEntry } from '@copal/shared/wire/admin.ts'
-import type { AuditEntry } from '@copal/shared/wire/admin-audit.ts'
-import type { KeyEntry } from '@copal/shared/wire/admin-keys.ts'
 import type { OverviewReport } from '@copal/shared/wire/admin-overview.ts'
 import type { PolicyReport } from '@copal/shared/wire/admin-policy.ts'
 import type { DashboardLink } from '@copal/shared/wire/admin-session.ts'
 import { afterAll, beforeAll, expect, onTestFinished, test } from 'vitest'
+import {
+  COLOR_RULES,
+  draw,
+  overflowingCells,
+  seriousFindings,
+  tooWide,
+} from '../support/dashboard/page-checks.ts'
 import { randomHalfMask } from '../support/models/random-masks.ts'
 import { openBrowser } from '../support/processes/browser.ts'
 import { startFleet, type TestFleet } from '../support/processes/fleet.ts'
 import { until } from '../support/processes/service.ts'
+import { testChangesMeanwhile } from './dashboard-changes.ts'
 
 const SCRIPT = '<img src=x onerror="window.wasRun=1"><script>window.wasRun=1</script>'
 const WIDTHS = { desktop: { width: 1280, height: 900 }, phone: { width: 390, height: 844 } }
-/** The rules of axe that look at colors. */
-const COLOR_RULES = ['color-contrast', 'link-in-text-block']
 const PAGES = [
   '/dashboard',
   '/dashboard/domains',
@@ -263,85 +265,7 @@ test('a setting of the policy is changed beside the changes of others, and goes 
   errors.length = 0
 })
 
-test('limits that somebody else changes while the dialog of a key is open are kept', async () => {
-  const { id } = await fleet.key({ requests_per_minute: 60 })
-  const tab = await tabWithClock()
-  const dialog = tab.getByRole('dialog')
-  await tab.goto(`${fleet.url}/dashboard/keys?q=${id}`)
-  await tab.locator('tbody').getByRole('button', { name: 'Limits' }).click()
-  await fleet.admin('PATCH', `/admin/keys/${id}`, { limits: { requests_per_minute: 90 } })
-  await tab.clock.fastForward(31_000)
-  await tab.getByText('90 req/min').waitFor({ state: 'attached' })
-  await dialog.getByLabel('Tokens a minute').fill('500')
-  await dialog.getByRole('button', { name: 'Save' }).click()
-  await dialog.waitFor({ state: 'hidden' })
-  const { data } = await fleet.admin<{ data: KeyEntry[] }>('GET', '/admin/keys')
-  expect(data.find((key) => key.id === id)?.limits).toMatchObject({
-    requests_per_minute: 90,
-    tokens_per_minute: 500,
-  })
-  await tab.context().close()
-})
-
-test('a request that fails after its dialog was closed shows its error', async () => {
-  const { id } = await fleet.key()
-  const tab = await tabWithClock()
-  const message = 'The database did not answer.'
-  const failing = Promise.withResolvers<void>()
-  await tab.route('**/rotate', async (route) => {
-    await failing.promise
-    await route.fulfill({ status: 500, json: { error: { message, code: 'internal_error' } } })
-  })
-  await tab.goto(`${fleet.url}/dashboard/keys?q=${id}`)
-  await tab.getByRole('button', { name: 'Rotate' }).click()
-  const dialog = tab.getByRole('dialog')
-  await dialog.getByRole('button', { name: 'Rotate' }).click()
-  await dialog.getByRole('button', { name: 'Leave it' }).click()
-  failing.resolve()
-  await tab.getByText(message).waitFor()
-  expect(await dialog.count()).toBe(0)
-  await tab.context().close()
-})
-
-test('a dialog about a roll-back closes when the previous mask has become another one', async () => {
-  const tab = await tabWithClock()
-  let previous = 2
-  await tab.route('**/admin/status', async (route) => {
-    const response = await route.fetch()
-    const report = (await response.json()) as StatusReport
-    const models = report.models.map((model) => ({ ...model, previous_version: previous }))
-    await route.fulfill({ response, json: { ...report, models } })
-  })
-  await tab.goto(`${fleet.url}/dashboard/masks`)
-  await tab.getByRole('button', { name: 'Roll back to mask 2' }).click()
-  await tab.getByText('Make mask 2 active?').waitFor()
-  previous = 3
-  await tab.clock.fastForward(11_000)
-  await tab.getByText('Roll back to mask 3').waitFor({ state: 'attached' })
-  expect(await tab.getByRole('dialog').count()).toBe(0)
-  await tab.context().close()
-})
-
-test('older entries of the audit log stay joined to the newest ones while new ones come', async () => {
-  const tab = await tabWithClock()
-  let newest = 1_000
-  await tab.route('**/admin/audit?**', async (route) => {
-    const before = Number(new URL(route.request().url()).searchParams.get('before') ?? newest + 1)
-    const data = Array.from({ length: 200 }, (_, index) => auditRow(before - 1 - index))
-    await route.fulfill({
-      json: { data, checkpoint: null, next_after: null, next_before: before - 200 },
-    })
-  })
-  await tab.goto(`${fleet.url}/dashboard/audit`)
-  await tab.getByRole('button', { name: 'Load older entries' }).click()
-  await tab.getByRole('button', { name: 'Show all 400' }).click()
-  newest += 5
-  await tab.clock.fastForward(31_000)
-  await tab.getByText('Entry 1005 is the newest.').waitFor()
-  const shown = await tab.locator('tbody tr > td:first-child').allTextContents()
-  expect(shown).toEqual(Array.from({ length: 405 }, (_, index) => String(newest - index)))
-  await tab.context().close()
-})
+testChangesMeanwhile({ tabWithClock, fleet: () => fleet })
 
 test('the page of a mask on which an operator runs a canary says so', async () => {
   await fleet.admin('PUT', '/admin/canary', { mask_version: 2, share: 0.5 })
@@ -405,8 +329,8 @@ test('when the API fails every page says so and what to do, and loads when it an
     await page.goto(fleet.url + path)
     await page.getByRole('alert').getByText(message).first().waitFor()
     await page.getByRole('button', { name: 'Try again' }).first().waitFor()
-    expect([path, await seriousFindings()]).toEqual([path, []])
-    await draw('failing', path)
+    expect([path, await seriousFindings(page)]).toEqual([path, []])
+    await draw(page, 'failing', path)
   }
   await page.unroute('**/admin/**')
   await page.getByRole('button', { name: 'Try again' }).first().click()
@@ -423,28 +347,10 @@ test('when the gateway falls silent the page keeps what it has and says since wh
   await fleet.killGateway()
   await page.getByText(/No data for/).waitFor()
   expect(await page.getByText(/Mask 1/).count()).toBeGreaterThan(0)
-  await draw('silent', '/dashboard')
+  await draw(page, 'silent', '/dashboard')
   await fleet.startGateway()
   await page.getByText(/No data for/).waitFor({ state: 'hidden' })
 })
-
-function auditRow(id: number): AuditEntry {
-  const hash = '0'.repeat(64)
-  return {
-    id,
-    actor: 'copal',
-    action: 'decision.promote',
-    target: 'tiny/m1',
-    before: null,
-    after: { verdict: 'done' },
-    reason: '',
-    request_id: null,
-    created_at: id,
-    previous_hash: hash,
-    hash,
-    sealed: true,
-  }
-}
 
 /** Opens a tab whose clock can be put forward to the time at which it looks again. */
 async function tabWithClock(): Promise<Page> {
@@ -467,44 +373,14 @@ async function eachPage(state: string, paths: readonly string[]): Promise<void> 
       await page.emulateMedia({ colorScheme })
       // The second scheme changes nothing but colors.
       const rules = colorScheme === 'dark' ? undefined : COLOR_RULES
-      expect([path, colorScheme, await seriousFindings(rules)]).toEqual([path, colorScheme, []])
+      expect([path, colorScheme, await seriousFindings(page, rules)]).toEqual([path, colorScheme, []])
     }
     for (const [name, size] of Object.entries(WIDTHS)) {
       await page.setViewportSize(size)
-      expect([path, name, await tooWide()]).toEqual([path, name, []])
-      await draw(`${state}-${name}`, path)
+      expect([path, name, await tooWide(page)]).toEqual([path, name, []])
+      await draw(page, `${state}-${name}`, path)
     }
   }
-}
-
-/** Returns what stands beyond the right edge of the page, if that lets it scroll sideways. */
-function tooWide(tab = page): Promise<string[]> {
-  return tab.evaluate(`document.documentElement.scrollWidth <= innerWidth ? [] : [...document.querySelectorAll('main *')]
-    .filter((element) => element.getBoundingClientRect().right > innerWidth && element.children.length === 0)
-    .map((element) => element.outerHTML.slice(0, 200))`)
-}
-
-/** Returns cells of tables and figures whose text stands over what is beside them. */
-function overflowingCells(tab: Page): Promise<string[]> {
-  return tab.evaluate(`[...document.querySelectorAll('td:not(.lineage-cell), dd')]
-    .filter(({ scrollWidth, clientWidth }) => scrollWidth > clientWidth + 1)
-    .map(({ outerHTML }) => outerHTML.slice(0, 200))`)
-}
-
-/** Returns the serious findings of axe, by default of all of its rules. */
-async function seriousFindings(rules?: readonly string[]): Promise<string[]> {
-  if (!(await page.evaluate("'axe' in window"))) await page.evaluate(axe.source)
-  const options = JSON.stringify(rules ? { runOnly: { type: 'rule', values: rules } } : {})
-  return page.evaluate(`axe.run(${options}).then(({ violations }) => violations
-    .filter(({ impact }) => impact === 'serious' || impact === 'critical')
-    .map(({ id, nodes }) => id + ': ' + nodes[0].html))`)
-}
-
-async function draw(state: string, path: string): Promise<void> {
-  const folder = process.env['SCREENSHOTS']
-  if (!folder) return
-  const name = path.replace(/^\/dashboard\/?/, '').replaceAll('/', '-') || 'overview'
-  await page.screenshot({ path: join(folder, `${name}-${state}.png`), fullPage: true })
 }
 
 function untilActive(version: number): Promise<true> {

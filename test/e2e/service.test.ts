@@ -6,7 +6,6 @@ import { rmSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { DriftReport, MaskEntry, UpdateEntry } from '@copal/shared/wire/admin.ts'
-import type { DomainEntry } from '@copal/shared/wire/admin-domains.ts'
 import type { GeneralHoldout } from '@copal/shared/wire/admin-holdout.ts'
 import OpenAI from 'openai'
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest'
@@ -20,7 +19,12 @@ import {
   type Service,
 } from '../support/processes/service.ts'
 import { passages, passagesOf } from '../support/text/passages.ts'
-import { completionTokens, sendTraffic } from '../support/processes/service-calls.ts'
+import {
+  completionTokens,
+  importTexts,
+  sendTraffic,
+  untilSampled,
+} from '../support/processes/service-calls.ts'
 import { streamLoad, type StreamedResponse } from '../support/processes/stream-load.ts'
 
 const MODEL = 'smollm2-135m-instruct'
@@ -65,8 +69,8 @@ describe('the first start', () => {
     const judging = heldOut.filter((_, index) => index % HELD_OUT_PART === 0)
     const { holdout } = await service.admin<GeneralHoldout>('PUT', '/admin/holdout', { texts: judging })
     expect(holdout).toMatchObject({ version: 1, texts: judging.length })
-    await importTexts('general', passagesOf(texts.join(' '), TEXTS, TEXT_CHARACTERS))
-    await untilSampled({ general: TEXTS })
+    await importTexts(service, 'general', passagesOf(texts.join(' '), TEXTS, TEXT_CHARACTERS))
+    await untilSampled(service, { general: TEXTS })
     await service.setPolicy({ effort: FEW_HOLDOUTS, calibration: LITTLE_TEXT })
     const { id } = await service.admin<UpdateEntry>('POST', '/admin/updates', { domains: ['general'] })
     const before = await chat('Say hello.')
@@ -194,9 +198,9 @@ describe('adaptation', () => {
     const speech = passages('speech.calibration.txt', SPEECH_TEXTS, TEXT_CHARACTERS)
     await sendTraffic(client, MODEL, 'speech', speech.slice(0, SENT_TEXTS), true)
     await sendTraffic(client, MODEL, 'private', passages('novel.evaluation.txt', 3), false)
-    await untilSampled({ speech: SENT_TEXTS, novel: 8 })
-    await importTexts('speech', speech.slice(SENT_TEXTS))
-    const domains = await untilSampled({ speech: SPEECH_TEXTS })
+    await untilSampled(service, { speech: SENT_TEXTS, novel: 8 })
+    await importTexts(service, 'speech', speech.slice(SENT_TEXTS))
+    const domains = await untilSampled(service, { speech: SPEECH_TEXTS })
     expect(domains.find((domain) => domain.name === 'private')?.samples ?? 0).toBe(0)
   })
 
@@ -379,21 +383,6 @@ function chat(content: string) {
     messages: [{ role: 'user', content }],
     max_tokens: 8,
     temperature: 0,
-  })
-}
-
-async function importTexts(domain: string, texts: string[]): Promise<void> {
-  await service.admin('POST', `/admin/domains/${domain}/texts`, { texts })
-}
-
-/** Waits until the domains have so many texts, held-out ones included. Returns all domains. */
-function untilSampled(counts: Record<string, number>): Promise<DomainEntry[]> {
-  return until(`the texts of ${Object.keys(counts).join(' and ')}`, async () => {
-    const { data } = await service.admin<{ data: DomainEntry[] }>('GET', '/admin/domains')
-    const hasAll = Object.entries(counts).every(([name, count]) =>
-      data.some((domain) => domain.name === name && domain.samples + domain.holdout_samples === count),
-    )
-    return hasAll ? data : undefined
   })
 }
 

@@ -1,5 +1,6 @@
+import type { DomainEntry } from '@copal/shared/wire/admin-domains.ts'
 import type OpenAI from 'openai'
-import type { Service } from './service.ts'
+import { until, type Service } from './service.ts'
 
 /** Calls the API with the service's key. Sends a string body as it is. */
 export function post(
@@ -39,4 +40,27 @@ export async function sendTraffic(
     }
   }
   await Promise.all([worker(), worker(), worker(), worker()])
+}
+
+/** Imports texts into a domain. */
+export async function importTexts(
+  service: Pick<Service, 'admin'>,
+  domain: string,
+  texts: readonly string[],
+): Promise<void> {
+  await service.admin('POST', `/admin/domains/${domain}/texts`, { texts })
+}
+
+/** Waits until the domains have so many texts, held-out ones included. Returns all domains. */
+export function untilSampled(
+  service: Pick<Service, 'admin'>,
+  counts: Record<string, number>,
+): Promise<DomainEntry[]> {
+  return until(`the texts of ${Object.keys(counts).join(' and ')}`, async () => {
+    const { data } = await service.admin<{ data: DomainEntry[] }>('GET', '/admin/domains')
+    const hasAll = Object.entries(counts).every(([name, count]) =>
+      data.some((domain) => domain.name === name && domain.samples + domain.holdout_samples === count),
+    )
+    return hasAll ? data : undefined
+  })
 }

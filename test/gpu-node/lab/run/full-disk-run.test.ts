@@ -4,8 +4,9 @@ import { basename, join } from 'node:path'
 import { afterAll, beforeAll, expect, test, vi } from 'vitest'
 import { partId } from '../../../../gpu-node/src/pruning/statistics/statistics-artifact.ts'
 import type { LabResults } from '../../../../gpu-node/lab/results/lab-results.ts'
-import { runLab, type LabOutcome } from '../../../../gpu-node/lab/run/run-lab.ts'
+import type { LabOutcome } from '../../../../gpu-node/lab/run/run-lab.ts'
 import type { LabSettings } from '../../../../gpu-node/lab/plan/lab-settings.ts'
+import { runLabSettings as run } from '../../../support/pruning/run-lab-settings.ts'
 import { createLabFolder } from '../../../support/pruning/lab-folder.ts'
 
 // Each mask is evaluated in its own process.
@@ -13,8 +14,6 @@ vi.setConfig({ testTimeout: 600_000, hookTimeout: 600_000 })
 
 /** Device on which every write fails with ENOSPC. */
 const FULL_DISK = '/dev/full'
-
-const run = (settings: LabSettings) => runLab(settings, { signal: new AbortController().signal })
 
 const dir = mkdtempSync(join(tmpdir(), 'copal-lab-'))
 let given: LabSettings

@@ -1,8 +1,7 @@
 import { existsSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { beforeEach, expect, test } from 'vitest'
-import { runLab } from '../../../../gpu-node/lab/run/run-lab.ts'
-import type { LabSettings } from '../../../../gpu-node/lab/plan/lab-settings.ts'
+import { runLabSettings as run } from '../../../support/pruning/run-lab-settings.ts'
 import { createLabFolder, type LabFolder } from '../../../support/pruning/lab-folder.ts'
 import { writeSafetensors } from '../../../support/models/safetensors-writer.ts'
 import { tinyConfig, tinyTensors } from '../../../support/models/tiny-llama.ts'
@@ -12,10 +11,6 @@ let folder: LabFolder
 beforeEach(async () => {
   folder = await createLabFolder()
 })
-
-function run(settings: LabSettings) {
-  return runLab(settings, { signal: new AbortController().signal })
-}
 
 test.each<[string, Parameters<LabFolder['settings']>[0], RegExp]>([
   [

@@ -17,8 +17,8 @@ import { openMaskFile } from '../../../../gpu-node/src/model/mask-file/mask-file
 import { readResults } from '../../../../gpu-node/lab/results/results-file.ts'
 import type { LabResults } from '../../../../gpu-node/lab/results/lab-results.ts'
 import { planLabRun, runLab, type LabOutcome, type LabPlan } from '../../../../gpu-node/lab/run/run-lab.ts'
-import type { LabSettings } from '../../../../gpu-node/lab/plan/lab-settings.ts'
 import { stopAtProgress } from '../../../support/faults/stop-at-progress.ts'
+import { runLabSettings as run } from '../../../support/pruning/run-lab-settings.ts'
 import { createLabFolder, type LabFolder } from '../../../support/pruning/lab-folder.ts'
 
 // Each mask is evaluated in its own process, which takes seconds, or a minute on a busy machine.
@@ -35,17 +35,6 @@ let folder: LabFolder
 beforeEach(async () => {
   folder = await createLabFolder()
 })
-
-function run(
-  settings: LabSettings,
-  abort = new AbortController(),
-  onProgress?: (message: string, fraction: number, label: string) => void,
-) {
-  return runLab(settings, {
-    signal: abort.signal,
-    onProgress: (label, fraction, message) => onProgress?.(message, fraction, label),
-  })
-}
 
 const dirOfLaw = mkdtempSync(join(tmpdir(), 'copal-lab-'))
 afterAll(() => rmSync(dirOfLaw, { recursive: true, force: true }))

@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest'
 import { formatPerplexity } from '../../../../gpu-node/src/platform/quantities.ts'
 import { composeReport } from '../../../../gpu-node/lab/report/compose-report.ts'
-import { runLab } from '../../../../gpu-node/lab/run/run-lab.ts'
+import { runLabSettings } from '../../../support/pruning/run-lab-settings.ts'
 import { createLabFolder } from '../../../support/pruning/lab-folder.ts'
 
 test('a method that needs no text is evaluated without calibrated domains', async () => {
@@ -11,7 +11,7 @@ test('a method that needs no text is evaluated without calibrated domains', asyn
     methods: ['magnitude'],
     maxWindows: 1,
   })
-  const { results, done } = await runLab(settings, { signal: new AbortController().signal })
+  const { results, done } = await runLabSettings(settings)
   expect(done).toEqual({ calibrated: 0, selected: 1, evaluated: 2 })
   expect(results.incomplete).toEqual([])
   expect(results.runs.map(({ stages, matrices }) => [stages.length, matrices.length])).toEqual([[1, 0]])

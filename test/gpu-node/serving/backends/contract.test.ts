@@ -1,7 +1,6 @@
 /** Tests the contract of every backend with the scheduler, on the tiny model. */
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import type { ErrorCode } from '@copal/shared/errors.ts'
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest'
 import type {
   Backend,
@@ -12,6 +11,7 @@ import type {
 } from '../../../../gpu-node/src/serving/contract/backend.ts'
 import { addon, BACKENDS } from '../../../support/engine/backends.ts'
 import { GPU_BACKENDS, skipWithoutGpu } from '../../../support/engine/gpu.ts'
+import { expectClose } from '../../../support/harness/expect-close.ts'
 import { skipWithoutAddon } from '../../../support/harness/skip-without-addon.ts'
 import {
   expectedScores,
@@ -24,7 +24,7 @@ import {
 import { randomHalfMask } from '../../../support/models/random-masks.ts'
 import { logSoftmax, referenceLogits } from '../../../support/models/reference-model.ts'
 import { temporaryDir } from '../../../support/harness/temporary.ts'
-import type { TinyLlamaOptions } from '../../../support/models/tiny-llama.ts'
+import { TINY_VARIANTS } from '../../../support/models/tiny-variants.ts'
 import { openTinyModel, type TinyModel } from '../../../support/models/tiny-model.ts'
 import {
   generateWork,
@@ -35,13 +35,8 @@ import {
   WITH_LOGPROBS,
   type Token,
 } from '../../../support/engine/backend-steps.ts'
+import { INVALID_WORK } from '../../../support/engine/invalid-work.ts'
 import { maskOf } from '../../../support/engine/token-masks.ts'
-
-function expectClose(actual: ArrayLike<number>, expected: ArrayLike<number>, tolerance: number): void {
-  expect(actual.length).toBe(expected.length)
-  for (let i = 0; i < expected.length; i++)
-    expect(Math.abs(actual[i]! - expected[i]!), `at ${i}`).toBeLessThanOrEqual(tolerance)
-}
 
 if (!addon) skipWithoutAddon('the sparse engine')
 skipWithoutGpu('the contract of backends')
@@ -81,22 +76,7 @@ describe.each([...BACKENDS, ...GPU_BACKENDS])('$name', ({ create, exactTolerance
   }
 
   describe('agrees with f64 arithmetic', () => {
-    const variants: TinyLlamaOptions[] = [
-      {},
-      { tied: false, seed: 2 },
-      { ropeScaling: { type: 'linear', factor: 4 } },
-      {
-        ropeScaling: {
-          type: 'llama3',
-          factor: 8,
-          lowFreqFactor: 1,
-          highFreqFactor: 4,
-          originalContextLength: 32,
-        },
-      },
-      { heads: 6, kvHeads: 2, headDim: 32, layers: 1 },
-    ]
-    test.each(variants)('%j', async (options) => {
+    test.each(TINY_VARIANTS)('%j', async (options) => {
       const other = await openTinyModel(options)
       onTestFinished(() => other.remove())
       const { model, tensors } = other
@@ -142,8 +122,7 @@ describe.each([...BACKENDS, ...GPU_BACKENDS])('$name', ({ create, exactTolerance
       const failure = await appErrorOf(
         backend.load(source({ version: 3, maskPath: await makeFile(tiny.model) })),
       )
-      expect(failure.code).toBe(code)
-      expect(failure.message).toContain(message)
+      expect(failure).toMatchObject({ code, message: expect.stringContaining(message) as string })
       expectClose(await steps.nll(1, TOKENS, TARGETS), expectedScores(tiny), exactTolerance)
     })
   })
@@ -410,42 +389,10 @@ describe.each([...BACKENDS, ...GPU_BACKENDS])('$name', ({ create, exactTolerance
   })
 
   describe('invalid work is rejected, and the set continues', () => {
-    const one = Int32Array.of(1)
-    const scored = (count: number, targets: number): SequenceWork => ({
-      sequence: 900,
-      tokens: new Int32Array(count),
-      position: 0,
-      output: 'nll',
-      targets: new Int32Array(targets),
-    })
-    const cases: [string, SequenceWork[], ErrorCode, string][] = [
-      [
-        'a gap',
-        [{ sequence: 900, tokens: one, position: 3, output: 'none' }],
-        'internal_error',
-        '0 tokens are held',
-      ],
-      [
-        'no tokens',
-        [{ sequence: 900, tokens: Int32Array.of(), position: 0, output: 'none' }],
-        'internal_error',
-        'no tokens',
-      ],
-      [
-        'no sampler',
-        [{ sequence: 900, tokens: one, position: 0, output: 'token' }],
-        'internal_error',
-        'no sampler',
-      ],
-      ['targets', [scored(2, 1)], 'internal_error', '1 targets for 2 tokens'],
-      ['twice', [generateWork(900, one), generateWork(900, one)], 'internal_error', 'two pieces of work'],
-      ['too long', [scored(1025, 1025)], 'context_length_exceeded', 'the model takes 1024'],
-    ]
-    test.each(cases)('%s', async (_, work, code, message) => {
+    test.each(INVALID_WORK)('%s', async (_, work, code, message) => {
       const steps = await serving()
       const failure = await appErrorOf(steps.run(work))
-      expect(failure.code).toBe(code)
-      expect(failure.message).toContain(message)
+      expect(failure).toMatchObject({ code, message: expect.stringContaining(message) as string })
       expectClose(await steps.nll(1, TOKENS, TARGETS), expectedScores(tiny), exactTolerance)
     })
   })

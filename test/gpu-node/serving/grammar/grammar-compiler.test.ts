@@ -2,7 +2,6 @@ import { Ajv2020 } from 'ajv/dist/2020.js'
 import addFormats from 'ajv-formats'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import type { JsonSchema } from '@copal/shared/wire/json-schema.ts'
-import type { Tool } from '@copal/shared/wire/tools.ts'
 import { loadNative, NativeUnavailableError } from '../../../../gpu-node/src/platform/native-addon.ts'
 import type { Matcher } from '../../../../gpu-node/native/addon.d.ts'
 import { createGrammarConstraint } from '../../../../gpu-node/src/serving/grammar/grammar-constraint.ts'
@@ -22,6 +21,7 @@ import {
 import { createToolCallReader } from '../../../../gpu-node/src/serving/server/formats/tool-call-reader.ts'
 import { addon } from '../../../support/engine/backends.ts'
 import { skipWithoutAddon } from '../../../support/harness/skip-without-addon.ts'
+import { CLOCK, TREE } from '../../../support/text/example-tools.ts'
 import { randomAnswer } from '../../../support/text/random-answer.ts'
 import { randomSchema } from '../../../support/text/random-schema.ts'
 import { createRandom } from '../../../support/harness/random.ts'
@@ -110,34 +110,6 @@ function testGrammars(): void {
       expect(Array.isArray(value)).toBe(false)
     }
   })
-
-  const TREE: Tool = {
-    type: 'function',
-    function: {
-      name: 'plant',
-      parameters: {
-        type: 'object',
-        properties: {
-          tree: { $ref: '#/$defs/tree' },
-          kind: { enum: ['oak', '</tool_call>'] },
-        },
-        required: ['tree', 'kind'],
-        additionalProperties: false,
-        $defs: {
-          tree: {
-            type: 'object',
-            properties: {
-              leaf: { type: 'boolean' },
-              more: { type: 'array', items: { $ref: '#/$defs/tree' }, maxItems: 2 },
-            },
-            required: ['leaf'],
-            additionalProperties: false,
-          },
-        },
-      },
-    },
-  }
-  const CLOCK: Tool = { type: 'function', function: { name: 'clock' } }
 
   function readCalls(text: string) {
     const reader = createToolCallReader()

@@ -2,6 +2,7 @@ import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import type { Completion } from '@copal/shared/wire/completions.ts'
 import type { Backend, WeightSet } from '../../../../gpu-node/src/serving/contract/backend.ts'
+import { expectClose } from '../../../support/harness/expect-close.ts'
 import { BACKENDS } from '../../../support/engine/backends.ts'
 import type { EnginePolicy } from '../../../../gpu-node/src/serving/engine/engine-policy.ts'
 import type { EngineState } from '../../../../gpu-node/src/serving/engine/engine-state.ts'
@@ -56,12 +57,6 @@ describe.each(BACKENDS)('$name', ({ create, selfTolerance }) => {
   /** Log-probabilities of a text's tokens after the first, as drift and evaluation compute them. */
   const scored = async (tokens: number[]) =>
     [...(await node.engine.score({ weights, tokens, lane: 'drift' }))].map((nll) => -nll)
-  function expectClose(found: readonly (number | null)[], expected: readonly number[]): void {
-    expect(found).toHaveLength(expected.length)
-    for (const [i, value] of found.entries())
-      expect(Math.abs(value! - expected[i]!), `at ${i}`).toBeLessThanOrEqual(selfTolerance)
-  }
-
   test('a prompt comes back with the log-probabilities that the service itself computes, and nothing generated', async () => {
     const { choices, usage } = await complete({ logprobs: 2 })
     const [{ text, logprobs, finish_reason: reason }] = choices as [Completion['choices'][0]]
@@ -70,7 +65,7 @@ describe.each(BACKENDS)('$name', ({ create, selfTolerance }) => {
     expect(usage).toMatchObject({ prompt_tokens: tokens.length, completion_tokens: 0 })
     expect(logprobs!.token_logprobs[0]).toBeNull()
     expect(logprobs!.top_logprobs[0]).toBeNull()
-    expectClose(logprobs!.token_logprobs.slice(1), await scored(tokens))
+    expectClose(logprobs!.token_logprobs.slice(1), await scored(tokens), selfTolerance)
     // A token's text begins where its offset says; the parts of a character share one place.
     const characters = Array.from(TEXT)
     for (const [i, token] of logprobs!.tokens.entries())
@@ -118,7 +113,7 @@ describe.each(BACKENDS)('$name', ({ create, selfTolerance }) => {
     for (const [index, prompt] of prompts.entries()) {
       const { token_logprobs: found } = together.choices[index]!.logprobs!
       expect(found[0]).toBeNull()
-      expectClose(found.slice(1), prompt.length > 1 ? await scored(prompt) : [])
+      expectClose(found.slice(1), prompt.length > 1 ? await scored(prompt) : [], selfTolerance)
     }
     expect(together.usage.prompt_tokens).toBe(prompts.flat().length)
   })
@@ -128,7 +123,7 @@ describe.each(BACKENDS)('$name', ({ create, selfTolerance }) => {
       const { choices } = await complete({ logprobs: 1, max_tokens: 1, ...bias })
       const { tokens, token_logprobs: logprobs, text_offset: offsets } = choices[0]!.logprobs!
       expect(tokens).toHaveLength(tokensOf(TEXT).length + 1)
-      expectClose(logprobs.slice(1, -1), await scored(tokensOf(TEXT)))
+      expectClose(logprobs.slice(1, -1), await scored(tokensOf(TEXT)), selfTolerance)
       expect(offsets.at(-1)).toBe(Array.from(TEXT).length)
     }
   })
@@ -174,7 +169,7 @@ describe.each(BACKENDS)('$name', ({ create, selfTolerance }) => {
     const asked = Array.from({ length: 4 }, () => complete({ logprobs: 0, max_tokens: 20 }))
     const answers = await Promise.all(asked)
     for (const { choices: found } of answers)
-      expectClose(found[0]!.logprobs!.token_logprobs.slice(1, expected.length + 1), expected)
+      expectClose(found[0]!.logprobs!.token_logprobs.slice(1, expected.length + 1), expected, selfTolerance)
     expect(await Promise.all(crowd)).toHaveLength(6)
     expect(preemptions).toBeGreaterThan(0)
   })
