@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest'
 import type { DecisionEntry, DecisionFigure } from '@copal/shared/wire/admin-decisions.ts'
-import type { UpdateEntry } from '@copal/shared/wire/admin.ts'
+import { figure } from '../../../../gateway/dashboard/dev/responses/figures.ts'
 import {
   canarySentence,
   endedSentence,
@@ -9,19 +9,21 @@ import {
   stateOfUpdate,
   verdictOfFigure,
 } from '../../../../gateway/dashboard/src/pages/updates/update-words.ts'
+import { updateOf } from '../../../support/dashboard/reports.ts'
 
 /** Numbers keep their units by a narrow space that does not break. */
 const plain = (text: string) => text.replaceAll('\u202F', ' ')
 
-const update = {
-  domains: ['speech', 'code'],
+const update = updateOf({ domains: ['speech', 'code'], mask_version: 14, parent_version: 13 })
+const decision: DecisionEntry = {
+  kind: 'watch',
+  verdict: 'failed',
+  reason: '',
   mask_version: 14,
-  parent_version: 13,
-  own_domain: null,
-  error: null,
-  job: null,
-} as UpdateEntry
-const decision = { verdict: 'failed', kind: 'watch', figures: [] } as unknown as DecisionEntry
+  actor: 'copal',
+  created_at: '2026-11-28T12:00:00Z',
+  figures: [],
+}
 
 test('a running update tells its step, its node and the time left', () => {
   const job = { state: 'running', progress: 0.428, message: '', node: 'node-2', attempt: 1 } as const
@@ -34,8 +36,8 @@ test('a running update tells its step, its node and the time left', () => {
 })
 
 test('a promoted update tells whether it helped', () => {
-  const figure = { name: 'perplexity / parent, weighted', value: 0.958, upper: 0.97 }
-  const gate = { kind: 'gate', verdict: 'passed', figures: [figure] } as unknown as DecisionEntry
+  const figures = [figure('perplexity / parent, weighted', { value: 0.958, upper: 0.97 })]
+  const gate: DecisionEntry = { ...decision, kind: 'gate', verdict: 'passed', figures }
   expect(plain(endedSentence({ ...update, state: 'promoted', decisions: [gate] }))).toBe(
     'Mask 14 was promoted; it was selected from speech and code. Perplexity over all domains fell by 4.2 % against mask 13.',
   )
@@ -75,11 +77,12 @@ test('a canary tells whom it answers and what was seen so far', () => {
 })
 
 test('a figure that was not judged is neither within its limit nor beyond it', () => {
-  const wordOf = (figure: Partial<DecisionFigure>) => verdictOfFigure(figure as DecisionFigure).word
-  const slow = { name: 'slow first tokens', value: 0.9, limit: null, passed: true }
-  expect(wordOf(slow)).toBe('not judged')
-  expect(wordOf({ name: 'holdouts left out', value: 3, limit: null, passed: true })).toBe('not judged')
-  expect(wordOf({ ...slow, limit: 0.95 })).toBe('within')
-  expect(wordOf({ ...slow, limit: 0.7, passed: false })).toBe('beyond')
-  expect(wordOf({ name: 'finite loss', limit: null, passed: true })).toBe('within')
+  const wordOf = (name: string, changes: Partial<DecisionFigure> = {}) =>
+    verdictOfFigure(figure(name, { limit: null, passed: true, ...changes })).word
+  const slow = { value: 0.9 }
+  expect(wordOf('slow first tokens', slow)).toBe('not judged')
+  expect(wordOf('holdouts left out', { value: 3 })).toBe('not judged')
+  expect(wordOf('slow first tokens', { ...slow, limit: 0.95 })).toBe('within')
+  expect(wordOf('slow first tokens', { ...slow, limit: 0.7, passed: false })).toBe('beyond')
+  expect(wordOf('finite loss')).toBe('within')
 })

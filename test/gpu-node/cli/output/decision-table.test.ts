@@ -1,20 +1,7 @@
 import { expect, test } from 'vitest'
-import type { DecisionFigure } from '@copal/shared/wire/admin-decisions.ts'
+import { figure } from '../../../../gateway/dashboard/dev/responses/figures.ts'
 import { describeDecisions } from '../../../../gpu-node/cli/output/decision-table.ts'
 import { renderTable } from '../../../../gpu-node/cli/output/table.ts'
-
-const figure = (name: string, changes: Partial<DecisionFigure> = {}): DecisionFigure => ({
-  name,
-  domain: null,
-  holdout: null,
-  tokens: null,
-  value: null,
-  lower: null,
-  upper: null,
-  limit: null,
-  passed: true,
-  ...changes,
-})
 
 test('domains that the gate did not judge are named in full below its figures', () => {
   const note = `not evaluated, because they have no holdout yet, which takes about 2048 held-out tokens: ${'law (has none), '.repeat(9)}mail (has about 310)`
