@@ -38,8 +38,8 @@ const MAX_TOTAL_WAIT_MS = 2 * MAX_WAIT_MS
 
 /** The reason in the audit log where an attempt to delete samples may have deleted some that no row counts. */
 const AFTER_FAILURE =
-  'An earlier attempt did not end. What it deleted is counted in an earlier row or in the server log, unless it was ended before it ' +
-  'could write there.'
+  'An earlier attempt failed. Each text that it deleted is counted in an earlier row or in the server log, unless the attempt was ' +
+  'stopped before it could write there.'
 
 /** Deletions that a run of the cron task continues at most. */
 const MAX_CONTINUED = 100

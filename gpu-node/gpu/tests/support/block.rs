@@ -12,7 +12,7 @@ pub struct Block {
     pub norms: [Vec<f32>; 2],
 }
 
-/// What a calibration computes, or the oracle.
+/// The results of a calibration, on a device or by the reference.
 pub struct Found<T> {
     pub output: Vec<T>,
     pub moments: Vec<Vec<T>>,
