@@ -1,12 +1,13 @@
 import type { NodeEntry } from '@copal/shared/wire/admin.ts'
 import type { DomainSummary } from '@copal/shared/wire/admin-overview.ts'
-import { failsToLoad, listFirst, nameNodes } from './node-loading.ts'
+import { failedToLoad } from '../fleet/registration/failed-to-load.ts'
+import { listFirst, nameNodes } from './problem-names.ts'
 
 /** Problems of the masks that single domains have for themselves. */
 interface OwnMaskProblems {
-  /** What nodes cannot do, and how to mend it. */
+  /** Sentences about masks that nodes do not serve, each with a remedy. */
   unable: string[]
-  /** What they have not finished. */
+  /** Sentences about masks that nodes are still loading. */
   unfinished: string[]
 }
 
@@ -35,7 +36,7 @@ export function ownMaskProblems(
   const failing = new Set<NodeEntry>()
   const busy = new Set(domains.flatMap(({ name, requests }) => (requests > 0 ? [name] : [])))
   for (const [domain, version] of ownMasks) {
-    const unable = serving.filter((node) => failsToLoad(node, version))
+    const unable = serving.filter((node) => failedToLoad(node.weight_sets, version))
     for (const node of unable) failing.add(node)
     if (unable.length > 0) failed.push(domain)
     else if (serving.some((node) => holds(node, version))) continue

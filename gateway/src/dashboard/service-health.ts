@@ -2,7 +2,8 @@ import { capitalize, counted, listNames, percentOf } from '@copal/shared/phrases
 import type { NodeEntry } from '@copal/shared/wire/admin.ts'
 import type { DomainSummary, OverviewReport } from '@copal/shared/wire/admin-overview.ts'
 import { knownDrift } from '@copal/shared/wire/drift-state.ts'
-import { failsToLoad, listFirst, nameNodes } from './node-loading.ts'
+import { failedToLoad } from '../fleet/registration/failed-to-load.ts'
+import { listFirst, nameNodes } from './problem-names.ts'
 import { ownMaskProblems } from './own-mask-problems.ts'
 import { describeUnscored } from './unscored-traffic.ts'
 
@@ -86,7 +87,7 @@ function nodeProblems(nodes: readonly NodeEntry[], activeVersion: number) {
   if (silent > 0)
     unable.push(`${silent} of ${counted(nodes.length, 'node')} ${silent === 1 ? 'is' : 'are'} silent`)
   const weights = activeVersion === 0 ? 'the dense weights' : 'the active mask'
-  const failing = alive.filter((node) => failsToLoad(node, activeVersion))
+  const failing = alive.filter((node) => failedToLoad(node.weight_sets, activeVersion))
   if (failing.length > 0) unable.push(`${nameNodes(failing)} cannot load ${weights}`)
   const isLoading = alive.some(
     (node) =>

@@ -2,7 +2,8 @@ import { AppError } from '@copal/shared/errors.ts'
 import { findMask, promoteMask } from '../../storage/db/queries/mask-queries.ts'
 import { noteServed, type UpdateRow } from '../../storage/db/queries/update-queries.ts'
 import type { NodeView } from '../../contracts/node-view.ts'
-import { countWaves, hasFailed, UNLOADABLE_NODES } from '../../fleet/registration/roll-out.ts'
+import { failedToLoad } from '../../fleet/registration/failed-to-load.ts'
+import { countWaves, UNLOADABLE_NODES } from '../../fleet/registration/roll-out.ts'
 import { SERVICE_ACTOR } from '../../storage/db/queries/decision-queries.ts'
 import { isForced, startWatch } from './mask-watch.ts'
 import { promoteOwnMask, rejudgeOwnMasks } from './own-mask-step.ts'
@@ -89,5 +90,5 @@ function failedOutcome(nodes: readonly NodeView[], version: number): StepOutcome
  * serves the version does not count as failed, even if its weight set broke since: it will be loaded again.
  */
 function failedNodes(nodes: readonly NodeView[], version: number): NodeView[] {
-  return nodes.filter((node) => node.activeVersion !== version && hasFailed(node, version))
+  return nodes.filter((node) => node.activeVersion !== version && failedToLoad(node.weightSets, version))
 }

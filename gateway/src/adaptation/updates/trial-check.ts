@@ -1,3 +1,4 @@
+import { failedToLoad } from '../../fleet/registration/failed-to-load.ts'
 import type { WeightSetState } from '@copal/shared/wire/heartbeat.ts'
 import type { NodeView } from '../../contracts/node-view.ts'
 import type { TrialEvidence, TrialNotes } from '../../contracts/trial.ts'
@@ -55,9 +56,7 @@ function mayHold({ weightSets, memory }: NodeView, version: number): boolean {
 /** Returns the reason that a node gives for not loading a mask. */
 export function loadError(nodes: readonly NodeView[], version: number): string {
   for (const { id, weightSets, memory } of nodes) {
-    const failed = weightSets.find(
-      ({ version: held, state, error }) => held === version && (state === 'failed' || error !== undefined),
-    )
+    const failed = failedToLoad(weightSets, version)
     if (failed) return `Node '${id}' reports: ${failed.error ?? 'no reason. See its log.'}`
     const unheld = memory?.unheld.find((set) => set.version === version)
     if (memory && unheld)

@@ -1,3 +1,4 @@
+import { failedToLoad } from './failed-to-load.ts'
 import type { Heartbeat, HeartbeatResponse } from '@copal/shared/wire/heartbeat.ts'
 import type { Deps } from '../../contracts/bindings.ts'
 import type { NodeView } from '../../contracts/node-view.ts'
@@ -37,13 +38,6 @@ function hasBegun({ activeVersion, weightSets }: Report, version: number): boole
   return activeVersion === version || weightSets.some((set) => set.version === version)
 }
 
-/** Returns whether a node could not load a version, also while it tries again. */
-export function hasFailed({ weightSets }: Report, version: number): boolean {
-  return weightSets.some(
-    (set) => set.version === version && (set.state === 'failed' || set.error !== undefined),
-  )
-}
-
 /** Returns whether a node is to hold a version, and has no memory for it now. It loads it once it has. */
 function hasNoRoom({ memory }: Report, version: number): boolean {
   return memory?.unheld.some((set) => set.version === version) ?? false
@@ -80,7 +74,7 @@ export function takesPart(
   const live = nodes.filter((node) => node.alive && !node.draining && !mustPass(node))
   const done = live.filter((node) => IS_DONE[to](node, version))
   const begun = live.filter((node) => hasBegun(node, version))
-  const faulty = begun.filter((node) => !done.includes(node) && hasFailed(node, version))
+  const faulty = begun.filter((node) => !done.includes(node) && failedToLoad(node.weightSets, version))
   const places = maxLoading(live.length, done.length > 0) + Math.min(MAX_FAULTY_NODES, faulty.length)
   const free = places - (begun.length - done.length)
   const waiting = live
