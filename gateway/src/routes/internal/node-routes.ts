@@ -1,7 +1,6 @@
 import { Hono } from 'hono'
 import { AppError } from '@copal/shared/errors.ts'
 import { acceptHeartbeat } from '../../fleet/registration/accept-heartbeat.ts'
-import { readPolicy } from '../../fleet/object/policy-variables.ts'
 import { desiredFor } from '../../fleet/registration/roll-out.ts'
 import { NodeEvents } from '../../audit/node-events.ts'
 import { heartbeat, type HeartbeatResponse } from '@copal/shared/wire/heartbeat.ts'
@@ -12,7 +11,8 @@ import { findModelState } from '../../storage/db/queries/model-queries.ts'
 import { auditNodeCalls } from '../../middleware/audit-node-calls.ts'
 import { rejectMethod } from '../../middleware/error-responses.ts'
 import { readNodeReport, requireFirstUse, signatureOf } from '../../middleware/signed-calls.ts'
-import { HeartbeatSteps } from '../../adaptation/updates/heartbeat-steps.ts'
+import { HeartbeatTasks } from '../../calls/heartbeat-tasks.ts'
+import { advanceUpdates } from '../../adaptation/updates/advance-update.ts'
 import { applyJobReports } from '../../adaptation/updates/job-reports.ts'
 import { jobsForNode } from '../../adaptation/updates/job-assignment.ts'
 import { isCheckDue } from '../../adaptation/updates/trial-check.ts'
@@ -23,15 +23,15 @@ import { settleShadowScores } from '../../usage/settlement/shadow-score-settleme
 
 const MAX_BODY_BYTES = 4 * 1024 * 1024
 /**
- * The share of the silence that ends requests to a node for which a heartbeat waits for a step of an update: the step may queue a job
- * for the node, which sends no other heartbeat meanwhile.
+ * The share of the silence that ends requests to a node for which a heartbeat waits for its tasks: they may queue a job for the node,
+ * which sends no other heartbeat meanwhile.
  */
-const STEP_SHARE = 1 / 6
+const WAIT_SHARE = 1 / 6
 
 /** Creates the routes for the signed reports of nodes; mount them at `/internal/nodes`. */
 export function nodeRoutes(): Hono<AppEnv> {
   const events = new NodeEvents()
-  const steps = new HeartbeatSteps()
+  const tasks = new HeartbeatTasks()
   const app = new Hono<AppEnv>()
   app.use(auditNodeCalls(events))
   return app
@@ -39,23 +39,34 @@ export function nodeRoutes(): Hono<AppEnv> {
       const { deps } = c.var
       const report = await readNodeReport(c, heartbeat, MAX_BODY_BYTES)
       const { state, registered, drained } = await acceptHeartbeat(deps, report, signatureOf(c))
+      const { nodeId, process, url } = report
       // Methods come with the first heartbeats of a process.
-      if (!registered || report.methods !== undefined) {
-        const { nodeId, process, url } = report
+      if (!registered || report.methods !== undefined)
         deps.waitUntil(events.record(deps, nodeId, 'started', { process, url }))
-      }
-      await settleShadowScores(deps, report)
-      await recordProbes(deps, report)
-      await applyJobReports(deps, report.nodeId, report.jobs)
+      const run = tasks.of(deps, deps.policy.silentMs * WAIT_SHARE)
+      const isStored = await run(`Storing what node '${nodeId}' reports`, async (metered) => {
+        await settleShadowScores(metered, report)
+        await recordProbes(metered, report)
+        await applyJobReports(metered, nodeId, report.jobs)
+      })
+      // Everything else is in its next heartbeat too.
+      if (!isStored && report.shadows !== undefined && report.shadows.length > 0)
+        console.warn(
+          `${report.shadows.length} shadow scores of node '${nodeId}' are lost, because those before are still being stored.`,
+        )
       // Job reports can change the desired masks; the node should get the change in this response.
       const current =
         report.jobs.length > 0 ? ((await findModelState(deps.db, state.model.id)) ?? state) : state
       const { isUpdating } = current
       const desired = await desiredFor(deps, report, current)
       const worker = { ...report, draining: report.draining || drained }
-      const { watch } = state.model
-      if (watch && isCheckDue(watch, deps.nowMs())) await watchMasks(deps, state.model.id)
-      if (isUpdating) await steps.run(deps, state.model.id, readPolicy(c.env).silentMs * STEP_SHARE)
+      const { id: model, watch } = state.model
+      if (watch && isCheckDue(watch, deps.nowMs()))
+        await run(`The check of the active mask of '${model}'`, (metered) => watchMasks(metered, model))
+      if (isUpdating)
+        await run(`The step of the update of '${model}'`, (metered) =>
+          advanceUpdates({ ...metered, isHeartbeat: true }, model),
+        )
       const jobs = isUpdating ? await jobsForNode(deps, worker) : []
       return c.json<HeartbeatResponse>({ registered, desired, jobs })
     })
