@@ -25,9 +25,20 @@ fn matrices((rows, cols): (usize, usize), random: &mut Random) -> Vec<(String, M
             let matrix = packed(&weights, cols, Some(mask), format);
             matrices.push((format!("{name}, {mask_name}"), matrix));
         }
+        // Of other formats, both forms have the same bits.
+        if format.precision() == Precision::Int4 {
+            let mask = Mask::new(&masks[0].1, rows, cols).unwrap();
+            let matrix = dense_form(&weights, (rows, cols), mask, format);
+            matrices.push((format!("{name}, {} in dense form", masks[0].0), matrix));
+        }
         matrices.push((format!("{name}, dense"), packed(&weights, cols, None, format)));
     }
     matrices
+}
+
+/// Packs with codes of 0 for pruned weights.
+fn dense_form(mut weights: &[f32], shape: (usize, usize), mask: Mask<'_>, format: Format) -> Matrix {
+    pack_rows_as(Form::Dense, &mut weights, shape, Some(mask), format, &|| ()).unwrap()
 }
 
 fn assert_near(what: &str, found: &[f32], expected: &[(f64, f64)]) {
@@ -81,25 +92,31 @@ fn every_implementation_agrees_with_f64_for_all_shapes_masks_and_numbers_of_toke
     }
 }
 
-/// The rows lie on one side of 0, around it and far from it, in all sizes that f16 scales hold, so that 0 gets each code.
-#[test]
-fn pruned_weights_give_the_same_bits_in_both_forms_whatever_their_code_is() {
-    const COLS: usize = 203;
-    let mut random = Random::new(7);
-    let mut weights = random.normals(70 * COLS, 1.0);
-    for (row, weights) in weights.chunks_mut(COLS).enumerate() {
+/// Weights whose rows lie on one side of 0, around it and far from it, in all sizes that f16 scales hold.
+fn lopsided(rows: usize, cols: usize, random: &mut Random) -> Vec<f32> {
+    let mut weights = random.normals(rows * cols, 1.0);
+    for (row, weights) in weights.chunks_mut(cols).enumerate() {
         let size = [1.0, 1e-3, 1e-6, 3e-8, 5e3][row % 5];
         for weight in weights {
             *weight =
                 size * [*weight, weight.abs(), -weight.abs(), *weight + 2.0, *weight - 4.0][row / 5 % 5];
         }
     }
+    weights
+}
+
+#[test]
+fn pruned_weights_of_bf16_and_int8_give_the_same_bits_in_both_forms() {
+    const COLS: usize = 203;
+    let mut random = Random::new(7);
+    let weights = lopsided(70, COLS, &mut random);
     for (name, mask) in masks(70, COLS, &mut random) {
         let mask = Mask::new(&mask, 70, COLS).unwrap();
-        for format in formats() {
-            let [packed, dense] = [Form::Packed, Form::Dense].map(|form| {
-                pack_rows_as(form, &mut &weights[..], (70, COLS), Some(mask), format, &|| ()).unwrap()
-            });
+        for format in formats().into_iter().filter(|format| format.precision() != Precision::Int4) {
+            let packed =
+                pack_rows_as(Form::Packed, &mut &weights[..], (70, COLS), Some(mask), format, &|| ())
+                    .unwrap();
+            let dense = dense_form(&weights, (70, COLS), mask, format);
             assert!(packed.is_sparse() && !dense.is_sparse());
             let bits = |values: Vec<f32>| values.into_iter().map(f32::to_bits).collect::<Vec<_>>();
             assert_eq!(bits(packed.unpack()), bits(dense.unpack()), "{format:?}, {name}");
@@ -110,6 +127,28 @@ fn pruned_weights_give_the_same_bits_in_both_forms_whatever_their_code_is() {
                         [&packed, &dense].map(|matrix| bits(multiply(implementation, 1, matrix, &inputs)));
                     let what = implementation.name();
                     assert_eq!(packed, dense, "{what}: {format:?}, {name}, {tokens} tokens");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn int4_is_multiplied_right_wherever_its_zero_is() {
+    const COLS: usize = 203;
+    let mut random = Random::new(8);
+    let weights = lopsided(70, COLS, &mut random);
+    for (name, mask) in masks(70, COLS, &mut random) {
+        for format in formats().into_iter().filter(|format| format.precision() == Precision::Int4) {
+            let matrix = packed(&weights, COLS, Some(&mask), format);
+            for tokens in [1, 3, 9] {
+                let inputs = random.normals(tokens * COLS, 1.0);
+                let inputs_read = encoded(Encoding::of(format), COLS, &inputs);
+                let mut expected = oracle(&matrix.unpack(), COLS, &inputs_read);
+                add_minimums(&mut expected, &weights, COLS, &inputs_read);
+                for implementation in Implementation::supported() {
+                    let what = format!("{}: {format:?}, {name}, {tokens} tokens", implementation.name());
+                    assert_near(&what, &multiply(implementation, 1, &matrix, &inputs), &expected);
                 }
             }
         }

@@ -11,9 +11,9 @@ fn tolerance(format: Format, largest: f32) -> f32 {
     match format.precision() {
         Precision::Bf16 => largest / 256.0,
         Precision::Int8 => largest / 127.0 * 0.51,
-        // Half of one of 15 steps over twice the largest magnitude, and another half for the exact zero of a
-        // pruned matrix.
-        Precision::Int4 => 2.0 * largest / 15.0 * 1.02,
+        // Half of one of 15 codes over twice the largest magnitude. Where weights are pruned, an eighth more for
+        // the place of 0, and half of what a scale of 6 bits adds to 15 codes.
+        Precision::Int4 => 2.0 * largest / 15.0 * (0.5 + 0.125 + 7.5 / 64.0),
     }
 }
 
@@ -122,23 +122,46 @@ fn a_kept_value_that_is_not_finite_is_rejected_with_its_place() {
     }
 }
 
-#[test]
-fn int4_represents_sixteen_levels_without_loss() {
-    let mut random = Random::new(7);
-    let format = Format::new(Precision::Int4, 32).unwrap();
-    let mut weights = Vec::new();
+/// Returns rows of 64 weights like those of Q4_1, in groups of 32 with a scale and a minimum in f16, and the scale of each
+/// group. The first half of a group has every level.
+fn on_sixteen_levels(random: &mut Random) -> (Vec<f32>, Vec<f32>) {
+    let (mut weights, mut scales) = (Vec::new(), Vec::new());
     for _ in 0..64 {
-        // Like a group of 32 in Q4_1: scale and minimum in f16, and every level in use.
         let scale = half::f16::from_f64(0.01 + 0.01 * random.uniform()).to_f32();
         let minimum = half::f16::from_f64(-0.1 * random.uniform()).to_f32();
         weights.extend((0..32).map(|index| {
             let code = if index < 16 { index } else { random.bits() % 16 };
             scale * code as f32 + minimum
         }));
+        scales.push(scale);
     }
+    (weights, scales)
+}
+
+#[test]
+fn int4_represents_sixteen_levels_without_loss() {
+    let format = Format::new(Precision::Int4, 32).unwrap();
+    let (weights, _) = on_sixteen_levels(&mut Random::new(7));
     let found = packed(&weights, 64, None, format).unpack();
     for (found, weight) in found.iter().zip(&weights) {
         assert!((found - weight).abs() <= 1e-7, "{found} for {weight}");
+    }
+}
+
+#[test]
+fn int4_under_a_mask_keeps_sixteen_levels_to_a_quarter_of_a_code() {
+    let format = Format::new(Precision::Int4, 32).unwrap();
+    let mut random = Random::new(7);
+    let (weights, scales) = on_sixteen_levels(&mut random);
+    let mask = mask_of(32, 64, |_, col| col % 32 < 16 || random.uniform() < 0.5);
+    let found = packed(&weights, 64, Some(&mask), format).unpack();
+    for (index, (found, weight)) in found.iter().zip(&weights).enumerate() {
+        if mask[index / 8] >> (index % 8) & 1 == 0 {
+            assert_eq!(*found, 0.0);
+        } else {
+            let error = (found - weight).abs() / scales[index / 32];
+            assert!(error <= 0.125 + 7.5 / 64.0 + 0.01, "{found} for {weight}: {error} codes");
+        }
     }
 }
 
@@ -157,16 +180,16 @@ fn a_matrix_takes_the_bytes_of_the_documented_layout() {
             3 * (64 + 2048),
             blocks * (3 * (64 + 256) + 96 * 32) - 28 * 96,
         ),
-        // Each step has the bytes of its fuller tile: 32, and 8 of the last block, whose second tile is empty.
+        // A group has the bytes of its fuller tile; of the last block the second one is empty.
         (
             Format::new(Precision::Int4, 64).unwrap(),
             3 * (128 + 1024),
-            blocks * 3 * (64 + 16 + 256) + 3 * 3 * 16 * 32 + 3 * 16 * 8,
+            blocks * 3 * (64 + 256) + 3 * 3 * 16 * 32 + 3 * 4 * 32,
         ),
         (
             Format::new(Precision::Int4, 32).unwrap(),
             6 * (128 + 512),
-            blocks * 6 * (64 + 16 + 128) + 3 * 6 * 8 * 32 + 6 * 8 * 8,
+            blocks * 6 * (64 + 128) + 3 * 6 * 16 * 16 + 6 * 4 * 16,
         ),
     ] {
         assert_eq!(packed(&weights, cols, None, format).stream_bytes(), blocks * dense, "{format:?}");
@@ -174,6 +197,15 @@ fn a_matrix_takes_the_bytes_of_the_documented_layout() {
         assert_eq!(found.stream_bytes(), pruned, "{format:?}");
         assert!(found.is_sparse(), "{format:?}");
     }
+}
+
+#[test]
+fn a_group_of_int4_has_no_gaps_where_its_tiles_take_turns() {
+    let weights = Random::new(8).normals(32 * 32, 0.1);
+    // In each step of four columns one of the two tiles of 16 rows keeps all of its weights.
+    let turns = mask_of(32, 32, |row, col| row / 16 == col / 4 % 2);
+    let found = packed(&weights, 32, Some(&turns), Format::new(Precision::Int4, 32).unwrap());
+    assert_eq!(found.stream_bytes(), 64 + 128 + 16 * 16);
 }
 
 #[test]

@@ -47,6 +47,11 @@ const MAX_INT8_INPUT: i32 = 127;
 const SUMMED_STEPS: usize = 8;
 #[cfg(target_arch = "x86_64")]
 const _: () = assert!(SUMMED_STEPS as i32 * 2 * 15 * (MAX_INT8_INPUT + 1) <= i16::MAX as i32);
+/// As [`SUMMED_STEPS`], of expanded int4, whose bytes have six bits.
+#[cfg(target_arch = "x86_64")]
+const SUMMED_EXPANDED_STEPS: usize = 2;
+#[cfg(target_arch = "x86_64")]
+const _: () = assert!(SUMMED_EXPANDED_STEPS as i32 * 2 * 63 * (MAX_INT8_INPUT + 1) <= i16::MAX as i32);
 /// Bytes that have room for a dense group of any format: 16-bit weights, and 16 bits more for each row.
 const MAX_GROUP_BYTES: usize = 2 * BLOCK_ROWS * (MAX_GROUP + 1);
 
@@ -65,6 +70,8 @@ pub(crate) struct MultiplyFns {
     sparse_bf16: ByTokens,
     sparse_int8: ByGroup<ByTokens>,
     sparse_int4: ByGroup<ByTokens>,
+    /// For groups of sparse int4 after their expansion.
+    expanded_int4: ByGroup<ByTokens>,
     /// For matrices that keep two of every four columns.
     two_of_four_int8: ByGroup<ByTokens>,
     expand_bf16: ExpandFn,
@@ -88,9 +95,10 @@ enum Bf16Words {
 /// was compiled for.
 type BlockFn = unsafe fn(stream: &[u8], groups: usize, panel: Panel<'_>, sums: &mut BlockSums);
 
-/// Writes the first `groups` sparse groups as dense ones. Returns the number of bytes that were read.
+/// Expands the first `groups` sparse groups: to dense ones, or of int4 to a byte for each weight. Returns the number of
+/// bytes that were read.
 ///
-/// Contract: as for [`BlockFn`] without the panel, and `out` has room for the dense groups.
+/// Contract: as for [`BlockFn`] without the panel, and `out` has room for the expanded groups.
 type ExpandFn = unsafe fn(stream: &[u8], groups: usize, out: &mut [u8]) -> usize;
 
 /// The encoded activations of up to [`CHUNK_TOKENS`] tokens. [`Activations`] documents the layout.
@@ -156,6 +164,14 @@ impl Implementation {
             Precision::Int4 => fns.dense_int4.of(format.group()),
         };
         by_tokens[tokens - 1]
+    }
+
+    /// Returns the function that multiplies expanded groups of `format` by a panel of `tokens` tokens.
+    fn expanded_fn(&self, format: Format, tokens: usize) -> BlockFn {
+        match format.precision() {
+            Precision::Bf16 | Precision::Int8 => self.dense_fn(format, tokens),
+            Precision::Int4 => self.multiply.expanded_int4.of(format.group())[tokens - 1],
+        }
     }
 
     /// Returns the function that multiplies a matrix's groups by a panel of `tokens` tokens.

@@ -222,10 +222,10 @@ impl MatrixProduct<'_> {
     /// Adds the products of a block and of every chunk to `sums[chunk]`.
     fn multiply_slices(&self, mut stream: &[u8], dense: &mut [u8], sums: &mut [BlockSums]) {
         let groups = self.matrix.groups();
-        let group_bytes = self.matrix.format().dense_group();
+        let (format, expand) = (self.matrix.format(), self.expand_fn());
+        let group_bytes = if expand.is_some() { format.expanded_group() } else { format.dense_group() };
         // Slices of about the same length.
         let slices = (groups * group_bytes).div_ceil(SLICE_BYTES).min(groups);
-        let expand = self.expand_fn();
         let mut first = 0;
         for number in 1..=slices {
             let end = groups * number / slices;
@@ -246,9 +246,12 @@ impl MatrixProduct<'_> {
             };
             for (chunk, sums) in sums.iter_mut().enumerate() {
                 let panel = self.activations.panel(chunk);
-                let block_fn = self.implementation.dense_fn(self.matrix.format(), panel.tokens);
-                // SAFETY: the slice is dense and has these groups, with a vector behind them; the panel was
-                // encoded for the matrix's columns.
+                let block_fn = match expand {
+                    Some(_) => self.implementation.expanded_fn(format, panel.tokens),
+                    None => self.implementation.dense_fn(format, panel.tokens),
+                };
+                // SAFETY: the slice is dense or expanded and has these groups, with a vector behind them; the panel
+                // was encoded for the matrix's columns.
                 unsafe { block_fn(slice, end - first, panel.groups(first..end, groups), sums) };
             }
             first = end;

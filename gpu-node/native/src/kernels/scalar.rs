@@ -5,7 +5,8 @@ use super::expand_then_multiply::{expand_then_multiply, expanding_fn};
 use super::function_tables::{ByGroup, by_group_and_tokens, by_tokens};
 use super::{Bf16Words, BlockSums, MultiplyFns, Panel};
 use crate::storage::{
-    BLOCK_ROWS, Format, Precision, TILE_ROWS, VECTOR_BYTES, expand_bf16, expand_int4, expand_int8,
+    BLOCK_ROWS, EXPANDED_INT4_HEADER, Format, Precision, TILE_ROWS, VECTOR_BYTES, expand_bf16, expand_int4,
+    expand_int8,
 };
 use half::f16;
 
@@ -19,6 +20,7 @@ pub(crate) const SCALAR: MultiplyFns = MultiplyFns {
     sparse_bf16: by_tokens!(sparse_bf16),
     sparse_int8: by_group_and_tokens!(sparse_int8),
     sparse_int4: by_group_and_tokens!(sparse_int4),
+    expanded_int4: by_group_and_tokens!(expanded_int4),
     two_of_four_int8: by_group_and_tokens!(sparse_int8),
     expand_bf16,
     expand_int8: ByGroup { of_64: expand_int8::<64>, of_32: expand_int8::<32> },
@@ -112,6 +114,35 @@ fn dense_int4<const GROUP: usize, const T: usize>(
     }
 }
 
+fn expanded_int4<const GROUP: usize, const T: usize>(
+    stream: &[u8],
+    groups: usize,
+    panel: Panel<'_>,
+    sums: &mut BlockSums,
+) {
+    let format = Format::new(Precision::Int4, GROUP).expect("a group that int4 has");
+    for (index, group) in stream.chunks_exact(format.expanded_group()).take(groups).enumerate() {
+        let (header, vectors) = group.split_at(EXPANDED_INT4_HEADER);
+        let (header, _) = header.as_chunks::<4>();
+        let (quarters, minimums) = header.split_at(BLOCK_ROWS);
+        let mut dots = [[0i32; BLOCK_ROWS]; T];
+        for (at, vector) in vectors.chunks_exact(VECTOR_BYTES).enumerate() {
+            let inputs = panel.words[(index * format.steps() + at / TILES) * T..][..T].iter();
+            let inputs = inputs.map(|word| word.to_le_bytes().map(|input| i32::from(input as i8)));
+            add_dots(vector, inputs, i32::from, at % TILES * TILE_ROWS, &mut dots);
+        }
+        for (token, dots) in dots.iter().enumerate() {
+            let scale = panel.scales[index * T + token];
+            let input_sum = panel.input_sums[index * T + token];
+            for (row, dot) in dots.iter().enumerate() {
+                let sum = &mut sums.0[token][row];
+                *sum += *dot as f32 * (f32::from_le_bytes(quarters[row]) * scale);
+                *sum += f32::from_le_bytes(minimums[row]) * input_sum;
+            }
+        }
+    }
+}
+
 /// Adds one vector's products to the 16 rows from `first_row` on. `inputs` are the four inputs of each token, and `weight`
 /// decodes a byte.
 #[inline(always)]
@@ -146,7 +177,7 @@ unsafe fn sparse_bf16<const T: usize>(stream: &[u8], groups: usize, panel: Panel
 
 expanding_fn!(sparse_int8, expand_int8, dense_int8);
 
-expanding_fn!(sparse_int4, expand_int4, dense_int4);
+expanding_fn!(sparse_int4, expand_int4, expanded_int4);
 
 fn int8(group: usize) -> Format {
     Format::new(Precision::Int8, group).expect("a group that int8 has")

@@ -1,7 +1,6 @@
 //! Expansion of sparse groups into dense ones: the reference for the kernels of every instruction set.
 
-use super::{BLOCK_ROWS, Format, Precision, TILE_ROWS, VECTOR_BYTES};
-use half::f16;
+use super::{BLOCK_ROWS, EXPANDED_INT4_HEADER, Format, Precision, TILE_ROWS, VECTOR_BYTES, quarter_and_zero};
 
 const TILES: usize = BLOCK_ROWS / TILE_ROWS;
 
@@ -52,38 +51,37 @@ pub(crate) fn expand_int8<const GROUP: usize>(stream: &[u8], groups: usize, out:
     at
 }
 
-/// Expands `groups` groups of `GROUP` columns of int4 into dense ones. Returns the number of bytes that were
-/// read.
+/// Expands `groups` groups of `GROUP` columns of int4: each code to a byte. Returns the number of bytes that were read.
 pub(crate) fn expand_int4<const GROUP: usize>(stream: &[u8], groups: usize, out: &mut [u8]) -> usize {
     let format = Format::new(Precision::Int4, GROUP).expect("a group that int4 has");
     let mut at = 0;
-    for dense in out.chunks_exact_mut(format.dense_group()).take(groups) {
-        let (header, vectors) = dense.split_at_mut(format.dense_header());
-        let zeros: [u8; TILE_ROWS] = array(stream, at + 2 * BLOCK_ROWS);
-        let (scales, minimums) = header.split_at_mut(2 * BLOCK_ROWS);
-        scales.copy_from_slice(&stream[at..at + 2 * BLOCK_ROWS]);
-        for (row, (scale, minimum)) in scales.chunks_exact(2).zip(minimums.chunks_exact_mut(2)).enumerate() {
-            let zero = zeros[row % TILE_ROWS] >> (4 * (row / TILE_ROWS)) & 15;
-            let scale = f16::from_le_bytes([scale[0], scale[1]]).to_f32();
-            minimum.copy_from_slice(&f16::from_f32(-f32::from(zero) * scale).to_le_bytes());
+    for expanded in out.chunks_exact_mut(format.expanded_group()).take(groups) {
+        let (header, vectors) = expanded.split_at_mut(EXPANDED_INT4_HEADER);
+        let (quarters, minimums) = header.split_at_mut(EXPANDED_INT4_HEADER / 2);
+        let mut zeros = [0; BLOCK_ROWS];
+        for (row, zero) in zeros.iter_mut().enumerate() {
+            let quarter;
+            (quarter, *zero) = quarter_and_zero(u16::from_le_bytes(array(stream, at + 2 * row)));
+            quarters[4 * row..][..4].copy_from_slice(&quarter.to_le_bytes());
+            minimums[4 * row..][..4].copy_from_slice(&(f32::from(*zero) * -quarter).to_le_bytes());
         }
         let masks = at + format.sparse_scales();
         at += format.sparse_header();
-        for (step, vector) in vectors.chunks_exact_mut(VECTOR_BYTES).enumerate() {
-            let mut taken = [0; TILES];
-            for (place, codes) in vector.iter_mut().enumerate() {
-                *codes = zeros[place / format.step()];
-                for (tile, taken) in taken.iter_mut().enumerate() {
-                    let nibble = 15 << (4 * tile);
-                    let mask = u64::from_le_bytes(array(stream, masks + 8 * (TILES * step + tile)));
-                    if mask >> place & 1 == 1 {
-                        *codes = *codes & !nibble | stream[at + *taken] & nibble;
-                        *taken += 1;
-                    }
+        let mut taken = [0; TILES];
+        for (index, vector) in vectors.chunks_exact_mut(VECTOR_BYTES).enumerate() {
+            let tile = index % TILES;
+            let mask = u64::from_le_bytes(array(stream, masks + 8 * index));
+            for (place, code) in vector.iter_mut().enumerate() {
+                let row = tile * TILE_ROWS + place / format.step();
+                if mask >> place & 1 == 1 {
+                    *code = 4 * (stream[at + taken[tile]] >> (4 * tile) & 15);
+                    taken[tile] += 1;
+                } else {
+                    *code = zeros[row];
                 }
             }
-            at += taken[0].max(taken[1]);
         }
+        at += taken[0].max(taken[1]);
     }
     at
 }

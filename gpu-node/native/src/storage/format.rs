@@ -1,6 +1,6 @@
 //! Formats of packed weights: a precision, and the number of columns that share a scale.
 
-use super::{BLOCK_ROWS, TILE_ROWS, VECTOR_BYTES};
+use super::{BLOCK_ROWS, VECTOR_BYTES};
 use std::fmt;
 
 /// How a weight is encoded.
@@ -10,10 +10,14 @@ pub enum Precision {
     Bf16,
     /// Signed 8 bits with an f16 scale for each row and group.
     Int8,
-    /// Unsigned 4 bits with an f16 scale and an f16 minimum for each row and group. Where weights are pruned, the
-    /// minimum is minus a code times the scale, so that this code is exactly 0.
+    /// Unsigned 4 bits. Dense, with an f16 scale and an f16 minimum for each row and group; where weights are pruned,
+    /// the minimum is minus a code times the scale, so that this code is exactly 0. Sparse, with a scale of 6 significant
+    /// bits and a code of 0 in quarters.
     Int4,
 }
+
+/// Bytes before the codes of an expanded group of int4.
+pub(crate) const EXPANDED_INT4_HEADER: usize = 8 * BLOCK_ROWS;
 
 /// A precision and the number of columns that share a scale.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -119,12 +123,19 @@ impl Format {
         self.dense_header() + vectors * VECTOR_BYTES
     }
 
-    /// Bytes before the masks of a sparse group: scales and codes of 0.
+    /// Bytes of a sparse group of a block after its expansion. A code of int4 takes a byte then.
+    pub(crate) fn expanded_group(self) -> usize {
+        match self.precision {
+            Precision::Bf16 | Precision::Int8 => self.dense_group(),
+            Precision::Int4 => EXPANDED_INT4_HEADER + self.group * BLOCK_ROWS,
+        }
+    }
+
+    /// Bytes before the masks of a sparse group: scales, of int4 with codes of 0.
     pub(crate) fn sparse_scales(self) -> usize {
         match self.precision {
             Precision::Bf16 => 0,
-            Precision::Int8 => 2 * BLOCK_ROWS,
-            Precision::Int4 => 2 * BLOCK_ROWS + TILE_ROWS,
+            Precision::Int8 | Precision::Int4 => 2 * BLOCK_ROWS,
         }
     }
 

@@ -1,13 +1,14 @@
 //! One group of a block's rows, from codes to the bytes of the stream.
 
 use super::packing::{Packing, Vector};
-use super::quantise::Codes;
+use super::quantise::{Codes, header_of_kept};
 use super::{BLOCK_ROWS, Format, MAX_GROUP, Precision, TILE_ROWS, VECTOR_BYTES};
-use half::f16;
 
 const TILES: usize = BLOCK_ROWS / TILE_ROWS;
 /// Vectors of a group of bf16. Other formats have fewer.
 const MAX_VECTORS: usize = MAX_GROUP / 2 * TILES;
+/// Codes of a tile's group of int4, and a vector behind them.
+const MAX_NIBBLES: usize = MAX_GROUP * TILE_ROWS + VECTOR_BYTES;
 
 /// Codes, scales and masks of one group. Rows and columns that do not exist have codes of 0 and masks of 0.
 pub(super) struct Group {
@@ -59,10 +60,11 @@ impl Group {
         self.arrange::<P>(format);
         let (header, out) = out[..format.dense_group()].split_at_mut(format.dense_header());
         if format.precision() != Precision::Bf16 {
-            write_halves(self.codes.iter().map(|codes| codes.scale), header);
+            write_halves(self.codes.iter().map(|codes| codes.scale.to_bits()), header);
         }
         if format.precision() == Precision::Int4 {
-            write_halves(self.codes.iter().map(|codes| codes.minimum), &mut header[2 * BLOCK_ROWS..]);
+            let minimums = self.codes.iter().map(|codes| codes.minimum.to_bits());
+            write_halves(minimums, &mut header[2 * BLOCK_ROWS..]);
             let (pairs, _) = self.vectors.as_chunks::<TILES>();
             for (out, [low, high]) in out.chunks_exact_mut(VECTOR_BYTES).zip(pairs) {
                 write_nibbles(low, high, out);
@@ -77,14 +79,10 @@ impl Group {
     #[inline(always)]
     pub(super) fn write_sparse<P: Packing>(&mut self, format: Format, out: &mut [u8]) -> usize {
         let (scales, rest) = out.split_at_mut(format.sparse_scales());
-        if format.precision() != Precision::Bf16 {
-            write_halves(self.codes.iter().map(|codes| codes.scale), scales);
-        }
-        if format.precision() == Precision::Int4 {
-            let (low, high) = self.codes.split_at(TILE_ROWS);
-            for (out, (low, high)) in scales[2 * BLOCK_ROWS..].iter_mut().zip(low.iter().zip(high)) {
-                *out = low.zero | high.zero << 4;
-            }
+        match format.precision() {
+            Precision::Bf16 => {}
+            Precision::Int8 => write_halves(self.codes.iter().map(|codes| codes.scale.to_bits()), scales),
+            Precision::Int4 => write_halves(self.codes.iter().map(header_of_kept), scales),
         }
         let (masks_out, out) = rest.split_at_mut(format.sparse_header() - format.sparse_scales());
         self.arrange::<P>(format);
@@ -93,25 +91,35 @@ impl Group {
         for (out, mask) in masks_out.chunks_exact_mut(bytes).zip(masks.as_flattened()) {
             out.copy_from_slice(&mask.to_le_bytes()[..bytes]);
         }
-        let mut kept = 0;
-        let steps = self.vectors.as_chunks::<TILES>().0.iter().zip(&masks[..format.steps()]);
-        if format.precision() == Precision::Int4 {
-            for (vectors, masks) in steps {
-                kept += keep_nibbles::<P>(vectors, masks, vector_at(&mut self.kept, kept));
-            }
-        } else {
-            for (vector, mask) in steps.flat_map(|(vectors, masks)| vectors.iter().zip(masks)) {
-                let end = vector_at(&mut self.kept, kept);
-                if format.precision() == Precision::Bf16 {
-                    P::words(vector, *mask as u32, end);
+        let vectors = self.vectors.iter().zip(masks[..format.steps()].as_flattened());
+        let kept = match format.precision() {
+            Precision::Bf16 => {
+                let mut kept = 0;
+                for (vector, mask) in vectors {
+                    P::words(vector, *mask as u32, vector_at(&mut self.kept, kept));
                     kept += 2 * mask.count_ones() as usize;
-                } else {
-                    P::bytes(vector, *mask, end);
-                    kept += mask.count_ones() as usize;
                 }
+                out[..kept].copy_from_slice(&self.kept[..kept]);
+                kept
             }
-        }
-        out[..kept].copy_from_slice(&self.kept[..kept]);
+            Precision::Int8 => {
+                let kept = keep_bytes::<P>(vectors, &mut self.kept);
+                out[..kept].copy_from_slice(&self.kept[..kept]);
+                kept
+            }
+            Precision::Int4 => {
+                let (first, second) = self.kept.split_at_mut(MAX_NIBBLES);
+                let kept = [
+                    keep_bytes::<P>(vectors.clone().step_by(TILES), first),
+                    keep_bytes::<P>(vectors.skip(1).step_by(TILES), second),
+                ];
+                let longer = kept[0].max(kept[1]);
+                first[kept[0]..longer].fill(0);
+                second[kept[1]..longer].fill(0);
+                write_nibbles(&first[..longer], &second[..longer], &mut out[..longer]);
+                longer
+            }
+        };
         format.sparse_header() + kept
     }
 
@@ -154,7 +162,7 @@ fn transpose(mut rows: [u64; TILE_ROWS], unit: usize) -> [u64; TILE_ROWS] {
 }
 
 #[inline(always)]
-fn write_halves(values: impl Iterator<Item = f16>, out: &mut [u8]) {
+fn write_halves(values: impl Iterator<Item = u16>, out: &mut [u8]) {
     for (out, value) in out.chunks_exact_mut(2).zip(values) {
         out.copy_from_slice(&value.to_le_bytes());
     }
@@ -167,18 +175,16 @@ fn write_nibbles(low: &[u8], high: &[u8], out: &mut [u8]) {
     }
 }
 
-/// Writes the kept codes of a step of int4 to the start of `out`: those of the first tile into the low nibbles, those of
-/// the second into the high ones. Returns the number of bytes.
+/// Writes the codes, of a byte, that each vector's mask keeps to the start of `out`, one after another. Returns their
+/// number. There must be room for a vector behind them.
 #[inline(always)]
-fn keep_nibbles<P: Packing>(vectors: &[Vector; TILES], masks: &[u64; TILES], out: &mut Vector) -> usize {
-    let kept = masks.map(|mask| mask.count_ones() as usize);
-    let mut tiles = [[0; VECTOR_BYTES]; TILES];
-    for (((tile, vector), mask), kept) in tiles.iter_mut().zip(vectors).zip(masks).zip(kept) {
-        P::bytes(vector, *mask, tile);
-        tile[kept..].fill(0);
+fn keep_bytes<'a, P: Packing>(vectors: impl Iterator<Item = (&'a Vector, &'a u64)>, out: &mut [u8]) -> usize {
+    let mut kept = 0;
+    for (vector, mask) in vectors {
+        P::bytes(vector, *mask, vector_at(out, kept));
+        kept += mask.count_ones() as usize;
     }
-    write_nibbles(&tiles[0], &tiles[1], out);
-    kept[0].max(kept[1])
+    kept
 }
 
 #[inline(always)]

@@ -8,16 +8,26 @@
 //!
 //! | part of a group | bytes | in |
 //! | --- | --- | --- |
-//! | scales, f16, one for each row | 64 | int8, int4 |
+//! | scales, f16, one for each row | 64 | int8; int4, dense |
 //! | minimums, f16, one for each row | 64 | int4, dense |
-//! | codes of 0, one nibble for each row | 16 | int4, sparse |
+//! | scales and codes of 0, 16 bits for each row | 64 | int4, sparse |
 //! | masks, one bit for each weight, in the order of the vectors | 4 × columns | sparse |
 //! | values, step by step, first tile and second tile in turn | values that are stored | all |
 //!
 //! int8 codes are `weight / scale + 128`. int4 codes are nibbles: the low nibbles belong to the first tile,
-//! the high ones to the second; a weight is `scale · code + minimum`. Where weights are pruned, one of the
-//! codes is exactly 0: the minimum is minus that code times the scale. A step of sparse int4 has as many bytes
-//! as the tile that keeps more of its weights; the nibbles behind the other tile's last are 0.
+//! the high ones to the second.
+//!
+//! A weight of dense int4 is `scale · code + minimum`. Where weights are pruned, one of the codes is exactly 0: the
+//! minimum is minus that code times the scale.
+//!
+//! A weight of sparse int4 is `scale · (code − zero / 4)`. Its scale is an f16 without its sign and its lowest five bits,
+//! in the upper ten of 16 bits; `zero` has the other six. So 0 lies between codes where that suits the weights: it need
+//! not be a code, because no pruned weight is stored. A group has as many bytes of values as the tile that keeps more of
+//! its weights; the nibbles behind the other tile's last are 0.
+//!
+//! An expanded group has the layout of a dense one, but of int4: there it has an f32 for each row that is a quarter of the
+//! scale, one that is minus `zero` times that, and a byte for each weight in the order of int8, `4 · code` or, where it is
+//! pruned, `zero`.
 
 mod expand;
 mod format;
@@ -32,12 +42,14 @@ mod rows;
 mod unpack;
 
 pub(crate) use expand::{expand_bf16, expand_int4, expand_int8};
+pub(crate) use format::EXPANDED_INT4_HEADER;
 pub use format::{Format, FormatError, Precision};
 pub use kept::{Counted, KeptError, KeptRule};
 pub use mask::{Mask, MaskError};
 pub use matrix::Matrix;
 pub use pack::{Form, PackError, pack, pack_rows, pack_rows_as};
 pub(crate) use packing::PackingFns;
+pub(crate) use quantise::quarter_and_zero;
 pub use quantise::{QuantisedGroup, quantise_group};
 pub use rows::{KeptRows, RowSource};
 

@@ -2,7 +2,7 @@
 
 use super::group::Group;
 use super::packing::Packing;
-use super::quantise::{Unrepresentable, Values, quantise};
+use super::quantise::{Pruned, Unrepresentable, Values, quantise};
 use super::{
     BLOCK_ROWS, Counted, Format, KeptRule, MAX_GROUP, Mask, MaskError, Matrix, Precision, RowSource,
     TILE_ROWS,
@@ -10,10 +10,6 @@ use super::{
 use crate::cpu::Implementation;
 use std::fmt;
 use std::ops::Range;
-
-const EVERY_OTHER_BIT: u64 = 0x5555_5555_5555_5555;
-const EVERY_OTHER_PAIR: u64 = 0x3333_3333_3333_3333;
-const EVERY_OTHER_NIBBLE: u64 = 0x0f0f_0f0f_0f0f_0f0f;
 
 /// Why a matrix cannot be packed.
 #[derive(Debug, PartialEq)]
@@ -74,7 +70,8 @@ pub fn pack_rows(
     pack_rows_as(Form::Packed, weights, shape, mask, format, pause)
 }
 
-/// How a pruned matrix is stored. Both forms have the same codes and scales, so products have the same bits.
+/// How a pruned matrix is stored. Both forms of bf16 and of int8 have the same codes and scales, so products have the same
+/// bits. The packed form of int4 is nearer to the weights, as it takes no code for 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
     /// Without its pruned weights.
@@ -158,21 +155,14 @@ impl Source<'_> {
         format.groups(self.cols) * format.sparse_header() + values
     }
 
-    /// Returns the bytes of the values of a sparse group of int4: in each step as many as the tile that keeps more.
+    /// Returns the bytes of the values of a sparse group of int4: as many as the tile that keeps more.
     #[inline(always)]
     fn int4_values(&self, mask: &Mask<'_>, block: usize, index: usize) -> usize {
-        // In the bytes of a word, the counts of the even and of the odd steps of a tile: at most 64 each.
-        let mut counts = [[0u64; 2]; BLOCK_ROWS / TILE_ROWS];
+        let mut kept = [0; BLOCK_ROWS / TILE_ROWS];
         for (place, row) in self.rows_of(block).enumerate() {
-            let word = mask.word(row, index, self.format.group());
-            let pairs = word - (word >> 1 & EVERY_OTHER_BIT);
-            let fours = (pairs & EVERY_OTHER_PAIR) + (pairs >> 2 & EVERY_OTHER_PAIR);
-            let [even, odd] = &mut counts[place / TILE_ROWS];
-            *even += fours & EVERY_OTHER_NIBBLE;
-            *odd += fours >> 4 & EVERY_OTHER_NIBBLE;
+            kept[place / TILE_ROWS] += mask.word(row, index, self.format.group()).count_ones() as usize;
         }
-        let [first, second] = counts.map(|parities| parities.map(u64::to_le_bytes));
-        first.as_flattened().iter().zip(second.as_flattened()).map(|(a, b)| usize::from(*a.max(b))).sum()
+        kept[0].max(kept[1])
     }
 
     /// Quantises one group, of `N` columns, of every row of a block, whose weights are `weights`. Rows that do not exist
@@ -218,7 +208,12 @@ impl Source<'_> {
             }
         }
         let is_copied = self.mask.is_some() || cols < N;
-        let mut values = Values { rows: [None; BLOCK_ROWS], cols, pruned: self.mask.is_some() };
+        let pruned = match self.mask {
+            None => Pruned::None,
+            Some(_) if self.is_sparse => Pruned::Left,
+            Some(_) => Pruned::Coded,
+        };
+        let mut values = Values { rows: [None; BLOCK_ROWS], cols, pruned };
         for (row, weights) in rows {
             values.rows[row] =
                 if is_copied { Some(&copies[row]) } else { weights[first_col..].first_chunk() };

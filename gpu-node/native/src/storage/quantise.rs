@@ -11,8 +11,18 @@ pub(super) struct Values<'a, const N: usize> {
     /// Number of columns that exist. The others are 0, and do not count for the range unless weights are
     /// pruned.
     pub(super) cols: usize,
-    /// Whether weights are pruned. If so, 0 must be a code.
-    pub(super) pruned: bool,
+    pub(super) pruned: Pruned,
+}
+
+/// Whether weights are pruned, and how these are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Pruned {
+    /// No weight is pruned: the format need not represent 0.
+    None,
+    /// As codes of 0.
+    Coded,
+    /// Not at all.
+    Left,
 }
 
 /// The codes of one row's group.
@@ -20,8 +30,9 @@ pub(super) struct Codes {
     /// One step's columns in each word: two bf16, or four bytes.
     pub(super) words: Words,
     pub(super) scale: f16,
+    /// Of int4, unless pruned weights are left out.
     pub(super) minimum: f16,
-    /// The int4 code of 0 where weights are pruned.
+    /// Of int4 without its pruned weights, four times the code of 0.
     pub(super) zero: u8,
 }
 
@@ -65,7 +76,8 @@ pub(super) fn quantise<const N: usize>(
                 });
             }
         }
-        Precision::Int4 if values.pruned => int4_with_zero(values, &low, &high, out)?,
+        Precision::Int4 if values.pruned == Pruned::Coded => int4_with_zero(values, &low, &high, out)?,
+        Precision::Int4 if values.pruned == Pruned::Left => int4_of_kept(values, &low, &high, out)?,
         Precision::Int4 => {
             let range: Rows<f32> = std::array::from_fn(|row| high[row] - low[row]);
             let scales = Scales::new(values, &range, 15.0, &max_of(&low, &high))?;
@@ -114,6 +126,57 @@ fn int4_with_zero<const N: usize>(
         });
     }
     Ok(())
+}
+
+/// `weight ≈ scale · (code − zero / 4)`, with a `zero` of 6 bits. The scale has as many significant bits as
+/// [`header_of_kept`] has room for. Weights are between the lowest and the highest code as evenly as the two allow.
+#[inline(always)]
+fn int4_of_kept<const N: usize>(
+    values: &Values<'_, N>,
+    low: &Rows<f32>,
+    high: &Rows<f32>,
+    out: &mut Rows<Codes>,
+) -> Result<(), Unrepresentable> {
+    let low: Rows<f32> = std::array::from_fn(|row| low[row].min(0.0));
+    let high: Rows<f32> = std::array::from_fn(|row| high[row].max(0.0));
+    let range: Rows<f32> = std::array::from_fn(|row| high[row] - low[row]);
+    let mut scales = Scales::new(values, &range, 15.0, &max_of(&low, &high))?;
+    for stored in &mut scales.stored {
+        let is_subnormal = *stored < f16::MIN_POSITIVE;
+        let half = if is_subnormal { UNUSED_SCALE_BITS } else { UNUSED_SCALE_BITS / 2 };
+        *stored = f16::from_bits((stored.to_bits() + half) & !UNUSED_SCALE_BITS);
+    }
+    let is_wrong = std::array::from_fn(|row| !is_finite(scales.stored[row]));
+    reject(values, &is_wrong, 0.9 * f32::from(f16::MAX))?;
+    let inverse = scales.inverse();
+    for (row, codes, values) in existing(values, out) {
+        let inverse = inverse[row];
+        let zero = 4.0 * (7.5 - 0.5 * (low[row] + high[row]) * inverse);
+        let zero = nearest(zero.clamp(0.0, f32::from(MAX_ZERO)));
+        (codes.scale, codes.zero) = (scales.stored[row], zero as u8);
+        let zero = 0.25 * zero as f32;
+        write_codes(codes, values, |value| nearest((value * inverse + zero).clamp(0.0, 15.0)) as u8);
+    }
+    Ok(())
+}
+
+/// Lowest bits of an f16 that a scale beside left out weights does not have.
+const UNUSED_SCALE_BITS: u16 = 0x1f;
+/// The largest `zero` beside left out weights.
+const MAX_ZERO: u8 = 63;
+
+/// The scale and the `zero` of a row's group in 16 bits: the scale without its sign and its [`UNUSED_SCALE_BITS`] in the
+/// upper ten.
+#[inline(always)]
+pub(super) fn header_of_kept(codes: &Codes) -> u16 {
+    codes.scale.to_bits() << 1 | u16::from(codes.zero)
+}
+
+/// A quarter of the scale of a row's group, and its `zero`, from their 16 bits.
+#[inline(always)]
+pub(crate) fn quarter_and_zero(header: u16) -> (f32, u8) {
+    let zero = header & u16::from(MAX_ZERO);
+    (0.25 * f16::from_bits((header ^ zero) >> 1).to_f32(), zero as u8)
 }
 
 #[inline(always)]
@@ -180,7 +243,7 @@ fn ranges<const N: usize>(values: &Values<'_, N>) -> (Rows<f32>, Rows<f32>) {
             low = low.min(key);
             high = high.max(key);
         };
-        if values.pruned || values.cols == N {
+        if values.pruned != Pruned::None || values.cols == N {
             row_values.iter().for_each(&mut include);
         } else {
             row_values[..values.cols].iter().for_each(&mut include);
@@ -303,6 +366,7 @@ pub fn quantise_group<const N: usize>(
     pruned: bool,
 ) -> Result<QuantisedGroup, (usize, usize)> {
     assert!(precision != Precision::Bf16, "bf16 has no scales");
+    let pruned = if pruned { Pruned::Coded } else { Pruned::None };
     let mut codes = [Codes::EMPTY; BLOCK_ROWS];
     quantise(precision, &Values { rows: rows.map(Some), cols, pruned }, &mut codes)
         .map_err(|Unrepresentable { row, column }| (row, column))?;

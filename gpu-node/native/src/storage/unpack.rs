@@ -1,7 +1,7 @@
 //! Conversion of packed matrices back to f32.
 
 use super::expand::{expand_bf16, expand_int4, expand_int8};
-use super::{BLOCK_ROWS, Format, Matrix, Precision, TILE_ROWS, VECTOR_BYTES};
+use super::{BLOCK_ROWS, EXPANDED_INT4_HEADER, Format, Matrix, Precision, TILE_ROWS, VECTOR_BYTES};
 use half::{bf16, f16};
 
 const TILES: usize = BLOCK_ROWS / TILE_ROWS;
@@ -11,7 +11,8 @@ impl Matrix {
     pub fn unpack(&self) -> Vec<f32> {
         let format = self.format();
         let mut weights = vec![0f32; self.rows() * self.cols()];
-        let mut expanded = vec![0u8; self.groups() * format.dense_group()];
+        let group = if self.is_sparse() { format.expanded_group() } else { format.dense_group() };
+        let mut expanded = vec![0u8; self.groups() * group];
         for block in 0..self.blocks() {
             let stream = self.block(block);
             if self.is_sparse() {
@@ -22,10 +23,14 @@ impl Matrix {
             }
             for (lane, row) in self.block_rows(block).enumerate() {
                 let row = &mut weights[row * self.cols()..][..self.cols()];
-                let groups = expanded.chunks_exact(format.dense_group());
+                let groups = expanded.chunks_exact(group);
                 for (values, group) in row.chunks_mut(format.group()).zip(groups) {
                     for (col, value) in values.iter_mut().enumerate() {
-                        *value = weight(format, group, lane, col);
+                        *value = if self.is_sparse() && format.precision() == Precision::Int4 {
+                            expanded_int4(group, lane, col)
+                        } else {
+                            weight(format, group, lane, col)
+                        };
                     }
                 }
             }
@@ -65,4 +70,16 @@ fn weight(format: Format, group: &[u8], row: usize, col: usize) -> f32 {
             half(2 * row) * f32::from(code) + half(2 * (BLOCK_ROWS + row))
         }
     }
+}
+
+/// Returns the weight of a row and column of an expanded group of int4.
+fn expanded_int4(group: &[u8], row: usize, col: usize) -> f32 {
+    let (header, vectors) = group.split_at(EXPANDED_INT4_HEADER);
+    let float = |index: usize| {
+        let bytes = &header[4 * index..][..4];
+        f32::from_le_bytes(bytes.try_into().expect("four bytes"))
+    };
+    let (tile, lane) = (row / TILE_ROWS, row % TILE_ROWS);
+    let code = vectors[(col / 4 * TILES + tile) * VECTOR_BYTES + lane * 4 + col % 4];
+    float(row) * f32::from(code) + float(BLOCK_ROWS + row)
 }

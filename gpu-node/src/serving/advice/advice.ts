@@ -1,5 +1,6 @@
 import type { Precision } from '../../../native/addon.d.ts'
 import type { Spread } from '../../platform/spread.ts'
+import { MIN_SPEED } from '../backends/sparse/form-choice.ts'
 
 /** A way to serve the model: a mask or none, a precision, and the form of pruned weights. */
 export interface AdviceSubject {
@@ -67,7 +68,7 @@ export function advise(rows: readonly AdviceRow[], now: AdviceSubject): Advice {
     row.precision === now.precision &&
     (now.form === null || row.form === null || row.form === now.form)
   const fastest = (some: readonly AdviceRow[]) => some.toSorted((a, b) => speedOf(b) - speedOf(a))[0] ?? null
-  const served = rows.filter(isNow)
+  const served = servedRows(rows.filter(isNow))
   const current = fastest(served)
   if (current === null) {
     const best = fastest(rows)
@@ -100,6 +101,19 @@ export function advise(rows: readonly AdviceRow[], now: AdviceSubject): Advice {
     `${describeSubject(row)} is ${better.timesAsFast.toFixed(2)} × as fast as ${servedNow}, ` +
     `as it is served now, at ${describeChange(better.timesPerplexity)}: ${remedy(current, row)}.`
   return { current, better, sentence }
+}
+
+/**
+ * Returns the rows by which a node serves that chooses the form: in int4 the packed one alone unless it is slower than the
+ * dense form, as `chooseForm` does, else all.
+ */
+function servedRows(rows: readonly AdviceRow[]): readonly AdviceRow[] {
+  const [packed, dense] = (['packed', 'dense'] as const).map((form) => rows.find((row) => row.form === form))
+  if (packed?.precision !== 'int4' || dense === undefined) return rows
+  const isFastEnough = (['oneStream', 'eightStreams', 'prefill'] as const).every(
+    (speed) => packed[speed].median >= MIN_SPEED * dense[speed].median,
+  )
+  return [isFastEnough ? packed : dense]
 }
 
 /** Returns the speed of a node that serves each number of streams by the fastest of some rows. */

@@ -51,8 +51,8 @@ const KV_TOKENS = 4096
 
 /**
  * Measures the model dense and under each mask, in each precision, with pruned weights packed and dense. Speeds come from
- * rounds that measure every contender one after the other. Forms have the same outputs, so perplexity is measured once
- * for both.
+ * rounds that measure every contender one after the other. Forms have the same outputs but in int4, so perplexity is
+ * measured once for both.
  *
  * @throws AppError as `Backend.load` does; the reason of `signal`
  */
@@ -67,7 +67,8 @@ export async function measureAdvice(options: AdviceOptions): Promise<AdviceRow[]
       const contender = await load(options, subject)
       contenders.push(contender)
       const twin = contenders.find(
-        ({ mask, precision }) => mask === subject.mask && precision === subject.precision,
+        ({ mask, precision }) =>
+          mask === subject.mask && precision === subject.precision && precision !== 'int4',
       )
       contender.perplexity =
         twin && twin !== contender ? twin.perplexity : await perplexityOf(contender, windows, signal)

@@ -1,5 +1,6 @@
 import type { KernelName, Precision } from '../../../native/addon.d.ts'
 import type { DenseModel } from '../../model/master/dense-model.ts'
+import type { FormSetting } from './sparse/form-choice.ts'
 
 /** The engine and the weights of a background process; sent by structured clone. */
 export interface BackgroundSparseOptions extends Pick<DenseModel, 'config' | 'master'> {
@@ -10,6 +11,9 @@ export interface BackgroundSparseOptions extends Pick<DenseModel, 'config' | 'ma
   kernel?: KernelName | undefined
   precision: Precision
   headPrecision: Precision
+  /** Form of pruned weights; `packed` by default. `auto` measures the forms and keeps their speeds in `cacheDir`. */
+  form?: FormSetting | undefined
+  cacheDir?: string | undefined
   /** Maximum tokens of keys and values, as many as fit into memory; one context by default. */
   kvTokens?: number | undefined
   version: number

@@ -6,6 +6,7 @@ import type { DenseModel } from '../../model/master/dense-model.ts'
 import type { BackgroundSparseOptions } from './background-sparse-options.ts'
 import { createGpuBackend } from './gpu/gpu-backend.ts'
 import { serveWeightSet } from './onnx/serve-weight-set.ts'
+import { createFormMeter } from './sparse/form-figures.ts'
 import { createSparseBackend } from './sparse/sparse-backend.ts'
 
 /** Tokens beside one whole context: the texts that an evaluation generates. */
@@ -20,14 +21,21 @@ serveWeightSet(async (options: BackgroundSparseOptions) => {
     kvTokens = config.contextLength,
     engine,
     device,
+    form,
+    cacheDir,
     ...settings
   } = options
   const ownTokens = Math.min(config.contextLength, kvTokens) + SPARE_TOKENS
   const size = { ...settings, kvTokens: 0, ownTokens }
+  const onProcessor = () => {
+    const addon = loadNative()
+    const formMeter = cacheDir === undefined ? undefined : createFormMeter({ addon, cacheDir })
+    return createSparseBackend({ ...size, addon, form, formMeter })
+  }
   const backend =
     engine === 'gpu'
       ? createGpuBackend({ ...size, addon: loadGpu(), native: loadNativeIfThere(), device })
-      : createSparseBackend({ ...size, addon: loadNative() })
+      : onProcessor()
   // The engine reads nothing else of a model.
   const model = { config, master } as DenseModel
   const weights = await backend.load({ model, version, maskPath, priority: 'background' })

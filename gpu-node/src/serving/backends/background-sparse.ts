@@ -1,5 +1,4 @@
 import { AppError } from '@copal/shared/errors.ts'
-import type { KernelName, Precision } from '../../../native/addon.d.ts'
 import type { Log } from '../../platform/log.ts'
 import type { Backend, WeightSet } from '../contract/backend.ts'
 import type { BackgroundSparseOptions } from './background-sparse-options.ts'
@@ -12,16 +11,11 @@ const WORKER = new URL('./background-sparse-worker.ts', import.meta.url)
  * engine and settings, so that what is evaluated is what would be served. Each set has a process of low priority, because
  * steps of one process run one at a time, and those of serving must not wait.
  */
-export function createBackgroundSparseBackend(settings: {
-  engine: BackgroundSparseOptions['engine']
-  device?: string | undefined
-  threads?: number | undefined
-  kernel?: KernelName | undefined
-  precision: Precision
-  headPrecision: Precision
-  kvTokens?: number | undefined
-  log: Pick<Log, 'info'>
-}): Backend {
+export function createBackgroundSparseBackend(
+  settings: Omit<BackgroundSparseOptions, 'config' | 'master' | 'version' | 'maskPath'> & {
+    log: Pick<Log, 'info'>
+  },
+): Backend {
   const { log, ...engine } = settings
   const processes = new Map<WeightSet, WeightSetProcess<BackgroundSparseOptions>>()
   return {

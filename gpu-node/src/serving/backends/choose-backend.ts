@@ -81,7 +81,13 @@ export function chooseBackend(options: ChooseBackendOptions): Backend {
     log.info('backend chosen', { backend: sparse.name, why })
     return byPriority({
       serving: sparse,
-      background: createBackgroundSparseBackend({ ...engine, engine: 'sparse', kvTokens }),
+      background: createBackgroundSparseBackend({
+        ...engine,
+        engine: 'sparse',
+        kvTokens,
+        // Packed weights take less memory. In int4 the dense form has other weights, so the form that serves is evaluated.
+        ...(precision === 'int4' ? { form: options.form, cacheDir } : {}),
+      }),
     })
   } catch (error) {
     if (!(error instanceof NativeUnavailableError)) throw error

@@ -48,6 +48,15 @@ test('a node that holds both forms is as fast as the better one for each number 
   )
 })
 
+test('a node that serves int4 has the packed form unless that is slower', () => {
+  const now = { ...NOW, precision: 'int4' } as const
+  const dense = row({ precision: 'int4', form: 'dense' }, 100, 24)
+  const asFast = row({ precision: 'int4' }, 98, 20)
+  expect(advise([dense, asFast], now).current).toBe(asFast)
+  expect(advise([dense, row({ precision: 'int4' }, 80, 20)], now).current).toBe(dense)
+  expect(advise([dense, asFast], { ...now, form: 'dense' }).current, 'COPAL_FORM is dense').toBe(dense)
+})
+
 test('another form of the same weights is advised where the settings force the slower one', () => {
   const { sentence } = advise([DENSE_FORM, PACKED], { ...NOW, form: 'dense' })
   expect(sentence).toBe(

@@ -18,14 +18,20 @@ function testBackground(): void {
   })
   afterAll(() => tiny.remove())
 
-  test.each(['bf16', 'int8', 'int4'] as const)(
-    'a mask is evaluated with the engine and precision that serve it: the losses of %s are equal bit by bit',
-    async (precision) => {
+  test.each([
+    ['bf16', 'packed'],
+    ['int8', 'packed'],
+    ['int4', 'packed'],
+    ['int4', 'dense'],
+  ] as const)(
+    'a mask is evaluated with the engine, precision and form that serve it: the losses of %s %s are equal bit by bit',
+    async (precision, form) => {
       const backend = chooseBackend({
         backend: 'sparse',
         kernel: null,
         gpu: null,
         precision,
+        form,
         headPrecision: 'int8',
         threads: 1,
         kvTokens: 1024,

@@ -2,9 +2,9 @@
 
 use super::super::expand_table::{EXPAND_BYTES, EXPAND_UPPER_BYTES};
 use super::bf16::expand_eight;
-use super::{LANES, TILES, load_halves, prefetch};
+use super::{LANES, PIECES, TILES, prefetch};
 use crate::cpu::levels::avx2;
-use crate::storage::{BLOCK_ROWS, Format, TILE_ROWS, VECTOR_BYTES};
+use crate::storage::{BLOCK_ROWS, EXPANDED_INT4_HEADER, Format};
 use std::arch::x86_64::*;
 
 /// Prefetch distance, bytes: about a group, which arrives while the group before it is multiplied.
@@ -70,39 +70,36 @@ avx2!(
     ///
     /// The contract of an `ExpandFn`.
     pub(super) unsafe fn int4<const GROUP: usize>(stream: &[u8], groups: usize, out: &mut [u8]) -> usize {
-        let nibbles = [_mm_set1_epi8(0x0f), _mm_set1_epi8(0xf0u8.cast_signed())];
         let mut at = stream.as_ptr();
         let mut out = out.as_mut_ptr();
         for _ in 0..groups {
             // SAFETY: as in `bf16`.
             unsafe {
-                let zeros = _mm_loadu_si128(at.add(2 * BLOCK_ROWS).cast());
-                out.copy_from_nonoverlapping(at, 2 * BLOCK_ROWS);
-                write_minimums(at, zeros, out.add(2 * BLOCK_ROWS));
-                out = out.add(4 * BLOCK_ROWS);
-                let mut masks = at.add(2 * BLOCK_ROWS + TILE_ROWS);
-                at = masks.add(GROUP * BLOCK_ROWS / 8);
+                for piece in 0..PIECES {
+                    write_scales(at, piece, out.cast());
+                }
+                out = out.add(EXPANDED_INT4_HEADER);
+                let mut zeros = [_mm_setzero_si128(); BLOCK_ROWS / 4];
+                for (index, zeros) in zeros.iter_mut().enumerate() {
+                    *zeros = zeros_of(at.add(8 * index));
+                }
+                let mut masks = at.add(2 * BLOCK_ROWS);
+                let mut taken = [masks.add(GROUP * BLOCK_ROWS / 8); TILES];
                 for _ in 0..GROUP / 4 {
-                    prefetch(at, EXPAND_AHEAD);
-                    let mut taken = [at; TILES];
-                    for sixteen in 0..VECTOR_BYTES / 16 {
-                        let rows = _mm_set1_epi8(4 * sixteen as i8);
-                        let rows =
-                            _mm_add_epi8(rows, _mm_set_epi32(0x0303_0303, 0x0202_0202, 0x0101_0101, 0));
-                        let zeros = _mm_shuffle_epi8(zeros, rows);
-                        let mut codes = _mm_setzero_si128();
-                        for (tile, (taken, nibble)) in taken.iter_mut().zip(nibbles).enumerate() {
-                            let (kept, places) = take_sixteen(taken, masks.add(8 * tile + 2 * sixteen));
-                            // The upper bit of a place without a kept code is set.
-                            let expanded = _mm_blendv_epi8(_mm_shuffle_epi8(kept, places), zeros, places);
-                            codes = _mm_or_si128(codes, _mm_and_si128(expanded, nibble));
-                        }
-                        _mm_storeu_si128(out.cast(), codes);
+                    prefetch(taken[0], EXPAND_AHEAD);
+                    for (index, zeros) in zeros.into_iter().enumerate() {
+                        let tile = index / (BLOCK_ROWS / 4 / TILES);
+                        let (kept, places) = take_sixteen(&mut taken[tile], masks.add(2 * index));
+                        let nibbles =
+                            if tile == 0 { _mm_slli_epi16::<2>(kept) } else { _mm_srli_epi16::<2>(kept) };
+                        let codes = _mm_shuffle_epi8(_mm_and_si128(nibbles, _mm_set1_epi8(0x3c)), places);
+                        // The upper bit of a place without a kept code is set.
+                        _mm_storeu_si128(out.cast(), _mm_blendv_epi8(codes, zeros, places));
                         out = out.add(16);
                     }
-                    at = taken[0].max(taken[1]);
                     masks = masks.add(8 * TILES);
                 }
+                at = taken[0].max(taken[1]);
             }
         }
         at.addr() - stream.as_ptr().addr()
@@ -110,25 +107,40 @@ avx2!(
 );
 
 avx2!(
-    /// Writes the minimums of all rows, f16: minus their codes of 0 times their scales.
+    /// Writes a quarter of the scales of 8 rows of a sparse group, and minus their zeros times that.
     ///
     /// # Safety
     ///
-    /// `scales` has an f16 for every row of the block, and `out` has room for one.
+    /// `header` points to a sparse group, and `out` has room for the header of an expanded one.
     #[inline]
-    unsafe fn write_minimums(scales: *const u8, zeros: __m128i, out: *mut u8) {
-        let nibble = _mm_set1_epi8(15);
-        let (low, high) = (_mm_and_si128(zeros, nibble), _mm_and_si128(_mm_srli_epi16::<4>(zeros), nibble));
-        let eights = [low, _mm_srli_si128::<8>(low), high, _mm_srli_si128::<8>(high)];
-        for (piece, codes) in eights.into_iter().enumerate() {
-            // SAFETY: guaranteed by the caller.
-            unsafe {
-                let scales = _mm256_mul_ps(load_halves(scales, piece), _mm256_set1_ps(-1.0));
-                let minimums = _mm256_mul_ps(_mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(codes)), scales);
-                let halves = _mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(minimums);
-                _mm_storeu_si128(out.add(2 * LANES * piece).cast(), halves);
-            }
+    unsafe fn write_scales(header: *const u8, piece: usize, out: *mut f32) {
+        // SAFETY: guaranteed by the caller.
+        let rows = unsafe { _mm_loadu_si128(header.add(2 * LANES * piece).cast()) };
+        let scales = _mm_and_si128(_mm_srli_epi16::<1>(rows), _mm_set1_epi16(0x7fe0));
+        let zeros = _mm256_cvtepu16_epi32(_mm_and_si128(rows, _mm_set1_epi16(0x3f)));
+        let quarters = _mm256_mul_ps(_mm256_cvtph_ps(scales), _mm256_set1_ps(0.25));
+        let negative = _mm256_mul_ps(quarters, _mm256_set1_ps(-1.0));
+        // SAFETY: as above.
+        unsafe {
+            _mm256_storeu_ps(out.add(LANES * piece), quarters);
+            let minimums = _mm256_mul_ps(_mm256_cvtepi32_ps(zeros), negative);
+            _mm256_storeu_ps(out.add(BLOCK_ROWS + LANES * piece), minimums);
         }
+    }
+);
+
+avx2!(
+    /// The bytes of pruned weights of 4 rows, in the places of their weights in a step.
+    ///
+    /// # Safety
+    ///
+    /// `rows` has the 16 bits of four rows of a sparse group.
+    #[inline]
+    unsafe fn zeros_of(rows: *const u8) -> __m128i {
+        // SAFETY: guaranteed by the caller.
+        let rows = unsafe { _mm_loadl_epi64(rows.cast()) };
+        let lowest_of_each = _mm_set_epi32(0x0606_0606, 0x0404_0404, 0x0202_0202, 0);
+        _mm_shuffle_epi8(_mm_and_si128(rows, _mm_set1_epi16(0x3f)), lowest_of_each)
     }
 );
 

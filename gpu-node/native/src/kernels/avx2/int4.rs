@@ -1,12 +1,12 @@
 //! int4 weights, 8-bit inputs, integer sums within a group.
 
-use super::super::SUMMED_STEPS;
 use super::super::expand_then_multiply::expand_then_multiply;
+use super::super::{SUMMED_EXPANDED_STEPS, SUMMED_STEPS};
 use super::{AHEAD, BlockSums, LANES, Panel, expand};
 use super::{PASS, PIECES, REGISTER, TILES, each_pass};
 use super::{load, load_halves, load_sums, prefetch, store_sums};
 use crate::cpu::levels::avx2;
-use crate::storage::{BLOCK_ROWS, Format, Precision, VECTOR_BYTES};
+use crate::storage::{BLOCK_ROWS, EXPANDED_INT4_HEADER, Format, Precision, VECTOR_BYTES};
 use std::arch::asm;
 use std::arch::x86_64::*;
 
@@ -54,9 +54,90 @@ avx2!(
         panel: Panel<'_>,
         sums: &mut BlockSums,
     ) {
-        let (expand, multiply) = (expand::int4::<GROUP>, dense::<GROUP, TOKENS>);
+        let (expand, multiply) = (expand::int4::<GROUP>, expanded::<GROUP, TOKENS>);
         // SAFETY: guaranteed by the caller.
         unsafe { expand_then_multiply(expand, multiply, stream, groups, panel, sums) }
+    }
+);
+
+avx2!(
+    /// # Safety
+    ///
+    /// The contract of a `BlockFn`, for expanded groups.
+    pub(super) unsafe fn expanded<const GROUP: usize, const TOKENS: usize>(
+        stream: &[u8],
+        groups: usize,
+        panel: Panel<'_>,
+        sums: &mut BlockSums,
+    ) {
+        let bytes = Format::new(Precision::Int4, GROUP).expect("a group that int4 has").expanded_group();
+        for group in 0..groups {
+            // SAFETY: the stream has the groups and the panel has their words, by the contract.
+            unsafe {
+                let at = stream.as_ptr().add(group * bytes);
+                each_pass!(
+                    panel, first =>
+                    add_expanded::<GROUP, 1>(at, panel, group, first, sums),
+                    add_expanded::<GROUP, 2>(at, panel, group, first, sums),
+                    add_expanded::<GROUP, 3>(at, panel, group, first, sums),
+                    add_expanded::<GROUP, 4>(at, panel, group, first, sums)
+                );
+            }
+        }
+    }
+);
+
+const _: () = assert!(SUMMED_EXPANDED_STEPS == 2);
+
+avx2!(
+    /// Adds the products of an expanded group, two registers of rows and two steps at a time, for `T` tokens from `first`
+    /// on.
+    ///
+    /// # Safety
+    ///
+    /// `header` points to an expanded group, and the panel has the group `group`.
+    #[inline]
+    unsafe fn add_expanded<const GROUP: usize, const T: usize>(
+        header: *const u8,
+        panel: Panel<'_>,
+        group: usize,
+        first: usize,
+        sums: &mut BlockSums,
+    ) {
+        let steps = GROUP / 4;
+        let ones = _mm256_set1_epi16(1);
+        for piece in (0..PIECES).step_by(2) {
+            // SAFETY: guaranteed by the caller.
+            unsafe {
+                let mut at = header.add(EXPANDED_INT4_HEADER + piece * REGISTER);
+                let mut words = panel.words.as_ptr().add(group * steps * panel.tokens + first);
+                let mut dots = [[_mm256_setzero_si256(); T]; 2];
+                for _ in 0..steps / 2 {
+                    let next = at.add(TILES * VECTOR_BYTES);
+                    let codes =
+                        [0, REGISTER].map(|register| [load(at.add(register)), load(next.add(register))]);
+                    for token in 0..T {
+                        let word = words.add(token);
+                        let inputs = [word.read(), word.add(panel.tokens).read()]
+                            .map(|word| _mm256_set1_epi32(word.cast_signed()));
+                        for (dots, codes) in dots.iter_mut().zip(codes) {
+                            let pairs = _mm256_add_epi16(
+                                _mm256_maddubs_epi16(codes[0], inputs[0]),
+                                _mm256_maddubs_epi16(codes[1], inputs[1]),
+                            );
+                            dots[token] = _mm256_add_epi32(dots[token], _mm256_madd_epi16(pairs, ones));
+                        }
+                    }
+                    at = next.add(TILES * VECTOR_BYTES);
+                    words = words.add(2 * panel.tokens);
+                }
+                for (dots, piece) in dots.iter().zip(piece..) {
+                    let floats = header.cast::<f32>().add(LANES * piece);
+                    let scales = (_mm256_loadu_ps(floats), _mm256_loadu_ps(floats.add(BLOCK_ROWS)));
+                    add_piece(dots, scales, piece, panel, group, first, sums);
+                }
+            }
+        }
     }
 );
 
@@ -102,8 +183,11 @@ avx2!(
                     add_sums(&mut low, &low_sums);
                     add_sums(&mut high, &high_sums);
                 }
-                add_tile(&low, header, pair, panel, group, first, sums);
-                add_tile(&high, header, PAIRS + pair, panel, group, first, sums);
+                for (dots, piece) in [(&low, pair), (&high, PAIRS + pair)] {
+                    let minimums = load_halves(header.add(2 * BLOCK_ROWS), piece);
+                    let scales = (load_halves(header, piece), minimums);
+                    add_piece(dots, scales, piece, panel, group, first, sums);
+                }
             }
         }
     }
@@ -150,23 +234,16 @@ avx2!(
 avx2!(
     /// Adds the integer products of 8 rows, scaled by the scales of weights and inputs, and for each row its
     /// minimum times the sum of the inputs.
-    ///
-    /// # Safety
-    ///
-    /// `header` has the scales and minimums of all rows, and the panel has the group `group`.
     #[inline]
-    unsafe fn add_tile<const T: usize>(
+    fn add_piece<const T: usize>(
         dots: &[__m256i; T],
-        header: *const u8,
+        (scales, minimums): (__m256, __m256),
         piece: usize,
         panel: Panel<'_>,
         group: usize,
         first: usize,
         sums: &mut BlockSums,
     ) {
-        // SAFETY: guaranteed by the caller.
-        let (scales, minimums) =
-            unsafe { (load_halves(header, piece), load_halves(header.add(2 * BLOCK_ROWS), piece)) };
         let mut totals = load_sums::<1, T>(sums, first, piece);
         for (token, (dot, [total])) in dots.iter().zip(&mut totals).enumerate() {
             let place = group * panel.tokens + first + token;

@@ -31,6 +31,7 @@ pub(crate) const AVX2: MultiplyFns = MultiplyFns {
     sparse_bf16: by_tokens!(bf16::sparse),
     sparse_int8: by_group_and_tokens!(int8::sparse),
     sparse_int4: by_group_and_tokens!(int4::sparse),
+    expanded_int4: by_group_and_tokens!(int4::expanded),
     two_of_four_int8: by_group_and_tokens!(two_of_four::int8),
     expand_bf16: expand::bf16,
     expand_int8: ByGroup { of_64: expand::int8::<64>, of_32: expand::int8::<32> },

@@ -8,13 +8,13 @@
 
 use super::super::expand_then_multiply::expand_then_multiply;
 use super::expand::by_moves::{self, expand_int8};
-use super::int4::{add_minimums, nibbles, scale_upper_nibbles};
+use super::int4::{Scales, add_minimums, nibbles, scale_upper_nibbles};
 use super::integers::{Dots, add_scaled, load_halves};
 use super::{BlockSums, Panel, TILES, Totals};
 use super::{each_token, load, load_totals, prefetch, store, store_totals};
 use crate::cpu::levels::avx512vbmi2;
 use crate::kernels::CHUNK_TOKENS;
-use crate::storage::{BLOCK_ROWS, MAX_GROUP, TILE_ROWS, VECTOR_BYTES};
+use crate::storage::{BLOCK_ROWS, EXPANDED_INT4_HEADER, MAX_GROUP, TILE_ROWS, VECTOR_BYTES};
 use std::arch::asm;
 use std::arch::x86_64::*;
 
@@ -160,6 +160,35 @@ avx512vbmi2!(
 avx512vbmi2!(
     /// # Safety
     ///
+    /// The contract of a `BlockFn`, for a chunk whose words are planes and expanded groups.
+    pub(super) unsafe fn expanded_int4<const GROUP: usize, const T: usize>(
+        stream: &[u8],
+        groups: usize,
+        panel: Panel<'_>,
+        sums: &mut BlockSums,
+    ) {
+        let mut totals = load_totals::<T>(sums);
+        let mut products = Products([0; _]);
+        let mut at = stream.as_ptr();
+        // SAFETY: as above.
+        unsafe {
+            configure::<GROUP, T>();
+            for group in 0..groups {
+                let scales = Scales::load(at);
+                at = at.add(EXPANDED_INT4_HEADER);
+                multiply_plane::<GROUP, T>(at, panel, group, &mut products);
+                at = at.add(GROUP * BLOCK_ROWS);
+                scales.add_products(&products.of_one_plane(), panel, group, &mut totals);
+            }
+            release();
+        }
+        store_totals(&totals, sums);
+    }
+);
+
+avx512vbmi2!(
+    /// # Safety
+    ///
     /// The contract of a `BlockFn`, for a chunk whose words are planes.
     pub(super) unsafe fn sparse_int4<const GROUP: usize, const T: usize>(
         stream: &[u8],
@@ -167,7 +196,7 @@ avx512vbmi2!(
         panel: Panel<'_>,
         sums: &mut BlockSums,
     ) {
-        let (expand, multiply) = (by_moves::int4::<GROUP>, dense_int4::<GROUP, T>);
+        let (expand, multiply) = (by_moves::int4::<GROUP>, expanded_int4::<GROUP, T>);
         // SAFETY: guaranteed by the caller.
         unsafe { expand_then_multiply(expand, multiply, stream, groups, panel, sums) }
     }

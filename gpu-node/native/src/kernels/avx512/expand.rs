@@ -1,11 +1,9 @@
 //! Expansion of sparse groups into dense ones.
 
-use super::int4::{SPARSE_SCALES, SparseHeader};
-use super::integers::store_halves;
+use super::int4::header_of_sparse;
 use super::{TILES, load, moves, prefetch, shuffles, store};
 use crate::cpu::levels::{avx512, avx512vbmi2};
-use crate::storage::{BLOCK_ROWS, Format, TILE_ROWS, VECTOR_BYTES};
-use std::arch::x86_64::*;
+use crate::storage::{BLOCK_ROWS, EXPANDED_INT4_HEADER, Format, TILE_ROWS, VECTOR_BYTES};
 
 /// Defines the functions that expand by `$expand`, compiled for `$level`.
 macro_rules! expand_fns {
@@ -75,30 +73,28 @@ macro_rules! expand_fns {
                     out: &mut [u8],
                 ) -> usize {
                     let tables = $expand::bytes();
-                    let high = _mm512_set1_epi8(0xf0u8.cast_signed());
                     let mut at = stream.as_ptr();
                     let mut out = out.as_mut_ptr();
                     for _ in 0..groups {
                         // SAFETY: as in `bf16`.
                         unsafe {
-                            let header = SparseHeader::load(at);
-                            store(out, load(at));
-                            store_halves(out.add(VECTOR_BYTES), header.minimums());
-                            out = out.add(2 * VECTOR_BYTES);
-                            let tables = $expand::with_pruned(&tables, header.zeros);
-                            let masks = at.add(SPARSE_SCALES);
-                            at = masks.add(GROUP * BLOCK_ROWS / 8);
-                            for step in 0..GROUP / 4 {
-                                prefetch(at);
-                                let (mut low_end, mut high_end) = (at, at);
-                                let masks = masks.add(8 * TILES * step);
-                                let first = $expand::take_bytes(&tables, &mut low_end, masks);
-                                let second = $expand::take_bytes(&tables, &mut high_end, masks.add(8));
-                                at = low_end.max(high_end);
-                                // The upper nibbles of the second, the lower ones of the first.
-                                store(out, _mm512_ternarylogic_epi32::<0xca>(high, second, first));
-                                out = out.add(VECTOR_BYTES);
+                            let (scales, pruned) = header_of_sparse(at);
+                            scales.store(out);
+                            out = out.add(EXPANDED_INT4_HEADER);
+                            let mut masks = at.add(2 * BLOCK_ROWS);
+                            let mut first = masks.add(GROUP * BLOCK_ROWS / 8);
+                            let mut second = first;
+                            for _ in 0..GROUP / 4 {
+                                prefetch(first);
+                                let codes = $expand::take_nibbles::<0>(&tables, pruned[0], &mut first, masks);
+                                store(out, codes);
+                                let codes =
+                                    $expand::take_nibbles::<1>(&tables, pruned[1], &mut second, masks.add(8));
+                                store(out.add(VECTOR_BYTES), codes);
+                                masks = masks.add(8 * TILES);
+                                out = out.add(TILES * VECTOR_BYTES);
                             }
+                            at = first.max(second);
                         }
                     }
                     at.addr() - stream.as_ptr().addr()

@@ -1,11 +1,12 @@
 //! int4 weights, 8-bit inputs, integer sums within a group.
 
-use super::super::SUMMED_STEPS;
-use super::integers::{add_scaled, add_sums, add_sums_vnni, dot_bytes, dot_bytes_vnni, load_halves};
+use super::super::{SUMMED_EXPANDED_STEPS, SUMMED_STEPS};
+use super::integers::{Dots, add_byte_sums, add_nibble_sums, add_scaled, add_sums_vnni};
+use super::integers::{dot_bytes, dot_bytes_vnni, dot_nibbles, load_halves};
 use super::{Panel, STRANDS, TILES, Totals};
 use super::{block_fn, each_strand, each_token, load, moves, prefetch, shuffles, strand_of};
 use crate::cpu::levels::{avx512, avx512vbmi2, avx512vnni};
-use crate::storage::{BLOCK_ROWS, TILE_ROWS, VECTOR_BYTES};
+use crate::storage::{BLOCK_ROWS, EXPANDED_INT4_HEADER, TILE_ROWS, VECTOR_BYTES};
 use std::arch::x86_64::*;
 
 /// Defines a kernel compiled for `$level`. `$dot` multiplies, and `$add_sums` adds its sums of `$steps` steps up.
@@ -43,95 +44,180 @@ macro_rules! dense_fn {
 macro_rules! sparse_fn {
     ($name:ident, $dot:ident, $add_sums:ident, $steps:expr, $expand:ident, $level:ident) => {
         block_fn!($level $name<GROUP, T> |groups, panel, at, words, totals| {
-            let nibbles = nibbles();
             let tables = $expand::bytes();
             for group in 0..groups {
                 prefetch(at);
-                let header = SparseHeader::load(at);
-                let tables = $expand::with_pruned(&tables, header.zeros);
-                let mut masks = at.add(SPARSE_SCALES);
-                at = masks.add(GROUP * BLOCK_ROWS / 8);
+                let (scales, pruned) = header_of_sparse(at);
+                let mut masks = at.add(2 * BLOCK_ROWS);
+                let (mut first, mut second) = (masks.add(GROUP * BLOCK_ROWS / 8), masks.add(GROUP * BLOCK_ROWS / 8));
                 let mut dots = [[_mm512_setzero_si512(); TILES]; T];
                 for _ in 0..GROUP / 4 / $steps {
                     let mut sums = [[[_mm512_setzero_si512(); TILES]; T]; STRANDS];
                     for _ in 0..$steps / STRANDS {
                         each_strand!(STRAND => {
-                            prefetch(at);
+                            prefetch(first);
                             prefetch(masks);
-                            let (mut first, mut second) = (at, at);
                             let pair = [
-                                $expand::take_bytes(&tables, &mut first, masks),
-                                $expand::take_bytes(&tables, &mut second, masks.add(8)),
+                                $expand::take_nibbles::<0>(&tables, pruned[0], &mut first, masks),
+                                $expand::take_nibbles::<1>(&tables, pruned[1], &mut second, masks.add(8)),
                             ];
-                            at = first.max(second);
                             masks = masks.add(8 * TILES);
-                            let pair = [
-                                _mm512_and_si512(pair[0], nibbles[0]),
-                                _mm512_and_si512(pair[1], nibbles[1]),
-                            ];
                             $dot(&mut sums[strand_of::<T>(STRAND)], pair, words);
                             words = words.add(T);
                         });
                     }
                     $add_sums(&mut dots, &sums);
                 }
-                let minimums = header.minimums();
-                add_scaled(&dots, scale_upper_nibbles(header.scales), panel, group, &mut totals);
-                add_minimums(minimums, panel, group, &mut totals);
+                at = first.max(second);
+                scales.add_products(&dots, panel, group, &mut totals);
             }
         });
     };
 }
 
-/// Bytes before the masks of a sparse group.
-pub(super) const SPARSE_SCALES: usize = 2 * BLOCK_ROWS + TILE_ROWS;
-
-/// The scales and the codes of 0 of a sparse group.
-pub(super) struct SparseHeader {
-    pub(super) scales: [__m512; TILES],
-    /// The code of 0 of each row, in the places of its weights in a step: of the first tile in the lower nibbles, of the
-    /// second in the upper ones.
-    pub(super) zeros: __m512i,
+/// Defines a kernel of expanded groups. As [`dense_fn`].
+macro_rules! expanded_fn {
+    ($name:ident, $dot:ident, $add_sums:ident, $steps:expr, $level:ident) => {
+        block_fn!($level $name<GROUP, T> |groups, panel, at, words, totals| {
+            for group in 0..groups {
+                let scales = Scales::load(at);
+                at = at.add(EXPANDED_INT4_HEADER);
+                let mut dots = [[_mm512_setzero_si512(); TILES]; T];
+                for _ in 0..GROUP / 4 / $steps {
+                    let mut sums = [[[_mm512_setzero_si512(); TILES]; T]; STRANDS];
+                    for _ in 0..$steps / STRANDS {
+                        each_strand!(STRAND => {
+                            let pair = [load(at), load(at.add(VECTOR_BYTES))];
+                            at = at.add(TILES * VECTOR_BYTES);
+                            $dot(&mut sums[strand_of::<T>(STRAND)], pair, words);
+                            words = words.add(T);
+                        });
+                    }
+                    $add_sums(&mut dots, &sums);
+                }
+                scales.add_products(&dots, panel, group, &mut totals);
+            }
+        });
+    };
 }
 
-impl SparseHeader {
+/// What the products of a sparse or expanded group are scaled by.
+pub(super) struct Scales {
+    /// A quarter of each row's scale: the scale of an expanded code.
+    pub(super) quarters: [__m512; TILES],
+    /// Minus the zero of each row times that.
+    pub(super) minimums: [__m512; TILES],
+}
+
+avx512!(
+    /// Returns the scales of a sparse group, and the expanded codes of pruned weights, in the places of each row's weights in
+    /// a step.
+    ///
+    /// # Safety
+    ///
+    /// `at` points to a sparse group.
+    #[inline]
+    pub(super) unsafe fn header_of_sparse(at: *const u8) -> (Scales, [__m512i; TILES]) {
+        // SAFETY: guaranteed by the caller.
+        let rows = unsafe { load(at) };
+        let scales = _mm512_and_si512(_mm512_srli_epi16::<1>(rows), _mm512_set1_epi16(0x7fe0));
+        let zeros = halves_of(_mm512_and_si512(rows, _mm512_set1_epi16(0x3f)));
+        let zeros = zeros.map(|zeros| _mm512_cvtepu16_epi32(zeros));
+        let quarter = _mm512_set1_ps(0.25);
+        let quarters = halves_of(scales).map(|scales| _mm512_mul_ps(_mm512_cvtph_ps(scales), quarter));
+        let minimums = [0, 1].map(|tile| {
+            let negative = _mm512_mul_ps(quarters[tile], _mm512_set1_ps(-1.0));
+            _mm512_mul_ps(_mm512_cvtepi32_ps(zeros[tile]), negative)
+        });
+        let lowest_of_each = _mm512_set4_epi32(0x0c0c_0c0c, 0x0808_0808, 0x0404_0404, 0);
+        let pruned = zeros.map(|zeros| _mm512_shuffle_epi8(zeros, lowest_of_each));
+        (Scales { quarters, minimums }, pruned)
+    }
+);
+
+impl Scales {
     avx512!(
         /// # Safety
         ///
-        /// `at` points to a sparse group.
+        /// `at` points to an expanded group.
         #[inline]
-        pub(super) unsafe fn load(at: *const u8) -> SparseHeader {
+        pub(super) unsafe fn load(at: *const u8) -> Scales {
+            let at = at.cast::<f32>();
             // SAFETY: guaranteed by the caller.
             unsafe {
-                let zeros = _mm_loadu_si128(at.add(2 * BLOCK_ROWS).cast());
-                // Each byte four times: to the byte of its lane, and from there to the other three.
-                let zeros = _mm512_mullo_epi32(_mm512_cvtepu8_epi32(zeros), _mm512_set1_epi32(0x0101_0101));
-                SparseHeader { scales: load_halves(at), zeros }
+                Scales {
+                    quarters: [_mm512_loadu_ps(at), _mm512_loadu_ps(at.add(TILE_ROWS))],
+                    minimums: [
+                        _mm512_loadu_ps(at.add(BLOCK_ROWS)),
+                        _mm512_loadu_ps(at.add(BLOCK_ROWS + TILE_ROWS)),
+                    ],
+                }
             }
         }
     );
 
     avx512!(
-        /// The minimums of the rows: minus their codes of 0 times their scales.
+        /// # Safety
+        ///
+        /// `out` has room for the header of an expanded group.
         #[inline]
-        pub(super) fn minimums(&self) -> [__m512; TILES] {
-            let nibble = _mm512_set1_epi32(15);
-            let codes = [
-                _mm512_and_si512(self.zeros, nibble),
-                _mm512_and_si512(_mm512_srli_epi32::<4>(self.zeros), nibble),
-            ];
-            let negative = _mm512_set1_ps(-1.0);
-            [0, 1].map(|tile| {
-                let scale = _mm512_mul_ps(self.scales[tile], negative);
-                _mm512_mul_ps(_mm512_cvtepi32_ps(codes[tile]), scale)
-            })
+        pub(super) unsafe fn store(&self, out: *mut u8) {
+            let out = out.cast::<f32>();
+            // SAFETY: guaranteed by the caller.
+            unsafe {
+                for (tile, (quarters, minimums)) in self.quarters.iter().zip(&self.minimums).enumerate() {
+                    _mm512_storeu_ps(out.add(tile * TILE_ROWS), *quarters);
+                    _mm512_storeu_ps(out.add(BLOCK_ROWS + tile * TILE_ROWS), *minimums);
+                }
+            }
+        }
+    );
+
+    avx512!(
+        /// Adds a group's integer products, scaled, less those of the zeros.
+        ///
+        /// # Safety
+        ///
+        /// The panel has the group `group`.
+        #[inline]
+        pub(super) unsafe fn add_products<const T: usize>(
+            &self,
+            dots: &Dots<T>,
+            panel: Panel<'_>,
+            group: usize,
+            totals: &mut Totals<T>,
+        ) {
+            // SAFETY: guaranteed by the caller.
+            unsafe {
+                add_scaled(dots, self.quarters, panel, group, totals);
+                add_minimums(self.minimums, panel, group, totals);
+            }
         }
     );
 }
 
-dense_fn!(dense, dot_bytes, add_sums, SUMMED_STEPS, avx512);
+avx512!(
+    #[inline]
+    fn halves_of(vector: __m512i) -> [__m256i; TILES] {
+        [_mm512_castsi512_si256(vector), _mm512_extracti64x4_epi64::<1>(vector)]
+    }
+);
+
+avx512!(
+    /// The bytes of a tile's codes in packed vectors: four times the lower nibbles (`TILE` 0) or the upper ones.
+    #[inline]
+    pub(super) fn expanded_codes<const TILE: usize>(nibbles: __m512i) -> __m512i {
+        let shifted =
+            if TILE == 0 { _mm512_slli_epi16::<2>(nibbles) } else { _mm512_srli_epi16::<2>(nibbles) };
+        _mm512_and_si512(shifted, _mm512_set1_epi8(0x3c))
+    }
+);
+
+dense_fn!(dense, dot_nibbles, add_nibble_sums, SUMMED_STEPS, avx512);
 dense_fn!(dense_vnni, dot_bytes_vnni, add_sums_vnni, (GROUP / 4), avx512vnni);
-sparse_fn!(sparse, dot_bytes, add_sums, SUMMED_STEPS, shuffles, avx512);
+expanded_fn!(expanded, dot_bytes, add_byte_sums, SUMMED_EXPANDED_STEPS, avx512);
+expanded_fn!(expanded_vnni, dot_bytes_vnni, add_sums_vnni, (GROUP / 4), avx512vnni);
+sparse_fn!(sparse, dot_bytes, add_byte_sums, SUMMED_EXPANDED_STEPS, shuffles, avx512);
 sparse_fn!(sparse_vnni, dot_bytes_vnni, add_sums_vnni, (GROUP / 4), shuffles, avx512vnni);
 sparse_fn!(sparse_vbmi2, dot_bytes_vnni, add_sums_vnni, (GROUP / 4), moves, avx512vbmi2);
 

@@ -1,6 +1,6 @@
 //! The parts that int8 and int4 share.
 
-use super::{Panel, STRANDS, TILES, Totals, each_token, load, store};
+use super::{Panel, STRANDS, TILES, Totals, each_token, load};
 use crate::cpu::levels::{avx512, avx512vnni};
 use std::arch::asm;
 use std::arch::x86_64::*;
@@ -99,12 +99,28 @@ avx512!(
     ///
     /// `words` points to the words of `T` tokens.
     #[inline]
+    pub(super) unsafe fn dot_nibbles<const T: usize>(
+        sums: &mut Dots<T>,
+        pair: [__m512i; TILES],
+        words: *const u32,
+    ) {
+        // SAFETY: guaranteed by the caller.
+        unsafe { dot_bytes(sums, [pair[0], _mm512_srli_epi16::<4>(pair[1])], words) }
+    }
+);
+
+avx512!(
+    /// As [`dot_nibbles`], of expanded codes. The sums of `SUMMED_EXPANDED_STEPS` steps fit.
+    ///
+    /// # Safety
+    ///
+    /// `words` points to the words of `T` tokens.
+    #[inline]
     pub(super) unsafe fn dot_bytes<const T: usize>(
         sums: &mut Dots<T>,
         pair: [__m512i; TILES],
         words: *const u32,
     ) {
-        let pair = [pair[0], _mm512_srli_epi16::<4>(pair[1])];
         each_token!(T, TOKEN => {
             // SAFETY: guaranteed by the caller.
             let inputs = _mm512_set1_epi32(unsafe { words.add(TOKEN).read() }.cast_signed());
@@ -134,9 +150,25 @@ avx512!(
 );
 
 avx512!(
-    /// Adds the sums of `SUMMED_STEPS` steps of [`dot_bytes`], with the codes of the second tile as upper nibbles.
+    /// Adds the sums of `SUMMED_STEPS` steps of [`dot_nibbles`], with the codes of the second tile as upper nibbles.
     #[inline]
-    pub(super) fn add_sums<const T: usize>(dots: &mut Dots<T>, sums: &[Dots<T>; STRANDS]) {
+    pub(super) fn add_nibble_sums<const T: usize>(dots: &mut Dots<T>, sums: &[Dots<T>; STRANDS]) {
+        add_pair_sums::<T, 4>(dots, sums);
+    }
+);
+
+avx512!(
+    /// Adds the sums of `SUMMED_EXPANDED_STEPS` steps of [`dot_bytes`].
+    #[inline]
+    pub(super) fn add_byte_sums<const T: usize>(dots: &mut Dots<T>, sums: &[Dots<T>; STRANDS]) {
+        add_pair_sums::<T, 0>(dots, sums);
+    }
+);
+
+avx512!(
+    /// Adds 16-bit sums, those of the second tile shifted to the left.
+    #[inline]
+    fn add_pair_sums<const T: usize, const SHIFT: u32>(dots: &mut Dots<T>, sums: &[Dots<T>; STRANDS]) {
         let ones = _mm512_set1_epi16(1);
         each_token!(T, TOKEN => {
             let mut sums = [sums[0][TOKEN], sums[1][TOKEN]];
@@ -146,7 +178,7 @@ avx512!(
             let [first, second] = sums[0].map(|sum| _mm512_madd_epi16(sum, ones));
             let dots = &mut dots[TOKEN];
             dots[0] = _mm512_add_epi32(dots[0], first);
-            dots[1] = _mm512_add_epi32(dots[1], _mm512_slli_epi32::<4>(second));
+            dots[1] = _mm512_add_epi32(dots[1], _mm512_slli_epi32::<SHIFT>(second));
         });
     }
 );
@@ -200,20 +232,6 @@ avx512!(
             _mm512_cvtph_ps(_mm512_castsi512_si256(halves)),
             _mm512_cvtph_ps(_mm512_extracti64x4_epi64::<1>(halves)),
         ]
-    }
-);
-
-avx512!(
-    /// Stores the numbers of both tiles as f16.
-    ///
-    /// # Safety
-    ///
-    /// 64 bytes are writable.
-    #[inline]
-    pub(super) unsafe fn store_halves(at: *mut u8, numbers: [__m512; TILES]) {
-        let [first, second] = numbers.map(|numbers| _mm512_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(numbers));
-        // SAFETY: guaranteed by the caller.
-        unsafe { store(at, _mm512_inserti64x4::<1>(_mm512_castsi256_si512(first), second)) }
     }
 );
 

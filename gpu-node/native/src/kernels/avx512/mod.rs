@@ -47,6 +47,7 @@ pub(crate) const AVX512: MultiplyFns = MultiplyFns {
     sparse_bf16: by_tokens!(bf16::sparse_by_shuffles),
     sparse_int8: by_group_and_tokens!(int8::sparse),
     sparse_int4: by_group_and_tokens!(int4::sparse),
+    expanded_int4: by_group_and_tokens!(int4::expanded),
     two_of_four_int8: by_group_and_tokens!(two_of_four::int8),
     expand_bf16: expand::by_shuffles::bf16,
     expand_int8: ByGroup { of_64: expand::by_shuffles::int8::<64>, of_32: expand::by_shuffles::int8::<32> },
@@ -59,6 +60,7 @@ pub(crate) const AVX512_VNNI: MultiplyFns = MultiplyFns {
     dense_int4: by_group_and_tokens!(int4::dense_vnni),
     sparse_int8: by_group_and_tokens!(int8::sparse_vnni),
     sparse_int4: by_group_and_tokens!(int4::sparse_vnni),
+    expanded_int4: by_group_and_tokens!(int4::expanded_vnni),
     two_of_four_int8: by_group_and_tokens!(two_of_four::int8_vnni),
     ..AVX512
 };
@@ -101,6 +103,10 @@ pub(crate) const AMX: MultiplyFns = MultiplyFns {
     sparse_int4: ByGroup {
         of_64: tiles_from_4!(int4::sparse_vbmi2, amx::sparse_int4, 64),
         of_32: tiles_from_4!(int4::sparse_vbmi2, amx::sparse_int4, 32),
+    },
+    expanded_int4: ByGroup {
+        of_64: tiles_from_4!(int4::expanded_vnni, amx::expanded_int4, 64),
+        of_32: tiles_from_4!(int4::expanded_vnni, amx::expanded_int4, 32),
     },
     two_of_four_int8: ByGroup {
         of_64: tiles_from_4!(int8::sparse_vbmi2, amx::sparse_int8, 64),

@@ -3,6 +3,7 @@
 //! A shuffle of bytes moves within 16 bytes. So each quarter of a register is loaded from where its own kept
 //! values begin, and a table tells from the mask which of them each place takes.
 
+use super::int4::expanded_codes;
 use crate::cpu::levels::avx512;
 use std::arch::asm;
 use std::arch::x86_64::*;
@@ -25,7 +26,17 @@ pub(super) struct Bytes {
     counts: __m512i,
     /// The place of each lane's four bits within half a mask.
     shifts: __m512i,
+    /// The codes of pruned weights of int8.
     pruned: __m512i,
+}
+
+/// What [`Bytes::load_kept`] loads.
+struct Kept {
+    /// The kept codes of each quarter from its start on.
+    codes: __m512i,
+    /// The place of each code in its quarter.
+    places: __m512i,
+    mask: __mmask64,
 }
 
 avx512!(
@@ -60,14 +71,6 @@ avx512!(
                 pruned: _mm512_set1_epi8(-128),
             }
         }
-    }
-);
-
-avx512!(
-    /// As [`bytes`], with other codes of pruned weights.
-    #[inline]
-    pub(super) fn with_pruned(tables: &Bytes, pruned: __m512i) -> Bytes {
-        Bytes { pruned, ..*tables }
     }
 );
 
@@ -143,7 +146,7 @@ avx512!(
 );
 
 avx512!(
-    /// Expands the codes that a mask of 64 bits keeps, from `at` on, to their places; pruned ones are those of `tables`.
+    /// Expands the codes that a mask of 64 bits keeps, from `at` on, to their places; pruned ones are those of int8.
     /// Moves `at` behind them.
     ///
     /// # Safety
@@ -151,33 +154,68 @@ avx512!(
     /// Eight bytes of the mask are readable, and 64 bytes from `at` on.
     #[inline]
     pub(super) unsafe fn take_bytes(tables: &Bytes, at: &mut *const u8, mask: *const u8) -> __m512i {
-        let kept;
-        // SAFETY: guaranteed by the caller: no quarter begins later than 48 bytes behind `at`.
-        unsafe {
-            asm!("kmovq {}, qword ptr [{}]", out(kreg) kept, in(reg) mask, options(pure, readonly, nostack, preserves_flags));
-            let fours = _mm512_srlv_epi32(load_mask(mask), tables.shifts);
-            let places = _mm512_permutexvar_epi32(fours, tables.places);
-            let counts = _mm512_permutexvar_epi32(fours, tables.counts);
-            // The sums of the counts before each lane, within its quarter.
-            let one_before = _mm512_bslli_epi128::<4>(counts);
-            let pairs_before = _mm512_bslli_epi128::<8>(_mm512_add_epi8(counts, one_before));
-            let places = _mm512_add_epi8(_mm512_add_epi8(places, one_before), pairs_before);
-
-            let words = mask.cast::<u16>();
-            let first = words.read_unaligned().count_ones() as usize;
-            let half = mask.cast::<u32>().read_unaligned().count_ones() as usize;
-            let third = half + words.add(2).read_unaligned().count_ones() as usize;
-            let values = joined([
-                _mm_loadu_si128(at.cast()),
-                _mm_loadu_si128(at.add(first).cast()),
-                _mm_loadu_si128(at.add(half).cast()),
-                _mm_loadu_si128(at.add(third).cast()),
-            ]);
-            *at = at.add(mask.cast::<u64>().read_unaligned().count_ones() as usize);
-            _mm512_mask_shuffle_epi8(tables.pruned, kept, values, places)
-        }
+        // SAFETY: guaranteed by the caller.
+        let kept = unsafe { tables.load_kept(at, mask) };
+        _mm512_mask_shuffle_epi8(tables.pruned, kept.mask, kept.codes, kept.places)
     }
 );
+
+avx512!(
+    /// As [`take_bytes`], of nibbles: those of a tile, as bytes of expanded codes. Pruned ones are those of `pruned`.
+    ///
+    /// # Safety
+    ///
+    /// As for [`take_bytes`].
+    #[inline]
+    pub(super) unsafe fn take_nibbles<const TILE: usize>(
+        tables: &Bytes,
+        pruned: __m512i,
+        at: &mut *const u8,
+        mask: *const u8,
+    ) -> __m512i {
+        // SAFETY: guaranteed by the caller.
+        let kept = unsafe { tables.load_kept(at, mask) };
+        _mm512_mask_shuffle_epi8(pruned, kept.mask, expanded_codes::<TILE>(kept.codes), kept.places)
+    }
+);
+
+impl Bytes {
+    avx512!(
+        /// Loads the codes that a mask of 64 bits keeps, from `at` on, and moves `at` behind them.
+        ///
+        /// # Safety
+        ///
+        /// As for [`take_bytes`].
+        #[inline]
+        unsafe fn load_kept(&self, at: &mut *const u8, mask: *const u8) -> Kept {
+            let bits;
+            // SAFETY: guaranteed by the caller: no quarter begins later than 48 bytes behind `at`.
+            unsafe {
+                asm!("kmovq {}, qword ptr [{}]", out(kreg) bits, in(reg) mask, options(pure, readonly, nostack, preserves_flags));
+                let fours = _mm512_srlv_epi32(load_mask(mask), self.shifts);
+                let places = _mm512_permutexvar_epi32(fours, self.places);
+                let counts = _mm512_permutexvar_epi32(fours, self.counts);
+                // The sums of the counts before each lane, within its quarter.
+                let one_before = _mm512_bslli_epi128::<4>(counts);
+                let pairs_before = _mm512_bslli_epi128::<8>(_mm512_add_epi8(counts, one_before));
+                let places = _mm512_add_epi8(_mm512_add_epi8(places, one_before), pairs_before);
+
+                let words = mask.cast::<u16>();
+                let first = words.read_unaligned().count_ones() as usize;
+                let half = mask.cast::<u32>().read_unaligned().count_ones() as usize;
+                let third = half + words.add(2).read_unaligned().count_ones() as usize;
+                let codes = joined([
+                    _mm_loadu_si128(at.cast()),
+                    _mm_loadu_si128(at.add(first).cast()),
+                    _mm_loadu_si128(at.add(half).cast()),
+                    _mm_loadu_si128(at.add(third).cast()),
+                ]);
+                *at = at.add(mask.cast::<u64>().read_unaligned().count_ones() as usize);
+                Kept { codes, places, mask: bits }
+            }
+        }
+    );
+}
 
 avx512!(
     /// Joins the quarters of a register.

@@ -2,10 +2,10 @@
 //! for signed bytes and one for unsigned ones, so that 16-bit inputs are taken as two planes: their upper bytes are
 //! signed, their lower ones are not. 8-bit inputs are one plane.
 
-use super::int4::add_minimums;
+use super::int4::{add_expanded, add_minimums};
 use super::{BlockSums, PIECES, Panel, REGISTER, TILES, add_scaled, load};
 use crate::cpu::levels::neondot;
-use crate::storage::{Format, Precision, VECTOR_BYTES};
+use crate::storage::{EXPANDED_INT4_HEADER, Format, Precision, VECTOR_BYTES};
 use std::arch::{aarch64::*, asm};
 
 neondot!(
@@ -47,6 +47,26 @@ neondot!(
             match T {
                 1..=4 => dense_int4_by::<GROUP, 4, T>(stream, groups, panel, sums),
                 _ => dense_int4_by::<GROUP, 2, T>(stream, groups, panel, sums),
+            }
+        }
+    }
+);
+
+neondot!(
+    /// # Safety
+    ///
+    /// The contract of a `BlockFn`, for expanded groups, and the panel is in planes.
+    pub(super) unsafe fn expanded_int4<const GROUP: usize, const T: usize>(
+        stream: &[u8],
+        groups: usize,
+        panel: Panel<'_>,
+        sums: &mut BlockSums,
+    ) {
+        // SAFETY: guaranteed by the caller.
+        unsafe {
+            match T {
+                1..=4 => expanded_int4_by::<GROUP, 4, T>(stream, groups, panel, sums),
+                _ => expanded_int4_by::<GROUP, 2, T>(stream, groups, panel, sums),
             }
         }
     }
@@ -121,11 +141,7 @@ neondot!(
                     for step in 0..format.steps() {
                         for (index, dots) in dots.iter_mut().enumerate() {
                             let codes = vandq_u8(vshlq_u8(load(at.add(index * REGISTER)), shift), nibble);
-                            for (token, dot) in dots.iter_mut().enumerate() {
-                                let word = inputs.add(format.steps() * token + step).read();
-                                let inputs = vreinterpretq_s8_u32(vdupq_n_u32(word));
-                                *dot = signed_dot(*dot, vreinterpretq_s8_u8(codes), inputs);
-                            }
+                            add_dots(dots, vreinterpretq_s8_u8(codes), inputs.add(step), format.steps());
                         }
                         at = at.add(VECTOR_BYTES);
                     }
@@ -133,6 +149,63 @@ neondot!(
                     add_minimums::<N, T>(header.add(format.dense_header() / 2), piece, panel, group, sums);
                 }
             }
+        }
+    }
+);
+
+neondot!(
+    /// `N` registers of rows at a time.
+    ///
+    /// # Safety
+    ///
+    /// The contract of a `BlockFn`, for expanded groups, and the panel is in planes.
+    #[inline]
+    unsafe fn expanded_int4_by<const GROUP: usize, const N: usize, const T: usize>(
+        stream: &[u8],
+        groups: usize,
+        panel: Panel<'_>,
+        sums: &mut BlockSums,
+    ) {
+        let format = Format::new(Precision::Int4, GROUP).expect("a group that int4 has");
+        for group in 0..groups {
+            // SAFETY: as in `dense_int8_by`.
+            unsafe {
+                let inputs = panel.words.as_ptr().add(group * format.steps() * T);
+                let header = stream.as_ptr().add(group * format.expanded_group());
+                for piece in (0..PIECES).step_by(N) {
+                    let mut at = header.add(EXPANDED_INT4_HEADER + piece * REGISTER);
+                    let mut dots = [[vdupq_n_s32(0); T]; N];
+                    for step in 0..format.steps() {
+                        for (index, dots) in dots.iter_mut().enumerate() {
+                            let codes = vreinterpretq_s8_u8(load(at.add(index * REGISTER)));
+                            add_dots(dots, codes, inputs.add(step), format.steps());
+                        }
+                        at = at.add(TILES * VECTOR_BYTES);
+                    }
+                    add_expanded(&dots, header, piece, panel, group, sums);
+                }
+            }
+        }
+    }
+);
+
+neondot!(
+    /// Adds the products of 4 columns and the 8-bit inputs of each token, whose words are `steps` apart.
+    ///
+    /// # Safety
+    ///
+    /// `words` has `T` tokens.
+    #[inline]
+    unsafe fn add_dots<const T: usize>(
+        dots: &mut [int32x4_t; T],
+        codes: int8x16_t,
+        words: *const u32,
+        steps: usize,
+    ) {
+        for (token, dot) in dots.iter_mut().enumerate() {
+            // SAFETY: guaranteed by the caller.
+            let inputs = vreinterpretq_s8_u32(vdupq_n_u32(unsafe { words.add(steps * token).read() }));
+            *dot = signed_dot(*dot, codes, inputs);
         }
     }
 );

@@ -1,9 +1,9 @@
 //! Expansion of sparse groups into dense ones, by table lookups.
 
 use super::super::expand_table::{EXPAND_BYTES, EXPAND_WORDS};
-use super::{LANES, PIECES, TILES, load, load_halves, store_halves};
+use super::{LANES, PIECES, TILES, floats_of, load};
 use crate::cpu::levels::neon;
-use crate::storage::{BLOCK_ROWS, Format, TILE_ROWS, VECTOR_BYTES};
+use crate::storage::{BLOCK_ROWS, EXPANDED_INT4_HEADER, Format};
 use std::arch::aarch64::*;
 
 neon!(
@@ -67,38 +67,37 @@ neon!(
     ///
     /// The contract of an `ExpandFn`.
     pub(super) unsafe fn int4<const GROUP: usize>(stream: &[u8], groups: usize, out: &mut [u8]) -> usize {
-        let nibbles = [vdup_n_u8(0x0f), vdup_n_u8(0xf0)];
         let mut at = stream.as_ptr();
         let mut out = out.as_mut_ptr();
         for _ in 0..groups {
             // SAFETY: as in `bf16`.
             unsafe {
-                let zeros = load(at.add(2 * BLOCK_ROWS));
-                out.copy_from_nonoverlapping(at, 2 * BLOCK_ROWS);
-                write_minimums(at, zeros, out.add(2 * BLOCK_ROWS));
-                out = out.add(4 * BLOCK_ROWS);
-                let mut masks = at.add(2 * BLOCK_ROWS + TILE_ROWS);
-                at = masks.add(GROUP * BLOCK_ROWS / 8);
+                for piece in 0..PIECES {
+                    write_scales(at, piece, out.cast());
+                }
+                out = out.add(EXPANDED_INT4_HEADER);
+                let mut zeros = [vdup_n_u8(0); BLOCK_ROWS / 2];
+                for (index, zeros) in zeros.iter_mut().enumerate() {
+                    *zeros = zeros_of(at.add(4 * index));
+                }
+                let mut masks = at.add(2 * BLOCK_ROWS);
+                let mut taken = [masks.add(GROUP * BLOCK_ROWS / 8); TILES];
                 for _ in 0..GROUP / 4 {
-                    let mut taken = [at; TILES];
-                    for eight in 0..VECTOR_BYTES / 8 {
-                        // The codes of 0 of two rows, four times each.
-                        let rows = vcreate_u8(0x0101_0101_0000_0000 + 0x0202_0202_0202_0202 * eight as u64);
-                        let zeros = vqtbl1_u8(zeros, rows);
-                        let mut codes = vdup_n_u8(0);
-                        for (tile, (taken, nibble)) in taken.iter_mut().zip(nibbles).enumerate() {
-                            let mask = *masks.add(8 * tile + eight);
-                            // The lookup leaves the places of pruned weights as they are.
-                            let expanded = vtbx1_u8(zeros, vld1_u8(*taken), places_of(mask));
-                            *taken = taken.add(mask.count_ones() as usize);
-                            codes = vorr_u8(codes, vand_u8(expanded, nibble));
-                        }
-                        vst1_u8(out, codes);
+                    for (index, zeros) in zeros.into_iter().enumerate() {
+                        let tile = index / (BLOCK_ROWS / 2 / TILES);
+                        let mask = *masks.add(index);
+                        let nibbles = vld1_u8(taken[tile]);
+                        let nibbles =
+                            if tile == 0 { vshl_n_u8::<2>(nibbles) } else { vshr_n_u8::<2>(nibbles) };
+                        let codes = vand_u8(nibbles, vdup_n_u8(0x3c));
+                        // The lookup leaves the places of pruned weights as they are.
+                        vst1_u8(out, vtbx1_u8(zeros, codes, places_of(mask)));
+                        taken[tile] = taken[tile].add(mask.count_ones() as usize);
                         out = out.add(8);
                     }
-                    at = taken[0].max(taken[1]);
                     masks = masks.add(8 * TILES);
                 }
+                at = taken[0].max(taken[1]);
             }
         }
         at.addr() - stream.as_ptr().addr()
@@ -106,29 +105,37 @@ neon!(
 );
 
 neon!(
-    /// Writes the minimums of all rows, f16: minus their codes of 0 times their scales.
+    /// Writes a quarter of the scales of 4 rows of a sparse group, and minus their zeros times that.
     ///
     /// # Safety
     ///
-    /// `scales` has an f16 for every row of the block, and `out` has room for one.
+    /// `header` points to a sparse group, and `out` has room for the header of an expanded one.
     #[inline]
-    unsafe fn write_minimums(scales: *const u8, zeros: uint8x16_t, out: *mut u8) {
-        let tiles = [vandq_u8(zeros, vdupq_n_u8(15)), vshrq_n_u8::<4>(zeros)];
-        for piece in 0..PIECES {
-            // Each code to the lowest byte of its lane: other bytes look up a byte that does not exist, which gives 0.
-            let first = (piece * LANES % TILE_ROWS) as u32;
-            let places = [first, first + 1, first + 2, first + 3].map(|place| place | 0xffff_ff00);
-            // SAFETY: guaranteed by the caller.
-            unsafe {
-                let codes = vqtbl1q_u8(
-                    tiles[piece / (PIECES / TILES)],
-                    vreinterpretq_u8_u32(vld1q_u32(&raw const places[0])),
-                );
-                let codes = vcvtq_f32_u32(vreinterpretq_u32_u8(codes));
-                let scales = vnegq_f32(load_halves(scales, piece));
-                store_halves(out.add(2 * LANES * piece), vmulq_f32(codes, scales));
-            }
+    unsafe fn write_scales(header: *const u8, piece: usize, out: *mut f32) {
+        // SAFETY: guaranteed by the caller.
+        unsafe {
+            let rows = vreinterpret_u16_u8(vld1_u8(header.add(2 * LANES * piece)));
+            let scales = vand_u16(vshr_n_u16::<1>(rows), vdup_n_u16(0x7fe0));
+            let zeros = vcvtq_f32_u32(vmovl_u16(vand_u16(rows, vdup_n_u16(0x3f))));
+            let quarters = vmulq_n_f32(floats_of(vreinterpret_u8_u16(scales)), 0.25);
+            vst1q_f32(out.add(LANES * piece), quarters);
+            vst1q_f32(out.add(BLOCK_ROWS + LANES * piece), vmulq_f32(zeros, vnegq_f32(quarters)));
         }
+    }
+);
+
+neon!(
+    /// The bytes of pruned weights of two rows, four times each.
+    ///
+    /// # Safety
+    ///
+    /// `rows` has the 16 bits of two rows of a sparse group.
+    #[inline]
+    unsafe fn zeros_of(rows: *const u8) -> uint8x8_t {
+        // SAFETY: guaranteed by the caller.
+        let rows = unsafe { rows.cast::<u32>().read_unaligned() };
+        let lowest_of_each = vcreate_u8(0x0202_0202_0000_0000);
+        vtbl1_u8(vcreate_u8(u64::from(rows & 0x003f_003f)), lowest_of_each)
     }
 );
 

@@ -26,6 +26,7 @@ pub(crate) const NEON: MultiplyFns = MultiplyFns {
     sparse_bf16: by_tokens!(bf16::sparse),
     sparse_int8: by_group_and_tokens!(int8::sparse),
     sparse_int4: by_group_and_tokens!(int4::sparse),
+    expanded_int4: by_group_and_tokens!(int4::expanded),
     two_of_four_int8: by_group_and_tokens!(int8::sparse),
     expand_bf16: expand::bf16,
     expand_int8: ByGroup { of_64: expand::int8::<64>, of_32: expand::int8::<32> },
@@ -39,6 +40,7 @@ pub(crate) const NEON_DOT: MultiplyFns = MultiplyFns {
     dense_int4: by_group_and_tokens!(dot_products::dense_int4),
     sparse_int8: by_group_and_tokens!(int8::sparse_dot),
     sparse_int4: by_group_and_tokens!(int4::sparse_dot),
+    expanded_int4: by_group_and_tokens!(dot_products::expanded_int4),
     two_of_four_int8: by_group_and_tokens!(int8::sparse_dot),
     ..NEON
 };
@@ -110,7 +112,14 @@ neon!(
     #[inline]
     unsafe fn load_halves(header: *const u8, piece: usize) -> float32x4_t {
         // SAFETY: guaranteed by the caller.
-        let halves = unsafe { vld1_u8(header.add(2 * LANES * piece)) };
+        floats_of(unsafe { vld1_u8(header.add(2 * LANES * piece)) })
+    }
+);
+
+neon!(
+    /// Converts four f16.
+    #[inline]
+    fn floats_of(halves: uint8x8_t) -> float32x4_t {
         let floats: float32x4_t;
         // SAFETY: every 64-bit ARM processor has the instruction, whose intrinsic is not stable.
         unsafe {
@@ -122,29 +131,6 @@ neon!(
             );
         }
         floats
-    }
-);
-
-neon!(
-    /// Stores four numbers as f16.
-    ///
-    /// # Safety
-    ///
-    /// Eight bytes are writable.
-    #[inline]
-    unsafe fn store_halves(at: *mut u8, numbers: float32x4_t) {
-        let halves: uint8x8_t;
-        // SAFETY: every 64-bit ARM processor has the instruction, whose intrinsic is not stable; the caller guarantees
-        // the room.
-        unsafe {
-            asm!(
-                "fcvtn {halves:v}.4h, {numbers:v}.4s",
-                halves = lateout(vreg) halves,
-                numbers = in(vreg) numbers,
-                options(pure, nomem, nostack, preserves_flags),
-            );
-            vst1_u8(at, halves);
-        }
     }
 );
 
@@ -185,12 +171,27 @@ neon!(
         group: usize,
         sums: &mut BlockSums,
     ) {
+        // SAFETY: guaranteed by the caller.
+        let scales = std::array::from_fn(|index| unsafe { load_halves(header, piece + index) });
+        add_scaled_by(dots, &scales, piece, panel, group, sums);
+    }
+);
+
+neon!(
+    /// As [`add_scaled`], by the scales of `N` registers of rows.
+    #[inline]
+    fn add_scaled_by<const N: usize, const T: usize>(
+        dots: &[[int32x4_t; T]; N],
+        scales: &[float32x4_t; N],
+        piece: usize,
+        panel: Panel<'_>,
+        group: usize,
+        sums: &mut BlockSums,
+    ) {
         let mut totals = load_sums::<N, T>(sums, piece);
-        for (index, (dots, totals)) in dots.iter().zip(&mut totals).enumerate() {
-            // SAFETY: guaranteed by the caller.
-            let scales = unsafe { load_halves(header, piece + index) };
+        for ((dots, totals), scales) in dots.iter().zip(&mut totals).zip(scales) {
             for (token, (dot, total)) in dots.iter().zip(totals).enumerate() {
-                let scale = vmulq_n_f32(scales, panel.scales[group * T + token]);
+                let scale = vmulq_n_f32(*scales, panel.scales[group * T + token]);
                 *total = vfmaq_f32(*total, vcvtq_f32_s32(*dot), scale);
             }
         }

@@ -1,3 +1,4 @@
+import type { Precision } from '../../../../native/addon.d.ts'
 import type { FormFigures } from './form-figures.ts'
 import type { FormSpeed } from './form-speed.ts'
 
@@ -6,7 +7,10 @@ export const FORM_SETTINGS = ['auto', 'packed', 'dense'] as const
 /** The setting of the form of pruned weights. */
 export type FormSetting = (typeof FORM_SETTINGS)[number]
 
-/** The form in which a weight set stores its pruned linears, and why. The form changes no bit of any output. */
+/**
+ * The form in which a weight set stores its pruned linears, and why. It changes no bit of any output in bf16 and int8. In
+ * int4, dense weights need a code for 0 and are further from the model's.
+ */
 export interface FormChoice {
   form: 'packed' | 'dense' | 'both'
   /** With `both`: the smallest number of tokens at once that the dense form multiplies. */
@@ -18,6 +22,7 @@ export interface FormChoice {
 /** The figures and bounds by which a form is chosen. */
 export interface FormQuestion {
   wanted: FormSetting
+  precision: Precision
   /** Null when nothing was measured. */
   figures: FormFigures | null
   /** Requests that are expected to run at once. */
@@ -45,7 +50,8 @@ const MAX_STREAMS = 8
  * form. A form qualifies if it is at least {@link MIN_SPEED} × as fast as dense at one stream, at eight streams and in
  * prefill. Among the forms that qualify and fit the memory, the function chooses the one with the best geometric mean of
  * its speeds at one stream and at the expected number of streams. Of equal ones it chooses the packed form, which takes
- * less memory, and also where no fast form fits.
+ * less memory, and also where no fast form fits. In int4 it chooses the packed form where that qualifies, because it has
+ * less perplexity, and never both, because they are different weights.
  */
 export function chooseForm(question: FormQuestion): FormChoice {
   const { wanted, figures, bytes, fits } = question
@@ -56,9 +62,11 @@ export function chooseForm(question: FormQuestion): FormChoice {
   }
   if (figures === null) return { form: 'packed', denseFrom: 0, why: 'not measured on this machine' }
 
-  const candidates = candidateForms(figures, question.streams)
-    .filter(({ slowest }) => slowest >= MIN_SPEED)
-    .toSorted((a, b) => b.mean - a.mean)
+  const qualified = candidateForms(figures, question.streams).filter(({ slowest }) => slowest >= MIN_SPEED)
+  const candidates =
+    question.precision === 'int4'
+      ? qualified.filter(({ form }) => form !== 'both').slice(0, 1)
+      : qualified.toSorted((a, b) => b.mean - a.mean)
   const single = candidates.find(({ form }) => form !== 'both')
   const paying = candidates.filter(
     ({ form, mean }) => form !== 'both' || mean >= MIN_GAIN_OF_BOTH * (single?.mean ?? 1),

@@ -76,6 +76,7 @@ export function createSparseBackend(options: SparseBackendOptions): EngineBacken
       const figures = await options.formMeter?.figures(subject, (piece) => engine.betweenSteps(piece))
       return chooseForm({
         wanted: options.form ?? 'packed',
+        precision,
         figures: figures ?? null,
         streams: options.streams ?? DEFAULT_STREAMS,
         bytes: formBytes(precision, kept.weights, kept.share),

@@ -24,6 +24,7 @@ function figuresOf(speeds: readonly [number, number, number, number], prefill = 
 function choose(figures: FormFigures | null, question: Partial<FormQuestion> = {}) {
   return chooseForm({
     wanted: 'auto',
+    precision: 'int8',
     figures,
     streams: 8,
     bytes: { packed: 60, dense: 100 },
@@ -106,4 +107,11 @@ test('a forced form is taken whatever it costs, and the reason shows the cost', 
 
 test('what was not measured is packed', () => {
   expect(choose(null).form).toBe('packed')
+})
+
+test('int4 is stored packed where that is not slower than dense, and never in both forms', () => {
+  const int4 = (figures: FormFigures) => choose(figures, { precision: 'int4' }).form
+  expect(int4(figuresOf([1, 1, 1, 0.98], 0.97))).toBe('packed')
+  expect(int4(figuresOf([1.3, 1.2, 1.1, 0.9]))).toBe('dense')
+  expect(int4(figuresOf([1.3, 1.3, 1.3, 1.2], 0.9))).toBe('dense')
 })

@@ -4,6 +4,6 @@ import { formBytes } from '../../../../../gpu-node/src/serving/backends/sparse/w
 test('bytes of the forms follow the precision and the share that is kept', () => {
   expect(formBytes('bf16', 1024, 0.5)).toEqual({ packed: 1152, dense: 2048 })
   expect(formBytes('int8', 1024, 0.5)).toEqual({ packed: 672, dense: 1056 })
-  expect(formBytes('int4', 1024, 0.5)).toEqual({ packed: 482, dense: 640 })
-  expect(formBytes('int4', 1024, 1)).toEqual({ packed: 720, dense: 640 })
+  expect(formBytes('int4', 1024, 0.5)).toEqual({ packed: 454, dense: 640 })
+  expect(formBytes('int4', 1024, 1)).toEqual({ packed: 704, dense: 640 })
 })
