@@ -27,6 +27,7 @@ const PAGES = [
   '/dashboard',
   '/dashboard/domains',
   '/dashboard/domains/default',
+  '/dashboard/domains/(other)',
   '/dashboard/updates',
   '/dashboard/policy',
   '/dashboard/masks',

@@ -1,7 +1,7 @@
 import { maskChurn, maskLinears } from '@copal/shared/wire/admin-mask-linears.ts'
 import { domainSummary, overviewReport } from '@copal/shared/wire/admin-overview.ts'
 import { createSession, dashboardLink, sessionEntry, signedOut } from '@copal/shared/wire/admin-session.ts'
-import { domainName } from '@copal/shared/wire/inference-fields.ts'
+import { countedDomain } from '@copal/shared/wire/inference-fields.ts'
 import { usageQuery, usageReport } from '@copal/shared/wire/admin-usage.ts'
 import { named, type Operation } from './operation.ts'
 
@@ -88,7 +88,7 @@ export const DASHBOARD_OPERATIONS: readonly Operation[] = [
     summary:
       'Returns the last 24 hours of one domain, as the overview has them of the 50 domains with the most traffic; zeros without traffic.',
     key: 'operator',
-    params: { domain: domainName },
+    params: { domain: countedDomain },
     query: { model: 'Id of the model. Optional if there is only one.' },
     response: named('DomainTraffic', domainSummary),
     errors: ['invalid_request', ...NO_MODEL],

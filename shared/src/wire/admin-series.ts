@@ -1,6 +1,6 @@
 /** Series over time of traffic and drift, as `GET /admin/series` returns them. Public, so snake_case. */
 import { z } from 'zod'
-import { domainName } from './inference-fields.ts'
+import { countedDomain } from './inference-fields.ts'
 import { count, modelId } from './identifiers.ts'
 
 /** Widths of the periods of a series, seconds: a minute, five minutes, an hour, a day. */
@@ -9,7 +9,9 @@ export const SERIES_WIDTHS = [60, 300, 3_600, 86_400] as const
 /** Query of `GET /admin/series`. */
 export const seriesQuery = z.object({
   model: modelId.optional().describe('Id of the model. Optional if there is only one.'),
-  domain: domainName.optional().describe('Default: every domain.'),
+  domain: countedDomain
+    .optional()
+    .describe('Default: every domain. `(other)`: those that are not counted by name.'),
   from: z.iso.datetime().optional().describe('Default: 24 hours before `to`.'),
   to: z.iso.datetime().optional().describe('Default: now.'),
   width: z.coerce
@@ -42,7 +44,9 @@ export const notScored = z.object({
 
 /** The series of one domain under one mask. Every array has one value for each of its `periods`. */
 export const maskSeries = z.object({
-  domain: z.string(),
+  domain: z
+    .string()
+    .describe('`(other)` sums the domains that are neither registered nor among the first 64 others.'),
   mask_version: count,
   periods: z.array(count).describe('Indexes into `starts` of the response, ascending.'),
   requests: z.array(count),

@@ -1,5 +1,6 @@
 import { z } from 'zod'
 import { boundedArray, boundedRecord } from './bounded-collections.ts'
+import { OTHER_DOMAINS } from './other-domains.ts'
 
 /** Upper bounds of one request; the context length of the node limits it further. */
 export const LIMITS = {
@@ -27,6 +28,9 @@ export const domainName = z
     /^[a-z0-9]([a-z0-9._-]*[a-z0-9])?$/,
     "expected a domain name of lower-case letters, digits and inner '-', '_' or '.', like 'legal' or 'support.eu'",
   )
+
+/** The name under which traffic is counted: that of a domain, or {@link OTHER_DOMAINS}. */
+export const countedDomain = z.union([domainName, z.literal(OTHER_DOMAINS)])
 
 const stop = z.union([
   z.string().min(1).max(LIMITS.stopBytes),

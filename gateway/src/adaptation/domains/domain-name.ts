@@ -1,5 +1,6 @@
 import { AppError } from '@copal/shared/errors.ts'
 import { domainName } from '@copal/shared/wire/inference-fields.ts'
+import { OTHER_DOMAINS } from '@copal/shared/wire/other-domains.ts'
 
 /**
  * Validates the name of a domain.
@@ -15,4 +16,13 @@ export function parseDomain(name: string, param: string): string {
     `Invalid '${param}': ${issue?.message ?? 'a domain name is expected'}.`,
     { param },
   )
+}
+
+/**
+ * Validates the name under which traffic is counted: that of a domain, or {@link OTHER_DOMAINS}.
+ *
+ * @throws AppError `invalid_request` with `param`
+ */
+export function parseCountedDomain(name: string, param: string): string {
+  return name === OTHER_DOMAINS ? name : parseDomain(name, param)
 }

@@ -4,7 +4,7 @@ import type { SampleEntry } from '@copal/shared/wire/admin-samples.ts'
 import type { ActorEnv } from '../../contracts/context.ts'
 import { ensureDomains } from '../../storage/db/queries/domain-queries.ts'
 import type { Deps } from '../../contracts/bindings.ts'
-import { parseDomain } from '../../adaptation/domains/domain-name.ts'
+import { parseCountedDomain, parseDomain } from '../../adaptation/domains/domain-name.ts'
 import { findOperatorModel } from '../../adaptation/models/find-operator-model.ts'
 import { conversationId, importedSides } from '../../adaptation/sampling/conversation.ts'
 import { recogniseTexts } from '../../adaptation/redaction/recognise-texts.ts'
@@ -91,7 +91,7 @@ export function domainRoutes(): Hono<ActorEnv> {
     .get('/domains/:domain/traffic', async (c) => {
       requireQueryParameters(c, ['model'])
       const { deps } = c.var
-      const domain = parseDomain(c.req.param('domain'), 'domain')
+      const domain = parseCountedDomain(c.req.param('domain'), 'domain')
       const model = await findOperatorModel(deps.db, c.req.query('model'))
       return c.json(await summariseDomain(deps, model, domain))
     })

@@ -1,8 +1,8 @@
+import { OTHER_DOMAINS } from '@copal/shared/wire/other-domains.ts'
 import { DURATION_BOUNDS_MS, FIRST_TOKEN_BOUNDS_MS } from '@copal/shared/metrics/latency-histogram.ts'
 import type { Sample } from '@copal/shared/telemetry/family.ts'
 import { SUM_LABEL, type MetricCount } from '../../storage/db/queries/metric-count-queries.ts'
 import { UNASSIGNED } from '../../storage/db/schema/domains.ts'
-import { OTHER_DOMAINS } from '../../storage/db/queries/usage-total-queries.ts'
 import type { MetricSamples } from './metric-samples.ts'
 
 /** Returns the metrics that are stored as counts: latencies, errors, scoring outcomes, and what became of samples. */

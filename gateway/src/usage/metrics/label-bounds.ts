@@ -1,6 +1,6 @@
+import { OTHER_DOMAINS } from '@copal/shared/wire/other-domains.ts'
 import { trialsInForce } from '../../storage/db/trials-in-force.ts'
 import type { ModelRow } from '../../storage/db/queries/model-queries.ts'
-import { OTHER_DOMAINS } from '../../storage/db/queries/usage-total-queries.ts'
 
 /** Domains of a model that metrics name, the oldest. */
 export const MAX_DOMAINS = 100

@@ -2,6 +2,7 @@
 import { env } from 'cloudflare:workers'
 import { eq } from 'drizzle-orm'
 import { beforeAll, expect, test } from 'vitest'
+import { seriesReport as seriesSchema } from '@copal/shared/wire/admin-series.ts'
 import { createAlert } from '../../../../gateway/src/adaptation/drift/alerts/alert-subject.ts'
 import { openDatabase } from '../../../../gateway/src/storage/db/open-database.ts'
 import { trafficPeriods } from '../../../../gateway/src/storage/db/schema/periods.ts'
@@ -11,11 +12,12 @@ import {
   insertReceipts,
   type StoredReceipt,
 } from '../../../../gateway/src/storage/db/queries/receipt-queries.ts'
+import { NAMED_DOMAINS } from '../../../../gateway/src/storage/db/queries/usage-total-queries.ts'
 import { domainSummaries, domainSummary } from '../../../../gateway/src/usage/series/domain-summaries.ts'
 import { recentTraffic } from '../../../../gateway/src/usage/series/recent-traffic.ts'
 import { gapsReport, seriesReport } from '../../../../gateway/src/usage/series/series-report.ts'
 import { admin, adminJson, testDeps } from '../../support/doubles/simulated-node.ts'
-import { receiptOf, sendHeartbeat } from '../../support/requests/gateway-requests.ts'
+import { errorOf, receiptOf, sendHeartbeat } from '../../support/requests/gateway-requests.ts'
 
 const MODEL = 'series'
 const NOW_MS = Date.UTC(2026, 10, 28, 19, 31, 20)
@@ -202,4 +204,31 @@ test('the route validates its query, and finds the only model', async () => {
   const gaps = await adminJson<{ domains: { domain: string }[] }>('GET', `/series/gaps?${time}`)
   expect(gaps.domains.map(({ domain }) => domain)).toEqual(['legal', 'support'])
   expect((await admin('GET', '/series/gaps?width=61')).status).toBe(400)
+})
+
+test('domains that are not counted by name have a series and a summary together', async () => {
+  const nowMs = Date.now()
+  for (let index = 0; index < NAMED_DOMAINS + 3; index += 1)
+    await insertReceipts(
+      db,
+      'node-1',
+      [receiptOf(`crowd-${index}`, { model: MODEL, domain: `crowd-${String(index).padStart(2, '0')}` })],
+      'node',
+      nowMs,
+    )
+  const name = encodeURIComponent('(other)')
+  const { series } = seriesSchema.parse(await adminJson('GET', `/series?domain=${name}`))
+  expect(series).toMatchObject([{ domain: '(other)', requests: [expect.any(Number)] }])
+  const counted = series[0]?.requests[0] ?? 0
+  expect(counted).toBeGreaterThanOrEqual(3)
+  expect(await adminJson('GET', `/domains/${name}/traffic`)).toMatchObject({
+    name: '(other)',
+    requests: counted,
+  })
+  const unknown = await admin('GET', `/series?domain=${encodeURIComponent('(others)')}`)
+  expect(await errorOf(unknown)).toMatchObject({
+    code: 'invalid_request',
+    param: 'domain',
+    message: expect.stringContaining('expected a domain name of lower-case letters'),
+  })
 })

@@ -1,5 +1,6 @@
 import { useMemo } from 'preact/hooks'
 import type { DomainEntry } from '@copal/shared/wire/admin-domains.ts'
+import { OTHER_DOMAINS } from '@copal/shared/wire/other-domains.ts'
 import { Loaded } from '../../components/loaded.tsx'
 import { LoadedTogether } from '../../components/loaded-together.tsx'
 import { ChartSkeleton, Empty } from '../../components/notices.tsx'
@@ -27,13 +28,16 @@ export function DomainPage({ params }: { params: PathParams }) {
   const name = params['name'] ?? ''
   const session = useSession()
   const readsAll = session.role !== 'tenant'
+  const isOthers = name === OTHER_DOMAINS
+  // Texts, updates and detectors are of registered domains.
+  const showsAdaptation = readsAll && !isOthers
   const mayChange = session.role === 'operator' && session.may_change
   const model = useModel()
   const { from } = useRange()
   const list = useResource(domains(model), 30_000)
   const report = useResource(series({ model, domain: name, from }), 60_000, { keepsLast: true })
   const entry = list.value?.data.find((domain) => domain.name === name)
-  const isUnknown = list.value !== undefined && !entry && report.value?.series.length === 0
+  const isUnknown = !isOthers && list.value !== undefined && !entry && report.value?.series.length === 0
   return (
     <Page
       title={name}
@@ -57,20 +61,28 @@ export function DomainPage({ params }: { params: PathParams }) {
         </Empty>
       ) : (
         <LoadedTogether resources={[list, report]}>
+          {isOthers && (
+            <p class="soft chart-note">
+              These are all domains that are neither registered nor among the first 64 others of the model. A
+              domain is registered, and has a page of its own, once a text of it is kept or imported.
+            </p>
+          )}
           <Section title="Drift" actions={<RangeChoice />}>
             <Loaded resource={report} skeleton={<ChartSkeleton heights={[200, 200, 112]} />}>
               {(value) => <DriftCharts report={value} domain={name} />}
             </Loaded>
           </Section>
-          {readsAll && <NextUpdate name={name} />}
-          <div class="columns">
-            <Section title="What is kept" actions={mayChange && entry && <ChangeOwner entry={entry} />}>
-              <Loaded resource={list}>{() => <KeptTexts entry={entry} showsTexts={readsAll} />}</Loaded>
-            </Section>
-            {readsAll && <Detectors name={name} />}
-          </div>
+          {showsAdaptation && <NextUpdate name={name} />}
+          {!isOthers && (
+            <div class="columns">
+              <Section title="What is kept" actions={mayChange && entry && <ChangeOwner entry={entry} />}>
+                <Loaded resource={list}>{() => <KeptTexts entry={entry} showsTexts={readsAll} />}</Loaded>
+              </Section>
+              {readsAll && <Detectors name={name} />}
+            </div>
+          )}
           {readsAll && (entry?.review_samples ?? 0) > 0 && <ReviewQueue name={name} />}
-          {readsAll && <HeldOut name={name} />}
+          {showsAdaptation && <HeldOut name={name} />}
           {mayChange && entry && (
             <Section title="Remove">
               <RemoveFromDomain name={name} entry={entry} />

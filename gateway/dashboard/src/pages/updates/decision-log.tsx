@@ -1,7 +1,7 @@
 import type { DecisionEntry, DecisionFigure } from '@copal/shared/wire/admin-decisions.ts'
 import { Num } from '../../components/num.tsx'
-import { PlainTable, type PlainColumn } from '../../components/plain-table.tsx'
 import { Status } from '../../components/status.tsx'
+import { Table, type Column } from '../../components/table.tsx'
 import { Time } from '../../components/time.tsx'
 import { formatLossDifference, formatNats, formatNumber, formatShare, NONE } from '../../format/numbers.ts'
 import { DECISION_KINDS, DECISION_VERDICTS } from '../../format/words.ts'
@@ -40,8 +40,8 @@ function TrialFigures({ decision: { kind, figures } }: { decision: DecisionEntry
   return (
     <details class="figures">
       <summary>{figures.length === 1 ? 'The figure' : `The ${figures.length} figures`}</summary>
-      <PlainTable
-        label={`Figures of the decision: ${DECISION_KINDS[kind]}`}
+      <Table
+        caption={`Figures of the decision: ${DECISION_KINDS[kind]}`}
         columns={FIGURE_COLUMNS}
         rows={figures}
         rowKey={({ name, domain }) => `${name} ${domain ?? ''}`}
@@ -50,9 +50,12 @@ function TrialFigures({ decision: { kind, figures } }: { decision: DecisionEntry
   )
 }
 
-const FIGURE_COLUMNS: readonly PlainColumn<DecisionFigure>[] = [
+const FIGURE_COLUMNS: readonly Column<DecisionFigure>[] = [
   {
+    key: 'figure',
     title: 'Figure',
+    phone: 'first',
+    value: ({ name, domain }) => `${name} ${domain ?? ''}`,
     cell: ({ name, domain, note }) => (
       <span title={note}>
         {name}
@@ -61,13 +64,17 @@ const FIGURE_COLUMNS: readonly PlainColumn<DecisionFigure>[] = [
     ),
   },
   {
+    key: 'value',
     title: 'Value',
     align: 'end',
+    value: ({ value }) => value,
     cell: ({ name, value }) => <Num title={exactOf(name, value)}>{formatFigure(name, value)}</Num>,
   },
   {
+    key: 'interval',
     title: 'Interval',
     align: 'end',
+    value: ({ upper }) => upper,
     cell: ({ name, lower, upper }) => (
       <Num>
         {lower === null && upper === null
@@ -76,9 +83,19 @@ const FIGURE_COLUMNS: readonly PlainColumn<DecisionFigure>[] = [
       </Num>
     ),
   },
-  { title: 'Limit', align: 'end', cell: ({ name, limit }) => <Num>{formatFigure(name, limit)}</Num> },
   {
+    key: 'limit',
+    title: 'Limit',
+    align: 'end',
+    value: ({ limit }) => limit,
+    cell: ({ name, limit }) => <Num>{formatFigure(name, limit)}</Num>,
+  },
+  {
+    key: 'verdict',
     title: 'Verdict',
+    align: 'end',
+    phone: 'first',
+    value: (figure) => verdictOfFigure(figure).word,
     cell: (figure) => {
       const { word, tone } = verdictOfFigure(figure)
       return <Status tone={tone}>{word}</Status>

@@ -1,7 +1,8 @@
 import { sql, type SQL } from 'drizzle-orm'
+import { OTHER_DOMAINS } from '@copal/shared/wire/other-domains.ts'
 import type { Database } from '../../../contracts/database.ts'
 import { periodDomains } from '../schema/periods.ts'
-import { NAMED_DOMAINS, OTHER_DOMAINS } from './usage-total-queries.ts'
+import { NAMED_DOMAINS } from './usage-total-queries.ts'
 
 /**
  * The name under which periods count a row of `changed`, which has the columns `sign` and `moved`: the one that its domain had when

@@ -1,10 +1,10 @@
 import { and, asc, eq, gte, inArray, lt, sql, sum, type SQL } from 'drizzle-orm'
 import { DURATION_BOUNDS_MS, FIRST_TOKEN_BOUNDS_MS } from '@copal/shared/metrics/latency-histogram.ts'
 import type { SERIES_WIDTHS } from '@copal/shared/wire/admin-series.ts'
+import { OTHER_DOMAINS } from '@copal/shared/wire/other-domains.ts'
 import type { Database } from '../../../contracts/database.ts'
 import { periodDomains, trafficPeriods } from '../schema/periods.ts'
 import { countedDomains } from './period-domains.ts'
-import { OTHER_DOMAINS } from './usage-total-queries.ts'
 
 /** A width of periods, seconds. */
 export type PeriodWidth = (typeof SERIES_WIDTHS)[number]

@@ -1,10 +1,10 @@
 import { sql, type SQL } from 'drizzle-orm'
 import { toCamelCase } from 'drizzle-orm/casing'
+import { OTHER_DOMAINS } from '@copal/shared/wire/other-domains.ts'
 import type { Database } from '../../../contracts/database.ts'
 import { shadowPeriods } from '../schema/periods.ts'
 import { addedColumns } from './added-columns.ts'
 import { countedDomains, PERIOD_NAME } from './period-domains.ts'
-import { OTHER_DOMAINS } from './usage-total-queries.ts'
 
 /** Widths of the periods of scores, seconds: sums since a time need the minutes of its hour, and then hours. */
 const WIDTHS = [60, 3_600]

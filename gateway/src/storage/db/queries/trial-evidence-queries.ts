@@ -1,9 +1,9 @@
 /** The requests that a trial is judged by, in the order of time. */
 import { and, asc, desc, eq, gt, gte, inArray, isNull, lt, ne, notInArray, or, sql } from 'drizzle-orm'
 import type { ErrorCode } from '@copal/shared/errors.ts'
+import { OTHER_DOMAINS } from '@copal/shared/wire/other-domains.ts'
 import type { Database } from '../../../contracts/database.ts'
 import { receipts, shadowScores } from '../schema/usage.ts'
-import { OTHER_DOMAINS } from './usage-total-queries.ts'
 
 /** The prompt of a request that was scored under the active mask and under a shadow; losses are sums of nats. */
 export interface ScoredPrompt {

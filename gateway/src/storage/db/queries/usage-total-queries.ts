@@ -1,14 +1,9 @@
 import { and, eq, gt, ne, sql, sum, type SQL } from 'drizzle-orm'
+import { OTHER_DOMAINS } from '@copal/shared/wire/other-domains.ts'
 import type { Database } from '../../../contracts/database.ts'
 import { usageTotals } from '../schema/usage.ts'
 import { addedColumns } from './added-columns.ts'
 import { receiptChanges } from './receipt-changes.ts'
-
-/**
- * The name under which totals count all further domains; no domain can have it. Requests may name any domain, and each
- * would be a row for ever.
- */
-export const OTHER_DOMAINS = '(other)'
 
 /** Unregistered domains of a tenant on a model that totals count by name: the first ones. */
 export const NAMED_DOMAINS = 64

@@ -3,6 +3,7 @@ import { env } from 'cloudflare:workers'
 import { describe, expect, test } from 'vitest'
 import { DURATION_BOUNDS_MS, FIRST_TOKEN_BOUNDS_MS } from '@copal/shared/metrics/latency-histogram.ts'
 import { SERIES_WIDTHS } from '@copal/shared/wire/admin-series.ts'
+import { OTHER_DOMAINS } from '@copal/shared/wire/other-domains.ts'
 import { scoringOutcome } from '@copal/shared/wire/receipts.ts'
 import { openDatabase } from '../../../../../gateway/src/storage/db/open-database.ts'
 import { ensureDomains, forgetDomain } from '../../../../../gateway/src/storage/db/queries/domain-queries.ts'
@@ -11,10 +12,7 @@ import {
   type StoredReceipt,
 } from '../../../../../gateway/src/storage/db/queries/receipt-queries.ts'
 import { storeRequestDomains } from '../../../../../gateway/src/storage/db/queries/request-domain-queries.ts'
-import {
-  NAMED_DOMAINS,
-  OTHER_DOMAINS,
-} from '../../../../../gateway/src/storage/db/queries/usage-total-queries.ts'
+import { NAMED_DOMAINS } from '../../../../../gateway/src/storage/db/queries/usage-total-queries.ts'
 import { trafficPeriods } from '../../../../../gateway/src/storage/db/schema/periods.ts'
 import { seededRandom } from '../../../../../gateway/src/adaptation/discovery/seeded-random.ts'
 import { receiptOf } from '../../../support/requests/gateway-requests.ts'

@@ -1,14 +1,11 @@
 import { env } from 'cloudflare:workers'
 import { describe, expect, test } from 'vitest'
+import { OTHER_DOMAINS } from '@copal/shared/wire/other-domains.ts'
 import type { Receipt } from '@copal/shared/wire/receipts.ts'
 import { openDatabase } from '../../../../../gateway/src/storage/db/open-database.ts'
 import { ensureDomains, forgetDomain } from '../../../../../gateway/src/storage/db/queries/domain-queries.ts'
 import { insertReceipts } from '../../../../../gateway/src/storage/db/queries/receipt-queries.ts'
-import {
-  NAMED_DOMAINS,
-  OTHER_DOMAINS,
-  sumDrift,
-} from '../../../../../gateway/src/storage/db/queries/usage-total-queries.ts'
+import { NAMED_DOMAINS, sumDrift } from '../../../../../gateway/src/storage/db/queries/usage-total-queries.ts'
 import { createKey, receiptOf } from '../../../support/requests/gateway-requests.ts'
 import { sumUsage } from '../../../support/state/usage-sums.ts'
 

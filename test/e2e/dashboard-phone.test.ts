@@ -1,0 +1,70 @@
+/** Every page of the dashboard on a phone, with the responses of the invented service of `gateway/dashboard/dev`. */
+import { spawn, type ChildProcess } from 'node:child_process'
+import { once } from 'node:events'
+import { join } from 'node:path'
+import type { Browser, Page } from 'playwright-core'
+import { afterAll, beforeAll, expect, test } from 'vitest'
+import { freePort } from '../../infra/local/processes/ports.ts'
+import { overflowingCells, tooWide } from '../support/dashboard/page-checks.ts'
+import { openBrowser } from '../support/processes/browser.ts'
+
+const SERVER = join(import.meta.dirname, '../../gateway/dashboard/dev/server.mjs')
+const PAGES = [
+  '',
+  '/domains',
+  '/domains/support',
+  '/domains/(other)',
+  '/updates',
+  '/updates/upd_0014',
+  '/updates/upd_8f2c61',
+  '/policy',
+  '/masks',
+  '/masks/14',
+  '/nodes',
+  '/keys',
+  '/audit',
+  '/playground',
+]
+
+let server: ChildProcess
+let browser: Browser
+let page: Page
+let url: string
+
+beforeAll(async () => {
+  const port = await freePort()
+  url = `http://localhost:${port}/dashboard`
+  server = spawn(process.execPath, [SERVER, String(port), 'live'], { stdio: ['ignore', 'pipe', 'inherit'] })
+  const failed = once(server, 'exit').then(() => Promise.reject(new Error(`no server at port ${port}`)))
+  failed.catch(() => undefined)
+  ;[browser] = await Promise.all([
+    openBrowser(),
+    Promise.race([once(server.stdout ?? server, 'data'), failed]),
+  ])
+  page = await browser.newPage({ viewport: { width: 390, height: 844 } })
+})
+afterAll(async () => {
+  await browser?.close()
+  server?.kill()
+})
+
+test.each(PAGES)('only heat maps and tables of many lines scroll sideways at %s', async (path) => {
+  await page.goto(url + path)
+  await page.getByRole('heading', { level: 1 }).waitFor()
+  await page.locator('.skeleton').first().waitFor({ state: 'hidden' })
+  // Everything is opened; what opens may contain more.
+  for (let opened = 0, all = -1; opened !== all;) {
+    opened = all
+    all = await page.evaluate<number>(`(() => {
+      const all = [...document.querySelectorAll('main details')]
+      for (const each of all) each.open = true
+      return new Promise((resolve) => setTimeout(() => resolve(all.length), 50))
+    })()`)
+  }
+  const scrolling = await page.evaluate(`[...document.querySelectorAll('main *')]
+    .filter((element) => element.scrollWidth > element.clientWidth + 1 && getComputedStyle(element).overflowX === 'auto')
+    .filter((element) => !element.closest('.heat-map'))
+    .filter((element) => !element.closest('.chart-table') || element.querySelectorAll('thead th').length <= 3)
+    .map(({ outerHTML }) => outerHTML.slice(0, 200))`)
+  expect([scrolling, await tooWide(page), await overflowingCells(page)]).toEqual([[], [], []])
+})
