@@ -92,13 +92,12 @@ impl Forward {
         self.cpu.norm(&self.stream[row * hidden..][..hidden], gamma, self.config.eps, out);
     }
 
-    /// Runs all blocks over a batch and writes its keys and values. Calls `pause` after each block.
+    /// Runs all blocks over a batch and writes its keys and values.
     pub(crate) fn run(
         &mut self,
         weights: &WeightSet,
         pool: &mut PagePool,
         batch: &Batch<'_>,
-        pause: &dyn Fn(),
     ) -> Result<(), MultiplyError> {
         let tokens = batch.len();
         assert!((1..=self.max_tokens).contains(&tokens), "a batch of {tokens} tokens");
@@ -113,7 +112,6 @@ impl Forward {
             linear(multiplier, config.query_width(), queries, tokens, &mut [(&linears[3], normed)])?;
             add(stream, normed, tokens * config.hidden);
             self.mlp(mlp_norm, linears, tokens)?;
-            pause();
         }
         Ok(())
     }

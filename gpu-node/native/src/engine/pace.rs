@@ -1,8 +1,7 @@
 //! Slows down the packing and the trial of weights while steps run.
 
-use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// During a step, packing rests this many times as long as it has worked, counted over all its threads: time that it takes
@@ -34,8 +33,8 @@ impl Pace {
     }
 
     /// For one of `threads` threads that pack; it starts to work now.
-    pub(super) fn packer(&self, threads: usize) -> Packer<'_> {
-        Packer { pace: self, rest: REST * threads as u32, since: Cell::new(Instant::now()) }
+    pub(super) fn packer(self: &Arc<Pace>, threads: usize) -> Packer {
+        Packer { pace: Arc::clone(self), rest: REST * threads as u32, since: Mutex::new(Instant::now()) }
     }
 
     /// Waits until no step runs, but no longer than until `end`.
@@ -69,16 +68,17 @@ impl Drop for RunningStep<'_> {
 }
 
 /// The clock of a thread that packs.
-pub(super) struct Packer<'a> {
-    pace: &'a Pace,
+pub(super) struct Packer {
+    pace: Arc<Pace>,
     rest: u32,
-    since: Cell<Instant>,
+    since: Mutex<Instant>,
 }
 
-impl Packer<'_> {
+impl Packer {
     /// Call it between pieces of work: it rests when a rest is due.
     pub(super) fn pause(&self) {
-        let worked = self.since.get().elapsed();
+        let mut since = self.since.lock().unwrap_or_else(PoisonError::into_inner);
+        let worked = since.elapsed();
         if self.pace.is_step_running() {
             if worked < WORK {
                 return;
@@ -86,6 +86,6 @@ impl Packer<'_> {
             // Longer than that was not work: another thread had the processor.
             self.pace.rest_until(Instant::now() + worked.min(2 * WORK) * self.rest);
         }
-        self.since.set(Instant::now());
+        *since = Instant::now();
     }
 }

@@ -4,7 +4,7 @@ use super::ModelConfig;
 use super::batch::{Batch, batches};
 use super::forward::Forward;
 use super::outputs::{Outputs, SCORE_ROWS};
-use super::pace::{Pace, Packer};
+use super::pace::Pace;
 use super::pages::PagePool;
 use super::usage::Usage;
 use super::weights::WeightSet;
@@ -51,8 +51,6 @@ pub struct Engine {
     sampled: usize,
     panic_next: bool,
     pace: Arc<Pace>,
-    /// Rests by this pace between two blocks, beside the steps of another engine.
-    beside: Option<Arc<Pace>>,
 }
 
 impl Engine {
@@ -80,14 +78,14 @@ impl Engine {
             sampled: 0,
             panic_next: false,
             pace: Arc::default(),
-            beside: None,
             config,
         })
     }
 
-    /// The engine, resting between two blocks while a step by this pace runs.
-    pub(super) fn beside(self, pace: &Arc<Pace>) -> Engine {
-        Engine { beside: Some(Arc::clone(pace)), ..self }
+    /// Lets the engine, which has one thread, rest between pieces of work while a step by this pace runs.
+    pub(super) fn rest_beside(&mut self, pace: &Arc<Pace>) {
+        let packer = pace.packer(1);
+        self.forward.multiplier().pause_by(Box::new(move || packer.pause()));
     }
 
     /// The shape of the model.
@@ -167,10 +165,8 @@ impl Engine {
         batch: &Batch<'_>,
         results: &mut Vec<f32>,
     ) -> Result<(), StepError> {
-        let Engine { forward, pool, outputs, beside, .. } = self;
-        let packer = beside.as_ref().map(|pace| pace.packer(1));
-        let pause = || packer.iter().for_each(Packer::pause);
-        forward.run(weights, pool, batch, &pause)?;
+        let Engine { forward, pool, outputs, .. } = self;
+        forward.run(weights, pool, batch)?;
         let mut row = 0;
         for span in batch.spans() {
             let rows = row..row + span.tokens.len();

@@ -31,8 +31,8 @@ pub fn try_out(
     tokens: &[u32],
 ) -> Result<Vec<f32>, TrialError> {
     let options = EngineOptions { threads: 1, pages: 2, batch_tokens: 2 * PAGE_TOKENS };
-    let mut engine =
-        Engine::new(config.clone(), implementation, &options).map_err(TrialError::Engine)?.beside(pace);
+    let mut engine = Engine::new(config.clone(), implementation, &options).map_err(TrialError::Engine)?;
+    engine.rest_beside(pace);
     let last = tokens.len() - 1;
     let work = |sequence, tokens, position, output| Work {
         sequence,

@@ -31,6 +31,8 @@ pub struct Multiplier {
     /// For each thread's share of the blocks, how many of them are taken.
     taken: Vec<TakenBlocks>,
     max_cols: usize,
+    /// Called by every thread after each block that it multiplied.
+    pause: Option<Box<dyn Fn() + Send + Sync>>,
 }
 
 /// A thread's buffers for a block and several chunks of tokens.
@@ -79,7 +81,13 @@ impl Multiplier {
             workspaces,
             taken,
             max_cols,
+            pause: None,
         })
+    }
+
+    /// Calls `pause` on every thread after each block of rows that it multiplied.
+    pub(crate) fn pause_by(&mut self, pause: Box<dyn Fn() + Send + Sync>) {
+        self.pause = Some(pause);
     }
 
     /// The implementation that multiplies.
@@ -145,7 +153,7 @@ impl Multiplier {
             *product =
                 Some(MatrixProduct { implementation, matrix, activations, outputs: Disjoint::new(outputs) });
         }
-        let (workspaces, taken) = (&self.workspaces, &self.taken);
+        let (workspaces, taken, pause) = (&self.workspaces, &self.taken, &self.pause);
         taken.iter().for_each(|taken| taken.0.store(0, Ordering::Relaxed));
         self.pool.run(&|part| {
             let mut workspace = workspaces[part].lock().unwrap_or_else(PoisonError::into_inner);
@@ -157,6 +165,9 @@ impl Multiplier {
                     let blocks = product.matrix.share(share, parts);
                     while next - first < blocks.len() {
                         product.multiply_block(blocks.start + next - first, &mut workspace);
+                        if let Some(pause) = pause {
+                            pause();
+                        }
                         next = taken[share].0.fetch_add(1, Ordering::Relaxed);
                     }
                     first += blocks.len();
@@ -302,3 +313,25 @@ impl fmt::Display for MultiplyError {
 }
 
 impl std::error::Error for MultiplyError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::{Format, pack};
+    use std::sync::Arc;
+
+    #[test]
+    fn every_block_of_rows_is_followed_by_a_pause() {
+        let matrix = pack(&vec![0.5; 130 * 64], (130, 64), None, Format::BF16).unwrap();
+        let mut multiplier =
+            Multiplier::new(Implementation::select(None).unwrap(), Pool::new(2).unwrap(), 1, 64).unwrap();
+        let pauses = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&pauses);
+        multiplier.pause_by(Box::new(move || {
+            counted.fetch_add(1, Ordering::Relaxed);
+        }));
+        multiplier.encode(Encoding::of(matrix.format()), 64, &[1.0; 64]).unwrap();
+        multiplier.multiply(&matrix, &mut [0.0; 130]).unwrap();
+        assert_eq!(pauses.load(Ordering::Relaxed), 5);
+    }
+}

@@ -210,7 +210,7 @@ impl Source<'_> {
         let is_copied = self.mask.is_some() || cols < N;
         let pruned = match self.mask {
             None => Pruned::None,
-            Some(_) if self.is_sparse => Pruned::Left,
+            Some(_) if self.is_sparse => Pruned::Omitted,
             Some(_) => Pruned::Coded,
         };
         let mut values = Values { rows: [None; BLOCK_ROWS], cols, pruned };

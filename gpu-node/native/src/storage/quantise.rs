@@ -22,7 +22,7 @@ pub(super) enum Pruned {
     /// As codes of 0.
     Coded,
     /// Not at all.
-    Left,
+    Omitted,
 }
 
 /// The codes of one row's group.
@@ -77,7 +77,7 @@ pub(super) fn quantise<const N: usize>(
             }
         }
         Precision::Int4 if values.pruned == Pruned::Coded => int4_with_zero(values, &low, &high, out)?,
-        Precision::Int4 if values.pruned == Pruned::Left => int4_of_kept(values, &low, &high, out)?,
+        Precision::Int4 if values.pruned == Pruned::Omitted => int4_of_kept(values, &low, &high, out)?,
         Precision::Int4 => {
             let range: Rows<f32> = std::array::from_fn(|row| high[row] - low[row]);
             let scales = Scales::new(values, &range, 15.0, &max_of(&low, &high))?;
@@ -160,9 +160,9 @@ fn int4_of_kept<const N: usize>(
     Ok(())
 }
 
-/// Lowest bits of an f16 that a scale beside left out weights does not have.
+/// Lowest bits of an f16 that the scales of [`int4_of_kept`] do not have.
 const UNUSED_SCALE_BITS: u16 = 0x1f;
-/// The largest `zero` beside left out weights.
+/// The largest `zero` of [`int4_of_kept`].
 const MAX_ZERO: u8 = 63;
 
 /// The scale and the `zero` of a row's group in 16 bits: the scale without its sign and its [`UNUSED_SCALE_BITS`] in the
