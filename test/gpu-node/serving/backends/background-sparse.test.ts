@@ -4,6 +4,7 @@ import { checkGeneration } from '../../../../gpu-node/src/pruning/evaluation/che
 import type { WeightSet } from '../../../../gpu-node/src/serving/contract/backend.ts'
 import { addon } from '../../../support/engine/backends.ts'
 import { skipWithoutAddon } from '../../../support/harness/skip-without-addon.ts'
+import { temporaryDir } from '../../../support/harness/temporary.ts'
 import { memoryLog } from '../../../support/doubles/memory-log.ts'
 import { halfMaskFile, TARGETS, TOKENS } from '../../../support/models/masked-scores.ts'
 import { openTinyModel, type TinyModel } from '../../../support/models/tiny-model.ts'
@@ -23,6 +24,7 @@ function testBackground(): void {
     ['int8', 'packed'],
     ['int4', 'packed'],
     ['int4', 'dense'],
+    ['int4', 'auto'],
   ] as const)(
     'a mask is evaluated with the engine, precision and form that serve it: the losses of %s %s are equal bit by bit',
     async (precision, form) => {
@@ -32,6 +34,7 @@ function testBackground(): void {
         gpu: null,
         precision,
         form,
+        cacheDir: temporaryDir(),
         headPrecision: 'int8',
         threads: 1,
         kvTokens: 1024,
