@@ -5,10 +5,18 @@ import { SERVICE_ACTOR } from '../../storage/db/queries/decision-queries.ts'
 
 type RecordDeps = Pick<Deps, 'db' | 'nowMs'>
 
-/** The numbers of texts that were deleted in a domain: samples, and texts in datasets and holdouts. */
+/** What was deleted in a domain: numbers of samples, and of texts in datasets and holdouts. */
 export interface DeletedNumbers {
   deleted: number
   deleted_frozen: number
+  /** The updates and masks that were made of datasets with such texts, where they were looked for. */
+  updates?: string[]
+  masks?: string[]
+}
+
+/** Returns the numbers of a deletion that begins. They are counted up while it deletes, so that they are right also if it fails. */
+export function nothingDeleted(): DeletedNumbers {
+  return { deleted: 0, deleted_frozen: 0 }
 }
 
 /**
@@ -26,8 +34,7 @@ export async function recordDeleted(deps: RecordDeps, deleted: number, entry: Au
 }
 
 /**
- * Records what a request had deleted when it failed, which its response does not say. It throws nothing, so that the caller throws
- * what had failed.
+ * Records what a deletion had deleted when it failed. It throws nothing, so that the caller throws what had failed.
  *
  * @param target for the audit log
  * @param numbers by domain
@@ -49,7 +56,7 @@ export async function recordFailedDeletion(
     target,
     before: filter,
     after: { domains },
-    reason: 'A request had deleted these texts when it failed.',
+    reason: 'These texts were deleted before the deletion failed.',
   }
   await recordDeleted(deps, total, entry).catch((error: unknown) =>
     console.error('The audit log could not be written:', error),

@@ -18,7 +18,7 @@ import { deleteDatasetFiles } from '../../storage/artifacts/datasets.ts'
 import { deleteStatisticsOf } from '../../storage/artifacts/statistics-files.ts'
 import { removeOwnMasksOf } from '../own-masks/remove-own-masks.ts'
 import { writeTombstone } from '../sampling/tombstones.ts'
-import { recordFailedDeletion, type DeletedNumbers } from './deletion-records.ts'
+import { nothingDeleted, recordFailedDeletion, type DeletedNumbers } from './deletion-records.ts'
 import { deleteFrozenTexts, findAffectedDatasets } from './frozen-texts.ts'
 
 type DeletionDeps = Pick<Deps, 'db' | 'artifacts' | 'reservoir' | 'nowMs'>
@@ -88,7 +88,7 @@ export async function deleteTexts(
   ])
   const settle = (left: ReadonlyMap<string, string>) =>
     settlePendingDeletions(deps.db, ids, left, deps.nowMs())
-  const numbers: DeletedNumbers = { deleted: 0, deleted_frozen: 0 }
+  const numbers = nothingDeleted()
   try {
     const doneUntil = await deleteTextsIn(deps, domain, filter, { calls, numbers })
     try {
@@ -110,7 +110,7 @@ export async function deleteTexts(
 /**
  * Deletes texts from a domain, as far as the budget of calls goes.
  *
- * @param of.numbers is filled with what was deleted, also if it throws
+ * @param of.numbers counts what was deleted, also if this throws
  * @returns the last dataset that need not be looked through again; undefined if nothing is left to do
  */
 async function deleteTextsIn(
@@ -125,9 +125,7 @@ async function deleteTextsIn(
   numbers.deleted = await deps.reservoir(domain).deleteTexts(sources)
   const metered = meterDeps(deps, calls)
   const found = await findAffectedDatasets(metered, domain, sources, '')
-  const { frozen, isFinished, failure } = await deleteFrozenTexts(metered, domain, sources, found.hashes)
-  numbers.deleted_frozen = frozen
-  if (failure !== undefined) throw failure
+  const isFinished = await deleteFrozenTexts(metered, domain, sources, found.hashes, numbers)
   return isFinished ? found.doneUntil : ''
 }
 

@@ -12,6 +12,7 @@ import {
   replaceDataset,
 } from '../../storage/db/queries/dataset-queries.ts'
 import { matchesFilter } from '../sampling/source-filter.ts'
+import type { DeletedNumbers } from './deletion-records.ts'
 
 type FrozenTextDeps = Pick<Deps, 'db' | 'artifacts' | 'nowMs'>
 
@@ -53,34 +54,35 @@ export async function findAffectedDatasets(
  * Deletes matching texts from some datasets and holdouts of a domain. Call it while no update reads them. If it is interrupted,
  * the current dataset is still found, and calling it again continues.
  *
- * @returns the number of texts, of which one counts once for each dataset that contained it; whether all datasets are done, as
- * statistics of one may take more calls than there are; and what failed, which is for the caller to throw once it has recorded the
- * number
+ * @param numbers counts the texts, also if this throws; one text counts once for each dataset that contained it
+ * @returns whether all datasets are done: statistics of one may take more calls than there are
  */
 export async function deleteFrozenTexts(
   deps: FrozenTextDeps,
   domain: string,
   sources: SourceFilter,
   hashes: readonly string[],
-): Promise<{ frozen: number; isFinished: boolean; failure?: unknown }> {
-  let frozen = 0
+  numbers: DeletedNumbers,
+): Promise<boolean> {
   for (const hash of hashes) {
     try {
-      frozen += await deleteFrozenTextsOf(deps, domain, sources, hash)
+      await deleteFrozenTextsOf(deps, domain, sources, hash, numbers)
     } catch (error) {
-      return { frozen, isFinished: false, ...(isCallsUsedUp(error) ? {} : { failure: error }) }
+      if (isCallsUsedUp(error)) return false
+      throw error
     }
   }
-  return { frozen, isFinished: true }
+  return true
 }
 
-/** Deletes matching texts from one dataset. Returns their number. */
+/** Deletes matching texts from one dataset. */
 async function deleteFrozenTextsOf(
   deps: FrozenTextDeps,
   domain: string,
   sources: SourceFilter,
   hash: string,
-): Promise<number> {
+  numbers: DeletedNumbers,
+): Promise<void> {
   const texts = (await readDataset(deps, hash)) ?? []
   const remaining = texts.flatMap((text) => withoutSources(text, sources) ?? [])
   const replacement = remaining.length > 0 ? await freezeRemaining(deps, domain, hash, remaining) : undefined
@@ -88,8 +90,8 @@ async function deleteFrozenTextsOf(
   // Before the texts, by which a call that continues finds the dataset.
   await deleteStatisticsOf(deps, [hash])
   await deps.artifacts.delete(datasetKey(hash))
+  numbers.deleted_frozen += texts.filter((text) => isFrom(text, sources)).length
   await forgetDatasets(deps.db, [hash])
-  return texts.filter((text) => isFrom(text, sources)).length
 }
 
 /** Freezes the remaining texts of a dataset, as old as it is, so that they count for as much. */

@@ -10,6 +10,7 @@ import { countExpired } from '../../storage/db/queries/expiry-queries.ts'
 import { listKeyIds } from '../../storage/db/queries/key-queries.ts'
 import { listMadeOf } from '../../storage/db/queries/made-of-queries.ts'
 import {
+  FROZEN_BEGUN,
   forgetPendingDeletion,
   insertPendingDeletions,
   listPendingDeletions,
@@ -26,7 +27,12 @@ import { insertTombstone } from '../../storage/db/queries/tombstone-queries.ts'
 import { findUpdate, listRunningUpdates, type UpdateRow } from '../../storage/db/queries/update-queries.ts'
 import { UNASSIGNED } from '../../storage/db/schema/domains.ts'
 import { cancelUpdate } from '../updates/update-requests.ts'
-import { recordDeleted, recordFailedDeletion, type DeletedNumbers } from './deletion-records.ts'
+import {
+  nothingDeleted,
+  recordDeleted,
+  recordFailedDeletion,
+  type DeletedNumbers,
+} from './deletion-records.ts'
 import { deleteFrozenTexts, findAffectedDatasets, LAST_CALLS } from './frozen-texts.ts'
 
 type SampleDeletionDeps = Pick<Deps, 'calls' | 'db' | 'reservoir' | 'nowMs'>
@@ -36,7 +42,7 @@ const MAX_WAIT_MS = 7 * 24 * 60 * 60 * 1000
 /** How long a deletion waits for updates that follow each other. */
 const MAX_TOTAL_WAIT_MS = 2 * MAX_WAIT_MS
 
-/** The reason in the audit log where an attempt to delete samples may have deleted some that no row counts. */
+/** The reason in the audit log where an earlier attempt may have deleted texts that no row counts. */
 const AFTER_FAILURE =
   'An earlier attempt failed. Each text that it deleted is counted in an earlier row or in the server log, unless the attempt was ' +
   'stopped before it could write there.'
@@ -47,8 +53,8 @@ const MAX_CONTINUED = 100
 const SAMPLE_CALLS = 4
 /** Calls with which the frozen texts of a domain are begun: which updates run, its datasets, and what was made of them. */
 const DOMAIN_CALLS = 10
-/** Calls with which a pending deletion is continued: keys of a tenant, one dataset that is replaced, the audit log, its record. */
-const PENDING_CALLS = 36
+/** Calls with which a pending deletion is continued: keys of a tenant, one dataset that is replaced, the audit log, its record twice. */
+const PENDING_CALLS = 37
 /** Calls after a cancellation: whether it took place, and the audit log. */
 const CANCELLED_CALLS = 2
 /** Calls after the samples: the record that they are deleted, and which deletions are pending. */
@@ -94,7 +100,7 @@ export async function deleteSamplesOf(
 /**
  * Deletes texts in some domains, as far as the budget of calls goes.
  *
- * @param numbers is filled with what was deleted by domain, also if it throws
+ * @param numbers counts what was deleted by domain, also if this throws
  * @returns what a response says, and `doneUntil` of what is left, by domain
  */
 async function deleteEverywhere(
@@ -107,10 +113,8 @@ async function deleteEverywhere(
   // First everywhere, so that no update that begins freezes them.
   for (const domain of names) {
     if (calls.left === 0) break
-    numbers.set(domain, {
-      deleted: await deps.reservoir(domain).deleteTexts(sources),
-      deleted_frozen: 0,
-    })
+    const deleted = await deps.reservoir(domain).deleteTexts(sources)
+    numbers.set(domain, { ...nothingDeleted(), deleted })
   }
   const left = new Map<string, string>()
   const result: Pick<DeletedSamples, 'domains' | 'pending'> = { domains: [], pending: [] }
@@ -129,19 +133,13 @@ async function deleteEverywhere(
       continue
     }
     const walk = { after: '', mayHold: () => deleted > 0 }
-    const { hashes, frozen, reader, made, doneUntil, failure } = await deleteUnread(
-      deps,
-      domain,
-      sources,
-      walk,
-    )
-    number.deleted_frozen = frozen
-    if (failure !== undefined) throw failure
+    const { hashes, reader, made, doneUntil } = await deleteUnread(deps, domain, sources, walk, number)
     if (doneUntil !== undefined) {
       left.set(domain, doneUntil)
       result.pending.push({ domain, update: reader?.id ?? null })
     }
-    if (deleted + hashes.length > 0) result.domains.push({ domain, deleted, deleted_frozen: frozen, ...made })
+    const { deleted_frozen } = number
+    if (deleted + hashes.length > 0) result.domains.push({ domain, deleted, deleted_frozen, ...made })
   }
   return { ...result, left }
 }
@@ -203,30 +201,43 @@ function filterOf({
 }
 
 async function continueDeletion(deps: Deps, deletion: PendingDeletion): Promise<void> {
-  const { id, domain, createdAt, doneUntil: after } = deletion
+  const { db } = deps
+  const { id, domain, createdAt, doneUntil: before } = deletion
   const filter = filterOf(deletion)
-  // One that has been running since the deletion may still freeze what it had read before, unless a walk began without it.
-  const mayHold = (update: UpdateRow) => after === '' && update.createdAt <= createdAt
-  const walk = { after, mayHold }
-  const { frozen, made, reader, doneUntil, failure } = await deleteUnread(
-    deps,
-    domain,
-    await sourcesOf(deps, filter),
-    walk,
+  const isRetry = before === FROZEN_BEGUN
+  const after = isRetry ? '' : before
+  let stored = before
+  const walk = {
+    after,
+    // One that has been running since the deletion may still freeze what it had read before, unless a walk began without it.
+    mayHold: (update: UpdateRow) => after === '' && update.createdAt <= createdAt,
+    async begin() {
+      stored = FROZEN_BEGUN
+      await setDoneUntil(db, id, stored)
+    },
+  }
+  const numbers = nothingDeleted()
+  const sources = await sourcesOf(deps, filter)
+  const { made, reader, doneUntil } = await deleteUnread(deps, domain, sources, walk, numbers).catch(
+    async (error: unknown) => {
+      await recordFailedDeletion(deps, domain, filter, new Map([[domain, numbers]]))
+      throw error
+    },
   )
+  const { deleted_frozen } = numbers
   const isFinished = doneUntil === undefined
-  if (isFinished || frozen > 0) {
-    await recordDeleted(deps, frozen, {
+  if (isFinished || isRetry || deleted_frozen > 0) {
+    await recordDeleted(deps, deleted_frozen, {
       actor: SERVICE_ACTOR,
       action: isFinished ? 'samples.deletion_finished' : 'samples.deletion_continued',
       target: domain,
       before: { ...filter, since: new Date(createdAt).toISOString() },
-      after: { deleted_frozen: frozen, ...made },
+      after: { deleted_frozen, ...made },
+      reason: isRetry ? AFTER_FAILURE : '',
     })
   }
-  if (failure !== undefined) throw failure
-  if (isFinished) await forgetPendingDeletion(deps.db, id)
-  else if (doneUntil !== after) await setDoneUntil(deps.db, id, doneUntil)
+  if (isFinished) await forgetPendingDeletion(db, id)
+  else if (doneUntil !== stored) await setDoneUntil(db, id, doneUntil)
   // Last, because it fails where it is too late.
   if (reader && hasWaitedTooLong(deps.nowMs(), createdAt, reader)) await cancelReader(deps, reader, domain)
 }
@@ -255,15 +266,17 @@ async function cancelReader(deps: Deps, { id }: UpdateRow, domain: string): Prom
  *
  * @param walk.after the last dataset that was looked through before
  * @param walk.mayHold whether an update may hold out matching samples at this moment that it had read before they were deleted
- * @returns the datasets that had such texts and what was made of them, the number of texts that were deleted, the update that
- * may have read or frozen some, and the last dataset that need not be looked through again; undefined if nothing is left to do.
- * `failure` is what failed after such texts were deleted
+ * @param walk.begin called before texts are deleted
+ * @param numbers counts what was deleted, also if this throws
+ * @returns the datasets that had such texts and what was made of them, the update that may have read or frozen some, and the last
+ * dataset that need not be looked through again; undefined if nothing is left to do
  */
 async function deleteUnread(
   deps: Deps,
   domain: string,
   sources: SourceFilter,
-  walk: { after: string; mayHold: (update: UpdateRow) => boolean },
+  walk: { after: string; mayHold: (update: UpdateRow) => boolean; begin?: () => Promise<void> },
+  numbers: DeletedNumbers,
 ) {
   const { after, mayHold } = walk
   const found =
@@ -275,15 +288,17 @@ async function deleteUnread(
   const mayFreeze = (update: UpdateRow) =>
     domain !== UNASSIGNED && (mayHold(update) || update.domains.includes(domain))
   const before = (await readers(deps)).find((update) => hashes.length > 0 || mayFreeze(update))
-  if (before) return { hashes, frozen: 0, reader: before, made, doneUntil: mayFreeze(before) ? '' : after }
+  if (before) return { hashes, reader: before, made, doneUntil: mayFreeze(before) ? '' : after }
+  if (hashes.length > 0) await walk.begin?.()
+  Object.assign(numbers, made)
   // Calls are kept for recording the deletion, in case they run out within a dataset.
   const kept = meterDeps(deps, keepCalls(deps.calls, LAST_CALLS))
-  const { frozen, isFinished, failure } = await deleteFrozenTexts(kept, domain, sources, hashes)
+  const isFinished = await deleteFrozenTexts(kept, domain, sources, hashes, numbers)
   // The next walk looks for updates before it goes on.
-  if (!isFinished) return { hashes, frozen, reader: undefined, made, doneUntil: after, failure }
+  if (!isFinished) return { hashes, reader: undefined, made, doneUntil: after }
   // One that began meanwhile may have frozen texts after they were looked for.
   const late = (await readers(deps)).find(mayFreeze)
-  return { hashes, frozen, reader: late, made, doneUntil: late ? '' : found.doneUntil }
+  return { hashes, reader: late, made, doneUntil: late ? '' : found.doneUntil }
 }
 
 /** Returns the updates that may read frozen texts, oldest first. */

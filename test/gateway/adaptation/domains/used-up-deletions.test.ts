@@ -147,7 +147,7 @@ test.each([
     .reservoir(DOMAIN)
     .offer([offeredSample('a text', { keyId })])
   await expect(remove(testDeps({ artifacts: failingSecondDelete() }), keyId)).rejects.toThrow('R2 is away')
-  expect(await auditedNumbers(keyId)).toEqual([
+  expect(await auditedNumbers(keyId)).toMatchObject([
     { domains: [{ domain: DOMAIN, deleted: 1, deleted_frozen: 1 }] },
   ])
   // The request may still be running.
@@ -199,37 +199,42 @@ test('what is deleted is in the audit log when other tasks take all calls that t
   expect(await auditedNumbers(keyId)).toContainEqual(expect.objectContaining({ deleted_frozen: 1 }))
 })
 
-test('samples whose deletion could not be recorded are in the server log, and the audit log says so after the next attempt', async () => {
-  const error = vi.spyOn(console, 'error').mockImplementation(() => undefined)
-  onTestFinished(() => error.mockRestore())
-  await testDeps()
-    .reservoir(DOMAIN)
-    .offer([offeredSample('a text', { keyId: 'unaudited' })])
-  await insertPendingDeletions(db, [
-    { domain: DOMAIN, keyId: 'unaudited', doneUntil: SAMPLES_LEFT, createdAt: 1 },
-  ])
-  const d1 = new Proxy(env.DB, {
-    get(database, name: keyof D1Database) {
-      if (name !== 'prepare') return database[name].bind(database)
-      return (query: string) => {
-        if (query.includes('audit_pending')) throw new Error('D1 is away')
-        return database.prepare(query)
-      }
-    },
-  })
-  await finishDeletions(testDeps({ db: openDatabase(d1) }))
-  expect(error.mock.calls[0]).toEqual([
-    `The deletion of 1 text(s) of '${DOMAIN}' is missing in the audit log.`,
-  ])
-  expect(await listUnbegunDeletions(db, 10, Date.now())).toMatchObject([{ keyId: 'unaudited' }])
-  await finishDeletions(testDeps())
-  await expectDeleted('unaudited')
-  expect((await auditRows('unaudited'))[0]).toMatchObject({
-    action: 'samples.deletion_continued',
-    after: { deleted: 0 },
-    reason: expect.stringContaining('in the server log') as string,
-  })
-})
+test.each([
+  ['samples', SAMPLES_LEFT, { deleted: 0 }],
+  ['frozen texts', '', { deleted_frozen: 0 }],
+])(
+  '%s whose deletion could not be recorded are in the server log, and the audit log says so after the next attempt',
+  async (what, doneUntil, after) => {
+    const error = vi.spyOn(console, 'error').mockImplementation(() => undefined)
+    onTestFinished(() => error.mockRestore())
+    const keyId = `unaudited ${what}`
+    if (doneUntil === SAMPLES_LEFT)
+      await testDeps()
+        .reservoir(DOMAIN)
+        .offer([offeredSample('a text', { keyId })])
+    else await freeze(keyId, 0)
+    await insertPendingDeletions(db, [{ domain: DOMAIN, keyId, doneUntil, createdAt: 1 }])
+    const d1 = new Proxy(env.DB, {
+      get(database, name: keyof D1Database) {
+        if (name !== 'prepare') return database[name].bind(database)
+        return (query: string) => {
+          if (query.includes('audit_pending')) throw new Error('D1 is away')
+          return database.prepare(query)
+        }
+      },
+    })
+    await finishDeletions(testDeps({ db: openDatabase(d1) }))
+    expect(error.mock.calls[0]).toEqual([
+      `The deletion of 1 text(s) of '${DOMAIN}' is missing in the audit log.`,
+    ])
+    await finishDeletions(testDeps())
+    await expectDeleted(keyId)
+    expect((await auditRows(keyId))[0]).toMatchObject({
+      after,
+      reason: expect.stringContaining('in the server log') as string,
+    })
+  },
+)
 
 test('what was deleted before a failure is in the audit log', async () => {
   const error = vi.spyOn(console, 'error').mockImplementation(() => undefined)
@@ -241,7 +246,31 @@ test('what was deleted before a failure is in the audit log', async () => {
   expect(error).toHaveBeenCalledOnce()
   await finishDeletions(testDeps())
   await expectDeleted(keyId)
-  expect(await auditedTexts(keyId)).toEqual([1, 1])
+  expect(await auditedNumbers(keyId)).toMatchObject([
+    { domains: [{ domain: DOMAIN, deleted_frozen: 1, updates: [], masks: [] }] },
+    { deleted_frozen: 1 },
+  ])
+})
+
+test('texts whose file is deleted count also if forgetting their dataset fails', async () => {
+  const error = vi.spyOn(console, 'error').mockImplementation(() => undefined)
+  onTestFinished(() => error.mockRestore())
+  const keyId = 'key_unforgotten'
+  await freeze(keyId, 0)
+  await insertPendingDeletions(db, [{ domain: DOMAIN, keyId, createdAt: 1 }])
+  const d1 = new Proxy(env.DB, {
+    get(database, name: keyof D1Database) {
+      if (name !== 'prepare') return database[name].bind(database)
+      return (query: string) => {
+        if (query.startsWith('delete from "datasets"')) throw new Error('D1 is away')
+        return database.prepare(query)
+      }
+    },
+  })
+  await finishDeletions(testDeps({ db: openDatabase(d1) }))
+  expect(await auditedNumbers(keyId)).toMatchObject([{ domains: [{ domain: DOMAIN, deleted_frozen: 1 }] }])
+  await finishDeletions(testDeps())
+  await expectDeleted(keyId)
 })
 
 test('an update that is cancelled for a deletion is in the audit log, also if giving its texts back uses up the calls', async () => {
@@ -252,7 +281,7 @@ test('an update that is cancelled for a deletion is in the audit log, also if gi
   const domains = [DOMAIN, ...Array.from({ length: 40 }, (_, index) => `waited-${index}`)]
   const id = await seedUpdate('waited', 2, { state: 'calibrating', domains, createdAt: 1 })
   await insertPendingDeletions(db, [{ domain: DOMAIN, keyId: 'key_waits', createdAt: 1 }])
-  const metered = meterDeps(testDeps(), createCallBudget(38))
+  const metered = meterDeps(testDeps(), createCallBudget(39))
   expect(isCallsUsedUp(await finishDeletions(metered).catch((thrown: unknown) => thrown))).toBe(false)
   expect(await findUpdate(db, id)).toMatchObject({ state: 'cancelled' })
   const rows = await listPendingAudit(db, Infinity, 100)

@@ -15,6 +15,12 @@ export const SAMPLES_LEFT = 'samples left'
  */
 export const SAMPLES_BEGUN = 'samples begun'
 
+/**
+ * `doneUntil` of a deletion whose frozen texts the cron task deletes, or was deleting when it failed: then some may be deleted that the
+ * audit log does not count. It looks through all datasets again.
+ */
+export const FROZEN_BEGUN = 'frozen texts begun'
+
 /** `doneUntil` of a deletion that a request is carrying out, or that it left when it failed. */
 export const REQUEST_RUNNING = 'request running'
 
@@ -81,7 +87,7 @@ export async function setSamplesDeleted(
   await db.update(pendingDeletions).set({ doneUntil: '', createdAt }).where(isAmong(pendingDeletions.id, ids))
 }
 
-/** Records up to which dataset a deletion that waits has looked, or that its samples are being deleted. */
+/** Records up to which dataset a deletion that waits has looked, or that its samples or frozen texts are being deleted. */
 export async function setDoneUntil(db: Database, id: number, doneUntil: string): Promise<void> {
   await db.update(pendingDeletions).set({ doneUntil }).where(eq(pendingDeletions.id, id))
 }

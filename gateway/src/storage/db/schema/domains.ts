@@ -116,7 +116,8 @@ export const pendingDeletions = sqliteTable('pending_deletions', {
   requestId: text(),
   /**
    * The last dataset, in the order of their hashes, that was looked through; empty before the first; `SAMPLES_LEFT` before the
-   * samples are deleted; `SAMPLES_BEGUN` while the cron task deletes them; `REQUEST_RUNNING` while a request does.
+   * samples are deleted; `SAMPLES_BEGUN` and `FROZEN_BEGUN` while the cron task deletes them or frozen texts; `REQUEST_RUNNING` while a
+   * request does.
    */
   doneUntil: text().notNull().default(''),
   createdAt: integer().notNull(),
