@@ -58,7 +58,7 @@ export const DOMAIN_OPERATIONS: readonly Operation[] = [
     id: 'rebuildDomain',
     tag: 'Adaptation',
     summary:
-      'Has the statistics of a domain made anew from the texts that are retained: what was calibrated does not count any more, and the next update may take every text of the reservoir. Responds 409 while an update runs that reads the statistics, or whose canary counts texts of the domain.',
+      'Has the statistics of a domain made anew from the texts that are retained: what was calibrated does not count any more, and the next update may take every text of the reservoir. Responds 409 while an update runs that reads the statistics, or whose canary counts texts of the domain, and where more is left to do than one call can: repeat it to go on.',
     key: 'operator',
     params: { domain: domainName },
     response: named('RebuiltDomain', rebuiltDomain),
@@ -143,7 +143,7 @@ export const DOMAIN_OPERATIONS: readonly Operation[] = [
     id: 'deleteDomain',
     tag: 'Adaptation',
     summary:
-      'Deletes everything that is stored for a domain. Responds 404 for a domain that never had a text.',
+      'Deletes everything that is stored for a domain. Responds 404 for a domain that never had a text, and 409 while an update runs that may read its texts, and where more is stored than one call can delete: repeat it to go on.',
     key: 'operator',
     params: { domain: domainName },
     response: named('DeletedDomain', deletedDomain),

@@ -20,21 +20,29 @@ import { removeOwnMasksOf } from '../own-masks/remove-own-masks.ts'
 import { writeTombstone } from '../sampling/tombstones.ts'
 import { nothingDeleted, recordFailedDeletion, type DeletedNumbers } from './deletion-records.ts'
 import { deleteFrozenTexts, findAffectedDatasets } from './frozen-texts.ts'
-
-type DeletionDeps = Pick<Deps, 'db' | 'artifacts' | 'reservoir' | 'nowMs'>
+import { withinCalls } from './within-calls.ts'
 
 /**
  * Deletes a domain with everything that was stored for it: samples, holdouts, frozen datasets, evaluations and totals.
- * Masks that were chosen with its statistics stay; the next update no longer counts them. A mask of its own no longer serves.
+ * Masks that were chosen with its statistics stay; the next update no longer counts them. A mask of its own no longer serves. If this
+ * is interrupted, calling it again continues.
  *
  * @param actor the id of an admin key, for the decision about its own mask
- * @throws AppError `conflict` while an update that may read its texts is running, or began meanwhile
+ * @throws AppError `conflict` while an update that may read its texts is running, or began meanwhile; or if more is left than the
+ * calls are enough for
  */
 export async function deleteDomain(
-  deps: DeletionDeps,
+  deps: Deps,
   domain: string,
   actor: string = SERVICE_ACTOR,
+  calls = createCallBudget(),
 ): Promise<void> {
+  await withinCalls(deps, calls, `the deletion of '${domain}'`, (metered) =>
+    deleteStored(metered, domain, actor),
+  )
+}
+
+async function deleteStored(deps: Deps, domain: string, actor: string): Promise<void> {
   const canaries = await requireNoReader(deps, domain)
   await writeTombstone(deps, domain)
   await deps.reservoir(domain).clear()
@@ -48,7 +56,10 @@ export async function deleteDomain(
 }
 
 /** Deletes all samples of a domain; frozen texts stay. Returns their number. */
-export async function deleteAllSamples(deps: DeletionDeps, domain: string): Promise<number> {
+export async function deleteAllSamples(
+  deps: Pick<Deps, 'db' | 'reservoir' | 'nowMs'>,
+  domain: string,
+): Promise<number> {
   await writeTombstone(deps, domain)
   return deps.reservoir(domain).deleteTexts()
 }

@@ -1,22 +1,30 @@
 import { AppError } from '@copal/shared/errors.ts'
 import type { RebuiltDomain } from '@copal/shared/wire/admin-domains.ts'
+import { createCallBudget } from '../../calls/call-budget.ts'
 import type { Deps } from '../../contracts/bindings.ts'
 import { deleteStatisticsOf } from '../../storage/artifacts/statistics-files.ts'
 import { listRebuilt, retireForRebuild } from '../../storage/db/queries/batch-queries.ts'
 import { listRunningUpdates } from '../../storage/db/queries/update-queries.ts'
 import { findPolicy } from '../policy/find-policy.ts'
+import { withinCalls } from './within-calls.ts'
 
 /**
  * Has the statistics of a domain made anew: nothing that updates have calibrated counts any more, in any model, and the next
  * update may take every text of the reservoir, except those of updates that were rolled back. Holdouts stay, and so do masks.
  * Frozen texts stay until they expire, and count never again. If this is interrupted, calling it again continues.
  *
- * @throws AppError `conflict` while an update runs that reads the statistics, or whose canary counts texts of the domain
+ * @throws AppError `conflict` while an update runs that reads the statistics, or whose canary counts texts of the domain; or if more
+ * is left than the calls are enough for
  */
 export async function rebuildDomain(
-  deps: Pick<Deps, 'db' | 'artifacts' | 'reservoir' | 'adaptationPreset'>,
+  deps: Deps,
   domain: string,
+  calls = createCallBudget(),
 ): Promise<RebuiltDomain> {
+  return withinCalls(deps, calls, `rebuilding '${domain}'`, (metered) => rebuildWithin(metered, domain))
+}
+
+async function rebuildWithin(deps: Deps, domain: string): Promise<RebuiltDomain> {
   const { db } = deps
   await requireNoReader(deps, domain)
   await retireForRebuild(db, domain)
