@@ -1,6 +1,7 @@
 import type { NodeEntry } from '@copal/shared/wire/admin.ts'
-import { formatBytes, formatDuration, formatMask } from '@copal/gpu-node/platform/quantities.ts'
+import { formatAge, formatBytes, formatDuration, formatMask } from '@copal/gpu-node/platform/quantities.ts'
 import type { Session } from '../api/session.ts'
+import { cut, printable } from '../output/table.ts'
 
 /** Renders nodes as a table, one per line. */
 export function nodeTable(nodes: readonly NodeEntry[], session: Pick<Session, 'table'>): string {
@@ -30,6 +31,19 @@ export function describeForms(nodes: readonly NodeEntry[]): string {
     )
     .join('\n')
 }
+
+/** Names the last job that failed on each node, a line for each, and where more is recorded; empty when none did. */
+export function describeFailedJobs(nodes: readonly NodeEntry[], nowMs: number): string {
+  const lines = nodes.flatMap(({ id, last_failed_job: failed }) =>
+    failed == null
+      ? []
+      : `${id} failed job ${failed.job} ${formatAge(failed.at, nowMs)}: ${cut(printable(failed.reason), REASON_CHARACTERS)}`,
+  )
+  return lines.length === 0 ? '' : [...lines, 'See: copal audit list --target <node>'].join('\n')
+}
+
+/** Enough for what happened; the rest is in the audit log. */
+const REASON_CHARACTERS = 160
 
 const FORM_WORDS: Record<string, string> = { both: 'packed and dense' }
 

@@ -3,7 +3,7 @@ import type { Command } from 'commander'
 import { nodeEntry, type NodeEntry } from '@copal/shared/wire/admin.ts'
 import { UserError } from '@copal/gpu-node/platform/user-error.ts'
 import { listOf, type ApiClient } from '../api/api-client.ts'
-import { describeForms, nodeTable, requestsOf } from './node-table.ts'
+import { describeFailedJobs, describeForms, nodeTable, requestsOf } from './node-table.ts'
 import { counted, formatDuration } from '@copal/gpu-node/platform/quantities.ts'
 import type { Session } from '../api/session.ts'
 import { addNodeProbes } from './node-probes.ts'
@@ -25,7 +25,9 @@ export function addNodes(program: Command, session: Session): void {
       session.print(json, data, () =>
         data.length === 0
           ? 'No node has registered yet.'
-          : [nodeTable(data, session), describeForms(data)].filter(Boolean).join('\n\n'),
+          : [nodeTable(data, session), describeForms(data), describeFailedJobs(data, Date.now())]
+              .filter(Boolean)
+              .join('\n\n'),
       )
     })
   addNodeSecret(nodes, session)

@@ -303,6 +303,18 @@ export const nodeEntry = z.object({
   waiting: count,
   leases: count.describe('Requests dispatched to it that are not settled yet.'),
   seen_ms_ago: z.number(),
+  last_failed_job: z
+    .object({
+      at: z.iso.datetime(),
+      job: z.string().describe('Id of the job, which begins with that of its update.'),
+      code: z.string(),
+      reason: z.string(),
+    })
+    .nullable()
+    .optional()
+    .describe(
+      'The last job of an update that failed on it for a reason that may be its own, such as a full disk. Only in `GET /admin/nodes`.',
+    ),
 })
 /** One entry of `GET /admin/nodes`. */
 export type NodeEntry = z.output<typeof nodeEntry>

@@ -1,6 +1,6 @@
 import type { JobReport } from '@copal/shared/wire/adaptation-jobs.ts'
 import { findJobs, type JobRow, changeJob } from '../../storage/db/queries/job-queries.ts'
-import { recordAudit } from '../../audit/record-audit.ts'
+import { recordFailedJob } from '../../audit/failed-jobs.ts'
 import type { Deps } from '../../contracts/bindings.ts'
 import { storedResult } from './calibration-input.ts'
 import { avoidedAfterFailure, isFaultOfNode } from './job-nodes.ts'
@@ -56,21 +56,25 @@ async function applyReport(deps: JobDeps, nodeId: string, job: JobRow, report: J
     const errorMessage = isNamed ? reason : `Node '${nodeId}' reports: ${reason}`
     const failure = { nodeId, code: errorCode, reason, errorMessage }
     if (isFaultOfNode(errorCode) && (await moveToOtherNode(deps, job, failure))) return
-    await changeJob(deps.db, job, { ...heard, state: 'failed', nodeId, errorCode, errorMessage })
+    const failed = { ...heard, state: 'failed', nodeId, errorCode, errorMessage } as const
+    if ((await changeJob(deps.db, job, failed)) && isFaultOfNode(errorCode))
+      await recordFailedJob(deps, nodeId, { job: job.id, code: errorCode, reason })
   }
 }
 
+/** What a node reports of a job that failed on it. */
+interface JobFailure {
+  nodeId: string
+  code: string
+  /** The message of the node. */
+  reason: string
+  /** The reason, which names the node. */
+  errorMessage: string
+}
+
 /** Queues a job for other nodes than one that it has failed on, and keeps the error. Returns false if there is none. */
-async function moveToOtherNode(
-  deps: JobDeps,
-  job: JobRow,
-  {
-    nodeId,
-    code,
-    reason,
-    errorMessage,
-  }: { nodeId: string; code: string; reason: string; errorMessage: string },
-): Promise<boolean> {
+async function moveToOtherNode(deps: JobDeps, job: JobRow, failure: JobFailure): Promise<boolean> {
+  const { nodeId, code, reason, errorMessage } = failure
   const avoidNodes = await avoidedAfterFailure(deps, job, nodeId)
   if (!avoidNodes) return false
   const queued = {
@@ -85,10 +89,6 @@ async function moveToOtherNode(
   } as const
   if (!(await changeJob(deps.db, job, queued))) return true
   console.warn(`Job ${job.id} failed on node '${nodeId}' (${code}) and goes to another node: ${reason}`)
-  const after = { job: job.id, error: code }
-  const entry = { actor: `node:${nodeId}`, action: 'node.job_failed', target: nodeId, after, reason }
-  await recordAudit(deps, entry).catch((error: unknown) =>
-    console.error(`The failure of job ${job.id} on node '${nodeId}' is missing in the audit log:`, error),
-  )
+  await recordFailedJob(deps, nodeId, { job: job.id, code, reason })
   return true
 }

@@ -2,6 +2,7 @@ import { Hono } from 'hono'
 import { AppError } from '@copal/shared/errors.ts'
 import { suggestName } from '@copal/shared/suggest-name.ts'
 import type { NodeEntry } from '@copal/shared/wire/admin.ts'
+import { lastFailedJobs } from '../../audit/failed-jobs.ts'
 import type { AppEnv } from '../../contracts/context.ts'
 import type { Deps } from '../../contracts/bindings.ts'
 import { nodeEntry } from '../../fleet/client/node-entry.ts'
@@ -11,8 +12,13 @@ import { rejectMethod } from '../../middleware/error-responses.ts'
 export function fleetRoutes(): Hono<AppEnv> {
   return new Hono<AppEnv>()
     .get('/nodes', async (c) => {
-      const { nodes } = await c.var.deps.fleet.snapshot()
-      return c.json({ data: nodes.map(nodeEntry) })
+      const { deps } = c.var
+      const { nodes } = await deps.fleet.snapshot()
+      const names = nodes.map(({ id }) => id)
+      const failed = await lastFailedJobs(deps, names)
+      return c.json({
+        data: nodes.map((node) => ({ ...nodeEntry(node), last_failed_job: failed.get(node.id) ?? null })),
+      })
     })
     .all('/nodes', rejectMethod('GET'))
     .put('/nodes/:id/drain', async (c) => c.json(await drain(c.var.deps, c.req.param('id'), true)))

@@ -2,11 +2,14 @@
 import { env } from 'cloudflare:workers'
 import { expect, onTestFinished, test, vi } from 'vitest'
 import type { Job } from '@copal/shared/wire/adaptation-jobs.ts'
+import type { NodeEntry } from '@copal/shared/wire/admin.ts'
 import { advanceUpdates } from '../../../../gateway/src/adaptation/updates/advance-update.ts'
+import { appendPendingAudit } from '../../../../gateway/src/audit/audit-chain.ts'
 import { openDatabase } from '../../../../gateway/src/storage/db/open-database.ts'
 import { listPendingAudit } from '../../../../gateway/src/storage/db/queries/audit-queries.ts'
 import { findJob } from '../../../../gateway/src/storage/db/queries/job-queries.ts'
 import {
+  adminJson,
   getUpdate,
   importTexts,
   SimulatedNode,
@@ -39,6 +42,12 @@ async function fail(node: SimulatedNode, error = FULL): Promise<Job[]> {
   return (await node.beat()).jobs
 }
 
+/** Returns the last job that failed on a node, as the admin API lists it. */
+async function failedJobOf(id: string): Promise<NodeEntry['last_failed_job']> {
+  const { data } = await adminJson<{ data: NodeEntry[] }>('GET', '/nodes')
+  return data.find((node) => node.id === id)?.last_failed_job
+}
+
 function silenceWarnings() {
   const warn = vi.spyOn(console, 'warn').mockImplementation(() => undefined)
   onTestFinished(() => warn.mockRestore())
@@ -65,6 +74,8 @@ test('an update goes on on the other node when the disk of one is full, and the 
   expect(rows.filter(({ action }) => action === 'node.job_failed')).toContainEqual(
     expect.objectContaining({ reason: FULL.message, after: { job: `${id}-calibrate`, error: FULL.code } }),
   )
+  expect(await failedJobOf('full-1')).toMatchObject({ code: FULL.code, reason: FULL.message })
+  expect(await failedJobOf('full-2')).toBeNull()
   expect(warn).toHaveBeenCalledWith(
     `Job ${id}-calibrate failed on node 'full-1' (internal_error) and goes to another node: ${FULL.message}`,
   )
@@ -81,11 +92,22 @@ test('a job fails after three nodes, and at once for an error that every node wo
     code: FULL.code,
     message: `Node 'many-full-3' reports: ${FULL.message}`,
   })
+  // The node on which it failed for good is named too.
+  expect(await failedJobOf('many-full-3')).toMatchObject({
+    at: expect.any(String),
+    job: `${many.id}-calibrate`,
+    code: FULL.code,
+    reason: FULL.message,
+  })
+  // Numbered or not, the newest counts.
+  await appendPendingAudit(testDeps())
+  expect(await failedJobOf('many-full-3')).toMatchObject({ job: `${many.id}-calibrate` })
   const wrong = await calibrating('wrong', 2)
   await wrong.nodes[0]?.beat()
   if (wrong.nodes[0])
     await fail(wrong.nodes[0], { code: 'insufficient_samples', message: 'The texts have too few tokens.' })
   expect((await getUpdate(wrong.id)).error?.code).toBe('insufficient_samples')
+  expect(await failedJobOf('wrong-1')).toBeNull()
 })
 
 test('a job that a node is only to do if no other can goes to it before a node that has failed, and fails if it does there too', async () => {

@@ -74,6 +74,23 @@ test('nodes are listed with their state, and one without requests is drained', a
   ])
 })
 
+test('the last job that failed on a node is named with its age and reason, and where there is more', async () => {
+  const at = new Date(Date.now() - 3 * 3_600_000 - 60_000).toISOString()
+  const job = { at, job: 'upd_1-calibrate', code: 'internal_error' }
+  lists = [
+    [
+      { ...NODE, last_failed_job: { ...job, reason: 'No disk space left in /home/copal/datasets.' } },
+      { ...NODE, id: 'node-2', last_failed_job: null },
+      { ...NODE, id: 'node-3', last_failed_job: { ...job, reason: `two\nlines ${'x'.repeat(500)}` } },
+    ],
+  ]
+  const { stdout } = await copal('nodes')
+  const [first, second, ...others] = stdout.trim().split('\n\n').at(-1)?.split('\n') ?? []
+  expect(first).toBe('node-1 failed job upd_1-calibrate 3 h ago: No disk space left in /home/copal/datasets.')
+  expect(second).toMatch(/^node-3 failed job upd_1-calibrate 3 h ago: two\?lines x{100,150}…$/)
+  expect(others).toEqual(['See: copal audit list --target <node>'])
+})
+
 test('nodes that say how they store pruned weights have a line for each weight set, with the reason', async () => {
   const sets = [
     { version: 0, state: 'ready', requests: 0, form: null, form_reason: null },

@@ -48,6 +48,42 @@ export async function listAuditRows(
   return db.select().from(audit).where(filter).orderBy(direction(audit.id)).limit(limit)
 }
 
+/** An action that was recorded about a target, and what came of it. */
+type RecordedAction = Pick<AuditRow, 'target' | 'after' | 'reason' | 'createdAt'>
+
+/** Returns the last record of an action for each of some targets, by target; rows that are not numbered yet count too. */
+export async function findLastActions(
+  db: Database,
+  action: string,
+  targets: readonly string[],
+): Promise<Map<string, RecordedAction>> {
+  const names = sql`json_each(${JSON.stringify(targets)}) name`
+  const newest = sql`(
+    select (
+      select id from audit where target = name.value and action = ${action} order by id desc limit 1
+    ) from ${names})`
+  const columns = ({ target, after, reason, createdAt }: typeof audit | typeof auditPending) => ({
+    target,
+    after,
+    reason,
+    createdAt,
+  })
+  const [numbered, pending] = await db.batch([
+    db
+      .select(columns(audit))
+      .from(audit)
+      .where(sql`${audit.id} in ${newest}`),
+    db
+      .select(columns(auditPending))
+      .from(auditPending)
+      .where(
+        and(eq(auditPending.action, action), sql`${auditPending.target} in (select value from ${names})`),
+      )
+      .orderBy(asc(auditPending.id)),
+  ])
+  return new Map([...numbered, ...pending].map((row) => [row.target, row]))
+}
+
 /** Stores what the log shall record, and returns its number among the pending. */
 export async function insertPendingAudit(db: Database, row: Omit<PendingAuditRow, 'id'>): Promise<number> {
   return (await db.insert(auditPending).values(row).returning({ id: auditPending.id }).get()).id
