@@ -82,8 +82,17 @@ export function createApiClient(connection: Connection, signal?: AbortSignal): A
   }
 
   return {
-    admin: async (method, path, schema, body) =>
-      readJson(await call(method, `/admin${path}`, adminKey(), body), schema),
+    async admin(method, path, schema, body) {
+      const response = await call(method, `/admin${path}`, adminKey(), body)
+      const text = await readText(response)
+      try {
+        return parseResponse(text, schema, response.url)
+      } catch (error) {
+        const reason = mismatchOf(text, schema)
+        if (reason === undefined || !(await isGateway(connection.origin, signal))) throw error
+        throw otherVersion(connection.origin, `${method} /admin${path}`, reason)
+      }
+    },
     async *adminLines(path, schema, body) {
       const response = await call('POST', `/admin${path}`, adminKey(), body)
       let isEmpty = true
@@ -180,6 +189,37 @@ export function parseResponse<T>(text: string, schema: z.ZodType<T>, url: string
   const { error } = schema.safeParse(value)
   if (error) throw noGateway(url, text, `where ${firstError(error).message}`)
   return value as T
+}
+
+/** Returns how JSON differs from a schema; undefined if it is none, or does not differ. */
+function mismatchOf(text: string, schema: z.ZodType): string | undefined {
+  try {
+    const { error } = schema.safeParse(JSON.parse(text))
+    return error && firstError(error).message
+  } catch {
+    return undefined
+  }
+}
+
+/** Returns whether a copal gateway answers at an address, of whatever version. */
+async function isGateway(origin: string, signal: AbortSignal | undefined): Promise<boolean> {
+  try {
+    const response = await fetch(`${origin}/health`, { redirect: 'manual', ...(signal ? { signal } : {}) })
+    return health.safeParse(await response.json()).success
+  } catch {
+    return false
+  }
+}
+
+/** The response of a gateway's `/health`, in every version. */
+const health = z.object({ status: z.string(), nodes_alive: z.number() })
+
+function otherVersion(origin: string, call: string, reason: string): UserError {
+  return new UserError(
+    'other_version',
+    `The gateway at ${origin} is of another version than this command: ${reason} in its response to ${call}. ` +
+      "Update the older of the two: the gateway with 'npm start' or 'npm run deploy', this command with its checkout.",
+  )
 }
 
 /** Creates the error for a response of another server, or of a gateway that is too old or too new for this command. */

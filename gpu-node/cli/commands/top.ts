@@ -65,7 +65,10 @@ async function fetchOverview(session: Session, path: string): Promise<OverviewRe
   try {
     return await session.client().admin('GET', path, overviewReport)
   } catch (error) {
-    if (!(error instanceof UserError) || error.code !== 'not_found') throw error
+    if (!(error instanceof UserError)) throw error
+    if (error.code === 'other_version')
+      throw new UserError(error.code, `${error.message} 'copal status' reads less, and may work meanwhile.`)
+    if (error.code !== 'not_found') throw error
     throw new UserError(
       'not_found',
       `${error.message} 'copal top' needs a node that has registered, and a gateway with GET /admin/overview. 'copal status' works without.`,

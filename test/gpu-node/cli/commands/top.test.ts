@@ -122,6 +122,20 @@ test('each drawing replaces the one before, and a gateway that is away for a mom
   expect(drawings[1]).toMatch(/12\.3 requests\/s[\s\S]*No news: /)
 })
 
+test('a gateway of another version is told from another server, with what to update and a command that may work', async () => {
+  const { health: _, ...older } = REPORT
+  const { env } = await gatewayOf((call) =>
+    call === 'GET /health' ? { status: 'ok', nodes_alive: 1 } : older,
+  )
+  const terminal = recordedTerminal({ env })
+  expect(await runCommand(['top', '--once'], terminal)).toBe(1)
+  expect(terminal.errors()).toBe(
+    `copal: The gateway at ${env['COPAL_BASE_URL']} is of another version than this command: 'health' is missing in its ` +
+      "response to GET /admin/overview. Update the older of the two: the gateway with 'npm start' or 'npm run deploy', this " +
+      "command with its checkout. 'copal status' reads less, and may work meanwhile.\n",
+  )
+})
+
 test('a gateway without an overview is named, with a command that works', async () => {
   const { env } = await gatewayOf(() => ({
     status: 404,
