@@ -5,6 +5,9 @@ type Reason = NonNullable<DomainSummary['not_scored']>
 const NO_TIME =
   'Nodes had no time for it: they score while they have fewer requests, and more with a larger COPAL_SCORING_SHARE'
 
+/** How a domain is registered whose requests are scored already. */
+const REGISTER = 'To register a domain, import a text of it: copal domains import DOMAIN FILE'
+
 /** When requests are scored, by the most frequent reason why none was. */
 const REMEDIES: Readonly<Record<Reason, string>> = {
   not_sampled: 'None was sampled; to allow it: copal keys sampling KEY always',
@@ -24,15 +27,15 @@ const REMEDIES: Readonly<Record<Reason, string>> = {
 export function describeUnscored(domains: readonly DomainSummary[]): string | undefined {
   if (domains.length === 0 || domains.some(({ missing_observations: missing }) => missing !== null))
     return undefined
-  const requests = domains.every(({ scored_requests: scored }) => scored === 0)
-    ? 'no request'
-    : 'no request of a registered domain'
+  const isScored = domains.some(({ scored_requests: scored }) => scored > 0)
+  const requests = isScored ? 'no request of a registered domain' : 'no request'
   // Dense weights cost nothing.
   const pruned = domains.filter(({ mask_version: version }) => version > 0)
   const isCostKnown = pruned.length === 0 || pruned.some(({ gap }) => gap !== null)
   const unknown = isCostKnown ? 'drift is not known' : 'neither drift nor the cost of pruning is known'
   const reason = mostFrequentReason(domains)
-  const remedy = reason === undefined ? 'Only sampled requests are scored' : REMEDIES[reason]
+  const remedies = [...(isScored ? [REGISTER] : []), ...(reason === undefined ? [] : [REMEDIES[reason]])]
+  const remedy = remedies.length === 0 ? 'Only sampled requests are scored' : remedies.join('. ')
   return `${requests} was scored in 24 hours, so ${unknown}. ${remedy}`
 }
 

@@ -93,8 +93,13 @@ test('a service of which no request was scored is not called well, and what to d
   expect(textOf({ mask_version: 0 })).toContain('so drift is not known.')
   // Detectors read no requests of domains that are not registered, whose cost is known from the second score under a mask.
   const few = { name: '(other)', scored_requests: 1 }
-  expect(textOf({}, few)).toContain(
-    '; no request of a registered domain was scored in 24 hours, so neither drift nor the cost of pruning is known.',
+  const register = 'To register a domain, import a text of it: copal domains import DOMAIN FILE.'
+  expect(textOf({}, few)).toBe(
+    'No problem is known; no request of a registered domain was scored in 24 hours, so neither drift nor the cost of pruning is ' +
+      `known. ${register}`,
+  )
+  expect(textOf({ not_scored: 'not_sampled' }, few)).toContain(
+    `${register} None was sampled; to allow it: copal keys sampling KEY always.`,
   )
   expect(textOf({}, { ...few, gap: domainOf('law', 0.1).gap })).toContain(
     '; no request of a registered domain was scored in 24 hours, so drift is not known.',
