@@ -1,4 +1,5 @@
 import { Option, type Command } from 'commander'
+import { capitalize, listNames } from '@copal/shared/phrases.ts'
 import { knownDrift } from '@copal/shared/wire/drift-state.ts'
 import type { OverviewReport } from '@copal/shared/wire/admin-overview.ts'
 import { driftReport, type DriftReport } from '@copal/shared/wire/admin.ts'
@@ -131,16 +132,33 @@ function describeDetectors(overview: OverviewReport | undefined, table: Session[
   if (!overview || overview.domains.length === 0) return []
   return [
     "Whether each domain's traffic or cost of pruning changed, by the drift detectors:",
-    [
-      table(
-        [
-          { title: 'DOMAIN', value: ({ name }) => name, shrinks: true },
-          { title: 'DRIFT', value: (domain) => knownDrift(domain).words },
-        ],
-        overview.domains,
-      ),
-      ...describeUnlisted(overview),
-    ].join('\n'),
+    [...driftTable(overview, table), ...describeUnlisted(overview)].join('\n'),
+  ]
+}
+
+/** Renders the domains that detectors read as a table, and the others, which may be many, in a line for each reason. */
+function driftTable({ domains }: OverviewReport, table: Session['table']): string[] {
+  const known = domains.map((domain) => ({ name: domain.name, ...knownDrift(domain) }))
+  const read = known.filter(({ state }) => state !== 'unjudged')
+  const others = Map.groupBy(
+    known.filter(({ state }) => state === 'unjudged'),
+    ({ words }) => words,
+  )
+  return [
+    ...(read.length === 0
+      ? []
+      : [
+          table(
+            [
+              { title: 'DOMAIN', value: ({ name }) => name, shrinks: true },
+              { title: 'DRIFT', value: ({ words }) => words },
+            ],
+            read,
+          ),
+        ]),
+    ...[...others].map(
+      ([words, unread]) => `${capitalize(words)}: ${listNames(unread.map(({ name }) => name))}.`,
+    ),
   ]
 }
 

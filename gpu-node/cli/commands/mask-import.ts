@@ -65,7 +65,9 @@ export function addMaskImport(masks: Command, session: Session): void {
       const activation = entry.promoted_at === null ? `masks import ${file} --activate` : `rollback ${name}`
       const outcome =
         entry.active && !json
-          ? await describeGoingLive(client, entry.version, entry.model)
+          ? activate
+            ? await describeGoingLive(client, entry.version, entry.model)
+            : 'It is the active mask.'
           : `It is not served. To serve it: copal ${activation}${model === undefined ? '' : ` --model ${model}`}`
       session.print(json, entry, () => `${file} is ${name} of ${entry.model} (${pruned} pruned). ${outcome}`)
     })

@@ -60,6 +60,8 @@ export interface MaskGatewayOptions {
   damage?: (bytes: Uint8Array) => Uint8Array
   /** When the imported mask was served before. */
   promotedAt?: string
+  /** The mask serves already when it is imported. */
+  isActive?: boolean
   /** How the update that evaluates the imported mask has ended; without it, the mask is active at once. */
   update?: { state: string; error: { code: string; message: string } | null }
 }
@@ -67,7 +69,7 @@ export interface MaskGatewayOptions {
 /** Starts a gateway that has mask file m3 and takes others as m4, until the test has finished. */
 export async function maskGateway(
   file: Uint8Array,
-  { damage = (bytes) => bytes, promotedAt, update }: MaskGatewayOptions = {},
+  { damage = (bytes) => bytes, promotedAt, isActive = false, update }: MaskGatewayOptions = {},
 ): Promise<{ env: Record<string, string>; uploads: Upload[] }> {
   const uploads: Upload[] = []
   const server = createServer((request, response) => {
@@ -95,7 +97,7 @@ export async function maskGateway(
       }
       uploads.push(upload)
       const isActivated = upload.query['activate'] === 'true'
-      const active = isActivated && !update
+      const active = isActive || (isActivated && !update)
       const evaluation = isActivated && update ? { update: 'upd_1' } : {}
       const entry = { ...REGISTERED, active, promoted_at: promotedAt ?? null, ...evaluation }
       response.writeHead(201, { 'content-type': 'application/json' }).end(JSON.stringify(entry))

@@ -197,6 +197,15 @@ test('an activated mask is reported as active even if the status cannot be fetch
   ])
 })
 
+test('importing the active mask again says that it is the active one, and changes nothing', async () => {
+  const { bytes } = await maskOf(5, { values: true })
+  const { env } = await fakeGateway(bytes, { isActive: true })
+  const cwd = temporaryDir()
+  writeFileSync(join(cwd, 'w.safetensors'), bytes)
+  const again = await run(env, cwd, 'masks', 'import', 'w.safetensors')
+  expect(again.output()).toMatch(/is m4 of tiny \(50\.0 % pruned\)\. It is the active mask\.\n$/)
+})
+
 test('for a mask that was served before the output recommends a rollback', async () => {
   const { bytes } = await maskOf(5, { values: true })
   const { env } = await fakeGateway(bytes, { promotedAt: '2026-11-27T00:00:00Z' })

@@ -51,6 +51,6 @@ test('copal drift says of each domain whether it drifts, or what is missing to k
   })
   const { stdout } = await copal((call) => (call === 'GET /admin/drift' ? drift : overview), ['drift'])
   expect(stdout).toMatch(
-    /^code +steady\nlaw +not known yet: 38 observations missing\nmail +not scored\n\(other\) +not registered\nThe 4 of 62 domains with the most requests are listed\.$/m,
+    /^code +steady\nlaw +not known yet: 38 observations missing\nNot scored: mail\.\nNot registered: \(other\)\.\nThe 4 of 62 domains with the most requests are listed\.$/m,
   )
 })
