@@ -24,7 +24,7 @@ const checks: Check[] = [
     ...toolCommand('oxlint', ['--type-aware', '--type-check']),
   },
   {
-    // Shared sources too, which know neither Node nor Workers here.
+    // For the shared sources that it imports: elsewhere they are checked with the types of Node.
     name: 'types of the dashboard (tsc)',
     ...toolCommand('tsc', ['-p', join('gateway', 'dashboard')], 'typescript'),
   },
