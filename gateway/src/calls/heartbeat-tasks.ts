@@ -6,7 +6,7 @@ import { meterDeps } from './metered-deps.ts'
 /** How long a task may go on after the response of its heartbeat: Cloudflare ends it then. */
 const MAX_TASK_MS = 30_000
 /** Calls that the tasks of a heartbeat leave for its response: the state of the model, the nodes of the fleet, the jobs of the node. */
-const RESPONSE_CALLS = 100
+const RESPONSE_CALLS = 50
 
 /**
  * Runs a task of a heartbeat, unless an earlier heartbeat still does. The response does not wait long for it: the task then goes on

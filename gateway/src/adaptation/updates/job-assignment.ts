@@ -20,7 +20,8 @@ const METHOD_WAIT_MS = 60_000
  * A job is assigned again if its node has not reported it for 15 s or was restarted. It fails after five losses in a row
  * that got no further than an attempt before; so a long job may be lost more often, as long as it advances. A draining
  * node keeps its job and gets no new one. A calibration is assigned only to a node that offers its method, if there is one,
- * and a job is assigned to a node that it avoids only while no other one is alive. One that it has failed on comes last.
+ * and a job is assigned to a node that it avoids only while no other one is alive. One on which another job has failed of late comes
+ * after those, and one that it has failed on last.
  */
 export async function jobsForNode(deps: StepDeps, heartbeat: Heartbeat): Promise<Job[]> {
   const open = await listOpenJobs(deps.db, heartbeat.model.id)

@@ -1,10 +1,14 @@
 import type { JobRow } from '../../storage/db/queries/job-queries.ts'
+import { lastFailedJobs } from '../../audit/failed-jobs.ts'
 import { findPolicy } from '../policy/find-policy.ts'
 import { liveNodes } from './trial-check.ts'
 import type { StepDeps } from './update-step.ts'
 
 /** Nodes on which a job may fail before its update does. More would only take their time: the job is likely the cause. */
 const MAX_FAILED_NODES = 3
+
+/** How long another node is preferred to one on which a job has failed. */
+const RECENT_MS = 30 * 60_000
 
 /** Error codes of what a node fails for reasons of its own, such as a full disk, or too little memory for its process. */
 const FAULTS_OF_NODES: ReadonlySet<string> = new Set(['internal_error', 'node_failed'])
@@ -33,7 +37,7 @@ export async function avoidedAfterFailure(
   if (failed.length >= MAX_FAILED_NODES) return undefined
   const moved = { ...job, avoidNodes }
   const bound = (await needsSecondNode(deps, job)) ? 1 : avoidance(moved, nodeId)
-  return (await hasNodeBelow(deps, moved, bound)) ? avoidNodes : undefined
+  return (await hasNodeBelow(deps, moved, bound, await liveIds(deps, job))) ? avoidNodes : undefined
 }
 
 /**
@@ -41,44 +45,76 @@ export async function avoidedAfterFailure(
  * demands it, waits for one also after a second one was lost.
  */
 export async function isForOtherNodes(
-  deps: Pick<StepDeps, 'db' | 'fleet' | 'adaptationPreset'>,
+  deps: Pick<StepDeps, 'db' | 'fleet' | 'nowMs' | 'adaptationPreset'>,
   job: AssignedJob,
   nodeId: string,
 ): Promise<boolean> {
-  const own = avoidance(job, nodeId)
-  return own > 0 && ((await needsSecondNode(deps, job)) || (await hasNodeBelow(deps, job, own)))
+  const live = await liveIds(deps, job)
+  const failed = isConfirmation(job) ? undefined : await recentlyFailed(deps, [...live, nodeId])
+  const own = avoidance(job, nodeId, failed)
+  return own > 0 && ((await needsSecondNode(deps, job)) || (await hasNodeBelow(deps, job, own, live, failed)))
+}
+
+/** Returns those of some nodes on which a job has failed of late. */
+async function recentlyFailed(
+  deps: Pick<StepDeps, 'db' | 'nowMs'>,
+  nodeIds: readonly string[],
+): Promise<Set<string>> {
+  const sinceMs = deps.nowMs() - RECENT_MS
+  const failed = await lastFailedJobs(deps, nodeIds)
+  return new Set([...failed].flatMap(([nodeId, { at }]) => (Date.parse(at) >= sinceMs ? nodeId : [])))
+}
+
+/** Returns the nodes of a job's model that are alive and take work. */
+async function liveIds(deps: Pick<StepDeps, 'fleet'>, { model }: AssignedJob): Promise<string[]> {
+  return (await liveNodes(deps, model)).map(({ id }) => id)
+}
+
+/** Returns whether a job selects a mask again that a node has selected. */
+function isConfirmation({ payload }: AssignedJob): boolean {
+  return payload.kind === 'calibrate' && payload.compareWith !== undefined
 }
 
 /** Returns whether a job is a confirmation that another node than the selecting one must do. */
 async function needsSecondNode(
   deps: Pick<StepDeps, 'db' | 'adaptationPreset'>,
-  { model, payload }: AssignedJob,
+  job: AssignedJob,
 ): Promise<boolean> {
-  if (payload.kind !== 'calibrate' || payload.compareWith === undefined) return false
-  return (await findPolicy(deps, model)).confirm === 2
+  return isConfirmation(job) && (await findPolicy(deps, job.model)).confirm === 2
 }
 
-/** Returns whether a live node that can take a job is avoided less than `bound`. */
+/** Returns whether one of some nodes can take a job and is avoided less than `bound`. */
 async function hasNodeBelow(
   deps: Pick<StepDeps, 'fleet'>,
   job: AssignedJob,
   bound: Avoidance,
+  nodeIds: readonly string[],
+  failed?: ReadonlySet<string>,
 ): Promise<boolean> {
-  if (bound === 0) return false
-  for (const { id } of await liveNodes(deps, job.model)) {
-    if (avoidance(job, id) >= bound) continue
-    const { payload } = job
+  const { payload } = job
+  for (const id of nodeIds) {
+    if (avoidance(job, id, failed) >= bound) continue
     if (payload.kind !== 'calibrate' || (await deps.fleet.methodsOf(id)).includes(payload.selection.method))
       return true
   }
   return false
 }
 
-/** How much a job avoids a node: 0 for not at all, and most if it has failed there. */
-type Avoidance = 0 | 1 | 2
+/** How much a job avoids a node: 0 for not at all, 2 if another job has failed there of late, and 3 if it has failed there itself. */
+type Avoidance = 0 | 1 | 2 | 3
 
-/** Returns how much a job avoids a node. */
-function avoidance({ avoidNodes, handedTo }: AssignedJob, nodeId: string): Avoidance {
-  if (!avoidNodes.includes(nodeId)) return 0
-  return handedTo.includes(nodeId) ? 2 : 1
+/**
+ * Returns how much a job avoids a node.
+ *
+ * @param failed nodes on which a job has failed of late
+ */
+function avoidance(
+  { avoidNodes, handedTo }: AssignedJob,
+  nodeId: string,
+  failed?: ReadonlySet<string>,
+): Avoidance {
+  const isAvoided = avoidNodes.includes(nodeId)
+  if (isAvoided && handedTo.includes(nodeId)) return 3
+  if (failed?.has(nodeId) === true) return 2
+  return isAvoided ? 1 : 0
 }
