@@ -366,8 +366,8 @@ export interface WeightSource {
   /** One for each layer. */
   blocks: BlockPlaces[]
   /**
-   * Packed by default. `both`: packed for fewer than `denseFrom` tokens at once, dense for more. int4 is always stored
-   * dense.
+   * Packed by default. `both`: packed for fewer than `denseFrom` tokens at once, dense for more. In int4 the forms are
+   * different weights.
    */
   form?: StoredForm | 'both'
   /** The smallest number of tokens that the dense form multiplies; required with `both`. */

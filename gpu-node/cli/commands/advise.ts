@@ -12,6 +12,7 @@ import type { Precision } from '@copal/gpu-node/native/addon.d.ts'
 import { MAX_THREADS, PRECISIONS } from '@copal/gpu-node/serving/contract/backend.ts'
 import { advise, frontOf, type Advice, type AdviceRow } from '@copal/gpu-node/serving/advice/advice.ts'
 import type { AdviceMask } from '@copal/gpu-node/serving/advice/measure-advice.ts'
+import { int4FormOf } from '@copal/gpu-node/serving/backends/sparse/form-choice.ts'
 import type { Session } from '../api/session.ts'
 import { advisedService } from '../input/advised-service.ts'
 import { splitBundledText } from '../input/bundled-text.ts'
@@ -108,13 +109,14 @@ async function measure(files: readonly string[], options: AdviseOptions, session
     }),
   )
   const service = advisedService(terminal, active, options.model)
-  const advice = advise(rows, service.now)
+  const kernel = addon.kernels()[0] ?? 'none'
+  const advice = advise(rows, service.now, int4FormOf(kernel))
   // Advice on files is not about the service.
   if (files.length === 0) await keepHint(service, advice)
   const tokens = windows.reduce((sum, window) => sum + window.length - 1, 0)
   const used = threadCount ?? Math.min(availableParallelism(), MAX_THREADS)
   return {
-    machine: `${processorName()}, ${counted(used, 'thread')}, kernel ${addon.kernels()[0] ?? 'none'}`,
+    machine: `${processorName()}, ${counted(used, 'thread')}, kernel ${kernel}`,
     model: model.id,
     text: `${counted(tokens, 'token')} of ${options.text ?? 'the bundled text'}`,
     rows,

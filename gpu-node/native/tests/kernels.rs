@@ -1,11 +1,13 @@
 //! Tests every implementation that this machine supports against sums in f64, and against itself.
 
-use crate::support::{Random, encoded, formats, mask_of, masks, multiply, oracle, packed};
+use crate::support::{
+    Random, encoded, formats, lopsided, mask_of, masks, multiply, oracle, packed, packed_dense,
+};
 use copal_native::cpu::{IMPLEMENTATION_NAMES, Implementation, SelectError};
 use copal_native::kernels::{Encoding, MAX_PRODUCTS, Multiplier, MultiplyError};
 use copal_native::measure::time_pass;
 use copal_native::pool::Pool;
-use copal_native::storage::{BLOCK_ROWS, Form, Format, Mask, Matrix, Precision, pack_rows_as};
+use copal_native::storage::{BLOCK_ROWS, Format, Matrix, Precision};
 
 /// Shapes `[rows, cols]`. Only small ones under Miri, which is slow.
 const SHAPES: &[(usize, usize)] = if cfg!(miri) {
@@ -27,18 +29,12 @@ fn matrices((rows, cols): (usize, usize), random: &mut Random) -> Vec<(String, M
         }
         // Of other formats, both forms have the same bits.
         if format.precision() == Precision::Int4 {
-            let mask = Mask::new(&masks[0].1, rows, cols).unwrap();
-            let matrix = dense_form(&weights, (rows, cols), mask, format);
+            let matrix = packed_dense(&weights, cols, &masks[0].1, format);
             matrices.push((format!("{name}, {} in dense form", masks[0].0), matrix));
         }
         matrices.push((format!("{name}, dense"), packed(&weights, cols, None, format)));
     }
     matrices
-}
-
-/// Packs with codes of 0 for pruned weights.
-fn dense_form(mut weights: &[f32], shape: (usize, usize), mask: Mask<'_>, format: Format) -> Matrix {
-    pack_rows_as(Form::Dense, &mut weights, shape, Some(mask), format, &|| ()).unwrap()
 }
 
 fn assert_near(what: &str, found: &[f32], expected: &[(f64, f64)]) {
@@ -92,31 +88,15 @@ fn every_implementation_agrees_with_f64_for_all_shapes_masks_and_numbers_of_toke
     }
 }
 
-/// Weights whose rows lie on one side of 0, around it and far from it, in all sizes that f16 scales hold.
-fn lopsided(rows: usize, cols: usize, random: &mut Random) -> Vec<f32> {
-    let mut weights = random.normals(rows * cols, 1.0);
-    for (row, weights) in weights.chunks_mut(cols).enumerate() {
-        let size = [1.0, 1e-3, 1e-6, 3e-8, 5e3][row % 5];
-        for weight in weights {
-            *weight =
-                size * [*weight, weight.abs(), -weight.abs(), *weight + 2.0, *weight - 4.0][row / 5 % 5];
-        }
-    }
-    weights
-}
-
 #[test]
 fn pruned_weights_of_bf16_and_int8_give_the_same_bits_in_both_forms() {
     const COLS: usize = 203;
     let mut random = Random::new(7);
     let weights = lopsided(70, COLS, &mut random);
     for (name, mask) in masks(70, COLS, &mut random) {
-        let mask = Mask::new(&mask, 70, COLS).unwrap();
         for format in formats().into_iter().filter(|format| format.precision() != Precision::Int4) {
-            let packed =
-                pack_rows_as(Form::Packed, &mut &weights[..], (70, COLS), Some(mask), format, &|| ())
-                    .unwrap();
-            let dense = dense_form(&weights, (70, COLS), mask, format);
+            let packed = packed(&weights, COLS, Some(&mask), format);
+            let dense = packed_dense(&weights, COLS, &mask, format);
             assert!(packed.is_sparse() && !dense.is_sparse());
             let bits = |values: Vec<f32>| values.into_iter().map(f32::to_bits).collect::<Vec<_>>();
             assert_eq!(bits(packed.unpack()), bits(dense.unpack()), "{format:?}, {name}");

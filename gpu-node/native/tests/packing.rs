@@ -1,19 +1,34 @@
 //! Tests the contents of packed matrices, and the inputs that cannot be packed.
 
-use crate::support::{Random, formats, mask_of, masks, packed};
+use crate::support::{Random, formats, lopsided, mask_of, masks, packed, packed_dense};
 use copal_native::storage::{
-    Counted, Format, KeptError, KeptRows, KeptRule, Mask, MaskError, PackError, Precision, pack, pack_rows,
+    Counted, Format, KeptError, KeptRows, KeptRule, Mask, MaskError, Matrix, PackError, Precision, pack,
+    pack_rows,
 };
 use std::ops::Range;
 
+/// How far a stored weight may be from the weight.
+#[derive(Clone, Copy)]
+enum Stored {
+    Dense,
+    Packed,
+}
+
 /// Returns the largest error of a weight in a group whose largest magnitude is `largest`.
-fn tolerance(format: Format, largest: f32) -> f32 {
+fn tolerance(format: Format, stored: Stored, largest: f32) -> f32 {
     match format.precision() {
         Precision::Bf16 => largest / 256.0,
         Precision::Int8 => largest / 127.0 * 0.51,
-        // Half of one of 15 codes over twice the largest magnitude. Where weights are pruned, an eighth more for
-        // the place of 0, and half of what a scale of 6 bits adds to 15 codes.
-        Precision::Int4 => 2.0 * largest / 15.0 * (0.5 + 0.125 + 7.5 / 64.0),
+        // Half of one of 15 codes over twice the largest magnitude.
+        Precision::Int4 => {
+            let code = 2.0 * largest / 15.0;
+            match stored {
+                // Half a code more where the codes begin or end elsewhere, so that one of them is 0.
+                Stored::Dense => code * 1.02,
+                // An eighth for the zero point, and half of what a scale of 6 bits adds to 15 codes.
+                Stored::Packed => code * (0.5 + 0.125 + 7.5 / 64.0),
+            }
+        }
     }
 }
 
@@ -22,36 +37,62 @@ fn weights_come_back_within_their_precision_and_pruned_ones_as_zero() {
     let mut random = Random::new(5);
     for (rows, cols) in [(1, 1), (35, 67), (64, 128), (40, 300)] {
         let weights = random.normals(rows * cols, 0.1);
-        let masks = masks(rows, cols, &mut random);
         for format in formats() {
-            for (name, mask) in &masks {
-                let matrix = packed(&weights, cols, Some(mask), format);
-                let found = matrix.unpack();
-                let mut kept = 0;
-                for (index, (found, weight)) in found.iter().zip(&weights).enumerate() {
-                    let (row, col) = (index / cols, index % cols);
-                    if mask[row * cols.div_ceil(8) + col / 8] >> (col % 8) & 1 == 0 {
-                        assert_eq!(*found, 0.0, "{format:?}, {name}, row {row}, column {col}");
-                        continue;
-                    }
-                    kept += 1;
-                    let row = &weights[row * cols..][..cols];
-                    let group = &row[col / format.group() * format.group()..];
-                    let group = &group[..group.len().min(format.group())];
-                    let largest = group.iter().fold(0f32, |largest, weight| largest.max(weight.abs()));
-                    let error = (found - weight).abs();
-                    assert!(error <= tolerance(format, largest), "{format:?}, {name}: {found} for {weight}");
+            for (name, mask) in masks(rows, cols, &mut random) {
+                let packed = packed(&weights, cols, Some(&mask), format);
+                let dense = packed_dense(&weights, cols, &mask, format);
+                for (matrix, stored) in [(&packed, Stored::Packed), (&dense, Stored::Dense)] {
+                    assert_kept(matrix, &weights, &mask, &name, |largest| tolerance(format, stored, largest));
                 }
-                assert_eq!(matrix.kept(), kept, "{format:?}, {name}");
             }
         }
     }
 }
 
+/// The smallest f16, of which small scales are multiples.
+const STEP: f32 = 5.960_464_5e-8;
+
+#[test]
+fn weights_of_any_size_on_any_side_of_zero_come_back() {
+    const COLS: usize = 203;
+    let mut random = Random::new(7);
+    let weights = lopsided(70, COLS, &mut random);
+    for format in formats().into_iter().filter(|format| format.precision() != Precision::Bf16) {
+        for (name, mask) in masks(70, COLS, &mut random) {
+            let packed = packed(&weights, COLS, Some(&mask), format);
+            let dense = packed_dense(&weights, COLS, &mask, format);
+            for (matrix, stored) in [(&packed, Stored::Packed), (&dense, Stored::Dense)] {
+                // Small scales are multiples of 16 or, packed, 32 of the smallest f16. That adds half of one to a code, and in
+                // dense form as much for the place of 0; or as much as the weight itself.
+                let limit = |largest| tolerance(format, stored, largest) + (16.4 * STEP).min(largest);
+                assert_kept(matrix, &weights, &mask, &name, limit);
+            }
+        }
+    }
+}
+
+/// Fails unless pruned weights are 0 and others within a limit, which gets the largest magnitude of the group.
+fn assert_kept(matrix: &Matrix, weights: &[f32], mask: &[u8], name: &str, limit: impl Fn(f32) -> f32) {
+    let (format, cols) = (matrix.format(), matrix.cols());
+    let mut kept = 0;
+    for (index, (found, weight)) in matrix.unpack().iter().zip(weights).enumerate() {
+        let (row, col) = (index / cols, index % cols);
+        if mask[row * cols.div_ceil(8) + col / 8] >> (col % 8) & 1 == 0 {
+            assert_eq!(*found, 0.0, "{format:?}, {name}, row {row}, column {col}");
+            continue;
+        }
+        kept += 1;
+        let group = &weights[row * cols..][..cols][col / format.group() * format.group()..];
+        let group = &group[..group.len().min(format.group())];
+        let largest = group.iter().fold(0f32, |largest, weight| largest.max(weight.abs()));
+        let error = (found - weight).abs();
+        assert!(error <= limit(largest), "{format:?}, {name}, row {row}: {found} for {weight}");
+    }
+    assert_eq!(matrix.kept(), kept, "{format:?}, {name}");
+}
+
 #[test]
 fn groups_of_tiny_weights_are_scaled_without_clipping() {
-    /// The smallest f16, of which small scales are multiples.
-    const STEP: f32 = 5.960_464_5e-8;
     let shape = Random::new(12).normals(40 * 64, 1.0);
     for precision in [Precision::Int8, Precision::Int4] {
         let format = Format::usual(precision);
@@ -148,19 +189,24 @@ fn int4_represents_sixteen_levels_without_loss() {
     }
 }
 
+/// A zero point costs an eighth of a code, and a scale of 6 bits half of what it adds to 15 codes. Where the mask takes the
+/// lowest or the highest level of a group, the others are rounded anew.
 #[test]
-fn int4_under_a_mask_keeps_sixteen_levels_to_a_quarter_of_a_code() {
+fn int4_under_a_mask_keeps_sixteen_levels_to_a_quarter_of_a_code_if_the_outer_ones_are_kept() {
     let format = Format::new(Precision::Int4, 32).unwrap();
     let mut random = Random::new(7);
     let (weights, scales) = on_sixteen_levels(&mut random);
-    let mask = mask_of(32, 64, |_, col| col % 32 < 16 || random.uniform() < 0.5);
-    let found = packed(&weights, 64, Some(&mask), format).unpack();
-    for (index, (found, weight)) in found.iter().zip(&weights).enumerate() {
-        if mask[index / 8] >> (index % 8) & 1 == 0 {
-            assert_eq!(*found, 0.0);
-        } else {
-            let error = (found - weight).abs() / scales[index / 32];
-            assert!(error <= 0.125 + 7.5 / 64.0 + 0.01, "{found} for {weight}: {error} codes");
+    let outer = mask_of(32, 64, |_, col| col % 32 < 16 || random.uniform() < 0.5);
+    let any = mask_of(32, 64, |_, _| random.uniform() < 0.5);
+    for (mask, limit) in [(outer, 0.125 + 7.5 / 64.0 + 0.01), (any, 0.5)] {
+        let found = packed(&weights, 64, Some(&mask), format).unpack();
+        for (index, (found, weight)) in found.iter().zip(&weights).enumerate() {
+            if mask[index / 8] >> (index % 8) & 1 == 0 {
+                assert_eq!(*found, 0.0);
+            } else {
+                let error = (found - weight).abs() / scales[index / 32];
+                assert!(error <= limit, "{found} for {weight}: {error} codes");
+            }
         }
     }
 }

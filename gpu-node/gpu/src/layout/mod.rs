@@ -16,7 +16,7 @@
 //! | | words | for each eight columns a word for each row: a weight is `scale · code + minimum` |
 //!
 //! int8 and int4 are stored dense even where weights are pruned; a pruned weight is exactly 0. Scales, minimums and
-//! codes are those of the native engine.
+//! codes are those of the native engine in dense form.
 
 mod block;
 mod pack;

@@ -7,7 +7,7 @@
 //! | `weights` | loads weight sets from the mapped master file and a mask file; shares weights that no mask changes |
 //! | `mapped` | files that are mapped into memory |
 //! | `masked` | checks the mask of a linear |
-//! | `pace` | slows down packing while steps run |
+//! | `pace` | slows down packing and trials while steps run |
 //! | `pages` | holds keys and values |
 //! | `work` | the work of a step, and its check |
 //! | `step` | runs a step |

@@ -67,7 +67,7 @@ impl Drop for RunningStep<'_> {
     }
 }
 
-/// The clock of a thread that packs.
+/// The clock of a thread that packs or tries weights.
 pub(super) struct Packer {
     pace: Arc<Pace>,
     rest: u32,

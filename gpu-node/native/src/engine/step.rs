@@ -84,6 +84,11 @@ impl Engine {
 
     /// Lets the engine, which has one thread, rest between pieces of work while a step by this pace runs.
     pub(super) fn rest_beside(&mut self, pace: &Arc<Pace>) {
+        assert_eq!(
+            self.forward.multiplier().pool().threads(),
+            1,
+            "each thread would wait for the others' rests"
+        );
         let packer = pace.packer(1);
         self.forward.multiplier().pause_by(Box::new(move || packer.pause()));
     }

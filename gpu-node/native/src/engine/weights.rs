@@ -26,7 +26,7 @@ struct DenseForm {
     linears: Vec<Arc<Matrix>>,
 }
 
-/// How a weight set stores its pruned linears. The form changes no bit of a result.
+/// How a weight set stores its pruned linears. The form changes no bit of a result but in int4, see [`Form`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SetForm {
     /// In one form.

@@ -3,7 +3,7 @@
 use super::{BlockFn, BlockSums, ExpandFn, MAX_GROUP_BYTES, Panel};
 use crate::storage::VECTOR_BYTES;
 
-/// Room for a dense group of any format, and for the vector that may be read behind it.
+/// Room for an expanded group of any format, and for the vector that may be read behind it.
 #[repr(align(64))]
 struct Group([u8; MAX_GROUP_BYTES + VECTOR_BYTES]);
 
@@ -21,19 +21,19 @@ pub(super) unsafe fn expand_then_multiply(
     panel: Panel<'_>,
     sums: &mut BlockSums,
 ) {
-    let mut dense = Group([0; _]);
+    let mut expanded = Group([0; _]);
     for panel in panel.each_group(groups) {
-        // SAFETY: `stream` starts with a group, by the contract; `dense` has room for a group of any format
+        // SAFETY: `stream` starts with a group, by the contract; `expanded` has room for a group of any format
         // and a vector more.
         unsafe {
-            let read = expand(stream, 1, &mut dense.0);
+            let read = expand(stream, 1, &mut expanded.0);
             stream = &stream[read..];
-            multiply(&dense.0, 1, panel, sums);
+            multiply(&expanded.0, 1, panel, sums);
         }
     }
 }
 
-/// Defines a [`BlockFn`] for sparse groups of `GROUP` columns: `$expand` expands them, and `$multiply` multiplies dense ones.
+/// Defines a [`BlockFn`] for sparse groups of `GROUP` columns: `$expand` expands them, and `$multiply` multiplies expanded ones.
 macro_rules! expanding_fn {
     ($(#[$contract:meta])* $visibility:vis $name:ident, $($expand:ident)::+, $($multiply:ident)::+) => {
         /// # Safety

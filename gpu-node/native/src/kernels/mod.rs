@@ -22,7 +22,7 @@ mod neon;
 mod scalar;
 
 use crate::cpu::Implementation;
-use crate::storage::{BLOCK_ROWS, Format, MAX_GROUP, Matrix, Precision};
+use crate::storage::{BLOCK_ROWS, EXPANDED_INT4_HEADER, Format, MAX_GROUP, Matrix, Precision};
 use activations::ChunkMut;
 pub(crate) use activations::fits_activations;
 pub use activations::{Activations, Encoding, MAX_ACTIVATIONS};
@@ -52,8 +52,9 @@ const _: () = assert!(SUMMED_STEPS as i32 * 2 * 15 * (MAX_INT8_INPUT + 1) <= i16
 const SUMMED_EXPANDED_STEPS: usize = 2;
 #[cfg(target_arch = "x86_64")]
 const _: () = assert!(SUMMED_EXPANDED_STEPS as i32 * 2 * 63 * (MAX_INT8_INPUT + 1) <= i16::MAX as i32);
-/// Bytes that have room for a dense group of any format: 16-bit weights, and 16 bits more for each row.
+/// Bytes that have room for a dense or expanded group of any format: 16-bit weights, and 16 bits more for each row.
 const MAX_GROUP_BYTES: usize = 2 * BLOCK_ROWS * (MAX_GROUP + 1);
+const _: () = assert!(EXPANDED_INT4_HEADER + BLOCK_ROWS * MAX_GROUP <= MAX_GROUP_BYTES);
 
 /// The multiplication functions of one instruction set.
 ///

@@ -1,6 +1,8 @@
-//! Expansion of sparse groups into dense ones: the reference for the kernels of every instruction set.
+//! Expansion of sparse groups: the reference for the kernels of every instruction set.
 
-use super::{BLOCK_ROWS, EXPANDED_INT4_HEADER, Format, Precision, TILE_ROWS, VECTOR_BYTES, quarter_and_zero};
+use super::{
+    BLOCK_ROWS, EXPANDED_INT4_HEADER, Format, Precision, TILE_ROWS, VECTOR_BYTES, read_scale_and_zero_point,
+};
 
 const TILES: usize = BLOCK_ROWS / TILE_ROWS;
 
@@ -58,12 +60,13 @@ pub(crate) fn expand_int4<const GROUP: usize>(stream: &[u8], groups: usize, out:
     for expanded in out.chunks_exact_mut(format.expanded_group()).take(groups) {
         let (header, vectors) = expanded.split_at_mut(EXPANDED_INT4_HEADER);
         let (quarters, minimums) = header.split_at_mut(EXPANDED_INT4_HEADER / 2);
-        let mut zeros = [0; BLOCK_ROWS];
-        for (row, zero) in zeros.iter_mut().enumerate() {
+        let mut zero_points = [0; BLOCK_ROWS];
+        for (row, zero_point) in zero_points.iter_mut().enumerate() {
             let quarter;
-            (quarter, *zero) = quarter_and_zero(u16::from_le_bytes(array(stream, at + 2 * row)));
+            (quarter, *zero_point) =
+                read_scale_and_zero_point(u16::from_le_bytes(array(stream, at + 2 * row)));
             quarters[4 * row..][..4].copy_from_slice(&quarter.to_le_bytes());
-            minimums[4 * row..][..4].copy_from_slice(&(f32::from(*zero) * -quarter).to_le_bytes());
+            minimums[4 * row..][..4].copy_from_slice(&(f32::from(*zero_point) * -quarter).to_le_bytes());
         }
         let masks = at + format.sparse_scales();
         at += format.sparse_header();
@@ -77,7 +80,7 @@ pub(crate) fn expand_int4<const GROUP: usize>(stream: &[u8], groups: usize, out:
                     *code = 4 * (stream[at + taken[tile]] >> (4 * tile) & 15);
                     taken[tile] += 1;
                 } else {
-                    *code = zeros[row];
+                    *code = zero_points[row];
                 }
             }
         }

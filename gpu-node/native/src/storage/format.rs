@@ -12,7 +12,7 @@ pub enum Precision {
     Int8,
     /// Unsigned 4 bits. Dense, with an f16 scale and an f16 minimum for each row and group; where weights are pruned,
     /// the minimum is minus a code times the scale, so that this code is exactly 0. Sparse, with a scale of 6 significant
-    /// bits and a code of 0 in quarters.
+    /// bits and a zero point in quarters of a code.
     Int4,
 }
 
@@ -131,7 +131,7 @@ impl Format {
         }
     }
 
-    /// Bytes before the masks of a sparse group: scales, of int4 with codes of 0.
+    /// Bytes before the masks of a sparse group: scales, of int4 with zero points.
     pub(crate) fn sparse_scales(self) -> usize {
         match self.precision {
             Precision::Bf16 => 0,

@@ -1,7 +1,7 @@
 //! One group of a block's rows, from codes to the bytes of the stream.
 
 use super::packing::{Packing, Vector};
-use super::quantise::{Codes, header_of_kept};
+use super::quantise::{Codes, scale_and_zero_point};
 use super::{BLOCK_ROWS, Format, MAX_GROUP, Precision, TILE_ROWS, VECTOR_BYTES};
 
 const TILES: usize = BLOCK_ROWS / TILE_ROWS;
@@ -82,7 +82,7 @@ impl Group {
         match format.precision() {
             Precision::Bf16 => {}
             Precision::Int8 => write_halves(self.codes.iter().map(|codes| codes.scale.to_bits()), scales),
-            Precision::Int4 => write_halves(self.codes.iter().map(header_of_kept), scales),
+            Precision::Int4 => write_halves(self.codes.iter().map(scale_and_zero_point), scales),
         }
         let (masks_out, out) = rest.split_at_mut(format.sparse_header() - format.sparse_scales());
         self.arrange::<P>(format);

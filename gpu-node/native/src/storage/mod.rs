@@ -10,7 +10,7 @@
 //! | --- | --- | --- |
 //! | scales, f16, one for each row | 64 | int8; int4, dense |
 //! | minimums, f16, one for each row | 64 | int4, dense |
-//! | scales and codes of 0, 16 bits for each row | 64 | int4, sparse |
+//! | scales and zero points, 16 bits for each row | 64 | int4, sparse |
 //! | masks, one bit for each weight, in the order of the vectors | 4 × columns | sparse |
 //! | values, step by step, first tile and second tile in turn | values that are stored | all |
 //!
@@ -20,14 +20,14 @@
 //! A weight of dense int4 is `scale · code + minimum`. Where weights are pruned, one of the codes is exactly 0: the
 //! minimum is minus that code times the scale.
 //!
-//! A weight of sparse int4 is `scale · (code − zero / 4)`. Its scale is an f16 without its sign and its lowest five bits,
-//! in the upper ten of 16 bits; `zero` has the other six. So 0 lies between codes where that suits the weights: it need
-//! not be a code, because no pruned weight is stored. A group has as many bytes of values as the tile that keeps more of
-//! its weights; the nibbles behind the other tile's last are 0.
+//! A weight of sparse int4 is `scale · (code − zero_point / 4)`. Its scale is an f16 without its sign and its lowest five
+//! bits, in the upper ten of 16 bits; the zero point has the other six. So 0 need not be a code: no pruned weight is stored.
+//! A group has as many bytes of values as the tile that keeps more of its weights; the nibbles behind the other tile's last
+//! are 0.
 //!
-//! An expanded group has the layout of a dense one, but of int4: there it has an f32 for each row that is a quarter of the
-//! scale, one that is minus `zero` times that, and a byte for each weight in the order of int8, `4 · code` or, where it is
-//! pruned, `zero`.
+//! An expanded group of bf16 or int8 is a dense one. One of int4 has for each row an f32 that is a quarter of the scale and one
+//! that is minus the zero point times that; and a byte for each weight, in the order of int8: `4 · code`, or the zero point where
+//! the weight is pruned.
 
 mod expand;
 mod format;
@@ -49,7 +49,7 @@ pub use mask::{Mask, MaskError};
 pub use matrix::Matrix;
 pub use pack::{Form, PackError, pack, pack_rows, pack_rows_as};
 pub(crate) use packing::PackingFns;
-pub(crate) use quantise::quarter_and_zero;
+pub(crate) use quantise::read_scale_and_zero_point;
 pub use quantise::{QuantisedGroup, quantise_group};
 pub use rows::{KeptRows, RowSource};
 

@@ -71,7 +71,7 @@ pub fn pack_rows(
 }
 
 /// How a pruned matrix is stored. Both forms of bf16 and of int8 have the same codes and scales, so products have the same
-/// bits. The packed form of int4 is nearer to the weights, as it takes no code for 0.
+/// bits. In int4 the packed form is nearer to the weights, because in the dense form one of the codes has to be 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
     /// Without its pruned weights.

@@ -32,8 +32,8 @@ pub(super) struct Codes {
     pub(super) scale: f16,
     /// Of int4, unless pruned weights are left out.
     pub(super) minimum: f16,
-    /// Of int4 without its pruned weights, four times the code of 0.
-    pub(super) zero: u8,
+    /// Of int4 without its pruned weights, in quarters of a code.
+    pub(super) zero_point: u8,
 }
 
 /// A weight that the precision cannot represent: it is not finite, or out of range.
@@ -44,7 +44,7 @@ pub(super) struct Unrepresentable {
 
 impl Codes {
     pub(super) const EMPTY: Codes =
-        Codes { words: [0; MAX_GROUP / 2], scale: f16::ZERO, minimum: f16::ZERO, zero: 0 };
+        Codes { words: [0; MAX_GROUP / 2], scale: f16::ZERO, minimum: f16::ZERO, zero_point: 0 };
 }
 
 /// One number for each row of a block: they are computed together, because a row alone would wait for one division
@@ -77,7 +77,7 @@ pub(super) fn quantise<const N: usize>(
             }
         }
         Precision::Int4 if values.pruned == Pruned::Coded => int4_with_zero(values, &low, &high, out)?,
-        Precision::Int4 if values.pruned == Pruned::Omitted => int4_of_kept(values, &low, &high, out)?,
+        Precision::Int4 if values.pruned == Pruned::Omitted => int4_without_pruned(values, &low, &high, out)?,
         Precision::Int4 => {
             let range: Rows<f32> = std::array::from_fn(|row| high[row] - low[row]);
             let scales = Scales::new(values, &range, 15.0, &max_of(&low, &high))?;
@@ -120,7 +120,6 @@ fn int4_with_zero<const N: usize>(
     for (row, codes, values) in existing(values, out) {
         (codes.scale, codes.minimum) = (scales.stored[row], minimums[row]);
         let (inverse, zero) = (inverse[row], zero[row]);
-        codes.zero = zero as u8;
         write_codes(codes, values, |value| {
             (nearest((value * inverse).clamp(-15.0, 15.0)) + zero).clamp(0, 15) as u8
         });
@@ -128,10 +127,10 @@ fn int4_with_zero<const N: usize>(
     Ok(())
 }
 
-/// `weight ≈ scale · (code − zero / 4)`, with a `zero` of 6 bits. The scale has as many significant bits as
-/// [`header_of_kept`] has room for. Weights are between the lowest and the highest code as evenly as the two allow.
+/// `weight ≈ scale · (code − zero_point / 4)`, with a zero point of 6 bits. The scale has as many significant bits as
+/// [`scale_and_zero_point`] has room for. Weights are between the lowest and the highest code as evenly as the two allow.
 #[inline(always)]
-fn int4_of_kept<const N: usize>(
+fn int4_without_pruned<const N: usize>(
     values: &Values<'_, N>,
     low: &Rows<f32>,
     high: &Rows<f32>,
@@ -142,41 +141,42 @@ fn int4_of_kept<const N: usize>(
     let range: Rows<f32> = std::array::from_fn(|row| high[row] - low[row]);
     let mut scales = Scales::new(values, &range, 15.0, &max_of(&low, &high))?;
     for stored in &mut scales.stored {
-        let is_subnormal = *stored < f16::MIN_POSITIVE;
-        let half = if is_subnormal { UNUSED_SCALE_BITS } else { UNUSED_SCALE_BITS / 2 };
-        *stored = f16::from_bits((stored.to_bits() + half) & !UNUSED_SCALE_BITS);
+        // Subnormal scales are rounded up, see `Scales::new`.
+        let rounding = if *stored < f16::MIN_POSITIVE { UNUSED_SCALE_BITS } else { UNUSED_SCALE_BITS / 2 };
+        *stored = f16::from_bits((stored.to_bits() + rounding) & !UNUSED_SCALE_BITS);
     }
-    let is_wrong = std::array::from_fn(|row| !is_finite(scales.stored[row]));
-    reject(values, &is_wrong, 0.9 * f32::from(f16::MAX))?;
     let inverse = scales.inverse();
     for (row, codes, values) in existing(values, out) {
+        codes.scale = scales.stored[row];
         let inverse = inverse[row];
-        let zero = 4.0 * (7.5 - 0.5 * (low[row] + high[row]) * inverse);
-        let zero = nearest(zero.clamp(0.0, f32::from(MAX_ZERO)));
-        (codes.scale, codes.zero) = (scales.stored[row], zero as u8);
-        let zero = 0.25 * zero as f32;
-        write_codes(codes, values, |value| nearest((value * inverse + zero).clamp(0.0, 15.0)) as u8);
+        let middle = 0.5 * (low[row] + high[row]) * inverse;
+        let zero_point = nearest((4.0 * (7.5 - middle)).clamp(0.0, f32::from(MAX_ZERO_POINT))) as u8;
+        // A subnormal scale is coarse. There 0 is a code, so that smaller weights do not become half of the scale.
+        let is_code = codes.scale < f16::MIN_POSITIVE;
+        codes.zero_point = if is_code { zero_point & !3 } else { zero_point };
+        let zero_point = 0.25 * f32::from(codes.zero_point);
+        write_codes(codes, values, |value| nearest((value * inverse + zero_point).clamp(0.0, 15.0)) as u8);
     }
     Ok(())
 }
 
-/// Lowest bits of an f16 that the scales of [`int4_of_kept`] do not have.
+/// Lowest bits of an f16 that the scales of [`int4_without_pruned`] do not have.
 const UNUSED_SCALE_BITS: u16 = 0x1f;
-/// The largest `zero` of [`int4_of_kept`].
-const MAX_ZERO: u8 = 63;
+/// The largest zero point of [`int4_without_pruned`], in quarters of a code.
+const MAX_ZERO_POINT: u8 = 63;
 
-/// The scale and the `zero` of a row's group in 16 bits: the scale without its sign and its [`UNUSED_SCALE_BITS`] in the
-/// upper ten.
+/// The scale and the zero point of a row's group in 16 bits: the scale without its sign and its [`UNUSED_SCALE_BITS`] in
+/// the upper ten.
 #[inline(always)]
-pub(super) fn header_of_kept(codes: &Codes) -> u16 {
-    codes.scale.to_bits() << 1 | u16::from(codes.zero)
+pub(super) fn scale_and_zero_point(codes: &Codes) -> u16 {
+    codes.scale.to_bits() << 1 | u16::from(codes.zero_point)
 }
 
-/// A quarter of the scale of a row's group, and its `zero`, from their 16 bits.
+/// A quarter of the scale of a row's group, and its zero point in quarters of a code, from their 16 bits.
 #[inline(always)]
-pub(crate) fn quarter_and_zero(header: u16) -> (f32, u8) {
-    let zero = header & u16::from(MAX_ZERO);
-    (0.25 * f16::from_bits((header ^ zero) >> 1).to_f32(), zero as u8)
+pub(crate) fn read_scale_and_zero_point(bits: u16) -> (f32, u8) {
+    let zero_point = bits & u16::from(MAX_ZERO_POINT);
+    (0.25 * f16::from_bits((bits ^ zero_point) >> 1).to_f32(), zero_point as u8)
 }
 
 #[inline(always)]
@@ -355,7 +355,7 @@ pub struct QuantisedGroup {
     pub codes: [[u8; MAX_GROUP]; BLOCK_ROWS],
 }
 
-/// Quantises a group of `N` columns to int8 or int4 as [`pack`](super::pack) does. Pruned weights are 0, and so are the
+/// Quantises a group of `N` columns to int8 or int4 as [`pack`](super::pack) does in dense form. Pruned weights are 0, and so are the
 /// rows and columns that do not exist; `cols` columns do. With `pruned`, 0 is a code.
 ///
 /// An error is the row and the column of a weight that the precision cannot represent.

@@ -9,7 +9,7 @@ mod random;
 use copal_native::cpu::Implementation;
 use copal_native::kernels::{Encoding, Multiplier};
 use copal_native::pool::Pool;
-use copal_native::storage::{Format, Matrix, Precision, pack};
+use copal_native::storage::{Form, Format, Mask, Matrix, Precision, pack, pack_rows_as};
 pub use random::{Random, mask_of};
 
 /// Returns every format.
@@ -102,4 +102,24 @@ pub fn multiply(
 /// Packs a matrix; dense without a mask.
 pub fn packed(weights: &[f32], cols: usize, mask: Option<&[u8]>, format: Format) -> Matrix {
     pack(weights, (weights.len() / cols, cols), mask, format).unwrap()
+}
+
+/// Packs with codes of 0 for pruned weights.
+pub fn packed_dense(mut weights: &[f32], cols: usize, mask: &[u8], format: Format) -> Matrix {
+    let shape = (weights.len() / cols, cols);
+    let mask = Mask::new(mask, shape.0, cols).unwrap();
+    pack_rows_as(Form::Dense, &mut weights, shape, Some(mask), format, &|| ()).unwrap()
+}
+
+/// Weights whose rows lie on one side of 0, around it and far from it, in all sizes that f16 scales hold.
+pub fn lopsided(rows: usize, cols: usize, random: &mut Random) -> Vec<f32> {
+    let mut weights = random.normals(rows * cols, 1.0);
+    for (row, weights) in weights.chunks_mut(cols).enumerate() {
+        let size = [1.0, 1e-3, 1e-6, 3e-8, 5e3][row % 5];
+        for weight in weights {
+            *weight =
+                size * [*weight, weight.abs(), -weight.abs(), *weight + 2.0, *weight - 4.0][row / 5 % 5];
+        }
+    }
+    weights
 }

@@ -1,6 +1,5 @@
 import type { Precision } from '../../../native/addon.d.ts'
 import type { Spread } from '../../platform/spread.ts'
-import { MIN_SPEED } from '../backends/sparse/form-choice.ts'
 
 /** A way to serve the model: a mask or none, a precision, and the form of pruned weights. */
 export interface AdviceSubject {
@@ -61,14 +60,15 @@ export function frontOf(rows: readonly AdviceRow[]): ReadonlySet<AdviceRow> {
  *
  * @param now how the model is served now; a null form means that the node chooses it: the faster one counts, or the best of
  *   both, which a node holds where each of them is faster somewhere
+ * @param int4Form the form that the node chooses in int4
  */
-export function advise(rows: readonly AdviceRow[], now: AdviceSubject): Advice {
-  const isNow = (row: AdviceRow) =>
-    row.mask === now.mask &&
-    row.precision === now.precision &&
-    (now.form === null || row.form === null || row.form === now.form)
+export function advise(rows: readonly AdviceRow[], now: AdviceSubject, int4Form: 'packed' | 'dense'): Advice {
+  /** Null where the node chooses the faster form. */
+  const formIn = (precision: Precision) => now.form ?? (precision === 'int4' ? int4Form : null)
+  const isServed = (row: AdviceRow) => row.form === null || [null, row.form].includes(formIn(row.precision))
+  const isNow = (row: AdviceRow) => row.mask === now.mask && row.precision === now.precision && isServed(row)
   const fastest = (some: readonly AdviceRow[]) => some.toSorted((a, b) => speedOf(b) - speedOf(a))[0] ?? null
-  const served = servedRows(rows.filter(isNow))
+  const served = rows.filter(isNow)
   const current = fastest(served)
   if (current === null) {
     const best = fastest(rows)
@@ -99,21 +99,8 @@ export function advise(rows: readonly AdviceRow[], now: AdviceSubject): Advice {
   const better = { row, timesAsFast: timesAsFast(row), timesPerplexity: timesPerplexity(row) }
   const sentence =
     `${describeSubject(row)} is ${better.timesAsFast.toFixed(2)} × as fast as ${servedNow}, ` +
-    `as it is served now, at ${describeChange(better.timesPerplexity)}: ${remedy(current, row)}.`
+    `as it is served now, at ${describeChange(better.timesPerplexity)}: ${remedy(current, row, !isServed(row))}.`
   return { current, better, sentence }
-}
-
-/**
- * Returns the rows by which a node serves that chooses the form: in int4 the packed one alone unless it is slower than the
- * dense form, as `chooseForm` does, else all.
- */
-function servedRows(rows: readonly AdviceRow[]): readonly AdviceRow[] {
-  const [packed, dense] = (['packed', 'dense'] as const).map((form) => rows.find((row) => row.form === form))
-  if (packed?.precision !== 'int4' || dense === undefined) return rows
-  const isFastEnough = (['oneStream', 'eightStreams', 'prefill'] as const).every(
-    (speed) => packed[speed].median >= MIN_SPEED * dense[speed].median,
-  )
-  return [isFastEnough ? packed : dense]
 }
 
 /** Returns the speed of a node that serves each number of streams by the fastest of some rows. */
@@ -137,10 +124,11 @@ function describeChange(timesPerplexity: number): string {
   return `${Math.abs(percent).toFixed(1)} % ${percent > 0 ? 'more' : 'less'} perplexity`
 }
 
-function remedy(current: AdviceSubject, row: AdviceSubject): string {
+/** @param setsForm whether the node would not take the row's form by itself */
+function remedy(current: AdviceSubject, row: AdviceSubject, setsForm: boolean): string {
   const settings = [
     ...(row.precision === current.precision ? [] : [`COPAL_PRECISION=${row.precision}`]),
-    ...(row.form === current.form || row.form === null ? [] : [`COPAL_FORM=${row.form}`]),
+    ...(setsForm ? [`COPAL_FORM=${row.form}`] : []),
   ]
   const steps = settings.length > 0 ? [`restart the node with ${settings.join(' ')}`] : []
   if (row.mask !== current.mask) steps.push(`serve ${row.mask ?? 'the dense weights'}`)

@@ -11,9 +11,8 @@ export interface BackgroundSparseOptions extends Pick<DenseModel, 'config' | 'ma
   kernel?: KernelName | undefined
   precision: Precision
   headPrecision: Precision
-  /** Form of pruned weights; `packed` by default. `auto` measures the forms and keeps their speeds in `cacheDir`. */
+  /** Form of pruned weights; `packed` by default. */
   form?: FormSetting | undefined
-  cacheDir?: string | undefined
   /** Maximum tokens of keys and values, as many as fit into memory; one context by default. */
   kvTokens?: number | undefined
   version: number

@@ -6,7 +6,6 @@ import type { DenseModel } from '../../model/master/dense-model.ts'
 import type { BackgroundSparseOptions } from './background-sparse-options.ts'
 import { createGpuBackend } from './gpu/gpu-backend.ts'
 import { serveWeightSet } from './onnx/serve-weight-set.ts'
-import { createFormMeter } from './sparse/form-figures.ts'
 import { createSparseBackend } from './sparse/sparse-backend.ts'
 
 /** Tokens beside one whole context: the texts that an evaluation generates. */
@@ -22,20 +21,14 @@ serveWeightSet(async (options: BackgroundSparseOptions) => {
     engine,
     device,
     form,
-    cacheDir,
     ...settings
   } = options
   const ownTokens = Math.min(config.contextLength, kvTokens) + SPARE_TOKENS
   const size = { ...settings, kvTokens: 0, ownTokens }
-  const onProcessor = () => {
-    const addon = loadNative()
-    const formMeter = cacheDir === undefined ? undefined : createFormMeter({ addon, cacheDir })
-    return createSparseBackend({ ...size, addon, form, formMeter })
-  }
   const backend =
     engine === 'gpu'
       ? createGpuBackend({ ...size, addon: loadGpu(), native: loadNativeIfThere(), device })
-      : onProcessor()
+      : createSparseBackend({ ...size, form, addon: loadNative() })
   // The engine reads nothing else of a model.
   const model = { config, master } as DenseModel
   const weights = await backend.load({ model, version, maskPath, priority: 'background' })

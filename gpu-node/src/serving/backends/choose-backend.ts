@@ -85,8 +85,8 @@ export function chooseBackend(options: ChooseBackendOptions): Backend {
         ...engine,
         engine: 'sparse',
         kvTokens,
-        // Packed weights take less memory. In int4 the dense form has other weights, so the form that serves is evaluated.
-        ...(precision === 'int4' ? { form: options.form, cacheDir } : {}),
+        // Packed weights take less memory. In int4 the dense form is other weights: there the form that serves is evaluated.
+        form: precision === 'int4' ? options.form : 'packed',
       }),
     })
   } catch (error) {

@@ -1,5 +1,10 @@
 import { expect, test } from 'vitest'
-import { advise, frontOf, type AdviceRow } from '../../../../gpu-node/src/serving/advice/advice.ts'
+import {
+  advise as adviseOn,
+  frontOf,
+  type AdviceRow,
+  type AdviceSubject,
+} from '../../../../gpu-node/src/serving/advice/advice.ts'
 
 const exactly = (value: number) => ({ median: value, min: value, max: value, count: 1 })
 
@@ -22,6 +27,9 @@ const PACKED = row({}, 100)
 const DENSE_FORM = row({ form: 'dense' }, 80, 20, 180)
 const INT4 = row({ precision: 'int4', form: null }, 150, 20.1, 60)
 const WORSE = row({ precision: 'int8' }, 300, 21)
+/** Advises on a machine whose node stores pruned int4 packed. */
+const advise = (rows: readonly AdviceRow[], now: AdviceSubject) => adviseOn(rows, now, 'packed')
+
 const NOW = { mask: 'm3', precision: 'bf16', form: null } as const
 
 test('a row that is much faster at almost the same perplexity is advised with what to change', () => {
@@ -48,13 +56,21 @@ test('a node that holds both forms is as fast as the better one for each number 
   )
 })
 
-test('a node that serves int4 has the packed form unless that is slower', () => {
+test('a node that serves int4 has the form of its kernel, or that of its settings', () => {
   const now = { ...NOW, precision: 'int4' } as const
   const dense = row({ precision: 'int4', form: 'dense' }, 100, 24)
-  const asFast = row({ precision: 'int4' }, 98, 20)
-  expect(advise([dense, asFast], now).current).toBe(asFast)
-  expect(advise([dense, row({ precision: 'int4' }, 80, 20)], now).current).toBe(dense)
-  expect(advise([dense, asFast], { ...now, form: 'dense' }).current, 'COPAL_FORM is dense').toBe(dense)
+  const packed = row({ precision: 'int4' }, 90, 20)
+  expect(advise([dense, packed], now).current).toBe(packed)
+  expect(adviseOn([dense, packed], now, 'dense').current).toBe(dense)
+  expect(advise([dense, packed], { ...now, form: 'dense' }).current, 'COPAL_FORM is dense').toBe(dense)
+})
+
+test('a form of int4 that the node would not take by itself is named', () => {
+  const int4 = row({ precision: 'int4' }, 150)
+  expect(advise([PACKED, int4], NOW).sentence).toMatch(/: restart the node with COPAL_PRECISION=int4\.$/)
+  expect(adviseOn([PACKED, int4], NOW, 'dense').sentence).toMatch(
+    /: restart the node with COPAL_PRECISION=int4 COPAL_FORM=packed\.$/,
+  )
 })
 
 test('another form of the same weights is advised where the settings force the slower one', () => {

@@ -35,6 +35,7 @@ function testBackground(): void {
         precision,
         form,
         cacheDir: temporaryDir(),
+        freeWeightBytes: () => 0,
         headPrecision: 'int8',
         threads: 1,
         kvTokens: 1024,

@@ -1,4 +1,4 @@
-//! Expansion of sparse groups into dense ones.
+//! Expansion of sparse groups.
 
 use super::super::expand_table::{EXPAND_BYTES, EXPAND_UPPER_BYTES};
 use super::bf16::expand_eight;
@@ -81,7 +81,7 @@ avx2!(
                 out = out.add(EXPANDED_INT4_HEADER);
                 let mut zeros = [_mm_setzero_si128(); BLOCK_ROWS / 4];
                 for (index, zeros) in zeros.iter_mut().enumerate() {
-                    *zeros = zeros_of(at.add(8 * index));
+                    *zeros = zero_points_of(at.add(8 * index));
                 }
                 let mut masks = at.add(2 * BLOCK_ROWS);
                 let mut taken = [masks.add(GROUP * BLOCK_ROWS / 8); TILES];
@@ -107,7 +107,7 @@ avx2!(
 );
 
 avx2!(
-    /// Writes a quarter of the scales of 8 rows of a sparse group, and minus their zeros times that.
+    /// Writes a quarter of the scales of 8 rows of a sparse group, and minus their zero points times that.
     ///
     /// # Safety
     ///
@@ -136,7 +136,7 @@ avx2!(
     ///
     /// `rows` has the 16 bits of four rows of a sparse group.
     #[inline]
-    unsafe fn zeros_of(rows: *const u8) -> __m128i {
+    unsafe fn zero_points_of(rows: *const u8) -> __m128i {
         // SAFETY: guaranteed by the caller.
         let rows = unsafe { _mm_loadl_epi64(rows.cast()) };
         let lowest_of_each = _mm_set_epi32(0x0606_0606, 0x0404_0404, 0x0202_0202, 0);

@@ -1,4 +1,4 @@
-//! Expansion of sparse groups into dense ones.
+//! Expansion of sparse groups.
 
 use super::int4::header_of_sparse;
 use super::{TILES, load, moves, prefetch, shuffles, store};

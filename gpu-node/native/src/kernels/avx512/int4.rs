@@ -105,7 +105,7 @@ macro_rules! expanded_fn {
 pub(super) struct Scales {
     /// A quarter of each row's scale: the scale of an expanded code.
     pub(super) quarters: [__m512; TILES],
-    /// Minus the zero of each row times that.
+    /// Minus the zero point of each row times that.
     pub(super) minimums: [__m512; TILES],
 }
 
@@ -121,16 +121,16 @@ avx512!(
         // SAFETY: guaranteed by the caller.
         let rows = unsafe { load(at) };
         let scales = _mm512_and_si512(_mm512_srli_epi16::<1>(rows), _mm512_set1_epi16(0x7fe0));
-        let zeros = halves_of(_mm512_and_si512(rows, _mm512_set1_epi16(0x3f)));
-        let zeros = zeros.map(|zeros| _mm512_cvtepu16_epi32(zeros));
+        let zero_points = split(_mm512_and_si512(rows, _mm512_set1_epi16(0x3f)));
+        let zero_points = zero_points.map(|points| _mm512_cvtepu16_epi32(points));
         let quarter = _mm512_set1_ps(0.25);
-        let quarters = halves_of(scales).map(|scales| _mm512_mul_ps(_mm512_cvtph_ps(scales), quarter));
+        let quarters = split(scales).map(|scales| _mm512_mul_ps(_mm512_cvtph_ps(scales), quarter));
         let minimums = [0, 1].map(|tile| {
             let negative = _mm512_mul_ps(quarters[tile], _mm512_set1_ps(-1.0));
-            _mm512_mul_ps(_mm512_cvtepi32_ps(zeros[tile]), negative)
+            _mm512_mul_ps(_mm512_cvtepi32_ps(zero_points[tile]), negative)
         });
         let lowest_of_each = _mm512_set4_epi32(0x0c0c_0c0c, 0x0808_0808, 0x0404_0404, 0);
-        let pruned = zeros.map(|zeros| _mm512_shuffle_epi8(zeros, lowest_of_each));
+        let pruned = zero_points.map(|points| _mm512_shuffle_epi8(points, lowest_of_each));
         (Scales { quarters, minimums }, pruned)
     }
 );
@@ -174,7 +174,7 @@ impl Scales {
     );
 
     avx512!(
-        /// Adds a group's integer products, scaled, less those of the zeros.
+        /// Adds a group's integer products, scaled, less those of the zero points.
         ///
         /// # Safety
         ///
@@ -198,7 +198,7 @@ impl Scales {
 
 avx512!(
     #[inline]
-    fn halves_of(vector: __m512i) -> [__m256i; TILES] {
+    fn split(vector: __m512i) -> [__m256i; TILES] {
         [_mm512_castsi512_si256(vector), _mm512_extracti64x4_epi64::<1>(vector)]
     }
 );

@@ -1,4 +1,4 @@
-//! Expansion of sparse groups into dense ones, by table lookups.
+//! Expansion of sparse groups, by table lookups.
 
 use super::super::expand_table::{EXPAND_BYTES, EXPAND_WORDS};
 use super::{LANES, PIECES, TILES, floats_of, load};
@@ -78,7 +78,7 @@ neon!(
                 out = out.add(EXPANDED_INT4_HEADER);
                 let mut zeros = [vdup_n_u8(0); BLOCK_ROWS / 2];
                 for (index, zeros) in zeros.iter_mut().enumerate() {
-                    *zeros = zeros_of(at.add(4 * index));
+                    *zeros = zero_points_of(at.add(4 * index));
                 }
                 let mut masks = at.add(2 * BLOCK_ROWS);
                 let mut taken = [masks.add(GROUP * BLOCK_ROWS / 8); TILES];
@@ -105,7 +105,7 @@ neon!(
 );
 
 neon!(
-    /// Writes a quarter of the scales of 4 rows of a sparse group, and minus their zeros times that.
+    /// Writes a quarter of the scales of 4 rows of a sparse group, and minus their zero points times that.
     ///
     /// # Safety
     ///
@@ -131,7 +131,7 @@ neon!(
     ///
     /// `rows` has the 16 bits of two rows of a sparse group.
     #[inline]
-    unsafe fn zeros_of(rows: *const u8) -> uint8x8_t {
+    unsafe fn zero_points_of(rows: *const u8) -> uint8x8_t {
         // SAFETY: guaranteed by the caller.
         let rows = unsafe { rows.cast::<u32>().read_unaligned() };
         let lowest_of_each = vcreate_u8(0x0202_0202_0000_0000);

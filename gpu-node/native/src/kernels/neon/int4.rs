@@ -1,4 +1,4 @@
-//! int4 weights, two in a byte, with a minimum for each row and group.
+//! int4 weights: two in a byte with a minimum for each row and group, or expanded.
 
 use super::super::MAX_INT8_INPUT;
 use super::super::expand_then_multiply::{expand_then_multiply, expanding_fn};
@@ -74,7 +74,8 @@ neon!(
 const _: () = assert!(MAX_GROUP as i32 / 4 * 15 * (MAX_INT8_INPUT + 1) <= i16::MAX as i32);
 
 neon!(
-    /// Adds the products of the four columns of 4 rows, two rows in each of a token's 16-bit sums: those of a group fit.
+    /// Adds the products of the four columns of 4 rows, two rows in each of a token's 16-bit sums. Those of a group of nibbles
+    /// fit, and those of `SUMMED_COLUMN_STEPS` steps of expanded codes.
     ///
     /// # Safety
     ///
@@ -116,8 +117,8 @@ neon!(
 );
 
 /// Steps whose products fit 16-bit sums of one column each.
-const SUMMED_EXPANDED_STEPS: usize = 4;
-const _: () = assert!(SUMMED_EXPANDED_STEPS as i32 * 63 * (MAX_INT8_INPUT + 1) <= i16::MAX as i32);
+const SUMMED_COLUMN_STEPS: usize = 4;
+const _: () = assert!(SUMMED_COLUMN_STEPS as i32 * 63 * (MAX_INT8_INPUT + 1) <= i16::MAX as i32);
 
 neon!(
     /// # Safety
@@ -139,9 +140,9 @@ neon!(
                     let mut at = header.add(EXPANDED_INT4_HEADER + piece * REGISTER);
                     let mut words = panel.words.as_ptr().add(group * format.steps() * T);
                     let mut dots = [[[vdupq_n_s32(0); 2]; T]; N];
-                    for _ in 0..format.steps() / SUMMED_EXPANDED_STEPS {
+                    for _ in 0..format.steps() / SUMMED_COLUMN_STEPS {
                         let mut pairs = [[[vdupq_n_s16(0); 2]; T]; N];
-                        for _ in 0..SUMMED_EXPANDED_STEPS {
+                        for _ in 0..SUMMED_COLUMN_STEPS {
                             for (index, pairs) in pairs.iter_mut().enumerate() {
                                 let codes = load(at.add(index * REGISTER));
                                 add_products(pairs, vreinterpretq_s8_u8(codes), words);
@@ -209,7 +210,7 @@ neon!(
 );
 
 neon!(
-    /// Adds the integer products of an expanded group, scaled, less those of the zeros.
+    /// Adds the integer products of an expanded group, scaled, less those of the zero points.
     ///
     /// # Safety
     ///

@@ -23,6 +23,8 @@ export interface FormChoice {
 export interface FormQuestion {
   wanted: FormSetting
   precision: Precision
+  /** The kernel that multiplies. */
+  kernel: string
   /** Null when nothing was measured. */
   figures: FormFigures | null
   /** Requests that are expected to run at once. */
@@ -50,8 +52,9 @@ const MAX_STREAMS = 8
  * form. A form qualifies if it is at least {@link MIN_SPEED} × as fast as dense at one stream, at eight streams and in
  * prefill. Among the forms that qualify and fit the memory, the function chooses the one with the best geometric mean of
  * its speeds at one stream and at the expected number of streams. Of equal ones it chooses the packed form, which takes
- * less memory, and also where no fast form fits. In int4 it chooses the packed form where that qualifies, because it has
- * less perplexity, and never both, because they are different weights.
+ * less memory, and also where no fast form fits.
+ *
+ * In int4 the forms are different weights, so the choice depends on the kernel alone ({@link int4FormOf}).
  */
 export function chooseForm(question: FormQuestion): FormChoice {
   const { wanted, figures, bytes, fits } = question
@@ -60,13 +63,12 @@ export function chooseForm(question: FormQuestion): FormChoice {
     const why = [`COPAL_FORM is ${wanted}`, measured].filter(Boolean).join('; ')
     return { form: wanted, denseFrom: 0, why }
   }
+  if (question.precision === 'int4') return chooseInt4Form(question.kernel, measured)
   if (figures === null) return { form: 'packed', denseFrom: 0, why: 'not measured on this machine' }
 
-  const qualified = candidateForms(figures, question.streams).filter(({ slowest }) => slowest >= MIN_SPEED)
-  const candidates =
-    question.precision === 'int4'
-      ? qualified.filter(({ form }) => form !== 'both').slice(0, 1)
-      : qualified.toSorted((a, b) => b.mean - a.mean)
+  const candidates = candidateForms(figures, question.streams)
+    .filter(({ slowest }) => slowest >= MIN_SPEED)
+    .toSorted((a, b) => b.mean - a.mean)
   const single = candidates.find(({ form }) => form !== 'both')
   const paying = candidates.filter(
     ({ form, mean }) => form !== 'both' || mean >= MIN_GAIN_OF_BOTH * (single?.mean ?? 1),
@@ -76,6 +78,27 @@ export function chooseForm(question: FormQuestion): FormChoice {
   if (best) return { form: best.form, denseFrom: best.denseFrom, why: measured }
   const why = `${measured}; the dense form does not fit the memory for weight sets (COPAL_WEIGHT_BYTES)`
   return { form: 'packed', denseFrom: 0, why }
+}
+
+/** Kernels with expanding moves, by which packed int4 is as fast as dense. */
+const FAST_INT4_KERNELS: ReadonlySet<string> = new Set(['amx', 'avx512bf16', 'avx512vbmi2'])
+
+/**
+ * Returns the form in which a node stores pruned int4 by itself: packed, which has less perplexity, unless its kernel
+ * multiplies that more slowly than dense weights. Neither noise nor memory changes it, so all nodes with such a kernel serve
+ * and evaluate the same weights.
+ */
+export function int4FormOf(kernel: string): 'packed' | 'dense' {
+  return FAST_INT4_KERNELS.has(kernel) ? 'packed' : 'dense'
+}
+
+function chooseInt4Form(kernel: string, measured: string): FormChoice {
+  const form = int4FormOf(kernel)
+  const reason =
+    form === 'packed'
+      ? `with ${kernel} int4 is packed, which has less perplexity`
+      : `with ${kernel} packed int4 is slower than dense`
+  return { form, denseFrom: 0, why: [reason, measured].filter(Boolean).join('; ') }
 }
 
 interface Candidate {

@@ -77,6 +77,7 @@ export function createSparseBackend(options: SparseBackendOptions): EngineBacken
       return chooseForm({
         wanted: options.form ?? 'packed',
         precision,
+        kernel: engine.native.kernel,
         figures: figures ?? null,
         streams: options.streams ?? DEFAULT_STREAMS,
         bytes: formBytes(precision, kept.weights, kept.share),

@@ -25,6 +25,7 @@ function choose(figures: FormFigures | null, question: Partial<FormQuestion> = {
   return chooseForm({
     wanted: 'auto',
     precision: 'int8',
+    kernel: 'avx512bf16',
     figures,
     streams: 8,
     bytes: { packed: 60, dense: 100 },
@@ -109,9 +110,16 @@ test('what was not measured is packed', () => {
   expect(choose(null).form).toBe('packed')
 })
 
-test('int4 is stored packed where that is not slower than dense, and never in both forms', () => {
-  const int4 = (figures: FormFigures) => choose(figures, { precision: 'int4' }).form
-  expect(int4(figuresOf([1, 1, 1, 0.98], 0.97))).toBe('packed')
-  expect(int4(figuresOf([1.3, 1.2, 1.1, 0.9]))).toBe('dense')
-  expect(int4(figuresOf([1.3, 1.3, 1.3, 1.2], 0.9))).toBe('dense')
+test('int4 is stored packed by kernels that expand fast, whatever noise and memory say, and dense by others', () => {
+  const slow = figuresOf([0.5, 0.5, 0.5, 0.5])
+  const fast = figuresOf([1.5, 1.5, 1.5, 1.5])
+  const fits = () => false
+  for (const figures of [slow, fast, null]) {
+    expect(choose(figures, { precision: 'int4', fits }).form).toBe('packed')
+    expect(choose(figures, { precision: 'int4', kernel: 'avx512vnni', fits }).form).toBe('dense')
+    expect(choose(figures, { precision: 'int4', wanted: 'dense' }).form).toBe('dense')
+  }
+  expect(choose(slow, { precision: 'int4' }).why).toMatch(
+    /^with avx512bf16 int4 is packed, which has less perplexity; measured: packed runs 0\.50 ×/,
+  )
 })

@@ -21,6 +21,7 @@ function formAfter(recording: Recording, count: number) {
   return chooseForm({
     wanted: 'auto',
     precision: 'int8',
+    kernel: 'avx512vnni',
     figures: { counts: [speed(1), speed(2), speed(4), speed(8)], prefill: speed(256) },
     streams: 8,
     bytes: { packed: 60, dense: 100 },
