@@ -5,6 +5,7 @@ import { triggersReport } from '@copal/shared/wire/admin-triggers.ts'
 import { formatMask } from '../../../gpu-node/src/platform/quantities.ts'
 import { UserError } from '../../../gpu-node/src/platform/user-error.ts'
 import { followUpdate } from '../../../gpu-node/cli/api/follow-update.ts'
+import { describeFailure } from '../../../gpu-node/cli/commands/update.ts'
 import { listOf } from '../../../gpu-node/cli/api/api-client.ts'
 import { describeDecisions } from '../../../gpu-node/cli/output/decision-table.ts'
 import { createProgressBar } from '../../../gpu-node/cli/output/progress-bar.ts'
@@ -71,10 +72,13 @@ async function follow(id: string): Promise<UpdateEntry> {
   const ended = await followUpdate(admin, id, createProgressBar(process.stderr), interrupted)
   const { decisions = [] } = await admin.admin('GET', `/updates/${id}`, updateEntry)
   print(`\n${describeDecisions(decisions, session)}\n`)
-  print(
-    ended.state === 'promoted'
-      ? `   ${formatMask(ended.mask_version ?? 0)} is live.`
-      : `   The update is ${ended.state}${ended.error ? `: ${ended.error.message}` : '.'}`,
-  )
+  print(`   ${describeOutcome(ended)}`)
   return ended
+}
+
+/** Says that the mask of an update is live, or why none is, and names the commands that help. */
+export function describeOutcome(ended: UpdateEntry): string {
+  return ended.state === 'promoted'
+    ? `${formatMask(ended.mask_version ?? 0)} is live.`
+    : describeFailure(ended)
 }

@@ -68,9 +68,8 @@ export async function requireNotRolledBack(
   if (update?.state !== 'rolled_back') return
   throw new AppError(
     'conflict',
-    `Mask m${version} of '${id}' was rolled back, and may have done harm: see 'GET /admin/updates/${update.id}'. Name the ` +
-      `version that is to be active in 'POST /admin/rollback': ${version} for this mask nevertheless, that of another ` +
-      `mask, or 0 for the dense model.`,
+    `Mask m${version} of '${id}' was rolled back, and may have done harm: see 'GET /admin/updates/${update.id}'. To serve ` +
+      `it all the same, or another mask, name its version in 'POST /admin/rollback': ${version} is this mask, 0 the dense model.`,
   )
 }
 

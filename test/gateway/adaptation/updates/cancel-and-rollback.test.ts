@@ -179,7 +179,7 @@ describe('rolling back', () => {
     const { code, message } = await errorOf(again)
     expect([again.status, code]).toEqual([409, 'conflict'])
     expect(message).toMatch(
-      new RegExp(`m2 .*was rolled back.*${second.id}.*Name the version .*: 2 for this mask`),
+      new RegExp(`m2 .*was rolled back.*${second.id}.*name its version .*: 2 is this mask`),
     )
     expect(await findModel(db, 'back')).toMatchObject({ activeVersion: 1, previousVersion: 2 })
     expect(await (await rollBack('back', 2)).json()).toEqual({ active_version: 2 })
