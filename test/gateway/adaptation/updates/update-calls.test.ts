@@ -4,15 +4,18 @@ import { createExecutionContext, waitOnExecutionContext } from 'cloudflare:test'
 import { expect, onTestFinished, test, vi } from 'vitest'
 import type { UpdateEntry } from '@copal/shared/wire/admin.ts'
 import { createApp } from '../../../../gateway/src/app.ts'
-import { EVENT_CALLS } from '../../../../gateway/src/calls/call-budget.ts'
+import { EVENT_CALLS, isCallsUsedUp, shareCalls } from '../../../../gateway/src/calls/call-budget.ts'
+import { meterDeps } from '../../../../gateway/src/calls/metered-deps.ts'
+import { currentHoldouts } from '../../../../gateway/src/adaptation/holdouts/current-holdouts.ts'
+import { advanceUpdates } from '../../../../gateway/src/adaptation/updates/advance-update.ts'
 import { createUpdate } from '../../../../gateway/src/adaptation/updates/update-requests.ts'
 import { runUpdateWorkflow } from '../../../../gateway/src/adaptation/updates/update-workflow.ts'
 import { getUpdate, importTexts, testDeps } from '../../support/doubles/simulated-node.ts'
 import { newNode } from '../../support/doubles/whole-updates.ts'
-import { ORIGIN } from '../../support/requests/gateway-requests.ts'
+import { ORIGIN, signedPost } from '../../support/requests/gateway-requests.ts'
 import { TEST_ADMIN_KEY } from '../../support/setup/secrets.ts'
 import { countCalls } from '../../support/state/counted-calls.ts'
-import { setPolicy } from '../../support/state/seed-masks.ts'
+import { seedUpdate, setPolicy } from '../../support/state/seed-masks.ts'
 
 /** Batches of a version that kept no marks of texts. Each takes two calls when texts of its domain are collected. */
 const BATCHES = 240
@@ -83,4 +86,38 @@ test('the Workflow collects it in two turns', async () => {
   }
   await runUpdateWorkflow({ updateId: id }, step as never, testDeps)
   expect(states).toEqual(['collecting', 'calibrating'])
+})
+
+test('texts of 64 domains take more calls than a cron task ever has, and one heartbeat collects them', async () => {
+  const model = 'wide'
+  const node = await newNode(model)
+  await setPolicy(model, { influence: { outlier_deviations: null } })
+  const domains = Array.from({ length: 64 }, (_, index) => `${model}-${index}`)
+  for (const domain of domains) await importTexts(domain, 40)
+  await currentHoldouts(testDeps(), { domains }, 64)
+  // It has texts to give back.
+  await seedUpdate(model, 1, { state: 'failed', finishedAt: 1, createdAt: 1, domains, datasets: ['gone'] })
+  const request = { model, domains, selection: {}, samples: 2, length: 64, seed: 0 }
+  const { id } = await createUpdate(testDeps(), request)
+  // Each run begins with the first domain again: what is left for a run that gets further is in no row.
+  for (let run = 0; run < 2; run += 1) {
+    const [share] = shareCalls(10, 0)
+    if (!share) throw new Error('no share')
+    const thrown = await advanceUpdates(meterDeps(testDeps(), share), model).catch((error: unknown) => error)
+    expect(isCallsUsedUp(thrown)).toBe(true)
+  }
+  expect((await getUpdate(id)).state).toBe('collecting')
+  const counted = countCalls(env)
+  const ctx = createExecutionContext()
+  const response = await signedPost(
+    '/internal/nodes/heartbeat',
+    { ...node.heartbeat() },
+    // A busy machine takes longer than the response waits; the step then goes on.
+    { send: (sent) => createApp().fetch(sent, counted.bindings, ctx) },
+  )
+  await waitOnExecutionContext(ctx)
+  expect(response.status).toBe(200)
+  expect((await getUpdate(id)).state).toBe('calibrating')
+  // Where texts are described, each domain takes one more.
+  expect(counted.take().all).toBeLessThan(0.9 * EVENT_CALLS - domains.length)
 })
