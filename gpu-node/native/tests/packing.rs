@@ -42,7 +42,7 @@ fn weights_come_back_within_their_precision_and_pruned_ones_as_zero() {
                 let packed = packed(&weights, cols, Some(&mask), format);
                 let dense = packed_dense(&weights, cols, &mask, format);
                 for (matrix, stored) in [(&packed, Stored::Packed), (&dense, Stored::Dense)] {
-                    assert_kept(matrix, &weights, &mask, &name, |largest| tolerance(format, stored, largest));
+                    assert_kept(matrix, &weights, &mask, name, |largest| tolerance(format, stored, largest));
                 }
             }
         }
