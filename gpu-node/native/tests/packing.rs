@@ -65,7 +65,7 @@ fn weights_of_any_size_on_any_side_of_zero_come_back() {
                 // Small scales are multiples of 16 or, packed, 32 of the smallest f16. That adds half of one to a code, and in
                 // dense form as much for the place of 0; or as much as the weight itself.
                 let limit = |largest| tolerance(format, stored, largest) + (16.4 * STEP).min(largest);
-                assert_kept(matrix, &weights, &mask, &name, limit);
+                assert_kept(matrix, &weights, &mask, name, limit);
             }
         }
     }
