@@ -10,6 +10,7 @@ import {
   ratioFigure,
   SOUNDNESS_FIGURES,
 } from './gate-figures.ts'
+import { describeDecidingWindow } from './deciding-window.ts'
 import type { GateHoldout, GateInput, HoldoutLosses } from './gate-input.ts'
 import { describeVerdict } from './gate-reason.ts'
 import { isFiniteLoss, soundnessFigures } from './soundness.ts'
@@ -51,6 +52,14 @@ interface Check {
 
 /** Decides whether a mask may serve. A pure function. */
 export function gateVerdict(input: GateInput): GateVerdict {
+  const verdict = judge(input)
+  const failed = verdict.figures.filter(({ passed }) => !passed)
+  if (failed.length === 0) return verdict
+  const deciding = describeDecidingWindow(input, failed, (other) => judge(other).verdict === 'passed')
+  return deciding === undefined ? verdict : { ...verdict, reason: `${verdict.reason} ${deciding}` }
+}
+
+function judge(input: GateInput): GateVerdict {
   const { holdouts } = input
   const soundness = soundnessFigures(input)
   const isMeasured = holdouts.length > 0
