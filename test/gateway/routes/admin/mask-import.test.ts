@@ -162,7 +162,7 @@ describe('an imported file that is activated', () => {
     const refused = await put(two, `?model=${model}&activate=true`)
     expect([refused.status, (await errorOf(refused)).message]).toEqual([
       409,
-      expect.stringMatching(/m3 .*was rolled back.*'POST \/admin\/rollback': 3 for this mask/),
+      expect.stringMatching(/m3 .*was rolled back.*'POST \/admin\/rollback': 3 is this mask/),
     ])
     expect((await node.beat()).desired.active).toMatchObject({ version: 2 })
     expect(await adminJson('POST', '/rollback', { model, version: 3 })).toEqual({ active_version: 3 })
