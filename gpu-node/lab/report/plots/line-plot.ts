@@ -24,6 +24,7 @@ export interface LineAxis {
  * Creates a line plot with a mark at every measured point.
  *
  * @param reference a level to compare all lines with, such as that of the dense model
+ * @param hasLines whether the points of a series are joined; true by default
  */
 export function linePlot(options: {
   title: string
@@ -32,8 +33,9 @@ export function linePlot(options: {
   x: LineAxis
   y: LineAxis
   reference?: { label: string; y: number }
+  hasLines?: boolean
 }): TopLevelSpec {
-  const { points, reference, x, y } = options
+  const { points, reference, x, y, hasLines = true } = options
   const drawn = seriesWithPoints(options.style, points)
   const levels = [...points.map((point) => point.y), ...(reference ? [reference.y] : [])]
   const series = seriesEncoding(drawn)
@@ -42,7 +44,7 @@ export function linePlot(options: {
     layer: [
       ...(reference ? referenceLayers(reference, yScale, y) : []),
       // One layer per line with its style in the mark, so that the legend shows only the marks, without dashes.
-      ...drawn.names.map((name, index) => ({
+      ...(hasLines ? drawn.names : []).map((name, index) => ({
         data: { values: points.filter((point) => point.series === name) },
         mark: {
           type: 'line',
