@@ -105,9 +105,8 @@ fn int4_with_zero<const N: usize>(
     high: &Rows<f32>,
     out: &mut Rows<Codes>,
 ) -> Result<(), Unrepresentable> {
-    let low: Rows<f32> = std::array::from_fn(|row| low[row].min(0.0));
-    let range: Rows<f32> = std::array::from_fn(|row| high[row].max(0.0) - low[row]);
-    let mut scales = Scales::new(values, &range, 15.0, &max_of(&low, high))?;
+    let range: Rows<f32> = std::array::from_fn(|row| high[row] - low[row]);
+    let mut scales = Scales::new(values, &range, 15.0, &max_of(low, high))?;
     for stored in &mut scales.stored {
         *stored = f16::from_bits((stored.to_bits() + 15) & !15);
     }
@@ -136,10 +135,8 @@ fn int4_without_pruned<const N: usize>(
     high: &Rows<f32>,
     out: &mut Rows<Codes>,
 ) -> Result<(), Unrepresentable> {
-    let low: Rows<f32> = std::array::from_fn(|row| low[row].min(0.0));
-    let high: Rows<f32> = std::array::from_fn(|row| high[row].max(0.0));
     let range: Rows<f32> = std::array::from_fn(|row| high[row] - low[row]);
-    let mut scales = Scales::new(values, &range, 15.0, &max_of(&low, &high))?;
+    let mut scales = Scales::new(values, &range, 15.0, &max_of(low, high))?;
     for stored in &mut scales.stored {
         // Subnormal scales are rounded up, see `Scales::new`.
         let rounding = if *stored < f16::MIN_POSITIVE { UNUSED_SCALE_BITS } else { UNUSED_SCALE_BITS / 2 };
@@ -227,7 +224,7 @@ fn write_codes<const N: usize>(out: &mut Codes, values: &[f32; N], code: impl Fn
     }
 }
 
-/// Returns the smallest and the largest value of every row. All values are finite.
+/// Returns the smallest and the largest value of every row, and of 0 where weights are pruned. All values are finite.
 ///
 /// Compares integers of the same order, which the compiler vectorises. The bits of a negative number below
 /// the sign grow as the number falls, so they are inverted.
@@ -237,7 +234,8 @@ fn ranges<const N: usize>(values: &Values<'_, N>) -> (Rows<f32>, Rows<f32>) {
     let (mut lows, mut highs) = ([0.0; BLOCK_ROWS], [0.0; BLOCK_ROWS]);
     for (row, row_values) in values.rows.iter().enumerate() {
         let Some(row_values) = row_values else { continue };
-        let (mut low, mut high) = (i32::MAX, i32::MIN);
+        // 0 is its own key.
+        let (mut low, mut high) = if values.pruned == Pruned::None { (i32::MAX, i32::MIN) } else { (0, 0) };
         let mut include = |value: &f32| {
             let key = ordered(value.to_bits().cast_signed());
             low = low.min(key);

@@ -2,10 +2,10 @@
 //! for signed bytes and one for unsigned ones, so that 16-bit inputs are taken as two planes: their upper bytes are
 //! signed, their lower ones are not. 8-bit inputs are one plane.
 
-use super::int4::{add_expanded, add_minimums};
+use super::int4::{Codes, add_dots};
 use super::{BlockSums, PIECES, Panel, REGISTER, TILES, add_scaled, load};
 use crate::cpu::levels::neondot;
-use crate::storage::{EXPANDED_INT4_HEADER, Format, Precision, VECTOR_BYTES};
+use crate::storage::{Format, Precision, VECTOR_BYTES};
 use std::arch::{aarch64::*, asm};
 
 neondot!(
@@ -42,13 +42,7 @@ neondot!(
         sums: &mut BlockSums,
     ) {
         // SAFETY: guaranteed by the caller.
-        unsafe {
-            // At most the four registers of a tile, whose codes lie in the same nibbles.
-            match T {
-                1..=4 => dense_int4_by::<GROUP, 4, T>(stream, groups, panel, sums),
-                _ => dense_int4_by::<GROUP, 2, T>(stream, groups, panel, sums),
-            }
-        }
+        unsafe { multiply_int4::<GROUP, T, false>(stream, groups, panel, sums) }
     }
 );
 
@@ -63,10 +57,27 @@ neondot!(
         sums: &mut BlockSums,
     ) {
         // SAFETY: guaranteed by the caller.
+        unsafe { multiply_int4::<GROUP, T, true>(stream, groups, panel, sums) }
+    }
+);
+
+neondot!(
+    /// # Safety
+    ///
+    /// The contract of a `BlockFn`, for dense or expanded groups, and the panel is in planes.
+    #[inline]
+    unsafe fn multiply_int4<const GROUP: usize, const T: usize, const EXPANDED: bool>(
+        stream: &[u8],
+        groups: usize,
+        panel: Panel<'_>,
+        sums: &mut BlockSums,
+    ) {
+        // SAFETY: guaranteed by the caller.
         unsafe {
+            // At most the four registers of a tile, whose codes lie in the same nibbles.
             match T {
-                1..=4 => expanded_int4_by::<GROUP, 4, T>(stream, groups, panel, sums),
-                _ => expanded_int4_by::<GROUP, 2, T>(stream, groups, panel, sums),
+                1..=4 => multiply_int4_by::<GROUP, 4, T, EXPANDED>(stream, groups, panel, sums),
+                _ => multiply_int4_by::<GROUP, 2, T, EXPANDED>(stream, groups, panel, sums),
             }
         }
     }
@@ -118,49 +129,9 @@ neondot!(
 neondot!(
     /// # Safety
     ///
-    /// The contract of a `BlockFn`, the panel is in planes, and `N` is at most 4.
+    /// The contract of a `BlockFn`, for dense or expanded groups, the panel is in planes, and `N` is at most 4.
     #[inline]
-    unsafe fn dense_int4_by<const GROUP: usize, const N: usize, const T: usize>(
-        stream: &[u8],
-        groups: usize,
-        panel: Panel<'_>,
-        sums: &mut BlockSums,
-    ) {
-        let nibble = vdupq_n_u8(15);
-        let format = Format::new(Precision::Int4, GROUP).expect("a group that int4 has");
-        for group in 0..groups {
-            // SAFETY: as in `dense_int8_by`.
-            unsafe {
-                let inputs = panel.words.as_ptr().add(group * format.steps() * T);
-                let header = stream.as_ptr().add(group * format.dense_group());
-                for piece in (0..PIECES).step_by(N) {
-                    // A left shift by a negative number is a right shift.
-                    let shift = vdupq_n_s8(if piece < PIECES / 2 { 0 } else { -4 });
-                    let mut at = header.add(format.dense_header() + piece % (PIECES / 2) * REGISTER);
-                    let mut dots = [[vdupq_n_s32(0); T]; N];
-                    for step in 0..format.steps() {
-                        for (index, dots) in dots.iter_mut().enumerate() {
-                            let codes = vandq_u8(vshlq_u8(load(at.add(index * REGISTER)), shift), nibble);
-                            add_dots(dots, vreinterpretq_s8_u8(codes), inputs.add(step), format.steps());
-                        }
-                        at = at.add(VECTOR_BYTES);
-                    }
-                    add_scaled(&dots, header, piece, panel, group, sums);
-                    add_minimums::<N, T>(header.add(format.dense_header() / 2), piece, panel, group, sums);
-                }
-            }
-        }
-    }
-);
-
-neondot!(
-    /// `N` registers of rows at a time.
-    ///
-    /// # Safety
-    ///
-    /// The contract of a `BlockFn`, for expanded groups, and the panel is in planes.
-    #[inline]
-    unsafe fn expanded_int4_by<const GROUP: usize, const N: usize, const T: usize>(
+    unsafe fn multiply_int4_by<const GROUP: usize, const N: usize, const T: usize, const EXPANDED: bool>(
         stream: &[u8],
         groups: usize,
         panel: Panel<'_>,
@@ -171,18 +142,17 @@ neondot!(
             // SAFETY: as in `dense_int8_by`.
             unsafe {
                 let inputs = panel.words.as_ptr().add(group * format.steps() * T);
-                let header = stream.as_ptr().add(group * format.expanded_group());
+                let header = stream.as_ptr().add(group * Codes::<EXPANDED>::group(format));
                 for piece in (0..PIECES).step_by(N) {
-                    let mut at = header.add(EXPANDED_INT4_HEADER + piece * REGISTER);
+                    let mut codes = Codes::<EXPANDED>::of(header, piece);
                     let mut dots = [[vdupq_n_s32(0); T]; N];
                     for step in 0..format.steps() {
                         for (index, dots) in dots.iter_mut().enumerate() {
-                            let codes = vreinterpretq_s8_u8(load(at.add(index * REGISTER)));
-                            add_dots(dots, codes, inputs.add(step), format.steps());
+                            add_int8_dots(dots, codes.load(index), inputs.add(step), format.steps());
                         }
-                        at = at.add(TILES * VECTOR_BYTES);
+                        codes.advance();
                     }
-                    add_expanded(&dots, header, piece, panel, group, sums);
+                    add_dots::<N, T, EXPANDED>(&dots, header, piece, panel, group, sums);
                 }
             }
         }
@@ -196,7 +166,7 @@ neondot!(
     ///
     /// `words` has `T` tokens.
     #[inline]
-    unsafe fn add_dots<const T: usize>(
+    unsafe fn add_int8_dots<const T: usize>(
         dots: &mut [int32x4_t; T],
         codes: int8x16_t,
         words: *const u32,
