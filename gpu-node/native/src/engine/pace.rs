@@ -89,3 +89,24 @@ impl Packer {
         *since = Instant::now();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::thread;
+
+    #[test]
+    fn who_has_worked_beside_a_step_rests_until_it_ends() {
+        let pace = Arc::new(Pace::default());
+        let step = pace.step();
+        let packer = pace.packer(1_000_000);
+        thread::sleep(2 * WORK);
+        let resting = thread::spawn(move || packer.pause());
+        while pace.resting.load(Ordering::SeqCst) == 0 {
+            assert!(!resting.is_finished(), "it did not rest");
+            thread::yield_now();
+        }
+        drop(step);
+        resting.join().unwrap();
+    }
+}
