@@ -1,4 +1,3 @@
-import type { Precision } from '../../../../native/addon.d.ts'
 import type { FormFigures } from './form-figures.ts'
 import type { FormSpeed } from './form-speed.ts'
 
@@ -22,9 +21,6 @@ export interface FormChoice {
 /** The figures and bounds by which a form is chosen. */
 export interface FormQuestion {
   wanted: FormSetting
-  precision: Precision
-  /** The kernel that multiplies. */
-  kernel: string
   /** Null when nothing was measured. */
   figures: FormFigures | null
   /** Requests that are expected to run at once. */
@@ -54,7 +50,7 @@ const MAX_STREAMS = 8
  * its speeds at one stream and at the expected number of streams. Of equal ones it chooses the packed form, which takes
  * less memory, and also where no fast form fits.
  *
- * In int4 the forms are different weights, so the choice depends on the kernel alone ({@link int4FormOf}).
+ * Not for int4, whose forms are different weights: see {@link chooseInt4Form}.
  */
 export function chooseForm(question: FormQuestion): FormChoice {
   const { wanted, figures, bytes, fits } = question
@@ -63,7 +59,6 @@ export function chooseForm(question: FormQuestion): FormChoice {
     const why = [`COPAL_FORM is ${wanted}`, measured].filter(Boolean).join('; ')
     return { form: wanted, denseFrom: 0, why }
   }
-  if (question.precision === 'int4') return chooseInt4Form(question.kernel, measured)
   if (figures === null) return { form: 'packed', denseFrom: 0, why: 'not measured on this machine' }
 
   const candidates = candidateForms(figures, question.streams)
@@ -92,13 +87,14 @@ export function int4FormOf(kernel: string): 'packed' | 'dense' {
   return FAST_INT4_KERNELS.has(kernel) ? 'packed' : 'dense'
 }
 
-function chooseInt4Form(kernel: string, measured: string): FormChoice {
+/** Chooses the form of a weight set in int4, without a measurement: see {@link int4FormOf}. */
+export function chooseInt4Form(kernel: string): FormChoice {
   const form = int4FormOf(kernel)
-  const reason =
+  const why =
     form === 'packed'
       ? `with ${kernel} int4 is packed, which has less perplexity`
       : `with ${kernel} packed int4 is slower than dense`
-  return { form, denseFrom: 0, why: [reason, measured].filter(Boolean).join('; ') }
+  return { form, denseFrom: 0, why }
 }
 
 interface Candidate {

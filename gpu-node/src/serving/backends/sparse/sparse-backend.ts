@@ -4,7 +4,7 @@ import type { Addon, KernelName, Precision } from '../../../../native/addon.d.ts
 import type { Log } from '../../../platform/log.ts'
 import { MAX_THREADS } from '../../contract/backend.ts'
 import { createEngineBackend, type EngineBackend } from './engine-backend.ts'
-import { chooseForm, type FormSetting } from './form-choice.ts'
+import { chooseForm, chooseInt4Form, type FormSetting } from './form-choice.ts'
 import { keptPattern, type FormMeter } from './form-figures.ts'
 import { createModelEngine, SELF_TEST_TOKENS } from './model-engine.ts'
 import { createNativeLogitKernels } from './native-logit-kernels.ts'
@@ -71,13 +71,13 @@ export function createSparseBackend(options: SparseBackendOptions): EngineBacken
         ownTokens: SELF_TEST_TOKENS + (options.ownTokens ?? 0),
       }),
     async chooseForm(config, engine, places) {
+      const { form: wanted = 'packed' } = options
+      if (precision === 'int4' && wanted === 'auto') return chooseInt4Form(engine.native.kernel)
       const kept = keptPattern(places, config)
       const subject = { config, precision, kernel: engine.native.kernel, threads, kept }
       const figures = await options.formMeter?.figures(subject, (piece) => engine.betweenSteps(piece))
       return chooseForm({
-        wanted: options.form ?? 'packed',
-        precision,
-        kernel: engine.native.kernel,
+        wanted,
         figures: figures ?? null,
         streams: options.streams ?? DEFAULT_STREAMS,
         bytes: formBytes(precision, kept.weights, kept.share),

@@ -1,6 +1,7 @@
 import { expect, test } from 'vitest'
 import {
   chooseForm,
+  chooseInt4Form,
   type FormQuestion,
 } from '../../../../../gpu-node/src/serving/backends/sparse/form-choice.ts'
 import type { FormFigures } from '../../../../../gpu-node/src/serving/backends/sparse/form-figures.ts'
@@ -24,8 +25,6 @@ function figuresOf(speeds: readonly [number, number, number, number], prefill = 
 function choose(figures: FormFigures | null, question: Partial<FormQuestion> = {}) {
   return chooseForm({
     wanted: 'auto',
-    precision: 'int8',
-    kernel: 'avx512bf16',
     figures,
     streams: 8,
     bytes: { packed: 60, dense: 100 },
@@ -110,16 +109,14 @@ test('what was not measured is packed', () => {
   expect(choose(null).form).toBe('packed')
 })
 
-test('int4 is stored packed by kernels that expand fast, whatever noise and memory say, and dense by others', () => {
-  const slow = figuresOf([0.5, 0.5, 0.5, 0.5])
-  const fast = figuresOf([1.5, 1.5, 1.5, 1.5])
-  const fits = () => false
-  for (const figures of [slow, fast, null]) {
-    expect(choose(figures, { precision: 'int4', fits }).form).toBe('packed')
-    expect(choose(figures, { precision: 'int4', kernel: 'avx512vnni', fits }).form).toBe('dense')
-    expect(choose(figures, { precision: 'int4', wanted: 'dense' }).form).toBe('dense')
-  }
-  expect(choose(slow, { precision: 'int4' }).why).toMatch(
-    /^with avx512bf16 int4 is packed, which has less perplexity; measured: packed runs 0\.50 ×/,
-  )
+test('int4 is stored packed by kernels that expand fast, and dense by others', () => {
+  expect(chooseInt4Form('avx512bf16')).toEqual({
+    form: 'packed',
+    denseFrom: 0,
+    why: 'with avx512bf16 int4 is packed, which has less perplexity',
+  })
+  expect(chooseInt4Form('avx512vnni')).toMatchObject({
+    form: 'dense',
+    why: 'with avx512vnni packed int4 is slower than dense',
+  })
 })

@@ -20,8 +20,6 @@ function formAfter(recording: Recording, count: number) {
   const speed = (tokens: 1 | 2 | 4 | 8 | 256) => speedOf(tokens, roundsOf(recording, tokens, count))
   return chooseForm({
     wanted: 'auto',
-    precision: 'int8',
-    kernel: 'avx512vnni',
     figures: { counts: [speed(1), speed(2), speed(4), speed(8)], prefill: speed(256) },
     streams: 8,
     bytes: { packed: 60, dense: 100 },

@@ -97,6 +97,17 @@ function testForms(built: Addon): void {
     expect(samples, 'a damaged file is measured again').toBe(2)
   })
 
+  test('auto measures nothing in int4, where the kernel decides', async () => {
+    const backend = newBackend({
+      form: 'auto',
+      precision: 'int4',
+      formMeter: { figures: () => Promise.reject(new Error('measured')) },
+    })
+    const weights = await backend.load(await openMasked())
+    expect(weights.form?.why).toMatch(/int4/)
+    await backend.release(weights)
+  })
+
   test('a sample that cannot be measured leaves the packed form', async () => {
     const source = await openMasked()
     const broken = {
