@@ -8,7 +8,7 @@ const JOB_FAILED = 'node.job_failed'
 /** The last job that failed on a node. */
 type FailedJob = NonNullable<NodeEntry['last_failed_job']>
 
-/** What the row of a failed job has as its `after`. */
+/** The field `after` of the audit row of a failed job. */
 interface FailedJobAfter {
   job: string
   error: string

@@ -73,7 +73,7 @@ const countScores = async (model: string) =>
 async function seedJobs(model: string, nodeId: string, count: number): Promise<string[]> {
   const ids = Array.from({ length: count }, (_, index) => `${model}-job-${index}`)
   for (const id of ids) {
-    const payload = { kind: 'evaluate', id, mask: null, holdouts: [] } as unknown as EvaluateJob
+    const payload: EvaluateJob = { kind: 'evaluate', id, model, mask: null, holdouts: [], windowTokens: 512 }
     const running = { state: 'running' as const, nodeId, handedTo: [nodeId], attempts: 1 }
     await insertJob(db, { id, updateId: 'none', model, kind: 'evaluate', payload, createdAt: 1, ...running })
   }

@@ -5,7 +5,7 @@ import { SERVICE_ACTOR } from '../../storage/db/queries/decision-queries.ts'
 
 type RecordDeps = Pick<Deps, 'db' | 'nowMs'>
 
-/** What was deleted in a domain: numbers of samples, and of texts in datasets and holdouts. */
+/** Counts the samples and the frozen texts (of datasets and holdouts) that a deletion deleted in a domain. */
 export interface DeletedNumbers {
   deleted: number
   deleted_frozen: number

@@ -23,7 +23,7 @@ export async function withinCalls<T>(
     if (!isCallsUsedUp(error)) throw error
     throw new AppError(
       'conflict',
-      `There is more to do for ${what} than one call can. What it has done stays done; repeat the call to go on.`,
+      `One call cannot finish ${what}. It keeps what it has done: repeat the call to continue.`,
       { cause: error },
     )
   }

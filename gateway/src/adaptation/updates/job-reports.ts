@@ -62,7 +62,7 @@ async function applyReport(deps: JobDeps, nodeId: string, job: JobRow, report: J
   }
 }
 
-/** What a node reports of a job that failed on it. */
+/** The failure of a job, as its node reports it. */
 interface JobFailure {
   nodeId: string
   code: string

@@ -57,7 +57,7 @@ test.each([
   expect(first.calls).toBeLessThan(EVENT_CALLS + 50)
   expect([first.response.status, (await errorOf(first.response)).message]).toEqual([
     409,
-    `There is more to do for ${what} '${DOMAIN}' than one call can. What it has done stays done; repeat the call to go on.`,
+    `One call cannot finish ${what} '${DOMAIN}'. It keeps what it has done: repeat the call to continue.`,
   ])
   const left = (await listStatistics(db, 'sums')).length
   expect(left).toBeGreaterThan(0)

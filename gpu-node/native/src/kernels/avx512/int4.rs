@@ -101,7 +101,7 @@ macro_rules! expanded_fn {
     };
 }
 
-/// What the products of a sparse or expanded group are scaled by.
+/// The scales and minimums of a sparse or expanded group.
 pub(super) struct Scales {
     /// A quarter of each row's scale: the scale of an expanded code.
     pub(super) quarters: [__m512; TILES],
