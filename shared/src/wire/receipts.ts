@@ -56,6 +56,12 @@ export const receiptBatch = z.object({ nodeId, receipts: boundedArray(receipt).m
 /** A parsed batch of receipts. */
 export type ReceiptBatch = z.output<typeof receiptBatch>
 
+/** Response of `POST /internal/nodes/receipts`: how many receipts of the batch were new. */
+export const settledReceipts = z.object({ settled: count })
+
+/** A response to a batch of receipts. */
+export type SettledReceipts = z.output<typeof settledReceipts>
+
 /** Maximum size of a cached response. */
 export const MAX_CACHED_RESPONSE_BYTES = 1024 * 1024
 

@@ -11,7 +11,7 @@ import {
   type Heartbeat,
   type HeartbeatResponse,
 } from '@copal/shared/wire/heartbeat.ts'
-import { receiptBatch, type Receipt } from '@copal/shared/wire/receipts.ts'
+import { receiptBatch, type Receipt, type SettledReceipts } from '@copal/shared/wire/receipts.ts'
 import { nodeSecret } from '@copal/shared/wire/node-secret.ts'
 import { validate } from '@copal/shared/wire/validate.ts'
 import {
@@ -183,9 +183,10 @@ function route(double: GatewayDouble, method: string, path: string, body: Uint8A
   if (method === 'POST' && path === '/internal/nodes/heartbeat')
     return JSON.stringify(takeHeartbeat(double, json(body)))
   if (method === 'POST' && path === '/internal/nodes/receipts') {
+    const before = double.receipts.size
     for (const receipt of validate(receiptBatch, json(body)).receipts)
       double.receipts.set(receipt.requestId, receipt)
-    return '{}'
+    return JSON.stringify({ settled: double.receipts.size - before } satisfies SettledReceipts)
   }
   throw new AppError('not_found', `There is no ${method} ${path}.`)
 }

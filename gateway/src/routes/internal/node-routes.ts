@@ -4,7 +4,7 @@ import { acceptHeartbeat } from '../../fleet/registration/accept-heartbeat.ts'
 import { desiredFor } from '../../fleet/registration/roll-out.ts'
 import { NodeEvents } from '../../audit/node-events.ts'
 import { heartbeat, type HeartbeatResponse } from '@copal/shared/wire/heartbeat.ts'
-import { cachedResponse, receiptBatch } from '@copal/shared/wire/receipts.ts'
+import { cachedResponse, receiptBatch, type SettledReceipts } from '@copal/shared/wire/receipts.ts'
 import { responseKey } from '../../inference/cache/cache-key.ts'
 import type { AppEnv } from '../../contracts/context.ts'
 import { findModelState } from '../../storage/db/queries/model-queries.ts'
@@ -74,7 +74,8 @@ export function nodeRoutes(): Hono<AppEnv> {
     .post('/receipts', async (c) => {
       const { deps } = c.var
       const batch = await readNodeReport(c, receiptBatch, MAX_BODY_BYTES)
-      return c.json({ settled: await settleReceipts(deps, batch, () => requireFirstUse(c)) })
+      const settled = await settleReceipts(deps, batch, () => requireFirstUse(c))
+      return c.json<SettledReceipts>({ settled })
     })
     .all('/receipts', rejectMethod('POST'))
     .post('/answers', async (c) => {

@@ -1,6 +1,6 @@
 import { AppError, parseErrorBody, type ErrorCode } from '@copal/shared/errors.ts'
 import { heartbeatResponse, type Heartbeat, type HeartbeatResponse } from '@copal/shared/wire/heartbeat.ts'
-import type { CachedResponse, ReceiptBatch } from '@copal/shared/wire/receipts.ts'
+import { settledReceipts, type CachedResponse, type ReceiptBatch } from '@copal/shared/wire/receipts.ts'
 import { validate } from '@copal/shared/wire/validate.ts'
 import { signedHeaders } from '@copal/shared/wire/signature.ts'
 import { reasonOf } from '../../platform/log.ts'
@@ -85,6 +85,8 @@ export function createGatewayClient(deps: {
         method,
         headers: { ...deps.headers, ...signing, ...headers },
         ...sent,
+        // The gateway never redirects. Another server must not get the headers, which may have a secret, and its page is no reply.
+        redirect: 'manual',
         signal: signal ? AbortSignal.any([signal, deadline.signal]) : deadline.signal,
       })
     } catch (cause) {
@@ -96,7 +98,7 @@ export function createGatewayClient(deps: {
     }
     if (response.ok) return response
     const text = await textOf(response).catch(() => '')
-    throw responseError(base, `${method} ${path}`, response.status, text)
+    throw responseError(base, `${method} ${path}`, response, text)
   }
 
   /** Reads the text of a response, with a stall limit no longer than the time limit of a response. */
@@ -147,7 +149,10 @@ export function createGatewayClient(deps: {
       }
     },
     async receipts(batch) {
-      await discardBody(await post('/internal/nodes/receipts', batch))
+      const text = await textOf(await post('/internal/nodes/receipts', batch))
+      // A page of another server must not acknowledge receipts, which are deleted then.
+      if (!settledReceipts.safeParse(jsonOrUndefined(text)).success)
+        throw unreachable(base, new Error('the response does not settle receipts'))
     },
     async sendCachedResponse(response) {
       await discardBody(await post('/internal/nodes/answers', response))
@@ -253,16 +258,30 @@ function unreachable(base: URL, cause: unknown): AppError {
   )
 }
 
+/** Statuses of what is in front of a gateway, such as a proxy or its sign-in page, unless they have the gateway's error body. */
+const PROXY_STATUSES: readonly number[] = [401, 403, 502, 503, 504]
+
 /** Converts an error response. Temporary failures are retryable whatever their body says; others keep the gateway's error. */
-function responseError(base: URL, what: string, status: number, text: string): AppError {
+function responseError(
+  base: URL,
+  what: string,
+  { status, headers }: Pick<Response, 'status' | 'headers'>,
+  text: string,
+): AppError {
   const error = parseErrorBody(jsonOrUndefined(text))
-  const message = `The gateway at ${base.origin} answered ${what} with HTTP ${status}${error ? `: ${error.message}` : ''}`
+  const isRedirect = status >= 300 && status < 400
+  const detail = isRedirect ? `, a redirect to ${withoutQuery(headers.get('location'))}` : ''
+  const message = `The gateway at ${base.origin} answered ${what} with HTTP ${status}${error ? `: ${error.message}` : detail}`
   const fail = (code: ErrorCode) => new AppError(code, message, { cause: error })
-  if (status >= 500 || status === 429) {
-    // Without the gateway's error body, a proxy in front of it could not reach it.
-    return fail(!error && [502, 503, 504].includes(status) ? 'no_node_available' : 'service_unavailable')
-  }
+  // The gateway was not reached, so nothing is known to be wrong with the call.
+  if (!error && (isRedirect || PROXY_STATUSES.includes(status))) return fail('no_node_available')
+  if (status >= 500 || status === 429) return fail('service_unavailable')
   return error ?? fail(status === 404 ? 'not_found' : 'invalid_request')
+}
+
+/** Returns an address for people, without what may be secret or long. */
+function withoutQuery(location: string | null): string {
+  return location?.replace(/[?#].*$/s, '') ?? 'nowhere'
 }
 
 function jsonOrUndefined(text: string): unknown {

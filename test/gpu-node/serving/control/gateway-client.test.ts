@@ -115,6 +115,7 @@ test.each([
   ['a page of whatever failed', 500, '<html>', 'service_unavailable'],
   ['too many calls', 429, '', 'service_unavailable'],
   ['what lies in front of a gateway that it does not reach', 502, '<html>', 'no_node_available'],
+  ['a proxy that lets nobody through', 403, '<html>', 'no_node_available'],
 ])('%s', async (_what, status, body, code) => {
   const { gateway, client } = await setup()
   gateway.intercept = (_request, response) => {
@@ -123,6 +124,33 @@ test.each([
   }
   const error: unknown = await client.download('datasets', SHA256).catch((thrown: unknown) => thrown)
   expect(error).toMatchObject({ code, retryable: true })
+})
+
+test('a redirect is not followed, so that no other server gets the headers of the proxy', async () => {
+  const { gateway } = await setup()
+  const { url: baseUrl, nodeId, secret } = gateway
+  const client = createGatewayClient({ baseUrl, nodeId, secret, headers: { 'cf-access-client-secret': 's' } })
+  gateway.intercept = ({ url }, response) => {
+    if (url === '/login') response.writeHead(200, { 'content-type': 'text/html' }).end('<html>Sign in')
+    else response.writeHead(302, { location: `${gateway.url}/login?token=1` }).end()
+    return true
+  }
+  const error: unknown = await client.receipts({ nodeId, receipts: [] }).catch((thrown: unknown) => thrown)
+  expect(error).toMatchObject({ code: 'no_node_available', retryable: true })
+  expect(String(error)).toContain(`HTTP 302, a redirect to ${gateway.url}/login`)
+  expect(String(error)).not.toContain('token=1')
+  expect(gateway.calls.filter((call) => call.includes('/login'))).toEqual([])
+})
+
+test('a page of another server acknowledges no receipts', async () => {
+  const { gateway, client } = await setup()
+  gateway.intercept = (_request, response) => {
+    response.writeHead(200, { 'content-type': 'text/html' }).end('<html>Welcome')
+    return true
+  }
+  const { nodeId } = gateway
+  const error: unknown = await client.receipts({ nodeId, receipts: [] }).catch((thrown: unknown) => thrown)
+  expect(error).toMatchObject({ code: 'no_node_available', retryable: true })
 })
 
 test('a heartbeat without a response fails after the time limit of its caller', async () => {
