@@ -149,8 +149,8 @@ export interface FleetObject extends Rpc.DurableObjectBranded {
   /** Returns the pruning methods that the nodes of a model offer; null if no node of it is alive. */
   offeredMethods(model: string): string[] | null
 
-  /** Returns the pruning methods that a node offers; empty until it registers them. */
-  methodsOf(nodeId: string): readonly string[]
+  /** Returns those of some nodes that offer a pruning method. A node offers none until it registers them. */
+  nodesWithMethod(nodeIds: readonly string[], method: string): string[]
 
   /** Stores changes of the ledger now; otherwise they are stored soon after by themselves. */
   saveCounts(): Promise<void>

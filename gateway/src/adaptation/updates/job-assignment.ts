@@ -62,8 +62,9 @@ async function isMethodUnavailable(deps: Pick<StepDeps, 'fleet' | 'nowMs'>, job:
 /** Returns whether a node offers the method of a job. */
 async function offersMethod(deps: Pick<StepDeps, 'fleet'>, heartbeat: Heartbeat, job: Job): Promise<boolean> {
   if (job.kind !== 'calibrate') return true
-  const methods = heartbeat.methods ?? (await deps.fleet.methodsOf(heartbeat.nodeId))
-  return methods.includes(job.selection.method)
+  const { nodeId, methods } = heartbeat
+  const { method } = job.selection
+  return methods?.includes(method) ?? (await deps.fleet.nodesWithMethod([nodeId], method)).length > 0
 }
 
 /** A job is lost when its node is silent about it, or was restarted: then its heartbeat lacks a job reported before. */

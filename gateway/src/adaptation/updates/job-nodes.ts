@@ -92,12 +92,9 @@ async function hasNodeBelow(
   failed?: ReadonlySet<string>,
 ): Promise<boolean> {
   const { payload } = job
-  for (const id of nodeIds) {
-    if (avoidance(job, id, failed) >= bound) continue
-    if (payload.kind !== 'calibrate' || (await deps.fleet.methodsOf(id)).includes(payload.selection.method))
-      return true
-  }
-  return false
+  const below = nodeIds.filter((id) => avoidance(job, id, failed) < bound)
+  if (below.length === 0 || payload.kind !== 'calibrate') return below.length > 0
+  return (await deps.fleet.nodesWithMethod(below, payload.selection.method)).length > 0
 }
 
 /** How much a job avoids a node: 0 for not at all, 2 if another job has failed there of late, and 3 if it has failed there itself. */

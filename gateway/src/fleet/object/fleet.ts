@@ -260,8 +260,8 @@ export class Fleet extends DurableObject<Bindings> implements FleetObject {
     return this.#state.offeredMethods(model, Date.now())
   }
 
-  methodsOf(nodeId: string): readonly string[] {
-    return this.#state.methodsOf(nodeId) ?? []
+  nodesWithMethod(nodeIds: readonly string[], method: string): string[] {
+    return nodeIds.filter((id) => this.#state.methodsOf(id)?.includes(method))
   }
 
   /** Settles expired leases with the last reported usage, and forgets nodes that have been gone for long. */

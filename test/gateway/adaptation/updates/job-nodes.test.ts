@@ -1,7 +1,10 @@
 /** Tests which node gets a job where a job has failed on one of late. */
 import { expect, onTestFinished, test, vi } from 'vitest'
+import { createCallBudget } from '../../../../gateway/src/calls/call-budget.ts'
+import { meterDeps } from '../../../../gateway/src/calls/metered-deps.ts'
 import { advanceUpdates } from '../../../../gateway/src/adaptation/updates/advance-update.ts'
 import { jobsForNode } from '../../../../gateway/src/adaptation/updates/job-assignment.ts'
+import { isForOtherNodes } from '../../../../gateway/src/adaptation/updates/job-nodes.ts'
 import {
   getUpdate,
   importTexts,
@@ -67,4 +70,24 @@ test('a node on which a job has failed gets another at once where it is alone', 
   const { id } = await startUpdate(model, [`${model}-a`])
   await advanceUpdates(testDeps(), model)
   expect((await node.beat()).jobs).toMatchObject([{ id: `${id}-calibrate` }])
+})
+
+test('a job looks for another node that offers its method by one call, however many nodes there are', async () => {
+  const model = 'crowd'
+  const names = Array.from({ length: 8 }, (_, index) => `${model}-${index}`)
+  for (const name of names) await new SimulatedNode(name, model).beat()
+  const jobOf = (method: string) =>
+    ({
+      model,
+      payload: { kind: 'calibrate', selection: { method } },
+      avoidNodes: [names[0]],
+      handedTo: [names[0]],
+    }) as never
+  const calls = createCallBudget()
+  const metered = meterDeps(testDeps(), calls)
+  const before = calls.left
+  expect(await isForOtherNodes(metered, jobOf('of-nobody'), names[0] ?? '')).toBe(false)
+  // The nodes, the last failed job of each (two statements), and those that offer the method.
+  expect(before - calls.left).toBe(4)
+  expect(await isForOtherNodes(metered, jobOf('continual-wanda'), names[0] ?? '')).toBe(true)
 })
