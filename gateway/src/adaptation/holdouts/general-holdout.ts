@@ -59,8 +59,9 @@ export async function deleteGeneralHoldout(deps: Pick<Deps, 'db' | 'artifacts'>)
     )
   }
   const hashes = await listDatasetsOf(deps.db, GENERAL_HOLDOUT)
-  await deleteDatasetFiles(deps, hashes)
+  // First, so that a failure leaves no holdout without its texts, but datasets that nothing needs: the sweep deletes them.
   await forgetHoldouts(deps.db, GENERAL_HOLDOUT)
+  await deleteDatasetFiles(deps, hashes)
   await forgetDatasets(deps.db, hashes)
 }
 

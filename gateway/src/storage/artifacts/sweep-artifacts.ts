@@ -1,5 +1,6 @@
 import type { Deps } from '../../contracts/bindings.ts'
-import { forgetUnusedDatasets } from '../db/queries/dataset-queries.ts'
+import { inRandomOrder } from '../../runtime/random-order.ts'
+import { forgetUnusedDatasets, listUnusedDatasets } from '../db/queries/dataset-queries.ts'
 import {
   giveUpMasks,
   keepUsedMasks,
@@ -15,6 +16,8 @@ type SweepDeps = Pick<Deps, 'calls' | 'db' | 'artifacts' | 'nowMs' | 'maskDays'>
 const DAY_MS = 24 * 60 * 60 * 1000
 /** Calls that a page takes: its files, which of them are needed, and the deletion of the rest. */
 const PAGE_CALLS = 4
+/** Calls that a record without a file takes: its file, which is missing, and its deletion. */
+const LOOK_UP_CALLS = 2
 /** Pages of a thousand files of one kind that a run reads at most. */
 const MAX_PAGES = 5
 
@@ -37,7 +40,21 @@ export async function sweepArtifacts(deps: SweepDeps): Promise<void> {
     await forgetUnusedDatasets(db, hashes, nowMs())
     return keptDatasets(db, hashes)
   })
+  await forgetWithoutFile(deps, shard)
   await sweep(deps, CLASSIFIER_PREFIX, shard, (hashes) => keptClassifiers(db, hashes))
+}
+
+/**
+ * Deletes the records of datasets that nothing needs and that have no file. A deletion that fails midway leaves some, because it
+ * deletes the texts first: while these are stored, their record shows whose they are.
+ */
+async function forgetWithoutFile({ calls, db, artifacts, nowMs }: SweepDeps, shard: string): Promise<void> {
+  // Chosen before the files are looked up: what is frozen meanwhile is not among them, or has a file.
+  const unused = await listUnusedDatasets(db, { shard, beforeMs: nowMs() - DAY_MS, nowMs: nowMs() })
+  for (const hash of inRandomOrder(unused)) {
+    if (calls.left < LOOK_UP_CALLS) return
+    if (!(await artifacts.head(datasetKey(hash)))) await forgetUnusedDatasets(db, [hash], nowMs())
+  }
 }
 
 async function sweep(

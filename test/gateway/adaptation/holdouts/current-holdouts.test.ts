@@ -10,6 +10,7 @@ import { GENERAL_HOLDOUT } from '../../../../gateway/src/storage/db/schema/domai
 import { datasetKey } from '../../../../gateway/src/storage/artifacts/artifact-keys.ts'
 import { readDataset } from '../../../../gateway/src/storage/artifacts/datasets.ts'
 import { currentHoldouts } from '../../../../gateway/src/adaptation/holdouts/current-holdouts.ts'
+import { deleteGeneralHoldout } from '../../../../gateway/src/adaptation/holdouts/general-holdout.ts'
 import {
   admin,
   adminJson,
@@ -162,6 +163,10 @@ describe('the general holdout', () => {
     const stored = await versionsOf(GENERAL_HOLDOUT)
     expect(stored).toHaveLength(2)
 
+    // A deletion that fails leaves no holdout without its texts, and is repeated.
+    const artifacts = { delete: () => Promise.reject(new Error('R2 is away')) } as never
+    await expect(deleteGeneralHoldout(testDeps({ artifacts }))).rejects.toThrow('R2 is away')
+    expect(await adminJson('GET', '/holdout')).toEqual({ holdout: null })
     expect(await adminJson('DELETE', '/holdout')).toEqual({ holdout: null })
     for (const { sha256 } of stored) expect(await env.ARTIFACTS.head(datasetKey(sha256))).toBeNull()
     expect(await domains()).not.toContain(GENERAL_HOLDOUT)

@@ -1,9 +1,9 @@
 import { env } from 'cloudflare:workers'
 import { eq } from 'drizzle-orm'
-import { expect, test } from 'vitest'
+import { expect, onTestFinished, test, vi } from 'vitest'
 import type { MaskEntry } from '@copal/shared/wire/admin.ts'
 import { datasetKey, maskKey } from '../../../../gateway/src/storage/artifacts/artifact-keys.ts'
-import { freezeDataset } from '../../../../gateway/src/storage/artifacts/datasets.ts'
+import { deleteUnusedDatasets, freezeDataset } from '../../../../gateway/src/storage/artifacts/datasets.ts'
 import { sweepArtifacts } from '../../../../gateway/src/storage/artifacts/sweep-artifacts.ts'
 import { openDatabase } from '../../../../gateway/src/storage/db/open-database.ts'
 import { listDatasetsOf } from '../../../../gateway/src/storage/db/queries/dataset-queries.ts'
@@ -113,6 +113,28 @@ test('a dataset that nothing needs, as one of an update that was interrupted, go
   expect(await env.ARTIFACTS.head(datasetKey(forceable))).toBeNull()
   expect(await env.ARTIFACTS.head(datasetKey(orphan))).toBeNull()
   expect(await env.ARTIFACTS.head(datasetKey(heldOut))).not.toBeNull()
+})
+
+test('a deletion that fails midway leaves a record without a file, which goes after a day', async () => {
+  const { sha256 } = await freezeDataset(testDeps(), 'unrecorded', [{ text: 'a text', sources: [] }])
+  const error = vi.spyOn(console, 'error').mockImplementation(() => undefined)
+  onTestFinished(() => error.mockRestore())
+  const d1 = new Proxy(env.DB, {
+    get(database, name: keyof D1Database) {
+      if (name !== 'prepare') return database[name].bind(database)
+      return (query: string) => {
+        if (query.startsWith('delete')) throw new Error('D1 is away')
+        return database.prepare(query)
+      }
+    },
+  })
+  await deleteUnusedDatasets(testDeps({ db: openDatabase(d1) }), [sha256])
+  expect(error).toHaveBeenCalledOnce()
+  expect(await env.ARTIFACTS.head(datasetKey(sha256))).toBeNull()
+  await sweepAll(0)
+  expect(await listDatasetsOf(db, 'unrecorded')).toEqual([sha256])
+  await sweepAll(2)
+  expect(await listDatasetsOf(db, 'unrecorded')).toEqual([])
 })
 
 test('a mask without a file says so, no roll-back returns to it, and without a retention none is given up', async () => {

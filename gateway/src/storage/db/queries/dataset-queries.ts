@@ -1,4 +1,4 @@
-import { and, asc, eq, gt, isNull, notExists, or, sql, type SQL } from 'drizzle-orm'
+import { and, asc, eq, gt, gte, isNull, lt, notExists, notInArray, or, sql, type SQL } from 'drizzle-orm'
 import type { DatasetRef } from '@copal/shared/wire/adaptation-jobs.ts'
 import type { Database } from '../../../contracts/database.ts'
 import { datasets, holdouts } from '../schema/domains.ts'
@@ -81,7 +81,8 @@ export async function listStoredDatasetsOf(
  * still force, or that is about to freeze the same texts.
  */
 function isUnused(db: Database, nowMs: number) {
-  const batch = db.select().from(batches).where(eq(batches.datasetSha256, datasets.sha256))
+  // Read once, and not for each dataset: there is no index by dataset alone.
+  const inBatches = db.select({ sha256: batches.datasetSha256 }).from(batches)
   const heldOut = db.select().from(holdouts).where(eq(holdouts.sha256, datasets.sha256))
   const owned = sql`exists (select 1 from json_each(${updates.datasets}) where value = ${datasets.sha256})`
   const collecting = sql`${updates.state} = 'collecting' and exists (select 1 from json_each(${updates.domains}) where value = ${datasets.domain})`
@@ -89,7 +90,7 @@ function isUnused(db: Database, nowMs: number) {
     .select()
     .from(updates)
     .where(or(and(isNull(updates.finishedAt), or(owned, collecting)), and(isForceableUpdate(nowMs), owned)))
-  return and(notExists(batch), notExists(heldOut), notExists(needed))
+  return and(notInArray(datasets.sha256, inBatches), notExists(heldOut), notExists(needed))
 }
 
 /** Returns those of some datasets that nothing needs. */
@@ -103,6 +104,28 @@ export async function findUnusedDatasets(
     .from(datasets)
     .where(and(isAmong(datasets.sha256, hashes), isUnused(db, nowMs)))
   return rows.map((row) => row.sha256)
+}
+
+/**
+ * Returns datasets that nothing needs, of those whose hash begins with the hexadecimal digits `shard` and that are older than `beforeMs`; at most a thousand.
+ */
+export async function listUnusedDatasets(
+  db: Database,
+  { shard, beforeMs, nowMs }: { shard: string; beforeMs: number; nowMs: number },
+): Promise<string[]> {
+  const rows = await db
+    .select({ sha256: datasets.sha256 })
+    .from(datasets)
+    .where(
+      and(
+        gte(datasets.sha256, shard),
+        lt(datasets.sha256, `${shard}g`),
+        lt(datasets.createdAt, beforeMs),
+        isUnused(db, nowMs),
+      ),
+    )
+    .limit(1_000)
+  return rows.map(({ sha256 }) => sha256)
 }
 
 /** Deletes the records of those of some datasets that nothing needs. */
