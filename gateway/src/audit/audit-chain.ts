@@ -19,7 +19,7 @@ const ABANDONED_MS = 5 * 60_000
 const ROWS_PER_APPEND = 80
 const MAX_APPENDS = 15
 /** Statements of an append: it reads the last row and the pending ones, and writes eight rows by each statement. */
-const APPEND_CALLS = 14
+export const APPEND_CALLS = 14
 const ROWS_PER_DELETION = 500
 const MAX_DELETIONS = 10
 /** Statements of a deletion: it finds its end, stores a checkpoint and deletes. */

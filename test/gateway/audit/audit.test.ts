@@ -1,9 +1,12 @@
 import { env } from 'cloudflare:workers'
+import { createExecutionContext, waitOnExecutionContext } from 'cloudflare:test'
 import { expect, test } from 'vitest'
 import type { AuditPage } from '@copal/shared/wire/admin-audit.ts'
 import { auditHash, FIRST_PREVIOUS_HASH } from '@copal/shared/wire/audit-hash.ts'
+import { createApp } from '../../../gateway/src/app.ts'
 import { appendPendingAudit, deleteOldAudit } from '../../../gateway/src/audit/audit-chain.ts'
 import { NodeEvents } from '../../../gateway/src/audit/node-events.ts'
+import type { Bindings } from '../../../gateway/src/contracts/bindings.ts'
 import { announceAudit, recordAudit } from '../../../gateway/src/audit/record-audit.ts'
 import { createCallBudget } from '../../../gateway/src/calls/call-budget.ts'
 import { meterDeps } from '../../../gateway/src/calls/metered-deps.ts'
@@ -11,12 +14,36 @@ import { openDatabase } from '../../../gateway/src/storage/db/open-database.ts'
 import { insertDecision } from '../../../gateway/src/storage/db/queries/decision-queries.ts'
 import { heartbeatOf } from '../../support/doubles/heartbeat.ts'
 import { admin, adminJson, signedCall, testDeps } from '../support/doubles/simulated-node.ts'
-import { createKey, errorOf, sendHeartbeat, signedPost, until } from '../support/requests/gateway-requests.ts'
+import {
+  createKey,
+  errorOf,
+  ORIGIN,
+  sendHeartbeat,
+  signedPost,
+  until,
+} from '../support/requests/gateway-requests.ts'
+import { TEST_ADMIN_KEY } from '../support/setup/secrets.ts'
 
 const DAY_MS = 24 * 60 * 60 * 1000
 const db = openDatabase(env.DB)
 const list = (query = '') => adminJson<AuditPage>('GET', `/audit?limit=500${query}`)
 const entry = (target: string) => ({ actor: 'copal', action: 'test', target })
+
+/** Returns a function that sends a request to an isolate of its own, and waits for what the request does after its response. */
+function sender(key: string, bindings: Bindings = env) {
+  const app = createApp()
+  return async (method: string, path: string): Promise<Response> => {
+    const ctx = createExecutionContext()
+    const headers = { authorization: `Bearer ${key}` }
+    const response = await app.fetch(
+      new Request(`${ORIGIN}/admin${path}`, { method, headers }),
+      bindings,
+      ctx,
+    )
+    await waitOnExecutionContext(ctx)
+    return response
+  }
+}
 
 function firstOf<T>([row]: readonly T[]): T {
   if (row === undefined) throw new Error('there is no row')
@@ -185,6 +212,37 @@ test('rejected actions of authenticated actors are recorded with the error', asy
   expect(rows).toMatchObject([
     { action: 'PUT /admin/policy', after: { status: 403, error: 'insufficient_permissions' } },
   ])
+})
+
+test('an actor who repeats a rejected action gets a 429 before anything is written, and may do others', async () => {
+  const { id, key } = await createKey({ scopes: ['admin'] })
+  const send = sender(key, { ...env, COPAL_REFUSALS_PER_SECOND: '2' })
+  // At once, because refusals beyond two a second are held back.
+  const refused = await Promise.all(Array.from({ length: 6 }, () => send('DELETE', '/keys/key_gone')))
+  expect(refused.map(({ status }) => status)).toEqual(Array.from({ length: 6 }, () => 404))
+  const limited = await send('DELETE', '/keys/key_gone')
+  expect(limited.status).toBe(429)
+  expect(Number(limited.headers.get('retry-after'))).toBeGreaterThan(0)
+  expect((await errorOf(limited)).message).toMatch(/'DELETE \/admin\/keys\/:id' was rejected too often/)
+  expect((await send('PUT', '/policy')).status).toBe(403)
+  const { data } = await list(`&actor=${id}`)
+  expect(data.map(({ after }) => (after as { status: number }).status)).toEqual([
+    404, 404, 404, 404, 404, 404, 403,
+  ])
+  expect(data.map(({ reason }) => reason !== '')).toEqual([false, false, false, false, false, true, false])
+})
+
+test('a request appends a part of many rows that wait, because it may have used most calls of its event', async () => {
+  await env.DB.prepare(
+    `insert into audit_pending (actor, action, target, created_at, settled)
+      with recursive numbers(n) as (select 1 union all select n + 1 from numbers where n < 100)
+      select 'copal', 'test', 'many', 1, 1 from numbers`,
+  ).run()
+  await sender(TEST_ADMIN_KEY)('DELETE', '/keys/key_gone')
+  const waiting = () => env.DB.prepare('select count(*) as rows from audit_pending').first<{ rows: number }>()
+  expect(await waiting()).toEqual({ rows: 21 })
+  await appendPendingAudit(testDeps())
+  expect(await waiting()).toEqual({ rows: 0 })
 })
 
 test('an action whose end was lost is recorded as one of unknown outcome, and none happens without a row', async () => {
