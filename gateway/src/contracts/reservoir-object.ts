@@ -207,6 +207,12 @@ export interface ReservoirObject extends Rpc.DurableObjectBranded {
   /** Returns the tenants of the texts of a proposed domain. */
   tenantsOf(proposal: string, limit: number): string[]
 
+  /** Returns the beginnings of some texts of each of some proposed domains, by proposal. */
+  previewsOf(
+    proposals: readonly string[],
+    maximum: { texts: number; characters: number },
+  ): Record<string, string[]>
+
   /** Returns texts of a proposed domain as they were offered, one offer for each source, and their hashes. */
   offersOf(proposal: string, limit: number): { hashes: string[]; offers: OfferedSample[] }
 

@@ -12,7 +12,7 @@ import { listModels, type ModelRow } from '../../storage/db/queries/model-querie
 import { UNASSIGNED } from '../../storage/db/schema/domains.ts'
 import { findPolicy } from '../policy/find-policy.ts'
 import { proposeDomains } from './propose-domains.ts'
-import { acceptProposal, finishProposals } from './settle-proposal.ts'
+import { acceptProposal, finishProposals, settleTexts } from './settle-proposal.ts'
 import { trainOnExamples } from './train-on-examples.ts'
 
 /** Texts that a run has described, at most, for each model. */
@@ -62,7 +62,8 @@ async function acceptLarge(deps: FindDeps, model: ModelRow, minTexts: number): P
     // Somebody else's since: the next proposal of the texts has another name.
     if (taken.has(proposal.name)) continue
     const reason = `It has ${proposal.texts} texts; the policy accepts those of ${minTexts}.`
-    await acceptProposal(deps, proposal, proposal.name, { actor: 'copal', reason })
+    const { domain } = await acceptProposal(deps, proposal, proposal.name, { actor: 'copal', reason })
+    await settleTexts(deps, proposal.id, domain)
   }
 }
 

@@ -27,8 +27,8 @@ export interface Decider {
 }
 
 /**
- * Makes a proposal a domain, which belongs to the tenant that all its texts are of, or else to all; its texts move there
- * with their sides.
+ * Makes a proposal a domain, which belongs to the tenant that all its texts are of, or else to all. {@link settleTexts} moves its
+ * texts there.
  *
  * @throws AppError `conflict` if the proposal is decided, or the name taken
  */
@@ -46,12 +46,11 @@ export async function acceptProposal(
   }
   await decide(deps, proposal, { state: 'accepted', domain: name }, decider)
   await insertDomain(db, { name, createdAt: nowMs(), owner })
-  await moveTexts(deps, { id: proposal.id, domain: name })
   return { domain: name, owner }
 }
 
 /**
- * Moves the texts of a proposal into a domain, as far as their keys may use it; the others go to their keys' defaults.
+ * Decides that the texts of a proposal belong to a domain. {@link settleTexts} moves them.
  *
  * @throws AppError `conflict` if the proposal is decided, `not_found` if there is no such domain
  */
@@ -67,12 +66,11 @@ export async function mergeProposal(
     throw new AppError('not_found', message, { param: 'domain' })
   }
   await decide(deps, proposal, { state: 'merged', domain }, decider)
-  await moveTexts(deps, { id: proposal.id, domain })
   return { owner: known.owner }
 }
 
 /**
- * Discards a proposal and deletes its texts.
+ * Discards a proposal. {@link settleTexts} deletes its texts.
  *
  * @throws AppError `conflict` if the proposal is decided
  */
@@ -82,20 +80,27 @@ export async function discardProposal(
   decider: Decider,
 ): Promise<void> {
   await decide(deps, proposal, { state: 'discarded', domain: null }, decider)
-  await deleteTextsOf(deps, proposal.id)
 }
 
-/** Moves or deletes what is left of proposals whose decision was interrupted. */
+/**
+ * Moves the texts of a decided proposal into its domain with their sides, as far as their keys may use it; the others go to their
+ * keys' defaults. If it has none, deletes them. If this is interrupted, {@link finishProposals} goes on.
+ */
+export async function settleTexts(deps: SettleDeps, id: string, domain: string | null): Promise<void> {
+  if (domain === null) await deleteTextsOf(deps, id)
+  else await moveTexts(deps, { id, domain })
+}
+
+/** Moves or deletes what is left of the texts of decided proposals. */
 export async function finishProposals(deps: SettleDeps): Promise<void> {
   const sizes = await deps.reservoir(UNASSIGNED).proposalSizes()
   const ids = Object.keys(sizes).filter((id) => id !== NO_PROPOSAL)
   if (ids.length === 0) return
   for (const { id, state, domain, createdAt } of await findProposals(deps.db, ids)) {
-    if (state === 'discarded') await deleteTextsOf(deps, id)
-    if ((state !== 'accepted' && state !== 'merged') || domain === null) continue
-    if (state === 'accepted')
+    if (state === 'proposed') continue
+    if (state === 'accepted' && domain !== null)
       await insertDomain(deps.db, { name: domain, createdAt, owner: await ownerOf(deps, id) })
-    await moveTexts(deps, { id, domain })
+    await settleTexts(deps, id, domain)
   }
 }
 

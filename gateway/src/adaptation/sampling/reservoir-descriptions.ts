@@ -209,6 +209,25 @@ export class ReservoirDescriptions {
       .map(({ tenant }) => tenant)
   }
 
+  previewsOf(
+    proposals: readonly string[],
+    { texts, characters }: { texts: number; characters: number },
+  ): Record<string, string[]> {
+    const rows = this.#sql
+      .exec<{ proposal: string; text: string }>(
+        `SELECT proposal, text FROM texts JOIN (
+           SELECT hash, proposal, row_number() OVER (PARTITION BY proposal ORDER BY priority) AS place
+           FROM texts JOIN descriptions USING (hash) WHERE proposal IN (SELECT value FROM json_each(?))
+         ) USING (hash) WHERE place <= ? ORDER BY place`,
+        JSON.stringify(proposals),
+        texts,
+      )
+      .toArray()
+    const previews: Record<string, string[]> = {}
+    for (const { proposal, text } of rows) (previews[proposal] ??= []).push(headOf(text, characters))
+    return previews
+  }
+
   offersOf(proposal: string, limit: number): { hashes: string[]; offers: OfferedSample[] } {
     const texts = this.#sql
       .exec<{ hash: string; base: string; text: string; side: Side } & Omit<Row, 'proposal' | 'tenants'>>(

@@ -169,6 +169,13 @@ export class Reservoir extends DurableObject<Bindings> implements ReservoirObjec
     return this.#descriptions.tenantsOf(proposal, limit)
   }
 
+  previewsOf(
+    proposals: readonly string[],
+    maximum: { texts: number; characters: number },
+  ): Record<string, string[]> {
+    return this.#descriptions.previewsOf(proposals, maximum)
+  }
+
   offersOf(proposal: string, limit: number): { hashes: string[]; offers: OfferedSample[] } {
     return this.#descriptions.offersOf(proposal, limit)
   }

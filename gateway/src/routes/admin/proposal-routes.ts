@@ -2,14 +2,17 @@ import { Hono, type Context } from 'hono'
 import { AppError } from '@copal/shared/errors.ts'
 import { acceptProposal, mergeProposal, type SettledProposal } from '@copal/shared/wire/admin-proposals.ts'
 import { findDomains } from '../../adaptation/intake/find-domains.ts'
-import { proposalEntry } from '../../adaptation/intake/proposal-entry.ts'
+import { proposalEntries } from '../../adaptation/intake/proposal-entry.ts'
 import {
   acceptProposal as accept,
   discardProposal as discard,
   mergeProposal as merge,
+  settleTexts,
   type Decider,
 } from '../../adaptation/intake/settle-proposal.ts'
 import { findOperatorModel } from '../../adaptation/models/find-operator-model.ts'
+import { createCallBudget, untilUsedUp } from '../../calls/call-budget.ts'
+import { meterDeps } from '../../calls/metered-deps.ts'
 import type { ActorEnv } from '../../contracts/context.ts'
 import { actorId } from '../../keys/actor-id.ts'
 import { rejectMethod } from '../../middleware/error-responses.ts'
@@ -27,14 +30,14 @@ export function proposalRoutes(): Hono<ActorEnv> {
         state: 'proposed',
         ...(model === undefined ? {} : { model }),
       })
-      return c.json({ data: await Promise.all(rows.map((row) => proposalEntry(deps, row))) })
+      return c.json({ data: await proposalEntries(deps, rows) })
     })
     .all('/proposals', rejectMethod('GET'))
     .post('/proposals/:id/accept', async (c) => {
       const { name } = await readAdminBody(c, acceptProposal)
       const proposal = await requireProposal(c)
       const { domain, owner } = await accept(c.var.deps, proposal, name ?? proposal.name, deciderOf(c))
-      train(c)
+      await settle(c, proposal, domain)
       return c.json({ id: proposal.id, state: 'accepted', domain, owner } satisfies SettledProposal)
     })
     .all('/proposals/:id/accept', rejectMethod('POST'))
@@ -42,13 +45,14 @@ export function proposalRoutes(): Hono<ActorEnv> {
       const { domain } = await readAdminBody(c, mergeProposal)
       const proposal = await requireProposal(c)
       const { owner } = await merge(c.var.deps, proposal, domain, deciderOf(c))
-      train(c)
+      await settle(c, proposal, domain)
       return c.json({ id: proposal.id, state: 'merged', domain, owner } satisfies SettledProposal)
     })
     .all('/proposals/:id/merge', rejectMethod('POST'))
     .post('/proposals/:id/discard', async (c) => {
       const proposal = await requireProposal(c)
       await discard(c.var.deps, proposal, deciderOf(c))
+      await settle(c, proposal, null)
       return c.json({
         id: proposal.id,
         state: 'discarded',
@@ -64,11 +68,17 @@ function deciderOf(c: Context<ActorEnv>): Decider {
   return { actor: actorId(deps, actor), requestId }
 }
 
-/** Trains the classifier on the new domain after the response; if that fails, the cron task does. */
-function train(c: Context<ActorEnv>): void {
-  const { deps } = c.var
-  deps.waitUntil(
-    findDomains(deps).catch((error: unknown) =>
+/**
+ * Moves or deletes the texts of a decided proposal, and after the response trains the classifier on its domain. The calls of a request
+ * are enough for most proposals; the cron task of every minute does the rest.
+ */
+async function settle(c: Context<ActorEnv>, { id }: ProposalRow, domain: string | null): Promise<void> {
+  const deps = meterDeps(c.var.deps, createCallBudget())
+  const name = `Settling the texts of proposal ${id}`
+  await untilUsedUp(name, settleTexts(deps, id, domain))
+  if (domain === null) return
+  c.var.deps.waitUntil(
+    untilUsedUp('Training the classifier', findDomains(deps)).catch((error: unknown) =>
       console.error('The classifier could not be trained now; the cron task will:', error),
     ),
   )

@@ -1,25 +1,51 @@
 /** Tests that an operator lists domains that were found, and accepts, merges or discards them. */
 import { env } from 'cloudflare:workers'
+import { createExecutionContext } from 'cloudflare:test'
 import { expect, test } from 'vitest'
 import type { ProposalEntry } from '@copal/shared/wire/admin-proposals.ts'
+import { createApp } from '../../../../gateway/src/app.ts'
+import { createCallBudget, isCallsUsedUp } from '../../../../gateway/src/calls/call-budget.ts'
+import { meterDeps } from '../../../../gateway/src/calls/metered-deps.ts'
+import {
+  finishProposals,
+  mergeProposal,
+  settleTexts,
+} from '../../../../gateway/src/adaptation/intake/settle-proposal.ts'
 import { textHash } from '../../../../gateway/src/adaptation/sampling/text-hash.ts'
 import { openDatabase } from '../../../../gateway/src/storage/db/open-database.ts'
 import {
+  findProposals,
   replaceProposals,
   type ProposalRow,
 } from '../../../../gateway/src/storage/db/queries/discovery-queries.ts'
 import { ensureDomains, listDomains } from '../../../../gateway/src/storage/db/queries/domain-queries.ts'
 import { UNASSIGNED } from '../../../../gateway/src/storage/db/schema/domains.ts'
 import { textOfKind, type Kind } from '../../support/doubles/describing-node.ts'
-import { admin, adminJson, SimulatedNode } from '../../support/doubles/simulated-node.ts'
-import { createKey, errorOf } from '../../support/requests/gateway-requests.ts'
+import { admin, adminJson, SimulatedNode, testDeps } from '../../support/doubles/simulated-node.ts'
+import { createKey, errorOf, ORIGIN } from '../../support/requests/gateway-requests.ts'
 import { offeredSample } from '../../support/requests/offered-sample.ts'
+import { TEST_ADMIN_KEY } from '../../support/setup/secrets.ts'
+import { countCalls } from '../../support/state/counted-calls.ts'
 import { storedTexts } from '../../support/state/reservoir-state.ts'
 
 const BASE = 'a'.repeat(64)
 const db = openDatabase(env.DB)
 const staging = () => env.RESERVOIR.get(env.RESERVOIR.idFromName(UNASSIGNED))
 const description = { baseSha256: BASE, tokens: 40, embedding: [1, 2], nllMean: 2 }
+
+const PROPOSED: ProposalRow = {
+  id: 'found',
+  model: 'tiny',
+  name: 'found',
+  terms: [],
+  texts: 1,
+  characters: 1,
+  centroid: [1, 2],
+  state: 'proposed',
+  domain: null,
+  createdAt: 1,
+  updatedAt: 2,
+}
 
 /** Stages texts of keys and proposes them as a domain. */
 async function propose(id: string, kind: Kind, owners: readonly { keyId: string; tenant: string }[]) {
@@ -28,20 +54,9 @@ async function propose(id: string, kind: Kind, owners: readonly { keyId: string;
     texts.map((text, index) => offeredSample(text, { side: 'pool', description, ...owners[index] })),
   )
   await staging().propose(BASE, { [id]: await Promise.all(texts.map((text) => textHash(text))) })
-  const row: ProposalRow = {
-    id,
-    model: 'tiny',
-    name: `${kind}-found`,
-    terms: ['term', kind],
-    texts: texts.length,
-    characters: texts.join('').length,
-    centroid: [1, 2],
-    state: 'proposed',
-    domain: null,
-    createdAt: 1,
-    updatedAt: 2,
-  }
-  await replaceProposals(db, 'tiny', [row])
+  const name = `${kind}-found`
+  const sizes = { texts: texts.length, characters: texts.join('').length }
+  await replaceProposals(db, 'tiny', [{ ...PROPOSED, id, name, terms: ['term', kind], ...sizes }])
   return texts
 }
 
@@ -133,6 +148,53 @@ test('a discarded proposal is gone with its texts, and an unknown one is not fou
   const left = await storedTexts(UNASSIGNED)
   for (const text of texts) expect(left).not.toContain(text)
   expect((await admin('POST', '/proposals/found_nowhere/accept')).status).toBe(404)
+})
+
+test('proposals are listed by as many calls as one takes, however many there are', async () => {
+  const counted = countCalls(env)
+  const callsOf = async () => {
+    const request = new Request(`${ORIGIN}/admin/proposals`, {
+      headers: { authorization: `Bearer ${TEST_ADMIN_KEY}` },
+    })
+    const response = await createApp().fetch(request, counted.bindings, createExecutionContext())
+    const { data } = await response.json<{ data: ProposalEntry[] }>()
+    return { listed: data.map(({ id, preview }) => [id, preview.length]), calls: counted.take().all }
+  }
+  const rowOf = (id: string, model: string) => ({ ...PROPOSED, id, model })
+  await replaceProposals(db, 'tiny', [rowOf('found_0', 'tiny')])
+  const one = await callsOf()
+  expect(one.listed).toEqual([['found_0', 0]])
+  const texts = await propose('found_1', 'law', owned('acme', 2))
+  for (const [index, model] of ['second', 'third', 'fourth'].entries())
+    await replaceProposals(db, model, [rowOf(`found_${index + 2}`, model)])
+  const many = await callsOf()
+  expect(many.listed).toEqual([
+    ['found_1', texts.length],
+    ['found_2', 0],
+    ['found_3', 0],
+    ['found_4', 0],
+  ])
+  expect(many.calls).toBe(one.calls)
+})
+
+test('texts of a proposal that are too many for one event move on with the next ones', async () => {
+  await ensureDomains(db, ['large'], 0)
+  const texts = await propose('found_large', 'sport', owned('umbrella', 40))
+  const [row] = await findProposals(db, ['found_large'])
+  if (!row) throw new Error('no proposal')
+  await mergeProposal(testDeps(), row, 'large', { actor: 'copal' })
+  const moved: number[] = []
+  for (let event = 0; event < 3; event += 1) {
+    const metered = meterDeps(testDeps(), createCallBudget(9))
+    const thrown = await (
+      event === 0 ? settleTexts(metered, row.id, 'large') : finishProposals(metered)
+    ).catch((error: unknown) => error)
+    moved.push((await storedTexts('large')).length)
+    expect(thrown === undefined || isCallsUsedUp(thrown)).toBe(true)
+  }
+  expect(moved[0]).toBeLessThan(texts.length)
+  expect(moved[2]).toBe(texts.length)
+  expect((await storedTexts(UNASSIGNED)).filter((text) => texts.includes(text))).toEqual([])
 })
 
 test('decisions are in the audit log, without texts', async () => {
