@@ -54,7 +54,7 @@ export function serviceDashboard(): DashboardBuilder {
         unit: 'percentunit',
         queries: [
           {
-            expr: `max by (model) (copal_mask_sparsity_ratio{${MODEL}})`,
+            expr: `max by (model) (copal_mask_sparsity_ratio{${MODEL}} and on (model, mask_version) count_values by (model) ("mask_version", copal_model_active_version{${MODEL}}))`,
             legend: '{{model}}',
           },
         ],

@@ -72,6 +72,25 @@ test('the files of the dashboards are what their sources give', () => {
     expect(readFileSync(new URL(name, DASHBOARD_FOLDER), 'utf8')).toBe(content)
 })
 
+test('the figure of pruned weights is that of the active mask, and there is none while dense weights serve', async () => {
+  const panels = [...dashboardFiles().values()].flatMap(queriesOf)
+  const pruned = panels.find(({ panel }) => panel === 'copal-service: Weights pruned')
+  const series = {
+    'copal_model_active_version{model="pruned"}': '12x5',
+    'copal_mask_sparsity_ratio{model="pruned",mask_version="12"}': '0.5x5',
+    'copal_mask_sparsity_ratio{model="pruned",mask_version="11"}': '0.6x5',
+    'copal_model_active_version{model="dense again"}': '0x5',
+    'copal_mask_sparsity_ratio{model="dense again",mask_version="3"}': '0.6x5',
+  }
+  const input_series = Object.entries(series).map(([name, values]) => ({ series: name, values }))
+  const exp_samples = [{ labels: '{model="pruned"}', value: 0.5 }]
+  const promql_expr_test = [{ expr: pruned?.expr, eval_time: '3m', exp_samples }]
+  const path = join(temporaryDir(), 'figure.test.yml')
+  // JSON is YAML too.
+  await writeFile(path, JSON.stringify({ tests: [{ interval: '1m', input_series, promql_expr_test }] }))
+  expect(await promtool(['test', 'rules', path])).toMatchObject({ exitCode: 0 })
+})
+
 test('rules and dashboards ask only for series that the service exports or a rule records', () => {
   const exported = new Set(['up'])
   const tables: Record<string, Metric>[] = [GATEWAY_METRICS, NODE_METRICS]

@@ -88,6 +88,10 @@ export function createNodeMetrics({ model }: { model: string }): NodeMetrics {
   const jobTimes = meter.histogram(NODE_METRICS.jobDuration, JOB_S)
   const heartbeats = meter.counter(NODE_METRICS.heartbeats)
   const jobProgress = new Map<string, number>()
+  // Alerts compare these with an earlier value: a series that began with its first failure would have none.
+  for (const code of ['node_failed', 'invalid_output'] as const) requests.add(0, 'error', code)
+  weightLoads.add(0, 'failed')
+  heartbeats.add(0, 'failed')
   meter.observe(NODE_METRICS.jobProgress, () => Array.from(jobProgress, ([kind, value]) => [value, kind]))
   observeProcess(meter)
 

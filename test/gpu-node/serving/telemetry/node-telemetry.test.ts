@@ -1,10 +1,12 @@
 import { afterAll, beforeAll, expect, onTestFinished, test } from 'vitest'
 import { InMemorySpanExporter, SimpleSpanProcessor, type ReadableSpan } from '@opentelemetry/sdk-trace-node'
+import { formatMetrics } from '../../../../shared/src/telemetry/exposition.ts'
 import { prometheusName } from '../../../../shared/src/telemetry/metric.ts'
 import { NODE_METRICS } from '../../../../shared/src/telemetry/node-metric-table.ts'
 import { readOtelSettings } from '../../../../shared/src/telemetry/otel-settings.ts'
 import { createLog, logInTrace } from '../../../../gpu-node/src/platform/log.ts'
 import { createLogExport } from '../../../../gpu-node/src/serving/telemetry/log-export.ts'
+import { createNodeMetrics } from '../../../../gpu-node/src/serving/telemetry/node-metrics.ts'
 import { createNodeTelemetry } from '../../../../gpu-node/src/serving/telemetry/node-telemetry.ts'
 import { createNodeTracing } from '../../../../gpu-node/src/serving/telemetry/node-tracing.ts'
 import { createArithmeticBackend } from '../../../support/doubles/arithmetic-backend.ts'
@@ -96,6 +98,16 @@ test('every documented metric of a node is at /metrics, and no other', async () 
   const names = [...text.matchAll(/^# TYPE (\S+) (\S+)$/gm)].map(([, name, type]) => `${name} ${type}`)
   const documented = Object.values(NODE_METRICS).map((metric) => `${prometheusName(metric)} ${metric.type}`)
   expect(names.toSorted()).toEqual(documented.toSorted())
+})
+
+test('the counters that alerts compare with an earlier value begin with 0, not with the first failure', () => {
+  const text = formatMetrics(createNodeMetrics({ model: 'tiny' }).collect(), 'prometheus')
+  expect(text.split('\n').filter((line) => line.endsWith(' 0') && line.includes('{'))).toEqual([
+    'copal_node_requests_total{outcome="error",code="node_failed"} 0',
+    'copal_node_requests_total{outcome="error",code="invalid_output"} 0',
+    'copal_node_weight_loads_total{outcome="failed"} 0',
+    'copal_node_heartbeats_total{outcome="failed"} 0',
+  ])
 })
 
 test('metrics count requests by outcome, tokens, steps and load in the Prometheus text format', async () => {
