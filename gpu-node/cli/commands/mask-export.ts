@@ -5,7 +5,7 @@ import { join, resolve } from 'node:path'
 import { InvalidArgumentError, Option, type Command } from 'commander'
 import type { CheckpointDtype } from '@copal/gpu-node/model/mask-file/checkpoint-files.ts'
 import { UserError } from '@copal/gpu-node/platform/user-error.ts'
-import { openLocalModel } from '../input/local-model.ts'
+import { nameOtherModel, openLocalModel } from '../input/local-model.ts'
 import { parseMask } from '../input/mask-argument.ts'
 import { downloadMask } from '../input/mask-file.ts'
 import { outputFile, outputFolder } from '@copal/gpu-node/platform/path-arguments.ts'
@@ -93,6 +93,8 @@ async function writeCheckpoint(
       if (terminal.signal.aborted)
         throw new UserError('interrupted', 'Interrupted. No checkpoint was written.')
       bar.update('Writing tensors', done / all)
+    }).catch((error: unknown) => {
+      throw nameOtherModel(error, opened.model)
     })
     bar.end()
     session.print(

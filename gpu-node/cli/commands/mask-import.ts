@@ -9,7 +9,7 @@ import { followUpdate } from '../api/follow-update.ts'
 import { describeGoingLive } from '../api/going-live.ts'
 import { createProgressBar } from '../output/progress-bar.ts'
 import { describeFailure } from './update.ts'
-import { openLocalModel } from '../input/local-model.ts'
+import { nameOtherModel, openLocalModel } from '../input/local-model.ts'
 import { openNamedMask } from '../input/mask-file.ts'
 import { formatMask, formatPercent } from '@copal/gpu-node/platform/quantities.ts'
 import type { Session } from '../api/session.ts'
@@ -104,7 +104,11 @@ async function verify(session: Session, name: string, source: string | undefined
   try {
     const { model } = await openLocalModel(session.terminal, source)
     const target = maskTarget(model.config, model.master)
-    verifyMaskFile(mask, target)
+    try {
+      verifyMaskFile(mask, target)
+    } catch (error) {
+      throw nameOtherModel(error, model)
+    }
     let denseWeights = 0
     for (const [linear, [rows, cols]] of target.shapes) {
       if (!mask.header.linears.has(linear)) denseWeights += rows * cols

@@ -1,3 +1,4 @@
+import { AppError } from '@copal/shared/errors.ts'
 import type { DenseModel } from '@copal/gpu-node/model/master/dense-model.ts'
 import { DEFAULT_MODEL, resolveModel } from '@copal/gpu-node/model/source/resolve-model.ts'
 import type { ModelFiles } from '@copal/gpu-node/model/source/local-source.ts'
@@ -29,4 +30,11 @@ export async function openLocalModel(
     if (!signal.aborted) throw error
     throw new UserError('interrupted', 'Interrupted.', { cause: error })
   }
+}
+
+/** Converts the error that a mask is of another model into one that says which model it was compared with, and how to name another. */
+export function nameOtherModel(error: unknown, { id }: Pick<DenseModel, 'id'>): unknown {
+  if (!(error instanceof AppError) || error.code !== 'mask_base_mismatch') return error
+  const message = `${error.message} That is ${id}: name another model with --weights or COPAL_MODEL.`
+  return new UserError(error.code, message, { cause: error })
 }
