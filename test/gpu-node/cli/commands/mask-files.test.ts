@@ -224,7 +224,7 @@ test.each<[string, (bytes: Uint8Array) => Uint8Array, RegExp]>([
   [
     'was made for other weights',
     () => randomHalfMask(tiny.model, 6, 'e'.repeat(64)).bytes,
-    /made for other dense weights.*That is tiny: name another model with --weights or COPAL_MODEL\./,
+    /made for other dense weights.*That is model: name another model with --weights or COPAL_MODEL\./,
   ],
   [
     'keeps a weight too many',
