@@ -72,6 +72,8 @@ export const MASK_COMMENT = ': mask '
 
 /** Body of `POST /rpc/describe`: what the dense weights make of texts, by which they are sorted into domains. */
 export const describeCall = z.object({
+  /** Tells equal calls of one millisecond apart, which would have one signature; of any value. */
+  callId: z.string().max(64).optional(),
   model: modelId,
   texts: boundedArray(
     z

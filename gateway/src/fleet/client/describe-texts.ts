@@ -31,7 +31,8 @@ export async function describeTexts(
   const attempt = new AbortController()
   const timer = setTimeout(() => attempt.abort(noResponseInTime(node, timeoutMs)), timeoutMs)
   try {
-    const call = { model, texts, maxTokens: DESCRIBED_TOKENS }
+    // Two events may have the same texts described at once, as at the start of an update, and a node takes a signature once.
+    const call = { callId: crypto.randomUUID(), model, texts, maxTokens: DESCRIBED_TOKENS }
     const { first, rest } = await callNode(deps, node, '/rpc/describe', call, { attempt, expected: 'json' })
     const more = rest ? (await collectBytes(rest, MAX_RESPONSE_BYTES)).bytes : new Uint8Array()
     const decoder = new TextDecoder()

@@ -7,6 +7,7 @@ import { SAMPLE_QUEUE } from '../../../../gateway/src/adaptation/sampling/sample
 import { describeDue } from '../../../../gateway/src/adaptation/triggers/describe-due.ts'
 import { advanceUpdate } from '../../../../gateway/src/adaptation/updates/advance-update.ts'
 import { createUpdate } from '../../../../gateway/src/adaptation/updates/update-requests.ts'
+import { describeTexts } from '../../../../gateway/src/fleet/client/describe-texts.ts'
 import { readDataset } from '../../../../gateway/src/storage/artifacts/datasets.ts'
 import { createUpdate as updateRequest } from '@copal/shared/wire/admin.ts'
 import { createRandom } from '../../../support/harness/random.ts'
@@ -138,4 +139,12 @@ test('a node is not asked about texts that an operator imported, and after a min
   const update = await advanceUpdate(deps({ nowMs: () => Date.now() + 61_000 }), (await start()).id)
   expect(update?.state).toBe('calibrating')
   expect(node.calls).toEqual([])
+})
+
+test('two events that have the same texts described in one millisecond both get descriptions', async () => {
+  const [texts, nowMs] = [[textOfKind('law', 1)], Date.now()]
+  const both = Array.from({ length: 2 }, () => describeTexts(deps({ nowMs: () => nowMs }), model, texts))
+  const [one, other] = await Promise.all(both)
+  expect(one).toHaveLength(1)
+  expect(other).toEqual(one)
 })

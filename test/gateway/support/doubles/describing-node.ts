@@ -1,4 +1,6 @@
+import { errorBody } from '@copal/shared/errors.ts'
 import type { DescribeCall, TextDescription } from '@copal/shared/wire/node-calls.ts'
+import { replayedError, SIGNATURE_HEADER } from '@copal/shared/wire/signature.ts'
 import type { Deps } from '../../../../gateway/src/contracts/bindings.ts'
 import { createRandom } from '../../../support/harness/random.ts'
 import { sendHeartbeat } from '../requests/gateway-requests.ts'
@@ -39,6 +41,7 @@ export async function startDescribingNode(
   model: string,
   baseSha256 = 'a'.repeat(64),
 ): Promise<DescribingNode> {
+  const signatures = new Set<string>()
   const registered = { id: model, baseSha256, contextLength: 2048, parameters: 1000 }
   const node: DescribingNode = {
     async heartbeat() {
@@ -49,6 +52,10 @@ export async function startDescribingNode(
     async nodeFetch(url, init) {
       if (node.isAway) throw new TypeError('connection refused')
       if (url.pathname !== '/rpc/describe') throw new Error(`no ${url.pathname} here`)
+      const signature = new Headers(init.headers).get(SIGNATURE_HEADER)
+      if (signature === null || signatures.has(signature))
+        return Response.json(errorBody(replayedError()), { status: 401 })
+      signatures.add(signature)
       const { texts } = JSON.parse(new TextDecoder().decode(init.body as Uint8Array)) as DescribeCall
       node.calls.push(texts)
       return Response.json({ texts: texts.map(describe) })
