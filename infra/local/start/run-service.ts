@@ -27,6 +27,7 @@ import { nodePart } from '../service/node-process.ts'
 import type { GatewayMessage } from '../service/run-gateway.ts'
 import { ensureApiKey, untilGatewayHealthy, untilModelServed, watchGateway } from '../service/readiness.ts'
 import { readSettings, type Settings } from '../service/service-settings.ts'
+import { wipeDeletedTexts } from '../service/wipe-deleted.ts'
 import { describeOtherKeys, renderBanner, renderDevelopmentBanner } from './banner.ts'
 import { firstUpdate } from './first-update.ts'
 import { drawModelProgress } from './model-progress.ts'
@@ -172,6 +173,7 @@ async function run(
   const [bundle] = await Promise.all([
     isDevelopment ? undefined : gatewayBundle(settings.root),
     applyMigrations(settings, home, signal),
+    wipeDeletedTexts(home),
   ])
   signal.throwIfAborted()
   const gateway = supervise(gatewayPart(settings, home, bundle), print)
