@@ -1,25 +1,34 @@
 import { readDataset } from '../../storage/artifacts/datasets.ts'
 import { listUnmarkedBatches, setBatchesMarked } from '../../storage/db/queries/batch-queries.ts'
-import { findHoldout } from '../../storage/db/queries/holdout-queries.ts'
+import { listFirstHoldouts } from '../../storage/db/queries/holdout-queries.ts'
 import type { Deps } from '../../contracts/bindings.ts'
 import { textHash } from '../sampling/text-hash.ts'
 
 /**
- * Tells a domain's reservoir which texts it has given away before it kept marks: those of batches, so that no update
- * calibrates on them again, and those of the first holdout, so that none ever does. Repeating it changes nothing.
+ * Returns a function that tells a domain's reservoir which texts it has given away before it kept marks: those of batches, so that no
+ * update calibrates on them again, and those of the first holdout, so that none ever does. Repeating it changes nothing.
+ *
+ * @param domains those for which it may be called
  */
-export async function markKnownTexts(
+export async function knownTextsMarker(
   deps: Pick<Deps, 'db' | 'artifacts' | 'reservoir'>,
-  domain: string,
-): Promise<void> {
-  const unmarked = await listUnmarkedBatches(deps.db, domain)
-  for (const { model, updateId, datasetSha256 } of unmarked) {
-    const hashes = await textHashes(deps, datasetSha256)
-    await deps.reservoir(domain).markTaken({ model, updateId, hashes })
+  domains: readonly string[],
+): Promise<(domain: string) => Promise<void>> {
+  const [unmarked, firsts] = await Promise.all([
+    listUnmarkedBatches(deps.db, domains),
+    listFirstHoldouts(deps.db, domains),
+  ])
+  const unmarkedOf = Map.groupBy(unmarked, ({ domain }) => domain)
+  return async (domain) => {
+    const own = unmarkedOf.get(domain) ?? []
+    for (const { model, updateId, datasetSha256 } of own) {
+      const hashes = await textHashes(deps, datasetSha256)
+      await deps.reservoir(domain).markTaken({ model, updateId, hashes })
+    }
+    const first = firsts.find((holdout) => holdout.domain === domain)
+    await deps.reservoir(domain).markHeldOut(first ? await textHashes(deps, first.sha256) : [])
+    if (own.length > 0) await setBatchesMarked(deps.db, domain)
   }
-  const first = await findHoldout(deps.db, domain, 1)
-  await deps.reservoir(domain).markHeldOut(first ? await textHashes(deps, first.sha256) : [])
-  if (unmarked.length > 0) await setBatchesMarked(deps.db, domain)
 }
 
 async function textHashes(deps: Pick<Deps, 'artifacts'>, dataset: string): Promise<string[]> {

@@ -17,6 +17,8 @@ export interface DomainFacts {
   domain: string
   /** False until the texts were counted: the sizes below are 0 then, and say nothing. */
   isCounted: boolean
+  /** Whether its reservoir was asked for the sizes now, and not D1. */
+  isExact: boolean
   /** Characters of the pool that no update of the model has taken. */
   newCharacters: number
   /** The bytes of them that an update would take: no key gives more than its share. At most what an update wants. */

@@ -10,7 +10,7 @@ import { planUpdate, type PlanInput } from './plan-update.ts'
 /** The facts of a domain without the sizes of its texts. */
 export type FactsBesideTexts = Omit<
   DomainFacts,
-  'isCounted' | 'newCharacters' | 'takeableBytes' | 'heldOut'
+  'isCounted' | 'isExact' | 'newCharacters' | 'takeableBytes' | 'heldOut'
 > & {
   /** Characters of the latest version of its holdout. */
   latestHoldout: number | undefined
@@ -24,7 +24,8 @@ interface TextRequest {
 
 /**
  * Adds the sizes of texts to facts. Up to `maxAsked` reservoirs are asked. Of more domains the sizes in D1 are taken, which are at
- * most a minute old, and the domains that a plan takes by them are asked, until all that it takes were.
+ * most a minute old, and the domains that a plan takes by them are asked, until all that it takes were. None is if a plan takes more
+ * than may be asked.
  */
 export async function withTexts(
   deps: Pick<Deps, 'db' | 'reservoir'>,
@@ -72,6 +73,7 @@ async function askTaken(
   const asked = new Set<string>()
   while (asked.size < maxAsked) {
     const { next } = planUpdate({ ...input, domains: [...sized.values()] })
+    if (next.length > maxAsked) return
     const open = next.flatMap(({ domain }) => (asked.has(domain) ? [] : domain))
     if (open.length === 0) return
     const some = open.slice(0, maxAsked - asked.size)
@@ -107,6 +109,7 @@ function sizedFacts(
   return {
     ...facts,
     isCounted: countedAtMs !== null,
+    isExact: countedAtMs === undefined,
     newCharacters,
     takeableBytes,
     heldOut: { latest, reservoir },

@@ -50,9 +50,13 @@ async function runModel(deps: TriggerDeps, model: ModelRow): Promise<void> {
   const policy = await findPolicy(deps, model.id)
   if (!policy.triggers.enabled) return
   const maxAsked = askedWithin(deps.calls, PLAN_CALLS)
-  const plan = planUpdate(await gatherPlan(deps, model, policy, { always: false, maxAsked }))
+  const input = await gatherPlan(deps, model, policy, { always: false, maxAsked })
+  const plan = planUpdate(input)
   if (plan.start.waitsFor !== undefined) return
   if (plan.next.length === 0) return seekOwnMask(deps, model, policy)
+  // It has too few calls to ask all that it takes. At its turn a task has enough.
+  const exact = new Set(input.domains.filter(({ isExact }) => isExact).map(({ domain }) => domain))
+  if (!plan.next.every(({ domain }) => exact.has(domain))) return
   if (policy.triggers.dry_run)
     await recordDryRun(deps, model, domainsIn(plan.next), causeOf(policy, plan.next))
   else await start(deps, model, policy, plan.next)
@@ -66,7 +70,9 @@ async function start(
 ): Promise<void> {
   const domains = domainsIn(planned)
   const request = updateRequest.parse({ model: model.id, domains })
-  await begin(deps, model, () => createUpdate(deps, request, causeOf(policy, planned)))
+  await begin(deps, model, () =>
+    createUpdate(deps, request, { ...causeOf(policy, planned), isChecked: true }),
+  )
 }
 
 /** Starts the update that makes a mask for one domain alone, if a domain may need one and no shared update is due. */

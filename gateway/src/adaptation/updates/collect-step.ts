@@ -2,12 +2,13 @@ import type { AdaptationPolicy } from '@copal/shared/wire/admin-policy.ts'
 import type { StoredText, TakeRequest } from '../../contracts/reservoir-object.ts'
 import { freezeDataset } from '../../storage/artifacts/datasets.ts'
 import { listCountedDomains } from '../../storage/db/queries/batch-queries.ts'
+import { findDatasets } from '../../storage/db/queries/dataset-queries.ts'
 import { listModels, type ModelRow } from '../../storage/db/queries/model-queries.ts'
-import type { UpdateRow } from '../../storage/db/queries/update-queries.ts'
+import { noteDataset, type UpdateRow } from '../../storage/db/queries/update-queries.ts'
 import { findPolicy } from '../policy/find-policy.ts'
 import { describeLosses } from '../sampling/describe-losses.ts'
 import { textBytes } from '../sampling/text-bytes.ts'
-import { markKnownTexts } from '../statistics/mark-known-texts.ts'
+import { knownTextsMarker } from '../statistics/mark-known-texts.ts'
 import { releaseEarlier } from '../statistics/release-texts.ts'
 import { evaluationWindow } from './evaluation-window.ts'
 import { requireHeldOutTexts } from './require-domain-texts.ts'
@@ -24,31 +25,36 @@ const DESCRIBE_MS = 60_000
  * Takes the new texts of each domain, freezes them as datasets, and records the active mask as the parent.
  *
  * A domain with statistics but too little new text gives none: the mask is selected from what counts already. Each part may
- * be interrupted and repeated, because a reservoir gives the same update the same texts, which make the same dataset.
+ * be interrupted and repeated, because a reservoir gives the same update the same texts, which make the same dataset. A dataset is
+ * recorded as soon as it is frozen, so that each event goes on where the calls of the one before have ended.
  *
  * @throws AppError `insufficient_samples` for a domain with neither statistics nor enough new text
  */
 export async function collect(deps: StepDeps, update: UpdateRow): Promise<StepOutcome | undefined> {
   const model = await requireModel(deps, update)
-  await releaseEarlier(deps, update)
-  for (const domain of update.domains) await markKnownTexts(deps, domain)
-  await requireHeldOutTexts(deps, update.domains, evaluationWindow(model))
-  const { influence } = await findPolicy(deps, update.model)
-  if (!(await describeAll(deps, update, model, influence))) return undefined
-  const counted = await listCountedDomains(deps.db, update.model)
-  // Every domain is checked before anything is stored.
-  const domains: string[] = []
-  for (const domain of update.domains) {
-    const bytes = bytesOf(await take(deps, update, domain, influence))
-    if (isEnough(bytes, update)) domains.push(domain)
-    else if (!counted.has(domain)) throw tooFewSamples(domain, bytes, update)
-    else await deps.reservoir(domain).release(update.model, [update.id])
+  const collected = await findDatasets(deps.db, update.datasets ?? [])
+  if (collected.length === 0) {
+    await releaseEarlier(deps, update)
+    await requireHeldOutTexts(deps, update.domains, evaluationWindow(model))
   }
-  const datasets: string[] = []
+  const left = update.domains.filter((domain) => !collected.some((dataset) => dataset.domain === domain))
+  const { influence } = await findPolicy(deps, update.model)
+  const counted = await listCountedDomains(deps.db, update.model)
+  const markKnownTexts = await knownTextsMarker(deps, left)
+  const describe = await describer(deps, update, model, influence)
+  const datasets = collected.map(({ sha256 }) => sha256)
   // One at a time: an isolate has 128 MB, and freezing a domain may take some tens of MB.
-  for (const domain of domains) {
-    const { sha256 } = await freezeDataset(deps, domain, await take(deps, update, domain, influence))
-    datasets.push(sha256)
+  for (const domain of left) {
+    await markKnownTexts(domain)
+    if (!(await describe(domain))) return undefined
+    const texts = await take(deps, update, domain, influence)
+    const bytes = bytesOf(texts)
+    if (isEnough(bytes, update)) {
+      const { sha256 } = await freezeDataset(deps, domain, texts)
+      await noteDataset(deps.db, update, sha256)
+      datasets.push(sha256)
+    } else if (!counted.has(domain)) throw tooFewSamples(domain, bytes, update)
+    else await deps.reservoir(domain).release(update.model, [update.id])
   }
   // Describing may have taken a minute, in which another mask may have become active.
   const { activeVersion } = await requireModel(deps, update)
@@ -56,27 +62,27 @@ export async function collect(deps: StepDeps, update: UpdateRow): Promise<StepOu
 }
 
 /**
- * Has the texts described that the update would take without a known dense loss, so that outliers are set aside first. What
- * no node describes in time is taken all the same.
- *
- * @returns false in a heartbeat while another call may still do it
+ * Returns a function that has the texts described that the update would take of a domain without a known dense loss, so that outliers
+ * are set aside first. What no node describes in time is taken all the same. It returns false in a heartbeat while another call may
+ * still do it.
  */
-async function describeAll(
+async function describer(
   deps: StepDeps,
   update: UpdateRow,
   model: ModelRow,
   influence: AdaptationPolicy['influence'],
-): Promise<boolean> {
+): Promise<(domain: string) => Promise<boolean>> {
   const untilMs = update.createdAt + DESCRIBE_MS
-  if (influence.outlier_deviations === null || deps.nowMs() >= untilMs) return true
+  if (influence.outlier_deviations === null) return () => Promise.resolve(true)
   const bases = (await listModels(deps.db)).map(({ baseSha256 }) => baseSha256)
   const budget = { texts: MAX_DESCRIBED, untilMs }
-  for (const domain of update.domains) {
-    const request = { ...drawOf(update, influence), updateId: update.id }
-    if (!deps.isHeartbeat) await describeLosses(deps, model, domain, request, { bases, budget })
-    else if (await isMissing(deps, model, domain, request)) return false
+  const request = { ...drawOf(update, influence), updateId: update.id }
+  return async (domain) => {
+    if (deps.nowMs() >= untilMs) return true
+    if (deps.isHeartbeat) return !(await isMissing(deps, model, domain, request))
+    await describeLosses(deps, model, domain, request, { bases, budget })
+    return true
   }
-  return true
 }
 
 async function isMissing(

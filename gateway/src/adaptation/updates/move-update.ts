@@ -1,5 +1,5 @@
 import type { StepDeps, StepOutcome } from './update-step.ts'
-import { type UpdateRow, changeUpdate } from '../../storage/db/queries/update-queries.ts'
+import { type UpdateRow, changeUpdate, findUpdate } from '../../storage/db/queries/update-queries.ts'
 import { nextState, hasEnded } from './update-states.ts'
 import { failPromotion } from '../../storage/db/queries/mask-queries.ts'
 import { endCanary } from '../../storage/db/queries/trial-queries.ts'
@@ -35,7 +35,9 @@ export async function moveUpdate(
   if (changed) deps.telemetry.sendEnded(deps, await updateSpans(update, { event, ...change }))
   if (changed && (state === 'failed' || state === 'cancelled' || state === 'rolled_back')) {
     await cancelJobsOf(deps.db, update.id)
-    if (!keepsTexts({ ...patch, ownDomain: update.ownDomain })) await releaseTexts(deps, update)
+    // Another call may have frozen datasets for it until it moved.
+    if (!keepsTexts({ ...patch, ownDomain: update.ownDomain }))
+      await releaseTexts(deps, (await findUpdate(deps.db, update.id)) ?? update)
   }
   // They are for the next shared mask too.
   if (changed && state === 'promoted' && update.ownDomain !== null) await releaseTexts(deps, update)

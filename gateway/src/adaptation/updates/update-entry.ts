@@ -85,7 +85,7 @@ function progressOf(update: UpdateRow, jobs: readonly JobState[]): number {
     const progress = jobs.filter((job) => job.kind === kind).map((job) => job.progress)
     return progress.length === 0 ? 0 : progress.reduce((sum, value) => sum + value, 0) / progress.length
   }
-  if (update.datasets === null) return 0
+  if (update.datasets === null || update.state === 'collecting') return 0
   if (update.maskVersion === null)
     return CALIBRATION_BEGINS + (CALIBRATION_ENDS - CALIBRATION_BEGINS) * done('calibrate')
   if (update.state === 'promoting') return EVALUATION_ENDS

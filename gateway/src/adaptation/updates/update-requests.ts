@@ -28,6 +28,8 @@ export interface UpdateCause {
   trigger: Exclude<UpdateTrigger, 'manual'>
   reason: string
   figures: DecisionFigure[]
+  /** The reservoirs of the domains were asked just now, and have enough text. */
+  isChecked?: boolean
 }
 
 /**
@@ -57,11 +59,12 @@ export async function createUpdate(
   const { pattern, patterns, scope } = await patternsOf(deps, model, policy, request.selection)
   const method = await methodOf(deps, model.id, policy, { method: request.selection.method, pattern })
   const domains = [...new Set(request.domains)]
-  await requireDomainTexts(deps, model.id, domains, {
-    demand: { samples, length },
-    influence: policy.influence,
-    windowTokens: evaluationWindow(model),
-  })
+  if (!cause?.isChecked)
+    await requireDomainTexts(deps, model.id, domains, {
+      demand: { samples, length },
+      influence: policy.influence,
+      windowTokens: evaluationWindow(model),
+    })
   await ensureDomains(deps.db, domains, deps.nowMs())
   const id = `upd_${crypto.randomUUID().replaceAll('-', '')}`
   const createdAt = deps.nowMs()

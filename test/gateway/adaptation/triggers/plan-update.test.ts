@@ -35,6 +35,7 @@ function domain(
   return {
     domain: name,
     isCounted: true,
+    isExact: true,
     newCharacters: segments * SEGMENT,
     takeableBytes: segments * SEGMENT,
     heldOut: { latest: undefined, reservoir: 3_000 * 4 },

@@ -4,6 +4,8 @@ import { beforeEach, describe, expect, onTestFinished, test, vi } from 'vitest'
 import type { UpdateEntry } from '@copal/shared/wire/admin.ts'
 import type { TriggersReport } from '@copal/shared/wire/admin-triggers.ts'
 import type { PolicyOverrides } from '@copal/shared/wire/admin-policy.ts'
+import { createCallBudget, isCallsUsedUp } from '../../../../gateway/src/calls/call-budget.ts'
+import { meterDeps } from '../../../../gateway/src/calls/metered-deps.ts'
 import { runTriggers } from '../../../../gateway/src/adaptation/triggers/run-triggers.ts'
 import worker from '../../../../gateway/src/index.ts'
 import { openDatabase } from '../../../../gateway/src/storage/db/open-database.ts'
@@ -12,6 +14,7 @@ import { ensureDomains } from '../../../../gateway/src/storage/db/queries/domain
 import { usageTotals } from '../../../../gateway/src/storage/db/schema/usage.ts'
 import { admin, adminJson, SimulatedNode, testDeps } from '../../support/doubles/simulated-node.ts'
 import { offeredSample } from '../../support/requests/offered-sample.ts'
+import { publishCounts } from '../../support/state/reservoir-state.ts'
 
 const db = openDatabase(env.DB)
 const MINUTE = 60_000
@@ -100,6 +103,32 @@ test('a domain with enough new text is updated by itself, by the cron trigger of
   // Its texts are counted now.
   await tick(120)
   expect(await updatesOf('auto')).toHaveLength(1)
+})
+
+test('an update of more domains than the calls of a run are enough for waits for a run with more, and takes few itself', async () => {
+  const model = 'wide'
+  await modelWithNode(model)
+  const domains = Array.from({ length: 8 }, (_, index) => `${model}-${index}`)
+  for (const domain of domains) {
+    await importSegments(domain, 16)
+    await publishCounts(domain)
+  }
+  const run = async (calls: number) => {
+    await keepAlive()
+    const budget = createCallBudget(calls)
+    // The first step of an update may use the rest.
+    const thrown = await runTriggers(meterDeps(testDeps(), budget)).catch((error: unknown) => error)
+    if (thrown !== undefined && !isCallsUsedUp(thrown)) throw thrown
+    return calls - budget.left
+  }
+  // It asks none of the domains, because it could not ask all that the update takes.
+  expect(await run(30)).toBeLessThan(20)
+  expect(await updatesOf(model)).toEqual([])
+  // Each domain is asked once, and not again when the update is stored.
+  await run(60)
+  expect(await updatesOf(model)).toMatchObject([
+    { trigger: 'volume', domains: expect.arrayContaining(domains) },
+  ])
 })
 
 test('the heavy tasks do not run every minute, and the triggers not with the heavy ones', async () => {

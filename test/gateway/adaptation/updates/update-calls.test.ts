@@ -4,11 +4,14 @@ import { createExecutionContext, waitOnExecutionContext } from 'cloudflare:test'
 import { expect, onTestFinished, test, vi } from 'vitest'
 import type { UpdateEntry } from '@copal/shared/wire/admin.ts'
 import { createApp } from '../../../../gateway/src/app.ts'
-import { EVENT_CALLS, isCallsUsedUp, shareCalls } from '../../../../gateway/src/calls/call-budget.ts'
+import { createCallBudget, EVENT_CALLS, isCallsUsedUp } from '../../../../gateway/src/calls/call-budget.ts'
 import { meterDeps } from '../../../../gateway/src/calls/metered-deps.ts'
 import { currentHoldouts } from '../../../../gateway/src/adaptation/holdouts/current-holdouts.ts'
 import { advanceUpdates } from '../../../../gateway/src/adaptation/updates/advance-update.ts'
 import { createUpdate } from '../../../../gateway/src/adaptation/updates/update-requests.ts'
+import { openDatabase } from '../../../../gateway/src/storage/db/open-database.ts'
+import { listDatasetsOf } from '../../../../gateway/src/storage/db/queries/dataset-queries.ts'
+import { findUpdate } from '../../../../gateway/src/storage/db/queries/update-queries.ts'
 import { runUpdateWorkflow } from '../../../../gateway/src/adaptation/updates/update-workflow.ts'
 import { getUpdate, importTexts, testDeps } from '../../support/doubles/simulated-node.ts'
 import { newNode } from '../../support/doubles/whole-updates.ts'
@@ -17,6 +20,7 @@ import { TEST_ADMIN_KEY } from '../../support/setup/secrets.ts'
 import { countCalls } from '../../support/state/counted-calls.ts'
 import { seedUpdate, setPolicy } from '../../support/state/seed-masks.ts'
 
+const db = openDatabase(env.DB)
 /** Batches of a version that kept no marks of texts. Each takes two calls when texts of its domain are collected. */
 const BATCHES = 240
 
@@ -36,6 +40,15 @@ async function seedDomains(model: string) {
       .run()
   }
   return { node, request: { model, domains, selection: {}, samples: 2, length: 64, seed: 0 } }
+}
+
+/** Creates the request for an update of a number of domains that have texts and a holdout. */
+async function seedTexts(model: string, count: number) {
+  await setPolicy(model, { influence: { outlier_deviations: null } })
+  const domains = Array.from({ length: count }, (_, index) => `${model}-${index}`)
+  for (const domain of domains) await importTexts(domain, 40)
+  await currentHoldouts(testDeps(), { domains }, 64)
+  return { request: { model, domains, selection: {}, samples: 2, length: 64, seed: 0 } }
 }
 
 test('an operator starts it, and heartbeats go on where the calls of the request end', async () => {
@@ -88,25 +101,14 @@ test('the Workflow collects it in two turns', async () => {
   expect(states).toEqual(['collecting', 'calibrating'])
 })
 
-test('texts of 64 domains take more calls than a cron task ever has, and one heartbeat collects them', async () => {
+test('texts of 64 domains are collected by one heartbeat', async () => {
   const model = 'wide'
   const node = await newNode(model)
-  await setPolicy(model, { influence: { outlier_deviations: null } })
-  const domains = Array.from({ length: 64 }, (_, index) => `${model}-${index}`)
-  for (const domain of domains) await importTexts(domain, 40)
-  await currentHoldouts(testDeps(), { domains }, 64)
+  const { request } = await seedTexts(model, 64)
+  const { domains } = request
   // It has texts to give back.
   await seedUpdate(model, 1, { state: 'failed', finishedAt: 1, createdAt: 1, domains, datasets: ['gone'] })
-  const request = { model, domains, selection: {}, samples: 2, length: 64, seed: 0 }
   const { id } = await createUpdate(testDeps(), request)
-  // Each run begins with the first domain again: what is left for a run that gets further is in no row.
-  for (let run = 0; run < 2; run += 1) {
-    const [share] = shareCalls(10, 0)
-    if (!share) throw new Error('no share')
-    const thrown = await advanceUpdates(meterDeps(testDeps(), share), model).catch((error: unknown) => error)
-    expect(isCallsUsedUp(thrown)).toBe(true)
-  }
-  expect((await getUpdate(id)).state).toBe('collecting')
   const counted = countCalls(env)
   const ctx = createExecutionContext()
   const response = await signedPost(
@@ -119,5 +121,45 @@ test('texts of 64 domains take more calls than a cron task ever has, and one hea
   expect(response.status).toBe(200)
   expect((await getUpdate(id)).state).toBe('calibrating')
   // Where texts are described, each domain takes one more.
-  expect(counted.take().all).toBeLessThan(0.9 * EVENT_CALLS - domains.length)
+  expect(counted.take().all).toBeLessThan(0.7 * EVENT_CALLS - domains.length)
+})
+
+test('a run of the cron task goes on where the calls of the one before have ended', async () => {
+  const model = 'by-turns'
+  await newNode(model)
+  const { request } = await seedTexts(model, 12)
+  const { id } = await createUpdate(testDeps(), request)
+  const frozen: number[] = []
+  // The turn of the task begins it, and smaller shares go on.
+  for (let run = 0; (await getUpdate(id)).state === 'collecting' && run < 10; run += 1) {
+    const share = createCallBudget(run === 0 ? 50 : 25)
+    const thrown = await advanceUpdates(meterDeps(testDeps(), share), model).catch((error: unknown) => error)
+    expect(thrown === undefined || isCallsUsedUp(thrown)).toBe(true)
+    frozen.push((await findUpdate(db, id))?.datasets?.length ?? 0)
+  }
+  expect((await getUpdate(id)).state).toBe('calibrating')
+  expect(frozen.length).toBeGreaterThan(2)
+  expect(frozen.at(-1)).toBe(request.domains.length)
+  for (const [index, datasets] of frozen.entries()) expect(datasets).toBeGreaterThan(frozen[index - 1] ?? 0)
+})
+
+test('an update that fails for one domain gives back the texts that it has taken of others, and leaves no dataset', async () => {
+  const model = 'halfway'
+  await newNode(model)
+  const { request } = await seedTexts(model, 2)
+  const [first = '', second = ''] = request.domains
+  const { id } = await createUpdate(testDeps(), request)
+  const reservoir = (domain: string) => testDeps().reservoir(domain)
+  const all = { model, maxBytes: 1e9, maxKeyShare: 1, outlierDeviations: null, updateId: 'another' }
+  await reservoir(second).take(all)
+  const { newSamples } = await reservoir(first).stats(model)
+  // That of its holdout.
+  const stored = await listDatasetsOf(db, first)
+  const put = vi.spyOn(env.ARTIFACTS, 'put')
+  onTestFinished(() => put.mockRestore())
+  await advanceUpdates(testDeps(), model)
+  expect(put).toHaveBeenCalledOnce()
+  expect(await getUpdate(id)).toMatchObject({ state: 'failed', error: { code: 'insufficient_samples' } })
+  expect((await reservoir(first).stats(model)).newSamples).toBe(newSamples)
+  expect(await listDatasetsOf(db, first)).toEqual(stored)
 })

@@ -279,7 +279,7 @@ test('the home goes on: a whole update reads no old text again, and R keeps its 
   expect(
     taken?.some(({ text, sources }) => text === textOf('legal', 20) && sources[0]?.keyId === 'key_old'),
   ).toBe(true)
-  expect(await listUnmarkedBatches(db, 'legal')).toEqual([])
+  expect(await listUnmarkedBatches(db, ['legal'])).toEqual([])
 
   await node.reach(update.id, 'evaluating')
   await node.beat()

@@ -55,12 +55,12 @@ export async function findUpdatesInBatches(db: Database, updateIds: readonly str
   return new Set(rows.map(({ id }) => id))
 }
 
-/** Returns the batches of a domain whose texts the reservoir does not know yet, of any model. */
-export async function listUnmarkedBatches(db: Database, domain: string): Promise<BatchRow[]> {
+/** Returns the batches of some domains whose texts the reservoirs do not know yet, of any model. */
+export async function listUnmarkedBatches(db: Database, names: readonly string[]): Promise<BatchRow[]> {
   return db
     .select()
     .from(batches)
-    .where(and(eq(batches.domain, domain), eq(batches.marked, false)))
+    .where(and(isAmong(batches.domain, names), eq(batches.marked, false)))
 }
 
 /** Returns whether a dataset counts in the statistics of a model. */

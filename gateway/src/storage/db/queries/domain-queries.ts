@@ -15,10 +15,10 @@ export type DomainRow = typeof domains.$inferSelect
 /** Registers domains that do not exist yet. */
 export async function ensureDomains(db: Database, names: readonly string[], nowMs: number): Promise<void> {
   if (names.length === 0) return
-  const [first, ...rest] = names.map((name) =>
-    db.insert(domains).values({ name, createdAt: nowMs }).onConflictDoNothing(),
-  )
-  if (first) await db.batch([first, ...rest])
+  await db
+    .insert(domains)
+    .select(sql`select value, ${nowMs}, null, null from json_each(${JSON.stringify(names)}) where true`)
+    .onConflictDoNothing()
 }
 
 /**

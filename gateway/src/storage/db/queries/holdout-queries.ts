@@ -2,6 +2,7 @@ import { and, asc, desc, eq, sql } from 'drizzle-orm'
 import type { Database } from '../../../contracts/database.ts'
 import { domains, GENERAL_HOLDOUT, holdouts } from '../schema/domains.ts'
 import { evaluations } from '../schema/masks.ts'
+import { isAmong } from './is-among.ts'
 
 /** One version of a domain's holdout. */
 export type HoldoutRow = typeof holdouts.$inferSelect
@@ -29,17 +30,12 @@ export async function findLatestHoldout(db: Database, domain: string): Promise<H
     .get()
 }
 
-/** Returns one version of one domain's holdout. */
-export async function findHoldout(
-  db: Database,
-  domain: string,
-  version: number,
-): Promise<HoldoutRow | undefined> {
+/** Returns the first version of the holdout of each of some domains that have one. */
+export async function listFirstHoldouts(db: Database, names: readonly string[]): Promise<HoldoutRow[]> {
   return db
     .select()
     .from(holdouts)
-    .where(and(eq(holdouts.domain, domain), eq(holdouts.version, version)))
-    .get()
+    .where(and(isAmong(holdouts.domain, names), eq(holdouts.version, 1)))
 }
 
 /** Returns whether a dataset is a version of a holdout. */

@@ -118,6 +118,23 @@ export async function noteServed(db: Database, id: string, nowMs: number): Promi
   return row?.servedSince ?? nowMs
 }
 
+/**
+ * Records that an update has frozen a dataset, so that a later call need not do it again. It is no transition, so the update keeps
+ * its revision; if it has another one by now, nothing is recorded.
+ */
+export async function noteDataset(
+  db: Database,
+  { id, revision }: Pick<UpdateRow, 'id' | 'revision'>,
+  sha256: string,
+): Promise<void> {
+  const known = sql`coalesce(${updates.datasets}, '[]')`
+  const isNew = sql`not exists (select 1 from json_each(${known}) where value = ${sha256})`
+  await db
+    .update(updates)
+    .set({ datasets: sql`json_insert(${known}, '$[#]', ${sha256})` })
+    .where(and(eq(updates.id, id), eq(updates.revision, revision), isNew))
+}
+
 /** The columns that a transition may change. */
 export type UpdatePatch = Partial<
   Pick<
