@@ -52,7 +52,8 @@ export function pepperedHash(pepper: string, digest: string): Promise<string> {
   return hmac(pepper, digest)
 }
 
-/** Returns whether two hex hashes are equal, in constant time. */
+/** Returns whether two hex hashes are equal, in constant time. Either may be any text of a client. */
 export function sameHash(a: string, b: string): boolean {
-  return a.length === b.length && crypto.subtle.timingSafeEqual(encoder.encode(a), encoder.encode(b))
+  const [one, other] = [encoder.encode(a), encoder.encode(b)]
+  return one.byteLength === other.byteLength && crypto.subtle.timingSafeEqual(one, other)
 }
