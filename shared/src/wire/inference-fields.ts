@@ -106,7 +106,7 @@ export const samplingFields = {
     })
     .nullish(),
   temperature: z.number().min(0).max(2).nullish(),
-  top_p: z.number().gt(0).max(1).nullish(),
+  top_p: z.number().min(0).max(1).nullish(),
   top_k: z.int().min(0).max(1_000_000).nullish().describe(EXTENSION),
   min_p: z.number().min(0).max(1).nullish().describe(EXTENSION),
   presence_penalty: z.number().min(-2).max(2).nullish(),

@@ -50,7 +50,7 @@ export const responsesRequest = z
     instructions: z.string().nullish(),
     max_output_tokens: z.int().min(1).max(LIMITS.maxTokens).nullish(),
     temperature: z.number().min(0).max(2).nullish(),
-    top_p: z.number().gt(0).max(1).nullish(),
+    top_p: z.number().min(0).max(1).nullish(),
     seed: z.int().nullish().describe('Extension of the OpenAI API.'),
     stream: z.boolean().nullish(),
     stream_options: z

@@ -168,6 +168,13 @@ test('the same seed samples the same text alone and beside others, another seed 
   expect(new Set([alone, ...others]).size).toBe(5)
 })
 
+test('a top_p of 0 leaves the most probable token, whatever the temperature', async () => {
+  activate(1)
+  const greedy = (await whole(chat(4, { max_tokens: 20 }))).choices[0]?.message.content
+  const cut = await whole(chat(4, { max_tokens: 20, temperature: 2, top_k: 7, top_p: 0 }))
+  expect(cut.choices[0]?.message.content).toBe(greedy)
+})
+
 test('log-probabilities are consistent: the greedy token is the most likely, in both APIs', async () => {
   activate(0)
   const answer = await whole(chat(3, { logprobs: true, top_logprobs: 3, max_tokens: 12 }))

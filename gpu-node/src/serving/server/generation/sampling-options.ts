@@ -19,8 +19,10 @@ export function samplingOf(
     stops: stop == null ? [] : typeof stop === 'string' ? [stop] : stop,
     sampling: {
       temperature: request.temperature ?? 1,
-      topP: request.top_p ?? 1,
-      topK: request.top_k ?? 0,
+      // Only the most probable token is within a share of 0.
+      ...(request.top_p === 0
+        ? { topP: 1, topK: 1 }
+        : { topP: request.top_p ?? 1, topK: request.top_k ?? 0 }),
       minP: request.min_p ?? 0,
       presencePenalty: request.presence_penalty ?? 0,
       frequencyPenalty: request.frequency_penalty ?? 0,
