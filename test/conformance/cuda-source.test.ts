@@ -15,7 +15,7 @@ const COMPILERS = [
 ]
 type Compiler = (typeof COMPILERS)[number]
 
-const FORMS = ['SPARSE', 'BF16', 'INT8', 'INT4'].map((form) => `-DFORM_${form}=1`)
+const FORMS = ['SPARSE', 'SPARSE_INT4', 'BF16', 'INT8', 'INT4'].map((form) => `-DFORM_${form}=1`)
 
 /** Constants of models with small and large heads, and of one with numbers that no vector divides. */
 const MODELS = {
@@ -56,7 +56,7 @@ const PROGRAMS: readonly Program[] = [
   {
     name: 'Products of pruned weights compile without matrix units',
     list: 'STEP',
-    macros: [...ODD, '-DFORM_SPARSE=1'],
+    macros: [...ODD, '-DFORM_SPARSE_INT4=1'],
     compilers: COMPILERS.slice(0, 1),
     architectures: ['sm_75'],
   },

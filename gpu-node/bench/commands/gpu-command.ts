@@ -49,7 +49,7 @@ export function addGpu(program: Command, bench: Workbench): void {
     )
     .option(
       '--sets <names>',
-      `any of ${GPU_SET_NAMES.join(', ')}; pruned ones are bf16`,
+      `any of ${GPU_SET_NAMES.join(', ')}; 50% and 60% are bf16`,
       someOf(GPU_SET_NAMES),
       GPU_SET_NAMES,
     )

@@ -8,6 +8,7 @@ export const GPU_SETS = {
   '60%': { precision: 'bf16', ratio: 0.6, bytes: 0.925 },
   int8: { precision: 'int8', ratio: null, bytes: 1 + 1 / 32 },
   int4: { precision: 'int4', ratio: null, bytes: 5 / 8 },
+  'int4-50%': { precision: 'int4', ratio: 0.5, bytes: 0.447 },
 } as const satisfies Record<string, { precision: Precision; ratio: number | null; bytes: number }>
 /** The precision of the head, as on a node by default. */
 export const GPU_HEAD: Precision = 'int8'

@@ -13,7 +13,7 @@ Usage: copal-gpu-bench [options]
   --check             first compare the kernels with a forward pass in f64; measure only if they are right
   --shape NAMES       any of smollm2,1.1b,7b (default: all; none with a software driver)
   --layers N          layers of a model (default: as many as fit with all sets loaded at once)
-  --sets NAMES        any of dense,50%,60%,int8,int4 (default: all); pruned ones are bf16, the head is int8
+  --sets NAMES        any of dense,50%,60%,int8,int4,int4-50% (default: all); 50% and 60% are bf16, the head is int8
   --streams SIZES     numbers of concurrent streams (default: 1,4,16,64)
   --context N         tokens of a stream before decoding; attention costs the same in all sets (default: 32)
   --steps N           tokens of a stream to decode in a repetition (default: 32)

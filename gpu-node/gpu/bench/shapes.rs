@@ -98,16 +98,17 @@ const fn engine(name: &'static str, masked: Form, dense: Form) -> EngineForms {
 pub static ENGINES: [EngineForms; 3] = [
     engine("bf16", Form::Sparse, Form::Bf16),
     engine("int8", Form::Int8, Form::Int8),
-    engine("int4", Form::Int4, Form::Int4),
+    engine("int4", Form::SparseInt4, Form::Int4),
 ];
 
 /// Every set of the benchmark.
-pub static SETS: [Set; 5] = [
+pub static SETS: [Set; 6] = [
     Set { name: "dense", engine: &ENGINES[0], pruned: 0.0, bytes: 2.0 },
     Set { name: "50%", engine: &ENGINES[0], pruned: 0.5, bytes: 1.125 },
     Set { name: "60%", engine: &ENGINES[0], pruned: 0.6, bytes: 0.925 },
     Set { name: "int8", engine: &ENGINES[1], pruned: 0.0, bytes: 1.0 + 1.0 / 32.0 },
     Set { name: "int4", engine: &ENGINES[2], pruned: 0.0, bytes: 0.625 },
+    Set { name: "int4-50%", engine: &ENGINES[2], pruned: 0.5, bytes: 0.447 },
 ];
 
 /// Part of the device's memory that weights may take, and part that weights, keys and values may take together.

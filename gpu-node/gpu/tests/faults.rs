@@ -144,8 +144,8 @@ fn integer_forms_stay_near_bf16() {
         step(&mut engine, &weights, &[work(1, 0, &prompt, &pages, output)]).unwrap()
     };
     let expected = score(BF16);
-    for (form, tolerance) in [(Form::Int8, 0.1), (Form::Int4, 1.5)] {
-        let found = score(Forms { masked: form, dense: form, head: form });
+    for (masked, form, tolerance) in [(Form::Int8, Form::Int8, 0.1), (Form::SparseInt4, Form::Int4, 1.5)] {
+        let found = score(Forms { masked, dense: form, head: form });
         assert_ne!(bits(&found), bits(&expected));
         for (found, expected) in found.iter().zip(&expected) {
             assert!((found - expected).abs() < tolerance, "{form:?}: {found} for {expected}");

@@ -10,7 +10,7 @@ test.each([
   [['engine', '--masks', 'a'], /unknown option '--masks'/],
   [['kernels', '--only', 'smolm2'], /Expected some of smollm2, 1b, 7b-attention, 7b-mlp\./],
   [['swaps', '--streams', '0'], /'--streams <n>' .*'0'.* A whole number of at least 1 is expected\./],
-  [['gpu', '--sets', 'dense,70%'], /Expected some of dense, 50%, 60%, int8, int4\./],
+  [['gpu', '--sets', 'dense,70%'], /Expected some of dense, 50%, 60%, int8, int4, int4-50%\./],
   [['gpu', '--bandwidth', 'fast'], /A number above 0 is expected\./],
   [['memory', '--method', 'wnada'], /There is no pruning method 'wnada'\. Did you mean 'wanda'\?/],
   [['memory', '--method', 'magnitude'], /'magnitude' reads no text, so it has no calibration to measure\./],

@@ -259,6 +259,10 @@ pub(super) fn forms(linears: Precision, head: Precision) -> Forms {
         Precision::Int8 => Form::Int8,
         Precision::Int4 => Form::Int4,
     };
-    let masked = if linears == Precision::Bf16 { Form::Sparse } else { dense(linears) };
+    let masked = match linears {
+        Precision::Bf16 => Form::Sparse,
+        Precision::Int8 => Form::Int8,
+        Precision::Int4 => Form::SparseInt4,
+    };
     Forms { masked, dense: dense(linears), head: dense(head) }
 }

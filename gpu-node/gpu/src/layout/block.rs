@@ -1,7 +1,9 @@
 //! One group of one block, written to the arrays of its form.
 
 use super::{BLOCK_ROWS, Form};
-use copal_native::storage::{Precision, QuantisedGroup, quantise_group};
+use copal_native::storage::{
+    PackedInt4Group, Precision, QuantisedGroup, quantise_group, quantise_packed_int4,
+};
 use half::bf16;
 
 /// The longest group.
@@ -44,13 +46,20 @@ impl Group {
         Err(Unrepresentable { row, col })
     }
 
-    /// The codes of the first `N` columns, as the native engine computes them.
-    fn quantised<const N: usize>(&self, precision: Precision) -> Result<QuantisedGroup, Unrepresentable> {
+    /// The first `N` columns of each row.
+    fn rows<const N: usize>(&self) -> [&[f32; N]; BLOCK_ROWS] {
         let rows = self.weights.each_ref();
-        let rows = rows.map(|row| row.first_chunk().expect("no group is longer than the longest one"));
-        quantise_group::<N>(precision, rows, self.cols, self.pruned)
-            .map_err(|(row, col)| Unrepresentable { row, col })
+        rows.map(|row| row.first_chunk().expect("no group is longer than the longest one"))
     }
+
+    /// The codes of the first `N` columns, as the native engine computes them in dense form.
+    fn quantised<const N: usize>(&self, precision: Precision) -> Result<QuantisedGroup, Unrepresentable> {
+        quantise_group::<N>(precision, self.rows(), self.cols, self.pruned).map_err(unrepresentable)
+    }
+}
+
+fn unrepresentable((row, col): (usize, usize)) -> Unrepresentable {
+    Unrepresentable { row, col }
 }
 
 impl Arrays {
@@ -62,6 +71,7 @@ impl Arrays {
     pub(super) fn push(&mut self, group: &Group) -> Result<(), Unrepresentable> {
         match self.form {
             Form::Sparse => self.push_sparse(group),
+            Form::SparseInt4 => self.push_sparse_int4(group),
             Form::Bf16 => self.push_bf16(group),
             Form::Int8 => self.push_int8(group),
             Form::Int4 => self.push_int4(group),
@@ -83,6 +93,29 @@ impl Arrays {
                 self.values += 1;
             }
             self.words[0].push(mask);
+        }
+        Ok(())
+    }
+
+    fn push_sparse_int4(&mut self, group: &Group) -> Result<(), Unrepresentable> {
+        let cols = Form::SparseInt4.group();
+        let quantised = quantise_packed_int4::<32>(group.rows(), group.cols).map_err(unrepresentable)?;
+        let PackedInt4Group { scales, codes } = quantised;
+        for [low, high] in scales.as_chunks().0 {
+            self.words[0].push(u32::from(*low) | u32::from(*high) << 16);
+        }
+        self.words[1].extend(group.kept.map(|kept| kept as u32));
+        let start = u32::try_from(self.words[3].len()).expect("a part has fewer values");
+        let before = |row: usize| group.kept[..row].iter().map(|kept| kept.count_ones()).sum::<u32>();
+        self.words[2].extend([start, before(8) | before(16) << 10 | before(24) << 20]);
+        let kept = (0..BLOCK_ROWS).flat_map(|row| (0..cols).map(move |col| (row, col)));
+        let kept = kept.filter(|&(row, col)| group.kept[row] >> col & 1 == 1);
+        for (index, (row, col)) in kept.enumerate() {
+            let code = u32::from(codes[row][col]);
+            match index % 8 {
+                0 => self.words[3].push(code),
+                place => *self.words[3].last_mut().expect("it was begun") |= code << (4 * place),
+            }
         }
         Ok(())
     }

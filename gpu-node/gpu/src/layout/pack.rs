@@ -14,7 +14,7 @@ pub struct Packed {
 }
 
 /// Packs a matrix `[rows, cols]` in parts whose arrays have at most `max_bytes` each, unless one block has more. `bits` is
-/// its mask as in a mask file, already checked; the sparse form needs one. Calls `sink` with each part, in order.
+/// its mask as in a mask file, already checked; without one all weights are kept. Calls `sink` with each part, in order.
 ///
 /// A weight that is not finite is an error even where it is pruned, because it shows that the source is broken.
 pub fn pack<E: From<PackError>>(
@@ -87,6 +87,6 @@ fn precision_of(form: Form) -> Precision {
     match form {
         Form::Sparse | Form::Bf16 => Precision::Bf16,
         Form::Int8 => Precision::Int8,
-        Form::Int4 => Precision::Int4,
+        Form::SparseInt4 | Form::Int4 => Precision::Int4,
     }
 }

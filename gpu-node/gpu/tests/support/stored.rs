@@ -13,6 +13,11 @@ pub fn stored(weights: &[f32], cols: usize, bits: Option<&[u8]>, form: Form) -> 
         weights.iter().enumerate().map(|(index, &weight)| if keeps(index) { weight } else { 0.0 }).collect();
     match form {
         Form::Sparse | Form::Bf16 => kept.iter().map(|&weight| bf16::from_f32(weight).to_f32()).collect(),
+        Form::SparseInt4 => {
+            let groups = kept.chunks(cols).flat_map(|row| row.chunks(form.group()));
+            let values = groups.flat_map(packed_int4).enumerate();
+            values.map(|(index, value)| if keeps(index) { value } else { 0.0 }).collect()
+        }
         Form::Int8 | Form::Int4 => {
             let groups = kept.chunks(cols).flat_map(|row| row.chunks(form.group()));
             groups.flat_map(|group| quantised(group, form, bits.is_some())).collect()
@@ -42,6 +47,24 @@ fn quantised(group: &[f32], form: Form, pruned: bool) -> Vec<f32> {
         false => ((weight - minimum) * inverse).round_ties_even().clamp(0.0, 15.0),
     };
     group.iter().map(|&weight| code(weight) * scale + minimum).collect()
+}
+
+/// Quantises a group to sparse int4 as `layout/mod.rs` describes it. The values of pruned weights mean nothing.
+fn packed_int4(group: &[f32]) -> Vec<f32> {
+    let fold = |pick: fn(f32, f32) -> f32| group.iter().copied().fold(0.0, pick);
+    let (low, high) = (fold(f32::min), fold(f32::max));
+    // The lowest five bits of the scale are 0: it is rounded to nearest, halves down, and up where it is subnormal.
+    let scale = scale_of((high - low) / 15.0);
+    let half = if scale < f16::MIN_POSITIVE { 31 } else { 15 };
+    let scale = f16::from_bits((scale.to_bits() + half) & !31);
+    let is_coarse = scale < f16::MIN_POSITIVE;
+    let scale = scale.to_f32();
+    let inverse = if scale == 0.0 { 0.0 } else { 1.0 / scale };
+    // In quarters of a code, so that the range is in the middle of the codes; a whole code where the scale is subnormal.
+    let zero = (4.0 * (7.5 - 0.5 * (low + high) * inverse)).clamp(0.0, 63.0).round_ties_even() / 4.0;
+    let zero = if is_coarse { zero.floor() } else { zero };
+    let code = |weight: f32| (weight * inverse + zero).clamp(0.0, 15.0).round_ties_even();
+    group.iter().map(|&weight| scale * (code(weight) - zero)).collect()
 }
 
 /// A scale in f16. Subnormal ones are rounded up, so that the largest weight is not clipped.

@@ -50,7 +50,7 @@ pub use matrix::Matrix;
 pub use pack::{Form, PackError, pack, pack_rows, pack_rows_as};
 pub(crate) use packing::PackingFns;
 pub(crate) use quantise::read_scale_and_zero_point;
-pub use quantise::{QuantisedGroup, quantise_group};
+pub use quantise::{PackedInt4Group, QuantisedGroup, quantise_group, quantise_packed_int4};
 pub use rows::{KeptRows, RowSource};
 
 /// Rows of a block: two tiles.

@@ -14,6 +14,7 @@ const STEP: &[&str] = &[
     include_str!("kernels/product.cu"),
     include_str!("kernels/sparse.cu"),
     include_str!("kernels/dense.cu"),
+    include_str!("kernels/sparse_int4.cu"),
     POINTWISE,
     include_str!("kernels/place.cu"),
     include_str!("kernels/attention.cu"),
@@ -107,6 +108,7 @@ fn model_macros(config: &ModelConfig) -> Vec<String> {
 fn form_name(form: Form) -> &'static str {
     match form {
         Form::Sparse => "sparse",
+        Form::SparseInt4 => "sparse_int4",
         Form::Bf16 => "bf16",
         Form::Int8 => "int8",
         Form::Int4 => "int4",
@@ -166,6 +168,7 @@ mod tests {
             (found.name, found.threads, found.buffers)
         };
         assert_eq!(of(Form::Sparse, 0), ("product_sparse_8".to_owned(), 256, 6));
+        assert_eq!(of(Form::SparseInt4, 0), ("product_sparse_int4_8".to_owned(), 256, 7));
         assert_eq!(of(Form::Bf16, 1), ("product_bf16_16".to_owned(), 256, 4));
         assert_eq!(of(Form::Int8, 2), ("product_int8_32".to_owned(), 256, 5));
         assert_eq!(of(Form::Int4, 3), ("product_int4_64".to_owned(), 256, 5));

@@ -113,6 +113,7 @@ impl Template {
     fn product(&self, form: Form, tile: TileSize) -> String {
         let columns = match form {
             Form::Sparse => include_str!("shaders/sparse.wgsl"),
+            Form::SparseInt4 => include_str!("shaders/sparse_int4.wgsl"),
             Form::Bf16 => include_str!("shaders/bf16.wgsl"),
             Form::Int8 => include_str!("shaders/int8.wgsl"),
             Form::Int4 => include_str!("shaders/int4.wgsl"),
@@ -153,6 +154,7 @@ impl Template {
 fn bindings(form: Form) -> String {
     let names: &[&str] = match form {
         Form::Sparse => &["masks", "starts", "values"],
+        Form::SparseInt4 => &["scales", "masks", "starts", "values"],
         Form::Bf16 => &["words"],
         Form::Int8 | Form::Int4 => &["scales", "words"],
     };

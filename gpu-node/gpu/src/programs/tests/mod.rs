@@ -40,11 +40,16 @@ fn config() -> ModelConfig {
 }
 
 impl Device {
+    /// Without products.
     fn new(config: ModelConfig) -> Device {
+        Device::with_products(config, &[])
+    }
+
+    fn with_products(config: ModelConfig, forms: &[Form]) -> Device {
         let name = std::env::var("COPAL_GPU").ok();
         let gpu = Gpu::open(name.as_deref());
         let gpu = gpu.expect("tests need a device; Debian's mesa-vulkan-drivers has one");
-        let kernels = Kernels::new(&gpu, &config, &Form::ALL).unwrap();
+        let kernels = Kernels::new(&gpu, &config, forms).unwrap();
         Device { gpu, kernels, config }
     }
 

@@ -1,9 +1,9 @@
 use super::stored::stored;
-use super::support::{Random, mask_of, masks, oracle};
+use super::support::{Random, lopsided, mask_of, masks, oracle};
 use super::{Device, assert_close, config, to_floats};
 use crate::layout::Form;
 use crate::matrix::{Linear, Matrix, MatrixError, Meter, Ports};
-use copal_native::storage::PackError;
+use copal_native::storage::{Format, PackError, Precision, pack};
 use std::sync::Arc;
 
 /// Numbers of tokens: each tile alone, with tails, and several tiles.
@@ -79,13 +79,15 @@ fn check_sized(
 
 #[test]
 fn products_equal_the_oracles_for_every_form_mask_tail_and_tile() {
-    let device = Device::new(config());
+    let device = Device::with_products(config(), &Form::ALL);
     for (rows, cols) in [(1, 1), (33, 70), (64, 128), (95, 577)] {
         for form in [Form::Bf16, Form::Int8, Form::Int4] {
             check(&device, (rows, cols), None, form, "dense");
         }
         for (name, bits) in masks(rows, cols, &mut Random::new(3)) {
-            check(&device, (rows, cols), Some(&bits), Form::Sparse, name);
+            for form in [Form::Sparse, Form::SparseInt4] {
+                check(&device, (rows, cols), Some(&bits), form, name);
+            }
         }
         for form in [Form::Int8, Form::Int4] {
             let bits = mask_of(rows, cols, |row, col| (row + col) % 3 != 0);
@@ -96,26 +98,52 @@ fn products_equal_the_oracles_for_every_form_mask_tail_and_tile() {
 
 #[test]
 fn the_largest_of_small_weights_are_not_clipped() {
-    let device = Device::new(config());
+    let device = Device::with_products(config(), &Form::ALL);
     let bits = mask_of(33, 70, |row, col| (row + col) % 3 != 0);
     for (size, form) in [(1e-5, Form::Int8), (1e-6, Form::Int4)] {
         for bits in [None, Some(&bits[..])] {
             check_sized(size, &device, (33, 70), bits, form, "small");
         }
     }
+    check_sized(1e-6, &device, (33, 70), Some(&bits), Form::SparseInt4, "small");
 }
 
 #[test]
 fn a_group_may_begin_in_the_middle_of_a_word() {
-    let device = Device::new(config());
+    let device = Device::with_products(config(), &Form::ALL);
     // One value in the first group, so that all others begin at odd ones.
     let bits = mask_of(32, 200, |row, col| (row, col) == (5, 9) || col >= 64 && (row + col) % 2 == 0);
     check(&device, (32, 200), Some(&bits), Form::Sparse, "odd starts");
+    check(&device, (32, 200), Some(&bits), Form::SparseInt4, "odd starts");
+}
+
+#[test]
+fn more_values_than_shared_memory_holds_are_multiplied() {
+    let device = Device::with_products(config(), &Form::ALL);
+    let (rows, cols) = (33, 3000);
+    let mut random = Random::new(9);
+    let weights = random.normals(rows * cols, 1.0);
+    let inputs = random.normals(9 * cols, 1.0);
+    let exact: Vec<f64> = inputs.iter().map(|&input| f64::from(input)).collect();
+    let masks = masks(rows, cols, &mut random);
+    for (name, bits) in masks.iter().filter(|(name, _)| ["half", "everything", "unequal rows"].contains(name))
+    {
+        for form in [Form::Sparse, Form::SparseInt4] {
+            let matrix = load(&device, &weights, cols, Some(bits), form);
+            let expected = oracle(&stored(&weights, cols, Some(bits), form), cols, &exact);
+            for tokens in [1, 9] {
+                let found = multiply(&device, &matrix, cols, &inputs[..tokens * cols], None);
+                for (found, &(expected, size)) in found.iter().zip(&expected) {
+                    assert_close(*found, expected, size, &format!("{name}, {form:?}, {tokens} tokens"));
+                }
+            }
+        }
+    }
 }
 
 #[test]
 fn products_can_be_added_and_repeat_to_the_bit() {
-    let device = Device::new(config());
+    let device = Device::with_products(config(), &Form::ALL);
     let mut random = Random::new(5);
     let (rows, cols) = (70, 96);
     let weights = random.normals(rows * cols, 1.0);
@@ -134,20 +162,26 @@ fn products_can_be_added_and_repeat_to_the_bit() {
 
 #[test]
 fn inputs_that_are_not_finite_reach_the_rows_that_keep_their_column_alone() {
-    let device = Device::new(config());
+    let device = Device::with_products(config(), &Form::ALL);
     let (rows, cols) = (40, 130);
     let weights = Random::new(6).normals(rows * cols, 1.0);
     let bits = mask_of(rows, cols, |row, col| (row + col) % 2 == 0);
-    let matrix = load(&device, &weights, cols, Some(&bits), Form::Sparse);
-    for special in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
-        for tokens in [1, 3, 6] {
-            let mut inputs = vec![1.0; tokens * cols];
-            inputs[129] = special;
-            let found = multiply(&device, &matrix, cols, &inputs, None);
-            for (at, value) in found.iter().enumerate() {
-                let is_hit = at < rows && at % 2 == 1;
-                assert_eq!(value.is_finite(), !is_hit, "row {at} of {tokens} tokens is {value}");
-                assert!(!is_hit || value.is_nan() == special.is_nan(), "row {at} is {value} for {special}");
+    for form in [Form::Sparse, Form::SparseInt4] {
+        let matrix = load(&device, &weights, cols, Some(&bits), form);
+        let seen = stored(&weights, cols, Some(&bits), form);
+        for special in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            for tokens in [1, 3, 6] {
+                let mut inputs = vec![1.0; tokens * cols];
+                inputs[129] = special;
+                let found = multiply(&device, &matrix, cols, &inputs, None);
+                for (at, value) in found.iter().enumerate() {
+                    let what = format!("{form:?}, row {at} of {tokens} tokens is {value} for {special}");
+                    let is_hit = at < rows && at % 2 == 1;
+                    assert_eq!(value.is_finite(), !is_hit, "{what}");
+                    // 0 · ∞ is NaN.
+                    let is_nan = special.is_nan() || is_hit && seen[at * cols + 129] == 0.0;
+                    assert!(!is_hit || value.is_nan() == is_nan, "{what}");
+                }
             }
         }
     }
@@ -155,24 +189,42 @@ fn inputs_that_are_not_finite_reach_the_rows_that_keep_their_column_alone() {
 
 #[test]
 fn weights_that_a_form_cannot_hold_are_rejected_by_row_and_column() {
-    let device = Device::new(config());
+    let device = Device::with_products(config(), &Form::ALL);
     for (form, value) in [
         (Form::Bf16, f32::NAN),
         (Form::Sparse, f32::INFINITY),
         (Form::Int8, f32::NAN),
         (Form::Int8, 1e9),
         (Form::Int4, -1e9),
+        (Form::SparseInt4, -1e9),
         (Form::Bf16, 3.4e38),
     ] {
         let mut weights = vec![1.0; 40 * 70];
         weights[35 * 70 + 66] = value;
         let bits = mask_of(40, 70, |_, _| true);
-        let bits = (form == Form::Sparse).then_some(&bits[..]);
+        let is_sparse = matches!(form, Form::Sparse | Form::SparseInt4);
+        let bits = is_sparse.then_some(&bits[..]);
         let meter = Meter::default();
         let loaded = Matrix::load((&device.gpu, &meter), &mut &*weights, (40, 70), bits, form);
         match loaded.err() {
             Some(MatrixError::Pack(PackError::Weight { row: 35, col: 66, .. })) => {}
             other => panic!("{form:?}: {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn sparse_int4_has_the_weights_of_the_processor() {
+    let format = Format::usual(Precision::Int4);
+    let mut random = Random::new(8);
+    for (rows, cols) in [(33, 70), (95, 577)] {
+        // Weights of all sizes, on one side of 0 and around it.
+        for weights in [random.normals(rows * cols, 1.0), lopsided(rows, cols, &mut random)] {
+            for (name, bits) in masks(rows, cols, &mut random) {
+                let processor = pack(&weights, (rows, cols), Some(&bits), format).unwrap().unpack();
+                let own = stored(&weights, cols, Some(&bits), Form::SparseInt4);
+                assert_eq!(own, processor, "{name}, {rows}x{cols}");
+            }
         }
     }
 }

@@ -12,7 +12,9 @@ import type {
   Backend,
   SamplerSpec,
   SequenceWork,
+  WeightSet,
 } from '../../../../../gpu-node/src/serving/contract/backend.ts'
+import { chooseBackend } from '../../../../../gpu-node/src/serving/backends/choose-backend.ts'
 import { createSparseBackend } from '../../../../../gpu-node/src/serving/backends/sparse/sparse-backend.ts'
 import { createEngine } from '../../../../../gpu-node/src/serving/engine/engine.ts'
 import { createMaskSwap } from '../../../../../gpu-node/src/serving/masks/mask-swap.ts'
@@ -28,7 +30,7 @@ import { addon as native } from '../../../../support/engine/backends.ts'
 import { gpu, GPU_DEVICE, skipWithoutGpu } from '../../../../support/engine/gpu.ts'
 import { temporaryDir } from '../../../../support/harness/temporary.ts'
 import { WAIT } from '../../../../support/harness/wait.ts'
-import { TARGETS, TOKENS } from '../../../../support/models/masked-scores.ts'
+import { halfMaskFile, TARGETS, TOKENS } from '../../../../support/models/masked-scores.ts'
 import { randomHalfMask } from '../../../../support/models/random-masks.ts'
 import { openTinyModel, type TinyModel } from '../../../../support/models/tiny-model.ts'
 
@@ -155,13 +157,38 @@ function testGpu(addon: GpuAddon): void {
     for (const precision of ['int8', 'int4'] as const) {
       const options = { precision, headPrecision: precision, ownTokens: 256 }
       const onGpu = await scores(createGpuBackend({ ...options, addon, device: GPU_DEVICE, kvTokens: 256 }))
-      // A GPU stores int4 dense, where pruned weights have a code of 0.
-      const processor = { addon: native!, threads: 1, form: 'dense' } as const
+      // A GPU stores pruned int4 packed, which has other weights than the dense form.
+      const processor = { addon: native!, threads: 1, form: 'packed' } as const
       const onProcessor = await scores(createSparseBackend({ ...options, ...processor }))
       expect(difference(onGpu[0]!, onProcessor[0]!)).toBeLessThan(LIMITS[precision])
       expect(difference(onGpu[1]!, onProcessor[1]!)).toBeLessThan(LIMITS[precision])
       expect(difference(onGpu[0]!, bf16)).toBeGreaterThan(0.1)
     }
+  })
+
+  test('a mask is evaluated in the form of int4 that serves it', async () => {
+    const tiny = await open()
+    const backend = chooseBackend({
+      backend: 'gpu',
+      kernel: null,
+      gpu: GPU_DEVICE ?? null,
+      precision: 'int4',
+      headPrecision: 'int8',
+      threads: 1,
+      kvTokens: 1024,
+      workDir: tiny.dir,
+      log: memoryLog(),
+    })
+    const source = { model: tiny.model, version: 1, maskPath: await halfMaskFile(tiny.model, 1) }
+    const active = await backend.load({ ...source, priority: 'serving' })
+    const background = await backend.load({ ...source, priority: 'background' })
+    const pages = Array.from({ length: Math.ceil(TOKENS.length / 16) }, (_, page) => page)
+    const score = async (weights: WeightSet, own: { pages?: number[] }) => {
+      const work = { sequence: 1, tokens: TOKENS, position: 0, output: 'nll', targets: TARGETS } as const
+      return (await backend.step({ weights, work: [{ ...work, ...own }], drop: [] })).outputs[0]
+    }
+    expect(await score(background, {})).toEqual(await score(active, { pages }))
+    await Promise.all([background, active].map((weights) => backend.release(weights)))
   })
 
   test('a lost device ends its sets, and the next load opens it again with the same results', async () => {

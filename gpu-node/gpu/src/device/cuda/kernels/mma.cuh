@@ -71,6 +71,11 @@ DEVICE SharedAddress shared_address(const void* shared) {
   asm("{ .reg .u64 shared; cvta.to.shared.u64 shared, %1; cvt.u32.u64 %0, shared; }" : "=r"(address) : "l"(shared));
   return address;
 }
+DEVICE u32 load_shared_word(SharedAddress from) {
+  u32 word;
+  asm volatile("ld.shared.u32 %0, [%1];" : "=r"(word) : "r"(from));
+  return word;
+}
 DEVICE uint2 load_shared(SharedAddress from) {
   uint2 words;
   asm volatile("ld.shared.v2.u32 {%0, %1}, [%2];" : "=r"(words.x), "=r"(words.y) : "r"(from));
@@ -83,6 +88,7 @@ DEVICE void store_shared(SharedAddress to, uint4 words) {
 #else
 typedef u64 SharedAddress;
 DEVICE SharedAddress shared_address(const void* shared) { return (u64)shared; }
+DEVICE u32 load_shared_word(SharedAddress from) { return *(const u32*)from; }
 DEVICE uint2 load_shared(SharedAddress from) { return *(const uint2*)from; }
 DEVICE void store_shared(SharedAddress to, uint4 words) { *(uint4*)to = words; }
 #endif
