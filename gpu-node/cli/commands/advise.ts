@@ -45,6 +45,11 @@ interface Report {
 
 const WINDOW_TOKENS = 512
 
+/** Takes the place of the advice where a GPU serves: its speeds are not measured. */
+const ON_GPU =
+  'COPAL_BACKEND is gpu: speeds and bytes are those of the processor, and say nothing about the GPU that serves. Perplexities ' +
+  'hold for both in the same form; a GPU stores pruned bf16 and int4 packed, and int8 dense.'
+
 export function addAdvise(program: Command, session: Session): void {
   program
     .command('advise')
@@ -110,9 +115,11 @@ async function measure(files: readonly string[], options: AdviseOptions, session
   )
   const service = advisedService(terminal, active, options.model)
   const kernel = addon.kernels()[0] ?? 'none'
+  const onGpu = env.COPAL_BACKEND === 'gpu'
   const advice = advise(rows, service.now, int4FormOf(kernel))
+  if (onGpu) advice.sentence = ON_GPU
   // Advice on files is not about the service.
-  if (files.length === 0) await keepHint(service, advice)
+  else if (files.length === 0) await keepHint(service, advice)
   const tokens = windows.reduce((sum, window) => sum + window.length - 1, 0)
   const used = threadCount ?? Math.min(availableParallelism(), MAX_THREADS)
   return {

@@ -1,5 +1,6 @@
 import { DEFAULT_MODEL } from '@copal/gpu-node/model/source/resolve-model.ts'
 import type { AdviceSubject } from '@copal/gpu-node/serving/advice/advice.ts'
+import type { Precision } from '@copal/gpu-node/native/addon.d.ts'
 import { PRECISIONS } from '@copal/gpu-node/serving/contract/backend.ts'
 import type { Terminal } from '../output/terminal.ts'
 import { modelLocation } from './model-option.ts'
@@ -16,9 +17,15 @@ export function advisedService(
 ): { cacheDir: string; model: string; now: AdviceSubject } {
   const { env } = terminal
   const precision = PRECISIONS.find((name) => name === env.COPAL_PRECISION) ?? 'bf16'
-  const form = env.COPAL_FORM === 'packed' || env.COPAL_FORM === 'dense' ? env.COPAL_FORM : null
   return {
     ...modelLocation(model ?? (env.COPAL_MODEL || DEFAULT_MODEL), terminal),
-    now: { mask, precision, form },
+    now: { mask, precision, form: fixedForm(env, precision) },
   }
+}
+
+/** Returns the form of pruned weights if it is fixed; null if the node chooses it. */
+function fixedForm(env: Terminal['env'], precision: Precision): AdviceSubject['form'] {
+  // On a GPU each precision has one form.
+  if (env.COPAL_BACKEND === 'gpu') return precision === 'int8' ? 'dense' : 'packed'
+  return env.COPAL_FORM === 'packed' || env.COPAL_FORM === 'dense' ? env.COPAL_FORM : null
 }

@@ -31,11 +31,15 @@ beforeAll(async () => {
 afterAll(() => tiny.remove())
 
 async function copal(...args: string[]) {
+  return copalWith({}, ...args)
+}
+
+async function copalWith(settings: Record<string, string>, ...args: string[]) {
   const cwd = temporaryDir()
   writeFileSync(join(cwd, 'half.safetensors'), mask)
   writeFileSync(join(cwd, 'other.safetensors'), 'no mask')
   writeFileSync(join(cwd, 'text.txt'), 'Hello there. '.repeat(40))
-  const terminal = recordedTerminal({ env, cwd })
+  const terminal = recordedTerminal({ env: { ...env, ...settings }, cwd })
   const code = await runCommand(['advise', ...args], terminal)
   return { code, output: terminal.output(), errors: terminal.errors() }
 }
@@ -66,6 +70,22 @@ function testMeasuring(): void {
     // The bar shows the share of what is done, once.
     expect(errors).toMatch(/^Loading and scoring +\d+ %/m)
     expect(errors).not.toMatch(/%.*%/)
+  })
+
+  test('on a GPU node the form of its precision is marked, and nothing is advised by the speeds of the processor', async () => {
+    const settings = { COPAL_BACKEND: 'gpu', COPAL_PRECISION: 'int4', COPAL_FORM: 'dense' }
+    const { code, output } = await copalWith(
+      settings,
+      'half.safetensors',
+      ...QUICK,
+      '--precision',
+      'int4',
+      '--json',
+    )
+    expect(code).toBe(0)
+    const { rows, advice } = JSON.parse(output) as Printed
+    expect(rows.filter(({ is_current: is }) => is)).toMatchObject([{ mask: 'half', form: 'packed' }])
+    expect(advice).toMatch(/^COPAL_BACKEND is gpu: speeds and bytes are those of the processor/)
   })
 
   test("the masks of the service's home are measured by their versions", async () => {
