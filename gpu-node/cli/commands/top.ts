@@ -1,4 +1,5 @@
 import type { Command } from 'commander'
+import { listNames } from '@copal/shared/phrases.ts'
 import { knownDrift } from '@copal/shared/wire/drift-state.ts'
 import { overviewReport, type DomainSummary, type OverviewReport } from '@copal/shared/wire/admin-overview.ts'
 import {
@@ -141,7 +142,7 @@ function domainTable(domains: readonly DomainSummary[], table: Session['table'])
 function describeUpdates({ at, updates, canary }: OverviewReport): string {
   const lines = updates.map(
     ({ id, state, domains, progress, message, created_at: since, finished_at: end }) => {
-      const of = `${id} ${domains.join(', ')}: ${state}`
+      const of = `${id} ${listNames(domains)}: ${state}`
       if (end !== null) return `Last update ${of}, ${formatTimeOfDay(end)}. ${message}`
       const age = formatDuration(Date.parse(at) - Date.parse(since))
       return `Update ${of}, ${formatPercent(progress)}, for ${age}. ${message}`

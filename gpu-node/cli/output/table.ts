@@ -12,8 +12,9 @@ const GAP = '  '
 const MIN_WIDTH = 8
 
 /**
- * Renders a table with no line longer than `width`. Columns that may shrink are cut with an ellipsis; columns that
- * still do not fit follow in a second table, which repeats the first column.
+ * Renders a table with no line longer than `width`. Columns that may shrink are cut with an ellipsis, the first in its middle; columns that
+ * still do not fit follow in a second table, which repeats the first column. Then columns that were cut get the room that is left,
+ * and one that does not fit beside the first column is cut.
  *
  * @returns lines without trailing blanks, joined by newlines
  */
@@ -23,11 +24,26 @@ export function renderTable<Row>(
   width: number,
 ): string {
   const cells = columns.map((column) => [column.title, ...rows.map((row) => printable(column.value(row)))])
-  const widths = cells.map((texts) => Math.max(...texts.map((text) => text.length)))
+  const wanted = cells.map((texts) => Math.max(...texts.map((text) => text.length)))
+  const widths = [...wanted]
   shrink(columns, widths, width)
-  return splitIntoBlocks(widths, width)
-    .map((block) => renderBlock(columns, cells, widths, block))
-    .join('\n\n')
+  const blocks = splitIntoBlocks(widths, width)
+  widen(widths, wanted, 0, Math.max(0, Math.min(...blocks.map((block) => roomOf(block, widths, width)))))
+  for (const block of blocks)
+    for (const column of block.slice(1)) widen(widths, wanted, column, roomOf(block, widths, width))
+  return blocks.map((block) => renderBlock(columns, cells, widths, block)).join('\n\n')
+}
+
+/** Returns how much wider a block may become; less than 0 for one that is too wide. */
+function roomOf(block: readonly number[], widths: readonly number[], width: number): number {
+  return width === Number.POSITIVE_INFINITY
+    ? 0
+    : width - lineLength(block.map((column) => widths[column] ?? 0))
+}
+
+/** Gives a column the room that its block has, up to what its texts take; without room, cuts it. */
+function widen(widths: number[], wanted: readonly number[], column: number, room: number): void {
+  widths[column] = Math.max(1, Math.min(wanted[column] ?? 0, (widths[column] ?? 0) + room))
 }
 
 function shrink<Row>(columns: readonly Column<Row>[], widths: number[], width: number): void {
@@ -69,7 +85,7 @@ function renderBlock<Row>(
   return Array.from({ length: lines }, (_, line) =>
     block
       .map((index) => {
-        const text = cut(cells[index]?.[line] ?? '', widths[index] ?? 0)
+        const text = (index === 0 ? cutMiddle : cut)(cells[index]?.[line] ?? '', widths[index] ?? 0)
         return columns[index]?.align === 'right'
           ? text.padStart(widths[index] ?? 0)
           : text.padEnd(widths[index] ?? 0)
@@ -87,6 +103,13 @@ export function printable(text: string): string {
 /** Cuts a text to `width` characters, with an ellipsis when it is longer. */
 export function cut(text: string, width: number): string {
   return text.length <= width ? text : `${text.slice(0, width - 1)}…`
+}
+
+/** Cuts a text to `width` characters in its middle, because names often differ at their ends. */
+function cutMiddle(text: string, width: number): string {
+  if (text.length <= width) return text
+  const ending = Math.floor((width - 1) / 2)
+  return `${text.slice(0, width - 1 - ending)}…${text.slice(text.length - ending)}`
 }
 
 function lineLength(widths: readonly number[]): number {

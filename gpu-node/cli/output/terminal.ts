@@ -17,6 +17,7 @@ export interface OutputStream {
   write(text: string): unknown
   readonly isTTY?: boolean
   readonly columns?: number
+  readonly rows?: number
 }
 
 /** Returns the width of text for people: that of the terminal, or 80 without one. */

@@ -1,7 +1,7 @@
 import { join } from 'node:path'
 import type { Terminal } from '../../../gpu-node/cli/output/terminal.ts'
 
-/** A terminal of 80 columns, or a pipe, that records its output. */
+/** A terminal of 80 columns and no known height, or a pipe, that records its output. */
 export interface RecordedTerminal extends Terminal {
   output(): string
   errors(): string
@@ -9,8 +9,16 @@ export interface RecordedTerminal extends Terminal {
 
 /** Creates a terminal that hides the machine's own environment and home from the command. */
 export function recordedTerminal(
-  options: { env?: Record<string, string>; cwd?: string; stdin?: string; piped?: boolean } = {},
+  options: {
+    env?: Record<string, string>
+    cwd?: string
+    stdin?: string
+    piped?: boolean
+    columns?: number
+    rows?: number
+  } = {},
 ): RecordedTerminal {
+  const { columns = 80, rows } = options
   let output = ''
   let errors = ''
   return {
@@ -20,7 +28,12 @@ export function recordedTerminal(
     stdin: (async function* () {
       yield Buffer.from(options.stdin ?? '')
     })(),
-    stdout: { isTTY: options.piped !== true, columns: 80, write: (text) => (output += text) },
+    stdout: {
+      isTTY: options.piped !== true,
+      columns,
+      ...(rows === undefined ? {} : { rows }),
+      write: (text) => (output += text),
+    },
     stderr: { write: (text) => (errors += text) },
     signal: new AbortController().signal,
     output: () => output,

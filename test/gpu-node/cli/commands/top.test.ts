@@ -122,6 +122,40 @@ test('each drawing replaces the one before, and a gateway that is away for a mom
   expect(drawings[1]).toMatch(/12\.3 requests\/s[\s\S]*No news: /)
 })
 
+test.each([
+  { columns: 40, rows: 10 },
+  { columns: 80, rows: 24 },
+])('a drawing fits a window of $columns × $rows, however long names are', async (size) => {
+  const stop = new AbortController()
+  const long = (letter: string) => letter.repeat(64)
+  const [node] = REPORT.nodes
+  const [domain] = REPORT.domains
+  if (!node || !domain) throw new Error('no node or domain')
+  const report = {
+    ...REPORT,
+    model: { ...REPORT.model, id: long('m') },
+    nodes: ['n', 'o'].map((letter) => ({ ...node, id: long(letter), device: long('D') })),
+    domains: ['d', 'e'].map((letter) => ({ ...domain, name: long(letter), missing_observations: 38 })),
+    alerts: REPORT.alerts.map((alert) => ({
+      ...alert,
+      message: `The drift of ${long('d')} is ${long('x')}.`,
+    })),
+  }
+  const { env } = await gatewayOf(() => {
+    setImmediate(() => setTimeout(() => stop.abort(), 100))
+    return report
+  })
+  const terminal = { ...recordedTerminal({ env, ...size }), signal: stop.signal }
+  expect(await runCommand(['top'], terminal)).toBe(0)
+  const [drawing = ''] = terminal.output().split('\x1b[H\x1b[J').slice(1)
+  const lines = drawing.split('\n')
+  expect(Math.max(...lines.map((line) => line.length))).toBeLessThanOrEqual(size.columns)
+  // The cursor is in the last one.
+  expect(lines.length).toBeLessThanOrEqual(size.rows)
+  if (size.rows === 10) expect(lines.at(-2)).toMatch(/^… \d+ more lines: enlarge the window$/)
+  expect(lines[0]).toMatch(/^m+/)
+})
+
 test('a gateway of another version is told from another server, with what to update and a command that may work', async () => {
   const { health: _, ...older } = REPORT
   const { env } = await gatewayOf((call) =>

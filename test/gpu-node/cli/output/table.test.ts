@@ -23,7 +23,22 @@ describe('renderTable', () => {
     const rows = [{ name: 'x'.repeat(100), count: 7 }]
     const lines = renderTable(columns, rows, 40).split('\n')
     expect(lines.map((line) => line.length)).toEqual([40, 40])
-    expect(lines[1]).toMatch(/^x{32}…      7$/)
+    expect(lines[1]).toMatch(/^x{16}…x{16}      7$/)
+  })
+
+  test('gives a name the room that a second table leaves, and cuts what does not fit beside it', () => {
+    const device = { title: 'DEVICE', value: () => 'd'.repeat(64) }
+    const rows = [{ name: `${'n'.repeat(29)}1`, count: 7 }]
+    expect(renderTable([...columns, device], rows, 80).split('\n')).toEqual([
+      expect.stringMatching(/^NAME {10} {2}COUNT$/),
+      expect.stringMatching(/^n{7}…n{5}1 {2} {4}7$/),
+      '',
+      expect.stringMatching(/^NAME/),
+      expect.stringMatching(/^n{7}…n{5}1 {2}d{64}$/),
+    ])
+    const narrow = renderTable([...columns, device], rows, 40).split('\n')
+    expect(Math.max(...narrow.map((line) => line.length))).toBe(40)
+    expect(narrow.at(-1)).toMatch(/^n{4}…n{2}1 {2}d{29}…$/)
   })
 
   test('puts columns that do not fit into a second table that repeats the first column', () => {

@@ -1,0 +1,30 @@
+/** The size of a terminal in characters; a size that is not known bounds nothing. */
+export interface ScreenSize {
+  columns?: number | undefined
+  rows?: number | undefined
+}
+
+/**
+ * Returns text that fits a screen with the cursor below it: long lines are broken, and of too many lines the last says how many are
+ * left out.
+ */
+export function fitScreen(text: string, { columns = Infinity, rows = Infinity }: ScreenSize): string {
+  const lines = text.split('\n').flatMap((line) => breakLine(line, columns))
+  if (lines.length < rows) return lines.join('\n')
+  const shown = lines.slice(0, Math.max(0, rows - 2))
+  const note = `… ${lines.length - shown.length} more lines: enlarge the window`
+  return [...shown, note.slice(0, columns)].join('\n')
+}
+
+/** Breaks a line at blanks, and words that are longer than a line where it ends. */
+function breakLine(line: string, columns: number): string[] {
+  const parts: string[] = []
+  let rest = line
+  while (rest.length > columns) {
+    const blank = rest.lastIndexOf(' ', columns)
+    const end = blank > 0 && rest.slice(0, blank).trim() !== '' ? blank : columns
+    parts.push(rest.slice(0, end).trimEnd())
+    rest = rest.slice(end).trimStart()
+  }
+  return [...parts, rest]
+}
