@@ -2,7 +2,7 @@ import { createHash, randomBytes } from 'node:crypto'
 import { chmodSync, existsSync, readFileSync, renameSync, statSync, statfsSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { formatBytes } from '../../../gpu-node/src/platform/quantities.ts'
-import { PRIVATE } from '../../../gpu-node/src/platform/make-folder.ts'
+import { makeFolder, PRIVATE } from '../../../gpu-node/src/platform/make-folder.ts'
 import { makeWritableFolder } from '../../../gpu-node/src/platform/writable-folder.ts'
 import { describeSystemError } from '../../../gpu-node/src/platform/system-error.ts'
 import { StartError } from '../processes/start-error.ts'
@@ -64,7 +64,7 @@ function isOwnHome(dir: string): boolean {
 }
 
 /**
- * Opens a home and creates its secrets at the first start. Only the owner can read files with secrets.
+ * Opens a home and creates its secrets at the first start. Only the owner can read files with secrets, and the state.
  *
  * @param recogniserToken a secret of the gateway that is not the home's
  * @throws StartError when its secrets are damaged, or the token cannot be written
@@ -85,11 +85,15 @@ export function openHome(dir: string, recogniserToken?: string): Home {
     `NODE_SECRET=${secrets.nodeSecret}\nADMIN_KEY_SHA256=${adminKeySha256}\nKEY_PEPPER=${secrets.keyPepper}\n` +
       (recogniserToken === undefined ? '' : `COPAL_RECOGNISER_TOKEN=${quote(recogniserToken)}\n`),
   )
+  const stateDir = join(dir, 'state')
+  // It has texts of clients. Closed also where the home is open to other users.
+  makeFolder(stateDir, PRIVATE)
+  chmodSync(stateDir, PRIVATE)
 
   return {
     dir,
     secrets,
-    stateDir: join(dir, 'state'),
+    stateDir,
     gatewayEnvPath,
     gatewayLogPath: join(dir, 'gateway.log'),
     nodeLogPath: join(dir, 'node.log'),

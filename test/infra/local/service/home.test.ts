@@ -68,7 +68,7 @@ describe('openHome', () => {
     expect(mode(home)).toBe(0o700)
   })
 
-  test('a shared folder keeps its mode, but only the owner can read the secrets in it', () => {
+  test('a shared folder keeps its mode, but only the owner can read the secrets and the state in it', () => {
     const readable = freshHome()
     chmodSync(readable, 0o755)
     makeHomeDir(readable)
@@ -82,6 +82,9 @@ describe('openHome', () => {
     }
     for (const name of ['credentials.json', 'secrets.json', 'gateway.env'])
       expect(mode(join(shared, name))).toBe(0o600)
+    expect(mode(join(shared, 'state'))).toBe(0o700)
+    chmodSync(join(shared, 'state'), 0o755)
+    expect(mode(openHome(shared).stateDir)).toBe(0o700)
   })
 
   test('damaged secrets are an error that says what to do', () => {
