@@ -6,6 +6,7 @@ import { toCommandError } from '../api/command-wording.ts'
 import { UserError } from '@copal/gpu-node/platform/user-error.ts'
 import { noGateway, parseResponse, readJson, readLines, readText, type ApiClient } from '../api/api-client.ts'
 import type { Session } from '../api/session.ts'
+import { printableLines } from '../output/table.ts'
 import { wholeNumber } from '../options/option-parsers.ts'
 
 interface GenerateOptions {
@@ -54,8 +55,10 @@ export function addGenerate(program: Command, session: Session): void {
         session.print(true, await readJson(response, completion), String)
         return
       }
-      for await (const text of readDeltas(response)) session.terminal.stdout.write(text)
-      session.terminal.stdout.write('\n')
+      const { stdout } = session.terminal
+      // A file or a pipe gets the output as it is.
+      for await (const text of readDeltas(response)) stdout.write(stdout.isTTY ? printableLines(text) : text)
+      stdout.write('\n')
     })
 }
 

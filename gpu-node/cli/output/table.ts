@@ -100,6 +100,11 @@ export function printable(text: string): string {
   return text.replaceAll(/\p{Cc}/gu, '?')
 }
 
+/** Replaces control characters but for line feeds and tabs, in text of several lines. */
+export function printableLines(text: string): string {
+  return text.replaceAll(/(?![\n\t])\p{Cc}/gu, '?')
+}
+
 /** Cuts a text to `width` characters, with an ellipsis when it is longer. */
 export function cut(text: string, width: number): string {
   return text.length <= width ? text : `${text.slice(0, width - 1)}…`

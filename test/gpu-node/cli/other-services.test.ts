@@ -111,8 +111,8 @@ afterAll(() => {
   rmSync(dir, { recursive: true })
 })
 
-async function copal(line: string) {
-  const terminal = recordedTerminal({ env, cwd: dir })
+async function copal(line: string, options: { piped?: boolean } = {}) {
+  const terminal = recordedTerminal({ env, cwd: dir, ...options })
   const code = await runCommand(line.split(' '), terminal)
   return { code, output: terminal.output(), errors: terminal.errors() }
 }
@@ -178,6 +178,15 @@ test('a stream of another kind gives an error of one line', async () => {
   expect(errors).toMatch(
     /^copal: The server at \S+ is not a copal gateway, or it is one of another version: it sent '\{"choices".*', where 'choices\[0\]\.delta' is missing\. Check COPAL_BASE_URL\.\n$/,
   )
+})
+
+test('output of a model cannot control the terminal, and a pipe gets it as it is', async () => {
+  const content = '\u001B]52;c;ZXZpbA==\u0007\tof\ntwo lines'
+  const chunk = JSON.stringify({ choices: [{ delta: { content } }] })
+  const headers = { 'content-type': 'text/event-stream' }
+  answer = { status: 200, headers, body: `data: ${chunk}\n\ndata: [DONE]\n\n` }
+  expect((await copal('generate x --model m')).output).toBe('?]52;c;ZXZpbA==?\tof\ntwo lines\n')
+  expect((await copal('generate x --model m', { piped: true })).output).toBe(`${content}\n`)
 })
 
 test('these lists have all commands', async () => {
