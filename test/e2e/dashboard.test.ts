@@ -5,7 +5,6 @@
 import type { Browser, BrowserContext, Page } from 'playwright-core'
 import type { StatusReport, UpdateEntry } from '@copal/shared/wire/admin.ts'
 import type { OverviewReport } from '@copal/shared/wire/admin-overview.ts'
-import type { PolicyReport } from '@copal/shared/wire/admin-policy.ts'
 import type { DashboardLink } from '@copal/shared/wire/admin-session.ts'
 import { afterAll, beforeAll, expect, onTestFinished, test } from 'vitest'
 import {
@@ -20,6 +19,7 @@ import { openBrowser } from '../support/processes/browser.ts'
 import { startFleet, type TestFleet } from '../support/processes/fleet.ts'
 import { until } from '../support/processes/service.ts'
 import { testChangesMeanwhile } from './dashboard-changes.ts'
+import { testPolicyPage } from './dashboard-policy.ts'
 
 const SCRIPT = '<img src=x onerror="window.wasRun=1"><script>window.wasRun=1</script>'
 const WIDTHS = { desktop: { width: 1280, height: 900 }, phone: { width: 390, height: 844 } }
@@ -234,38 +234,7 @@ test('rolling back says what it does, does it at once, and shows it', async () =
     .waitFor()
 })
 
-test('a setting of the policy is changed beside the changes of others, and goes back to the preset', async () => {
-  const overridesOf = async () => (await fleet.admin<PolicyReport>('GET', '/admin/policy')).overrides
-  const before = await overridesOf()
-  await page.goto(`${fleet.url}/dashboard/policy`)
-  await page.getByRole('button', { name: 'Change Maximum holdouts of an update' }).click()
-  const dialog = page.getByRole('dialog')
-  await dialog.getByLabel('New value').fill('0')
-  await dialog.getByText('Expected a whole number, from 1 to 256.').waitFor()
-  await dialog.getByLabel('New value').fill('7')
-  // Somebody else, while the dialog is open.
-  await fleet.admin('PUT', '/admin/policy', { ...before, effort: { ...before.effort, node_share: 0.2 } })
-  await dialog.getByRole('button', { name: 'Set it to 7' }).click()
-  await dialog.waitFor({ state: 'hidden' })
-  expect(await page.evaluate('document.activeElement.ariaLabel')).toBe('Change Maximum holdouts of an update')
-  await page.getByRole('button', { name: 'Back to the preset: Maximum holdouts of an update' }).click()
-  expect(await overridesOf()).toEqual({
-    ...before,
-    effort: { ...before.effort, node_share: 0.2, max_holdouts: 7 },
-  })
-  await dialog.getByRole('button', { name: 'Set it to 16' }).click()
-  await dialog.waitFor({ state: 'hidden' })
-  expect(await overridesOf()).toEqual({ ...before, effort: { ...before.effort, node_share: 0.2 } })
-  expect(errors).toEqual([])
-  // The dialog shows the error of the gateway.
-  await page.getByRole('button', { name: 'Change Quiet hours' }).click()
-  await dialog.getByLabel('New value').fill('at night')
-  await dialog.getByRole('button', { name: 'Set it to at night' }).click()
-  await dialog.getByRole('alert').getByText('22:00-06:00').waitFor()
-  await fleet.admin('PUT', '/admin/policy', before)
-  errors.length = 0
-})
-
+testPolicyPage({ page: () => page, fleet: () => fleet, errors })
 testChangesMeanwhile({ tabWithClock, fleet: () => fleet })
 
 test('the page of a mask on which an operator runs a canary says so', async () => {
