@@ -68,3 +68,9 @@ test.each(PAGES)('only heat maps and tables of many lines scroll sideways at %s'
     .map(({ outerHTML }) => outerHTML.slice(0, 200))`)
   expect([scrolling, await tooWide(page), await overflowingCells(page)]).toEqual([[], [], []])
 })
+
+test('the fleet names the last job that failed on a node, and why', async () => {
+  await page.goto(`${url}/nodes`)
+  const failed = page.getByText('node-3: a job of an update failed. No disk space is left in')
+  expect(await failed.getByRole('link').getAttribute('href')).toMatch(/\/updates\/upd_0014$/)
+})

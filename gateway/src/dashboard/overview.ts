@@ -1,4 +1,4 @@
-import type { OverviewReport } from '@copal/shared/wire/admin-overview.ts'
+import type { DomainSummary, OverviewReport } from '@copal/shared/wire/admin-overview.ts'
 import { alertEntry } from '../adaptation/drift/alerts/alert-entry.ts'
 import { maskEntry } from '../adaptation/masks/mask-entry.ts'
 import { findOperatorModel } from '../adaptation/models/find-operator-model.ts'
@@ -11,6 +11,7 @@ import { hasConverged, nodeEntry } from '../fleet/client/node-entry.ts'
 import { VERSION } from '../runtime/version.ts'
 import { listAlerts } from '../storage/db/queries/alert-queries.ts'
 import { findActivation, listRecentDecisions } from '../storage/db/queries/decision-queries.ts'
+import { findOwners } from '../storage/db/queries/domain-queries.ts'
 import { listJobStates } from '../storage/db/queries/job-queries.ts'
 import { findMask } from '../storage/db/queries/mask-queries.ts'
 import { listModels } from '../storage/db/queries/model-queries.ts'
@@ -105,10 +106,21 @@ export async function overviewReport(
     ...judged,
     domains: domains.slice(0, MAX_DOMAINS),
     domain_count: domains.length,
+    unlisted_domains: await countUnlisted(deps, domains.slice(MAX_DOMAINS)),
     health: serviceHealth(judged, model.domainVersions, policy.gate.max_dense_ratio),
     models: models.map((each) => each.id),
     canary,
   }
+}
+
+/** Counts the domains beyond those that the overview lists which are not registered, so that no other list has them. */
+async function countUnlisted({ db }: Pick<Deps, 'db'>, others: readonly DomainSummary[]): Promise<number> {
+  if (others.length === 0) return 0
+  const registered = await findOwners(
+    db,
+    others.map(({ name }) => name),
+  )
+  return others.filter(({ name }) => !registered.has(name)).length
 }
 
 async function currentUpdates({ db }: Pick<Deps, 'db'>, model: string) {

@@ -100,6 +100,11 @@ export const overviewReport = z.object({
   domain_count: count.describe(
     'Domains with traffic in the last 24 hours, also those that `domains` does not list.',
   ),
+  unlisted_domains: count
+    .optional()
+    .describe(
+      'Those of them that neither `domains` nor `GET /admin/domains` lists, because they are not registered.',
+    ),
   updates: z.array(updateEntry).describe('Running ones, then the newest ended one.'),
   canary: canaryReport.nullable(),
   decisions: z.array(recentDecision).describe('The newest 20.'),

@@ -48,6 +48,21 @@ function nodes(): NodeEntry[] {
   ]
 }
 
+/** Nodes with the last job that failed on each. */
+export function nodeList(isEmpty: boolean): { data: NodeEntry[] } {
+  const failed = {
+    at: ago(130),
+    job: `${updateId(14)}-calibrate`,
+    code: 'internal_error',
+    reason: `No disk space is left in /home/copal/.copal/cache/${'datasets/'.repeat(12)}`,
+  }
+  return {
+    data: isEmpty
+      ? []
+      : nodes().map((node) => ({ ...node, last_failed_job: node.id === 'node-3' ? failed : null })),
+  }
+}
+
 /** Models and nodes. */
 export function status(isEmpty: boolean): StatusReport {
   return {

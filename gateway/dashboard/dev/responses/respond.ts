@@ -4,7 +4,7 @@ import { domains, proposals, review, samples } from './domains.ts'
 import { drift, triggers } from './drift.ts'
 import { keys, tenants, usage } from './keys.ts'
 import { churn, linears, masks } from './masks.ts'
-import { probes, status } from './nodes.ts'
+import { nodeList, probes, status } from './nodes.ts'
 import { emptyOverview, overview, trafficOf } from './overview.ts'
 import { policy } from './policy.ts'
 import { gaps, series } from './series.ts'
@@ -57,6 +57,8 @@ export function respond({ pathname: path, searchParams: query }: URL, mode: Mode
       return isEmpty ? none : masks()
     case '/admin/status':
       return status(isEmpty)
+    case '/admin/nodes':
+      return nodeList(isEmpty)
     case '/admin/probes':
       return isEmpty ? { model: MODEL, probes: [] } : probes()
     case '/admin/keys':

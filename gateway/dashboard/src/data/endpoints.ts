@@ -1,5 +1,11 @@
 /** The endpoints that pages read. `model` may be left out while the fleet has one. */
-import type { DriftReport, MaskEntry, StatusReport, UpdateEntry } from '@copal/shared/wire/admin.ts'
+import type {
+  DriftReport,
+  MaskEntry,
+  NodeEntry,
+  StatusReport,
+  UpdateEntry,
+} from '@copal/shared/wire/admin.ts'
 import type { DomainEntry } from '@copal/shared/wire/admin-domains.ts'
 import type { KeyEntry } from '@copal/shared/wire/admin-keys.ts'
 import type { AlertsReport, DetectorsReport, ProbesReport } from '@copal/shared/wire/admin-alerts.ts'
@@ -24,6 +30,8 @@ export const overview = (model: Model) => endpoint<OverviewReport>('/admin/overv
 export const eventsPath = (model: Model) => endpoint('/admin/events', { model }).path
 /** Models and nodes. */
 export const status = () => endpoint<StatusReport>('/admin/status')
+/** Nodes with the last job that failed on each. */
+export const nodes = () => endpoint<List<NodeEntry>>('/admin/nodes')
 /** Domains with their samples. */
 export const domains = (model: Model) => endpoint<List<DomainEntry>>('/admin/domains', { model })
 /** Domains that were found in texts and wait for a decision. */

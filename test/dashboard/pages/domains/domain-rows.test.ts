@@ -47,6 +47,11 @@ test('a domain that the overview does not list drifts while an alert of it holds
   expect(phrasesText(domainsSentence(rows, []), 0)).toBe('5 domains; rare drifts.')
 })
 
+test('domains that no list has are counted, and are not said to be steady', () => {
+  const rows = domainRows([], overviewWith({ domains: [domainOf('code', 0.1)] }))
+  expect(phrasesText(domainsSentence(rows, [], 12), 0)).toBe('13 domains; none is known to drift.')
+})
+
 test('no domain is said to be steady before enough of its requests were scored', () => {
   const sentenceOf = (...domains: ReturnType<typeof domainOf>[]) =>
     phrasesText(domainsSentence(domainRows([], overviewWith({ domains })), []), 0)

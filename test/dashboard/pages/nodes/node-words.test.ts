@@ -1,6 +1,7 @@
 import { expect, test } from 'vitest'
 import {
   drainConsequences,
+  failedJobs,
   fleetSentence,
   otherSets,
   pagesShare,
@@ -43,6 +44,19 @@ test('the state of a node', () => {
   expect(stateOfNode(nodeOf('a', { draining: true })).word).toBe('draining')
   expect(stateOfNode(nodeOf('a', { draining: true, running: 0, leases: 0 })).word).toBe('drained')
   expect(stateOfNode(nodeOf('a', { active_version: 15 })).word).toBe('loading')
+})
+
+test('the last jobs that failed come newest first, with their updates', () => {
+  const job = { code: 'internal_error', reason: 'No disk space is left.' }
+  const nodes = [
+    nodeOf('a', { last_failed_job: { ...job, at: '2026-11-28T10:00:00Z', job: 'upd_1-calibrate' } }),
+    nodeOf('b', { last_failed_job: null }),
+    nodeOf('c', { last_failed_job: { ...job, at: '2026-11-28T11:00:00Z', job: 'upd_2-confirm-1' } }),
+  ]
+  expect(failedJobs(nodes).map(({ node, update }) => [node, update])).toEqual([
+    ['c', 'upd_2'],
+    ['a', 'upd_1'],
+  ])
 })
 
 test('other weight sets and the share of pages', () => {

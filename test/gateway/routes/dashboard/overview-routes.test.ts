@@ -9,6 +9,7 @@ import { overviewReport as gatherOverview } from '../../../../gateway/src/dashbo
 import { StreamSlots } from '../../../../gateway/src/dashboard/stream-slots.ts'
 import { createOverviewCache } from '../../../../gateway/src/dashboard/overview-cache.ts'
 import { openDatabase } from '../../../../gateway/src/storage/db/open-database.ts'
+import { ensureDomains } from '../../../../gateway/src/storage/db/queries/domain-queries.ts'
 import { insertReceipts } from '../../../../gateway/src/storage/db/queries/receipt-queries.ts'
 import { admin, adminJson, testDeps } from '../../support/doubles/simulated-node.ts'
 import { moveClock } from '../../support/doubles/stopped-clock.ts'
@@ -98,10 +99,14 @@ test('the health is that of all domains, and those with most traffic are listed'
   const {
     domains,
     domain_count: count,
+    unlisted_domains: unlisted,
     health,
   } = await gatherOverview(testDeps({ nowMs: () => nowMs }), model)
   expect(domains.map(({ name }) => name)).toEqual(busy)
-  expect(count).toBe(51)
+  // The one that is not registered.
+  expect([count, unlisted]).toEqual([51, 1])
+  await ensureDomains(db, ['many-rare'], nowMs)
+  expect((await gatherOverview(testDeps({ nowMs: () => nowMs }), model)).unlisted_domains).toBe(0)
   expect(health.problems).toContainEqual(
     expect.stringMatching(/^pruning raises the perplexity of many-rare by more than the allowed /),
   )

@@ -33,24 +33,33 @@ export function domainRows(
     .toSorted((a, b) => (b.summary?.traffic_share ?? 0) - (a.summary?.traffic_share ?? 0))
 }
 
-/** States that no domain drifts, as far as that is known: a domain with few scores has no state. */
-function noneDrifts(rows: readonly DomainRow[]): string {
+/** States that none of `total` domains drifts, as far as that is known: a domain with few scores has no state. */
+function noneDrifts(rows: readonly DomainRow[], total: number): string {
   const known = rows.filter(({ summary }) => summary && knownDrift(summary).state === 'steady').length
-  if (known === rows.length) return 'none drifts.'
+  if (known === total) return 'none drifts.'
   return known === 0 ? 'whether one drifts is not known.' : 'none is known to drift.'
 }
 
-/** Counts domains, and names those that drift and those that wait for a decision. */
-export function domainsSentence(rows: readonly DomainRow[], proposals: readonly ProposalEntry[]): Phrase[] {
+/**
+ * Counts domains, and names those that drift and those that wait for a decision.
+ *
+ * @param unlisted domains that have no row
+ */
+export function domainsSentence(
+  rows: readonly DomainRow[],
+  proposals: readonly ProposalEntry[],
+  unlisted = 0,
+): Phrase[] {
+  const total = rows.length + unlisted
   const drifting = rows.filter(({ drifts }) => drifts).map(({ name }) => name)
   const inReview = rows.reduce((sum, { entry }) => sum + (entry?.review_samples ?? 0), 0)
   const parts: Phrase[] = [
-    rows.length === 0 ? 'No domain has traffic or samples yet.' : `${plural(rows.length, 'domain')}; `,
+    rows.length === 0 ? 'No domain has traffic or samples yet.' : `${plural(total, 'domain')}; `,
   ]
   if (rows.length > 0)
     parts.push(
       drifting.length === 0
-        ? noneDrifts(rows)
+        ? noneDrifts(rows, total)
         : { harm: `${listNames(drifting)} ${drifting.length === 1 ? 'drifts' : 'drift'}.` },
     )
   if (proposals.length > 0)

@@ -41,7 +41,9 @@ function AllDomains() {
       title="Domains"
       sentence={
         list.value && hasCome(found) && hasCome(overview) ? (
-          <Sentence phrases={domainsSentence(rows, found.value?.data ?? [])} />
+          <Sentence
+            phrases={domainsSentence(rows, found.value?.data ?? [], overview.value?.unlisted_domains)}
+          />
         ) : list.error ? undefined : (
           <SentencePlace />
         )

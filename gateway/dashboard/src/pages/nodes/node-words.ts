@@ -82,6 +82,22 @@ function describeServing(able: number, all: number): string {
   return `${plural(able, 'node')} of ${all} ${able === 1 ? 'serves' : 'serve'}`
 }
 
+/** The last job that failed on a node. */
+interface FailedJob extends NonNullable<NodeEntry['last_failed_job']> {
+  node: string
+  /** The id of its update. */
+  update: string
+}
+
+/** The last jobs that failed on nodes, the newest first. */
+export function failedJobs(nodes: readonly NodeEntry[]): FailedJob[] {
+  return nodes
+    .flatMap(({ id: node, last_failed_job: last }) =>
+      last == null ? [] : { ...last, node, update: last.job.split('-', 1)[0] ?? '' },
+    )
+    .toSorted((a, b) => b.at.localeCompare(a.at))
+}
+
 /** The effects of draining a node, and the way back. */
 export function drainConsequences(node: NodeEntry, nodes: readonly NodeEntry[]): string[] {
   const others = nodes.filter(

@@ -16,10 +16,13 @@ import * as endpoints from '../../data/endpoints.ts'
 import { hasCome } from '../../data/resource.ts'
 import { shortMaskName } from '../../format/mask-names.ts'
 import { formatBytes, formatCount, formatDuration, formatNumber, formatShare } from '../../format/numbers.ts'
+import { Link } from '../../navigation/link.tsx'
 import { useModel, useNavigation } from '../../navigation/navigation.tsx'
+import { paths } from '../../navigation/routes.ts'
 import { useSession } from '../../session/session.tsx'
 import {
   drainConsequences,
+  failedJobs,
   fleetSentence,
   otherSets,
   pagesShare,
@@ -34,6 +37,7 @@ export function NodesPage() {
   const model = useModel()
   const status = useResource(endpoints.status(), 3_000)
   const probes = useResource(endpoints.probes(model), 30_000)
+  const failing = useResource(endpoints.nodes(), 30_000)
   const { may_change: mayChange } = useSession()
   const wanted = useNavigation().query.get('q') ?? undefined
   return (
@@ -43,7 +47,7 @@ export function NodesPage() {
         <p>{fleetSentence(all, models)}</p>
       ))}
     >
-      {!hasCome(status) ? (
+      {!hasCome(status) || !hasCome(failing) ? (
         <div class="page-place">
           <Skeleton lines={8} />
         </div>
@@ -65,6 +69,7 @@ export function NodesPage() {
               )}
             </Loaded>
           </Section>
+          <FailedJobs jobs={failedJobs(failing.value?.data ?? [])} />
           <Section
             title="Probe texts"
             note="The same fixed texts, scored by every node after a swap and every few minutes"
@@ -88,6 +93,20 @@ export function NodesPage() {
         </LoadedTogether>
       )}
     </Page>
+  )
+}
+
+/** The last job that failed on each node; nothing where none did. */
+function FailedJobs({ jobs }: { jobs: ReturnType<typeof failedJobs> }) {
+  if (jobs.length === 0) return null
+  return (
+    <Section title="Failed jobs" note="The last of each node that may be the node's own fault">
+      {jobs.map(({ node, update, at, reason }) => (
+        <p class="reason" key={node}>
+          {node}: a job of <Link to={paths.update(update)}>an update</Link> failed. {reason} <Time at={at} />
+        </p>
+      ))}
+    </Section>
   )
 }
 
