@@ -1,10 +1,10 @@
 /** Tests that an operator lists domains that were found, and accepts, merges or discards them. */
 import { env } from 'cloudflare:workers'
-import { createExecutionContext } from 'cloudflare:test'
-import { expect, test } from 'vitest'
+import { createExecutionContext, waitOnExecutionContext } from 'cloudflare:test'
+import { expect, onTestFinished, test, vi } from 'vitest'
 import type { ProposalEntry } from '@copal/shared/wire/admin-proposals.ts'
 import { createApp } from '../../../../gateway/src/app.ts'
-import { createCallBudget, isCallsUsedUp } from '../../../../gateway/src/calls/call-budget.ts'
+import { createCallBudget, EVENT_CALLS, isCallsUsedUp } from '../../../../gateway/src/calls/call-budget.ts'
 import { meterDeps } from '../../../../gateway/src/calls/metered-deps.ts'
 import {
   finishProposals,
@@ -177,6 +177,30 @@ test('proposals are listed by as many calls as one takes, however many there are
   expect(many.calls).toBe(one.calls)
 })
 
+test('a decision whose texts take more calls than a request may make is answered, and the rest is left', async () => {
+  const warn = vi.spyOn(console, 'warn').mockImplementation(() => undefined)
+  onTestFinished(() => warn.mockRestore())
+  await replaceProposals(db, 'tiny', [{ ...PROPOSED, id: 'found_endless' }])
+  let calls = 0
+  const call = <T>(result: T) => {
+    calls += 1
+    return calls > 2 * EVENT_CALLS ? Promise.reject(new Error('too many calls')) : Promise.resolve(result)
+  }
+  const endless = { offersOf: () => call({ hashes: ['a'], offers: [] }), deleteByHash: () => call(undefined) }
+  const bindings = { ...env, RESERVOIR: { idFromName: () => '', get: () => endless } as never }
+  const ctx = createExecutionContext()
+  const request = new Request(`${ORIGIN}/admin/proposals/found_endless/discard`, {
+    method: 'POST',
+    headers: { authorization: `Bearer ${TEST_ADMIN_KEY}` },
+  })
+  const response = await createApp().fetch(request, bindings, ctx)
+  await waitOnExecutionContext(ctx)
+  expect([response.status, calls]).toEqual([200, EVENT_CALLS])
+  expect(warn.mock.calls).toEqual([
+    ['Settling the texts of proposal found_endless has used the calls of an event; a later event goes on.'],
+  ])
+})
+
 test('texts of a proposal that are too many for one event move on with the next ones', async () => {
   await ensureDomains(db, ['large'], 0)
   const texts = await propose('found_large', 'sport', owned('umbrella', 40))
@@ -206,6 +230,7 @@ test('decisions are in the audit log, without texts', async () => {
     'proposal.accepted found_shared',
     'proposal.merged found_merged',
     'proposal.discarded found_discarded',
+    'proposal.discarded found_endless',
   ])
   expect(JSON.stringify(results)).not.toContain('number 70')
 })
