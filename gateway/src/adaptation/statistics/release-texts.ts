@@ -28,12 +28,21 @@ export function keepsTexts({
  * @throws CallsUsedUp if the event may make no more calls
  */
 export async function releaseTexts(deps: ReleaseDeps, update: UpdateRow): Promise<void> {
+  if (frozeNothing(update)) return
   try {
     await release(deps, update.model, [update])
   } catch (error) {
     if (isCallsUsedUp(error)) throw error
     console.error(`Cannot give back the texts of update ${update.id}; the next update will:`, error)
   }
+}
+
+/**
+ * Returns whether an update has collected and has no dataset: it has given its texts back, or has none, as that of an imported mask,
+ * which may name hundreds of domains.
+ */
+function frozeNothing({ datasets }: UpdateRow): boolean {
+  return datasets?.length === 0
 }
 
 /** Releases the texts of all updates of a model that ended before `update` and were not promoted for all domains. */
@@ -43,9 +52,8 @@ export async function releaseEarlier(deps: ReleaseDeps, update: UpdateRow): Prom
   const collected = earlier.findIndex(({ datasets }) => datasets !== null && datasets.length > 0)
   const since = collected < 0 ? earlier : earlier.slice(0, collected + 1)
   const kept = since.filter(({ state, ownDomain }) => state !== 'promoted' || ownDomain !== null)
-  // One that froze nothing has given its texts back, or has none, as that of an imported mask, which may name any number of domains.
   const named = kept.map((each) =>
-    each.datasets?.length === 0
+    frozeNothing(each)
       ? { ...each, domains: each.domains.filter((domain) => update.domains.includes(domain)) }
       : each,
   )

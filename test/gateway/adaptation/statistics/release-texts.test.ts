@@ -2,6 +2,9 @@ import { env } from 'cloudflare:workers'
 import { describe, expect, test } from 'vitest'
 import { openDatabase } from '../../../../gateway/src/storage/db/open-database.ts'
 import { findUpdate } from '../../../../gateway/src/storage/db/queries/update-queries.ts'
+import { createCallBudget } from '../../../../gateway/src/calls/call-budget.ts'
+import { meterDeps } from '../../../../gateway/src/calls/metered-deps.ts'
+import { releaseTexts } from '../../../../gateway/src/adaptation/statistics/release-texts.ts'
 import { advanceUpdate } from '../../../../gateway/src/adaptation/updates/advance-update.ts'
 import { collect } from '../../../../gateway/src/adaptation/updates/collect-step.ts'
 import { moveUpdate } from '../../../../gateway/src/adaptation/updates/move-update.ts'
@@ -14,7 +17,7 @@ import {
   testDeps,
 } from '../../support/doubles/simulated-node.ts'
 import { calibrationOf, newNode, runUpdate, textsOf } from '../../support/doubles/whole-updates.ts'
-import { activate, seedMasks } from '../../support/state/seed-masks.ts'
+import { activate, seedMasks, seedUpdate } from '../../support/state/seed-masks.ts'
 
 const db = openDatabase(env.DB)
 
@@ -70,6 +73,16 @@ describe('texts of an update that ends without promotion', () => {
     await cancelUpdate(testDeps(), next.id)
     expect(await newSamples('kept', 'kept-a')).toBe(all)
     expect(await textsOf(dataset ?? '')).toEqual([])
+  })
+
+  test('take no calls where the update froze nothing, as one of an imported mask, which may name hundreds of domains', async () => {
+    await newNode('imported')
+    const domains = Array.from({ length: 256 }, (_, index) => `imported-${index}`)
+    const id = await seedUpdate('imported', 1, { state: 'cancelled', finishedAt: 1, domains, datasets: [] })
+    const update = await findUpdate(db, id)
+    if (!update) throw new Error('no update')
+    const metered = meterDeps(testDeps(), createCallBudget(0))
+    await expect(releaseTexts(metered, update)).resolves.toBeUndefined()
   })
 
   test('are given back by the next update that collects, however many others ended between, by few calls', async () => {
