@@ -53,10 +53,12 @@ export function createApp(options: { recheckKeyMs?: number; streamTimes?: Stream
   app.use(paceRefusals())
   app.use(traceRequests())
 
+  // Paths without a route too: a page that calls one can read the error.
+  app.use('/v1/*', allowCors())
   // Also without the prefix, for clients whose base URL is the gateway's plain address.
   for (const base of ['/v1', '']) {
     for (const path of ['/chat/*', '/completions', '/embeddings', '/responses/*', '/models/*'])
-      app.use(base + path, allowCors(), requireKey(keyring, options.recheckKeyMs))
+      app.use(base + path, ...(base === '' ? [allowCors()] : []), requireKey(keyring, options.recheckKeyMs))
     app.use(`${base}/models/*`, listLimit)
     app.route(`${base}/chat/completions`, chatCompletionRoutes())
     app.route(`${base}/completions`, completionRoutes())

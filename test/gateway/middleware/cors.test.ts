@@ -15,7 +15,7 @@ const preflight = {
   'access-control-request-headers': 'authorization,content-type,x-stainless-lang',
 }
 
-test.each(['/v1/chat/completions', '/v1/responses', '/embeddings', '/v1/models'])(
+test.each(['/v1/chat/completions', '/v1/responses', '/embeddings', '/v1/models', '/v1/moderations'])(
   'a web page may call %s with any header and without cookies',
   async (path) => {
     const response = await call('OPTIONS', path, preflight)
@@ -43,8 +43,9 @@ test('a web page can read responses, streams and errors with their headers', asy
     stream,
     await call('GET', '/v1/models', headers),
     await call('POST', '/v1/completions', page, body),
+    await call('POST', '/v1/moderations', headers, body),
   ]
-  expect(answers.map(({ status }) => status)).toEqual([200, 200, 401])
+  expect(answers.map(({ status }) => status)).toEqual([200, 200, 401, 404])
   expect(await stream.text()).toBe(EVENTS.join(''))
   for (const answer of answers) {
     expect(answer.headers.get('access-control-allow-origin')).toBe('*')
