@@ -1,7 +1,7 @@
 //! Seeded random weights and masks, in files that the engine loads.
 
 use super::shapes::Set;
-use crate::support::random::Random;
+use crate::support::native::Random;
 use copal_gpu::engine::{LINEARS, LinearPlace, MaskedPlace, ModelConfig, SharedPlaces, WeightPlaces};
 use copal_native::storage::{Counted, KeptRule};
 use std::fs::{self, File};

@@ -28,3 +28,16 @@ pub mod fault;
 pub mod layout;
 mod matrix;
 mod programs;
+
+// The tests of devices, in the crate: as a crate of their own they would need it compiled a second time.
+#[cfg(test)]
+extern crate self as copal_gpu;
+#[cfg(test)]
+#[path = "../bench/mod.rs"]
+mod bench;
+#[cfg(test)]
+#[path = "../tests/support/mod.rs"]
+mod support;
+#[cfg(test)]
+#[path = "../tests/mod.rs"]
+mod tests;

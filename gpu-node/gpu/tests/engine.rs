@@ -1,6 +1,6 @@
 //! Whole steps of a seeded model against a forward pass in double precision, and against each other.
 
-use crate::support::model::model;
+use crate::support::native::model::model;
 use crate::support::reference::{Reference, nll};
 use crate::support::{BF16, bits, engine, load, pages_of, step, tokens, work};
 use copal_gpu::engine::{Fault, Output, PAGE_TOKENS, StepError};

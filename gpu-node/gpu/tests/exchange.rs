@@ -1,6 +1,6 @@
 //! The refinement of masks against that of the processor, in double precision.
 
-use crate::support::random::{Random, mask_of};
+use crate::support::native::{Random, mask_of};
 use crate::support::{bits_of, device};
 use copal_gpu::exchange::{Exchanger, Fault, Linear};
 use copal_gpu::fault::DeviceFault;

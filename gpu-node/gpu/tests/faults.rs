@@ -1,6 +1,6 @@
 //! Devices that are lost or full, and weight sets that come and go.
 
-use crate::support::model::model;
+use crate::support::native::model::model;
 use crate::support::{BF16, bits, engine, load, open, pages_of, step, tokens, work};
 use copal_gpu::device::{Gpu, devices};
 use copal_gpu::engine::{Engine, EngineOptions, Fault, Forms, LoadError, LoadFault, ModelConfig, Output};

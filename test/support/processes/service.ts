@@ -35,11 +35,14 @@ export interface Service {
   stop(options?: { keep?: boolean }): Promise<void>
 }
 
-/** Tests start updates themselves, and an automatic one would come between. */
-const BY_HAND = { triggers: { enabled: false } } satisfies PolicyOverrides
+/**
+ * Tests start updates themselves, and an automatic one would come between. Finding domains would have the node describe some 300
+ * texts of the pools and of the background in the first minutes, which takes a third of its time.
+ */
+const BY_HAND = { triggers: { enabled: false }, discovery: { enabled: false } } satisfies PolicyOverrides
 
 /**
- * Starts `npm start` and waits until it printed how to call it. Its triggers are off.
+ * Starts `npm start` and waits until it printed how to call it. It starts no updates and finds no domains by itself.
  *
  * @param options `migrated` gives a new home the migrated database, which saves the start the seconds of the migrations
  */

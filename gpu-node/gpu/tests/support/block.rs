@@ -1,7 +1,7 @@
 //! A block with random weights, and its calibration in double precision.
 
+use super::native::Random;
 use super::open;
-use super::random::Random;
 use copal_gpu::calibration::{CalibrationOptions, Calibrator, Limits};
 use copal_gpu::engine::ModelConfig;
 

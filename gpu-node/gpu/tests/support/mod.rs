@@ -3,18 +3,16 @@
 #![allow(dead_code)]
 
 pub mod block;
-#[path = "../../../native/tests/support/model.rs"]
-pub mod model;
-#[path = "../../../native/tests/support/random.rs"]
-pub mod random;
+#[path = "../../../native/tests/support/mod.rs"]
+pub mod native;
 pub mod reference;
-mod stored;
+pub mod stored;
 
 use copal_gpu::device::Gpu;
 use copal_gpu::engine::{Engine, EngineOptions, Fault, Forms, Output, WeightSet, Work};
 use copal_gpu::layout::Form;
-use model::Model;
-use random::Random;
+use native::Random;
+use native::model::Model;
 
 pub const BF16: Forms = Forms { masked: Form::Sparse, dense: Form::Bf16, head: Form::Bf16 };
 

@@ -6,6 +6,10 @@ export const magnitude = scoreRule({
   summary: 'largest weights; needs no text',
   datasets: 'none',
   needs: [],
-  // `from` with a function takes ten times as long.
-  score: ({ weights }) => new Float64Array(weights).map(Math.abs),
+  score: ({ weights }) => {
+    // `map` takes three times as long.
+    const scores = new Float64Array(weights.length)
+    for (let i = 0; i < weights.length; i++) scores[i] = Math.abs(weights[i] as number)
+    return scores
+  },
 })

@@ -1,5 +1,5 @@
-use super::support::Random;
 use super::{Device, assert_close, config, to_floats};
+use crate::support::native::Random;
 use copal_native::engine::ModelConfig;
 use half::f16;
 

@@ -4,10 +4,6 @@
 mod attention;
 mod outputs;
 mod product;
-#[path = "../../../tests/support/stored.rs"]
-mod stored;
-#[path = "../../../../native/tests/support/mod.rs"]
-mod support;
 
 use super::Kernels;
 use crate::device::kernel::CALL_STRIDE;

@@ -1,6 +1,6 @@
-use super::support::Random;
 use super::{Device, assert_close, config, to_floats};
 use crate::device::kernel::{CANDIDATES, VOCAB_PARTS};
+use crate::support::native::Random;
 use copal_native::engine::ModelConfig;
 
 #[test]

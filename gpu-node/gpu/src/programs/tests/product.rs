@@ -1,8 +1,8 @@
-use super::stored::stored;
-use super::support::{Random, lopsided, mask_of, masks, oracle};
 use super::{Device, assert_close, config, to_floats};
 use crate::layout::Form;
 use crate::matrix::{Linear, Matrix, MatrixError, Meter, Ports};
+use crate::support::native::{Random, lopsided, mask_of, masks, oracle};
+use crate::support::stored::stored;
 use copal_native::storage::{Format, PackError, Precision, pack};
 use std::sync::Arc;
 

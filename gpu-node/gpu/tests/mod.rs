@@ -1,0 +1,7 @@
+//! Tests of the crate on devices, part of its unit tests.
+
+mod benchmark;
+mod calibration;
+mod engine;
+mod exchange;
+mod faults;
