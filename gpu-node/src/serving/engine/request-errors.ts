@@ -14,7 +14,15 @@ export function checkTokens(tokens: readonly number[], vocabSize: number, param:
 }
 
 /** Creates the error for a prompt that fills the context by itself. */
-export function contextExceeded(
+export function contextExceeded(tokens: number, contextLength: number): AppError {
+  return new AppError(
+    'context_length_exceeded',
+    `${contextOf(contextLength)} and the prompt has ${tokens}; the output needs at least one. Shorten the prompt.`,
+  )
+}
+
+/** Creates the error for a text that is longer than the context, also of a prompt. */
+export function textTooLong(
   tokens: number,
   contextLength: number,
   precision: 'exactly' | 'at least' = 'exactly',
@@ -22,17 +30,13 @@ export function contextExceeded(
   const has = precision === 'exactly' ? tokens : `at least ${tokens}`
   return new AppError(
     'context_length_exceeded',
-    `This model's context length is ${contextLength} tokens and the prompt has ${has}; the output needs at least one. ` +
-      'Shorten the prompt.',
+    `${contextOf(contextLength)} and the text has ${has}. Shorten it.`,
   )
 }
 
-/** Creates the error for a text to score or embed that is longer than the context. */
-export function textTooLong(tokens: number, contextLength: number): AppError {
-  return new AppError(
-    'context_length_exceeded',
-    `This model's context length is ${contextLength} tokens and the text has ${tokens}. Shorten it.`,
-  )
+/** Begins as the message of OpenAI, by which some clients recognise the error. */
+function contextOf(contextLength: number): string {
+  return `This model's maximum context length is ${contextLength} tokens`
 }
 
 /** @throws AppError `invalid_request` for a bias on a token that the model does not have */

@@ -1,6 +1,6 @@
 import { Worker } from 'node:worker_threads'
 import { AppError } from '@copal/shared/errors.ts'
-import { contextExceeded } from '../../engine/request-errors.ts'
+import { textTooLong } from '../../engine/request-errors.ts'
 import { createSerialQueue } from '../../../platform/serial-queue.ts'
 import type { DenseModel } from '../../../model/master/dense-model.ts'
 import type { TextCodec } from '../../../model/tokenizer/text-codec.ts'
@@ -88,12 +88,12 @@ export function createEncoder(
       const maxCharacters = CHARACTERS_PER_TOKEN * contextLength
       for (const text of texts) {
         const minTokens = Math.ceil(text.length / longestToken)
-        if (minTokens > contextLength) throw contextExceeded(minTokens, contextLength, 'at least')
+        if (minTokens > contextLength) throw textTooLong(minTokens, contextLength, 'at least')
       }
       for (const text of texts.filter(({ length }) => length > maxCharacters)) {
         const [firstPart] = await encodeAll({ texts: [text.slice(0, maxCharacters)], kind }, signal)
         const startTokens = firstPart!.length - CUT_SLACK_TOKENS
-        if (startTokens > contextLength) throw contextExceeded(startTokens, contextLength, 'at least')
+        if (startTokens > contextLength) throw textTooLong(startTokens, contextLength, 'at least')
       }
       return encodeAll({ texts, kind }, signal)
     },

@@ -227,7 +227,7 @@ test('a prompt that exceeds the context with even the longest tokens is rejected
   expect(await response.json()).toMatchObject({
     error: {
       code: 'context_length_exceeded',
-      message: expect.stringMatching(/256 tokens and the prompt has at least \d{3,}/),
+      message: expect.stringMatching(/256 tokens and the text has at least \d{3,}/),
     },
   })
   expect(encode).not.toHaveBeenCalled()

@@ -48,13 +48,13 @@ test('a text that cannot fit is rejected by its length, or by the tokens of its 
     message: expect.stringMatching(least) as string,
   })
   await expect(encoder.encode(['a'.repeat(1_000_000)], 'prompt')).rejects.toMatchObject(
-    refusal(/256 tokens and the prompt has at least \d{4,}/),
+    refusal(/256 tokens and the text has at least \d{4,}/),
   )
   expect(here).toEqual([])
   const beginning = tiny.model.codec.encode(LONG.slice(0, 2048)).length
   here.length = 0
   await expect(encoder.encode([LONG.slice(0, 2100)], 'prompt')).rejects.toMatchObject(
-    refusal(new RegExp(`at least ${beginning - 16};`)),
+    refusal(new RegExp(`at least ${beginning - 16}\\.`)),
   )
   expect(here).toEqual([2048])
 })
