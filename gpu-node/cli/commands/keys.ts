@@ -161,8 +161,8 @@ function addCreate(keys: Command, session: Session): void {
       'after',
       '\nExamples:\n  copal keys create notebook\n' +
         '  copal keys create lawyers --tenant acme --domain legal --sampling always\n' +
-        '  copal keys create grafana --scopes read-metrics --expires-in 90d\n' +
-        '  copal keys create screen --scopes read-admin\n' +
+        '  copal keys create figures --tenant acme --scopes read-metrics --expires-in 90d\n' +
+        '  copal keys create prometheus --scopes read-admin\n' +
         '  copal keys create guest --requests-per-minute 20 --tokens-per-month 1000000',
     )
     .action(async (name: string, options: CreateOptions) => {
