@@ -91,7 +91,7 @@ export function createNodeMetrics({ model }: { model: string }): NodeMetrics {
   // Alerts compare these with an earlier value: a series that began with its first failure would have none.
   for (const code of ['node_failed', 'invalid_output'] as const) requests.add(0, 'error', code)
   weightLoads.add(0, 'failed')
-  heartbeats.add(0, 'failed')
+  for (const outcome of ['failed', 'answered'] as const) heartbeats.add(0, outcome)
   meter.observe(NODE_METRICS.jobProgress, () => Array.from(jobProgress, ([kind, value]) => [value, kind]))
   observeProcess(meter)
 

@@ -107,6 +107,7 @@ test('the counters that alerts compare with an earlier value begin with 0, not w
     'copal_node_requests_total{outcome="error",code="invalid_output"} 0',
     'copal_node_weight_loads_total{outcome="failed"} 0',
     'copal_node_heartbeats_total{outcome="failed"} 0',
+    'copal_node_heartbeats_total{outcome="answered"} 0',
   ])
 })
 
@@ -199,7 +200,10 @@ test('spans, metrics and log lines reach an OTLP receiver under one resource, wi
   expect(receiver.spans().map(({ name }) => name)).toEqual(['a span to export'])
   expect(receiver.metrics().find(({ name }) => name === 'copal.node.heartbeats')?.sum).toMatchObject({
     isMonotonic: true,
-    dataPoints: [{ asDouble: 1, attributes: [{ key: 'outcome', value: { stringValue: 'failed' } }] }],
+    dataPoints: [
+      { asDouble: 1, attributes: [{ key: 'outcome', value: { stringValue: 'failed' } }] },
+      { asDouble: 0, attributes: [{ key: 'outcome', value: { stringValue: 'answered' } }] },
+    ],
   })
   expect(receiver.logs()).toMatchObject([
     { body: { stringValue: 'a line to export' }, severityText: 'WARN', traceId: TRACE, spanId: PARENT },
