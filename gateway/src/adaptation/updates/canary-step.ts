@@ -1,4 +1,5 @@
 import { AppError } from '@copal/shared/errors.ts'
+import { counted } from '@copal/shared/phrases.ts'
 import type { AdaptationPolicy } from '@copal/shared/wire/admin-policy.ts'
 import type { StoredTrial } from '../../contracts/trial.ts'
 import { SERVICE_ACTOR } from '../../storage/db/queries/decision-queries.ts'
@@ -95,9 +96,9 @@ function decide(
     servedMs >= limits.min_minutes * MINUTE_MS && verdict.scoredTokens >= limits.min_scored_tokens
   const reason =
     verdict.proven && isEnough
-      ? `Proven not worse than ${beside} after ${minutes} minutes: ${scored}.`
+      ? `Proven not worse than ${beside} after ${counted(minutes, 'minute')}: ${scored}.`
       : servedMs >= limits.max_minutes * MINUTE_MS
-        ? `No harm in ${limits.max_minutes} minutes, the maximum of the policy: ${scored}.`
+        ? `No harm in ${counted(limits.max_minutes, 'minute')}, the maximum of the policy: ${scored}.`
         : undefined
   return reason === undefined
     ? undefined

@@ -1,3 +1,4 @@
+import { counted } from '@copal/shared/phrases.ts'
 import { isCallsUsedUp } from '../../calls/call-budget.ts'
 import { inRandomOrder } from '../../runtime/random-order.ts'
 import type { StoredTrial, StoredWatch } from '../../contracts/trial.ts'
@@ -112,7 +113,7 @@ async function watchMask(deps: StepDeps, model: ModelRow, watch: StoredWatch): P
   // While its update waits for slower nodes, the watch goes on: otherwise the update would begin another one.
   if (nowMs < untilMs || (await findUpdate(deps.db, updateId))?.finishedAt === null) return
   const minutes = Math.round((untilMs - sinceMs) / MINUTE_MS)
-  const reason = `No harm in ${minutes} minutes: ${verdict.scoredRequests} requests with ${verdict.scoredTokens} tokens were scored.`
+  const reason = `No harm in ${counted(minutes, 'minute')}: ${verdict.scoredRequests} requests with ${verdict.scoredTokens} tokens were scored.`
   await endWatch(deps, model, watch, {
     ...decisionOf(watch, verdict),
     verdict: 'done',

@@ -209,10 +209,11 @@ describe('the watch of a promoted mask', () => {
   })
 
   test('is judged by cron too, while no node sends heartbeats', async () => {
-    const { modelRow, goOn } = await promoted('cron', { watch: { soak_minutes: 1 } })
+    const { modelRow, decisions, goOn } = await promoted('cron', { watch: { soak_minutes: 1 } })
     goOn(MINUTE_MS)
     await worker.scheduled?.(createScheduledController(), env, createExecutionContext())
     expect(await modelRow()).toMatchObject({ watch: null, shadow: null })
+    expect((await decisions()).at(-1)?.reason).toMatch(/^No harm in 1 minute: /)
   })
 
   test('ends when another mask becomes active, and neither rolls that one back nor decides', async () => {
