@@ -53,7 +53,6 @@ beforeAll(async () => {
       COPAL_MODEL: join(dir, 'tiny'),
       COPAL_CACHE: join(dir, 'cache'),
       COPAL_FIRST_UPDATE: 'off',
-      COPAL_THREADS: '1',
       // A node that a busy machine stops for a while is not missing.
       COPAL_NODE_SILENT_MS: '60000',
       COPAL_NODE_DEAD_MS: '120000',

@@ -32,7 +32,6 @@ export default async function setup(project: TestProject): Promise<() => Promise
       COPAL_MODEL: join(dir, 'tiny'),
       COPAL_CACHE: join(dir, 'cache'),
       COPAL_FIRST_UPDATE: 'off',
-      COPAL_THREADS: '1',
       // A lookup that times out on a busy machine would not be a `miss`.
       COPAL_CACHE_LOOKUP_MS: '30000',
       // Nor is a node lost that a busy machine stops for a while.

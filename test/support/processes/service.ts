@@ -63,6 +63,8 @@ export async function startService(
       COPAL_HOME: home,
       COPAL_PORT: String(port),
       COPAL_NODE_PORT: String(nodePort),
+      // Test files share the processors, and two threads of a step that is delayed wait for each other.
+      COPAL_THREADS: '1',
       ...options.env,
     },
     stdio: ['ignore', 'pipe', 'pipe'],

@@ -15,7 +15,6 @@ test('a domain with enough new text gets a mask without a call to start anything
   const env = {
     COPAL_MODEL: join(dir, 'tiny'),
     COPAL_CACHE: join(dir, 'cache'),
-    COPAL_THREADS: '1',
     COPAL_FIRST_UPDATE: 'off',
   }
   await createTinyLlama(env.COPAL_MODEL, { contextLength: 2048, logitScale: 0.3 })
