@@ -1,4 +1,4 @@
-/** The size of a terminal in characters; a size that is not known bounds nothing. */
+/** The size of a terminal in characters; a size that is not known, or 0 as in a terminal that was given none, bounds nothing. */
 export interface ScreenSize {
   columns?: number | undefined
   rows?: number | undefined
@@ -8,7 +8,9 @@ export interface ScreenSize {
  * Returns text that fits a screen with the cursor below it: long lines are broken, and of too many lines the last says how many are
  * left out.
  */
-export function fitScreen(text: string, { columns = Infinity, rows = Infinity }: ScreenSize): string {
+export function fitScreen(text: string, size: ScreenSize): string {
+  const columns = size.columns || Infinity
+  const rows = size.rows || Infinity
   const lines = text.split('\n').flatMap((line) => breakLine(line, columns))
   if (lines.length < rows) return lines.join('\n')
   const shown = lines.slice(0, Math.max(0, rows - 2))

@@ -37,7 +37,7 @@ export interface Service {
 
 /**
  * Tests start updates themselves, and an automatic one would come between. Finding domains would have the node describe some 300
- * texts of the pools and of the background in the first minutes, which takes a third of its time.
+ * texts of the pools and of the background in the first minutes: half of the time of its steps in the test of the main job.
  */
 const BY_HAND = { triggers: { enabled: false }, discovery: { enabled: false } } satisfies PolicyOverrides
 
