@@ -173,7 +173,7 @@ async function run(
   const [bundle] = await Promise.all([
     isDevelopment ? undefined : gatewayBundle(settings.root),
     applyMigrations(settings, home, signal),
-    wipeDeletedTexts(home),
+    wipeDeletedTexts(home, printBelowBar),
   ])
   signal.throwIfAborted()
   const gateway = supervise(gatewayPart(settings, home, bundle), print)
