@@ -1,7 +1,7 @@
 import type { Context, MiddlewareHandler } from 'hono'
 import { AppError } from '@copal/shared/errors.ts'
 import { APPEND_CALLS, appendPendingAudit } from '../audit/audit-chain.ts'
-import { announceAudit } from '../audit/record-audit.ts'
+import { announceAudit, recordAudit } from '../audit/record-audit.ts'
 import { readAuditedState } from '../audit/audited-state.ts'
 import { createCallBudget } from '../calls/call-budget.ts'
 import { meterDeps } from '../calls/metered-deps.ts'
@@ -9,12 +9,27 @@ import type { ActorEnv } from '../contracts/context.ts'
 import { actorId } from '../keys/actor-id.ts'
 import { displayPart, KEY_PREFIX } from '../keys/key-secret.ts'
 import { settlePendingAudit } from '../storage/db/queries/audit-queries.ts'
-import { RejectedChanges } from './rejected-changes.ts'
+import { COUNTED_MS, RejectedChanges, type CountedRejections } from './rejected-changes.ts'
 
 const READING = new Set(['GET', 'HEAD', 'OPTIONS'])
 const MAX_TARGET_CHARACTERS = 200
-/** The reason in the last row before calls are rejected without one. */
-const LAST_REASON = 'It was rejected too often: further calls get a 429 for a while, which is not recorded.'
+
+/** What a settled row has. */
+type Result = Parameters<typeof settlePendingAudit>[2]
+/** A row that was written before its action, and what it gets after it. */
+interface AnnouncedRow {
+  id: number
+  result: Result
+}
+
+/** A call, and what was known before it was done. */
+interface AuditedCall {
+  pattern: string
+  params: string[]
+  path: string
+  query: string
+  before: unknown
+}
 
 /**
  * Creates middleware that records every call that may change something, also rejected ones. Mount it behind `requireActor`.
@@ -23,49 +38,83 @@ const LAST_REASON = 'It was rejected too often: further calls get a 429 for a wh
  * lost, the log says that the outcome is unknown. Bodies are never recorded, since they may contain texts; what a call changed
  * is read from the database before and after it, see {@link readAuditedState}.
  *
- * An actor who repeats an action that is rejected each time gets a 429 before anything is written, see {@link RejectedChanges}.
+ * If an actor repeats an action that is rejected each time, the row of one call stays open for a while and gets the number of those after
+ * it, see {@link RejectedChanges}. It stands for them, so they write nothing; one that is not rejected gets its row after it was done.
  */
 export function auditActions(): MiddlewareHandler<ActorEnv> {
-  const rejections = new RejectedChanges()
+  const rejections = new RejectedChanges<AnnouncedRow>()
   return async (c, next) => {
     if (READING.has(c.req.method)) return next()
     const { deps, actor, requestId } = c.var
     const { pattern, params } = matchedRoute(c)
     const action = `${c.req.method} ${pattern}`
     const by = actorId(deps, actor)
-    const { refusalsPerSecond: perSecond } = deps
-    rejections.requireRoom(`${by} ${action}`, action, perSecond, deps.nowMs())
+    const key = `${by} ${action}`
     const path = targetOf(params.join('/'))
     // Without an id in the path the query says what a call is about, such as whose samples are deleted.
     const query = targetOf(decoded(new URL(c.req.url).search.slice(1)))
     const before = await readAuditedState(deps, pattern, params)
-    const id = await announceAudit(deps, {
-      actor: by,
-      action,
-      target: path === '' ? query : path,
-      before,
-      requestId,
-    })
+    const call = { pattern, params, path, query, before }
+    const entry = { actor: by, action, target: path === '' ? query : path, before, requestId }
+    const counted = rejections.counted(key, deps.nowMs())
+    counted?.begin()
+    const id = counted ? undefined : await announceAudit(deps, entry)
     await next()
     const { status } = c.res
-    const isLast =
-      status >= 400 && status < 500 && rejections.count(`${by} ${action}`, perSecond, deps.nowMs())
-    const reason = isLast ? LAST_REASON : ''
+    const isRejected = status >= 400 && status < 500
+    const isLast = id !== undefined && isRejected ? rejections.note(key, deps.nowMs()) : undefined
+    const record = async (): Promise<void> => {
+      if (id !== undefined) return settle(c, { id, result: await resultOf(c, call) }, isLast)
+      if (!isRejected) await recordAudit(deps, { ...entry, ...(await resultOf(c, call)) })
+      const row = counted?.end(isRejected)
+      if (counted && row) await close(c, row, counted)
+    }
     // The response is not held back or failed for it: the row exists, and the cron task appends it.
     deps.waitUntil(
-      complete(c, id, { pattern, params, path, query, before, reason }).catch((error: unknown) =>
+      record().catch((error: unknown) =>
         console.error(`The outcome of request ${requestId} is missing in the audit log:`, error),
       ),
     )
   }
 }
 
-async function complete(
+/** Completes a row, after those that it counts. */
+async function settle(
   c: Context<ActorEnv>,
-  id: number,
-  call: { pattern: string; params: string[]; path: string; query: string; before: unknown; reason: string },
+  row: AnnouncedRow,
+  counted: CountedRejections<AnnouncedRow> | undefined,
 ): Promise<void> {
-  const { pattern, params, path, query, before, reason } = call
+  if (!counted) return close(c, row)
+  counted.row = row
+  await new Promise((resolve) => setTimeout(resolve, COUNTED_MS))
+  const closed = counted.endCounting()
+  if (closed) await close(c, closed, counted)
+}
+
+async function close(
+  c: Context<ActorEnv>,
+  { id, result }: AnnouncedRow,
+  { rejected }: { rejected: number } = { rejected: 0 },
+): Promise<void> {
+  const { deps } = c.var
+  const reason = rejected === 0 ? '' : moreRejected(rejected)
+  await settlePendingAudit(deps.db, id, { ...result, reason })
+  // Once: the request may have used the calls of an event, and the cron task appends what is left.
+  await appendPendingAudit(meterDeps(deps, createCallBudget(APPEND_CALLS)))
+}
+
+function moreRejected(calls: number): string {
+  const were =
+    calls === 1
+      ? '1 more call of this action by this actor was'
+      : `${calls} more calls of this action by this actor were`
+  return `${were} rejected within ${COUNTED_MS / 1000} s, and have no rows of their own.`
+}
+
+async function resultOf(
+  c: Context<ActorEnv>,
+  { pattern, params, path, query, before }: AuditedCall,
+): Promise<Result> {
   const { deps } = c.var
   const { error, res } = c
   const created = error ? undefined : await createdId(res)
@@ -73,14 +122,12 @@ async function complete(
   const state = error
     ? null
     : await readAuditedState(deps, pattern, params.length > 0 ? params : [created ?? ''])
-  await settlePendingAudit(deps.db, id, {
+  return {
     target: path === '' ? (created ?? query) : path,
     before,
     after: { status: res.status, ...rejected, ...(state === null ? {} : { state }) },
-    reason,
-  })
-  // Once: the request may have used the calls of an event, and the cron task appends what is left.
-  await appendPendingAudit(meterDeps(deps, createCallBudget(APPEND_CALLS)))
+    reason: '',
+  }
 }
 
 /** Returns the pattern of the route that handles a request, and the values of its parameters. */

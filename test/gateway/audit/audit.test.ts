@@ -1,15 +1,15 @@
 import { env } from 'cloudflare:workers'
 import { createExecutionContext, waitOnExecutionContext } from 'cloudflare:test'
-import { expect, test } from 'vitest'
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import type { AuditPage } from '@copal/shared/wire/admin-audit.ts'
 import { auditHash, FIRST_PREVIOUS_HASH } from '@copal/shared/wire/audit-hash.ts'
 import { createApp } from '../../../gateway/src/app.ts'
 import { appendPendingAudit, deleteOldAudit } from '../../../gateway/src/audit/audit-chain.ts'
 import { NodeEvents } from '../../../gateway/src/audit/node-events.ts'
-import type { Bindings } from '../../../gateway/src/contracts/bindings.ts'
 import { announceAudit, recordAudit } from '../../../gateway/src/audit/record-audit.ts'
 import { createCallBudget } from '../../../gateway/src/calls/call-budget.ts'
 import { meterDeps } from '../../../gateway/src/calls/metered-deps.ts'
+import { COUNTED_MS } from '../../../gateway/src/middleware/rejected-changes.ts'
 import { openDatabase } from '../../../gateway/src/storage/db/open-database.ts'
 import { insertDecision } from '../../../gateway/src/storage/db/queries/decision-queries.ts'
 import { heartbeatOf } from '../../support/doubles/heartbeat.ts'
@@ -25,21 +25,19 @@ import {
 import { TEST_ADMIN_KEY } from '../support/setup/secrets.ts'
 
 const DAY_MS = 24 * 60 * 60 * 1000
+/** Rejected calls of an action that have a row each at once. */
+const ROWS = 60
 const db = openDatabase(env.DB)
 const list = (query = '') => adminJson<AuditPage>('GET', `/audit?limit=500${query}`)
 const entry = (target: string) => ({ actor: 'copal', action: 'test', target })
 
 /** Returns a function that sends a request to an isolate of its own, and waits for what the request does after its response. */
-function sender(key: string, bindings: Bindings = env) {
+function sender(key: string) {
   const app = createApp()
   return async (method: string, path: string): Promise<Response> => {
     const ctx = createExecutionContext()
     const headers = { authorization: `Bearer ${key}` }
-    const response = await app.fetch(
-      new Request(`${ORIGIN}/admin${path}`, { method, headers }),
-      bindings,
-      ctx,
-    )
+    const response = await app.fetch(new Request(`${ORIGIN}/admin${path}`, { method, headers }), env, ctx)
     await waitOnExecutionContext(ctx)
     return response
   }
@@ -214,22 +212,55 @@ test('rejected actions of authenticated actors are recorded with the error', asy
   ])
 })
 
-test('an actor who repeats a rejected action gets a 429 before anything is written, and may do others', async () => {
-  const { id, key } = await createKey({ scopes: ['admin'] })
-  const send = sender(key, { ...env, COPAL_REFUSALS_PER_SECOND: '2' })
-  // At once, because refusals beyond two a second are held back.
-  const refused = await Promise.all(Array.from({ length: 6 }, () => send('DELETE', '/keys/key_gone')))
-  expect(refused.map(({ status }) => status)).toEqual(Array.from({ length: 6 }, () => 404))
-  const limited = await send('DELETE', '/keys/key_gone')
-  expect(limited.status).toBe(429)
-  expect(Number(limited.headers.get('retry-after'))).toBeGreaterThan(0)
-  expect((await errorOf(limited)).message).toMatch(/'DELETE \/admin\/keys\/:id' was rejected too often/)
-  expect((await send('PUT', '/policy')).status).toBe(403)
-  const { data } = await list(`&actor=${id}`)
-  expect(data.map(({ after }) => (after as { status: number }).status)).toEqual([
-    404, 404, 404, 404, 404, 404, 403,
-  ])
-  expect(data.map(({ reason }) => reason !== '')).toEqual([false, false, false, false, false, true, false])
+describe("rejected calls of an action beyond a minute's rows", () => {
+  beforeEach(() => void vi.useFakeTimers({ toFake: ['setTimeout', 'Date'] }))
+  afterEach(() => void vi.useRealTimers())
+
+  const pending = () => env.DB.prepare('select count(*) as rows from audit_pending').first('rows')
+  /** Sends a call to an isolate; `ended` waits for what it does after its response. */
+  const caller = (key: string) => {
+    const app = createApp()
+    const contexts: ExecutionContext[] = []
+    const send = async (method: string, path: string) => {
+      const ctx = createExecutionContext()
+      contexts.push(ctx)
+      const request = new Request(`${ORIGIN}/admin${path}`, {
+        method,
+        headers: { authorization: `Bearer ${key}` },
+      })
+      return (await app.fetch(request, env, ctx)).status
+    }
+    return { send, ended: () => Promise.all(contexts.map(waitOnExecutionContext)) }
+  }
+
+  test('are counted in the row of the last one, and those that are not rejected pass and have rows', async () => {
+    const { id, key } = await createKey({ scopes: ['admin'] })
+    const revoked = await createKey({ scopes: ['admin'] })
+    await appendPendingAudit(testDeps())
+    const { send, ended } = caller(key)
+    for (let call = 0; call < ROWS; call += 1) expect(await send('DELETE', '/keys/key_gone')).toBe(404)
+    await until('the rows before the last one', async () => (await pending()) === 1 || undefined)
+    for (let call = 0; call < 7; call += 1) expect(await send('DELETE', '/keys/key_gone')).toBe(404)
+    expect(await pending()).toBe(1)
+    expect(await send('DELETE', `/keys/${revoked.id}`)).toBe(200)
+    expect(await send('PUT', '/policy')).toBe(403)
+    await vi.advanceTimersByTimeAsync(COUNTED_MS)
+    await ended()
+    await appendPendingAudit(testDeps())
+    const { data } = await list(`&actor=${id}`)
+    const statuses = data.map(({ after }) => (after as { status: number }).status)
+    expect(statuses.filter((status) => status === 404)).toHaveLength(ROWS)
+    expect(statuses.filter((status) => status !== 404)).toEqual(expect.arrayContaining([200, 403]))
+    expect(data).toHaveLength(ROWS + 2)
+    expect(data.find(({ target }) => target === revoked.id)).toMatchObject({ after: { status: 200 } })
+    expect(data.filter(({ reason }) => reason !== '')).toMatchObject([
+      { after: { status: 404 }, reason: expect.stringContaining('7 more calls of this action') as string },
+    ])
+    // Calls have rows again.
+    expect(await send('DELETE', '/keys/key_gone')).toBe(404)
+    await ended()
+    expect((await list(`&actor=${id}`)).data).toHaveLength(data.length + 1)
+  })
 })
 
 test('a request appends a part of many rows that wait, because it may have used most calls of its event', async () => {
