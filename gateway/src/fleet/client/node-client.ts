@@ -5,6 +5,7 @@ import { isCallsUsedUp } from '../../calls/call-budget.ts'
 import type { Deps } from '../../contracts/bindings.ts'
 import type { Alarms } from '../../runtime/alarms.ts'
 import { collectBytes } from '../../runtime/collect-bytes.ts'
+import { retryAfterSeconds } from '../../runtime/retry-after.ts'
 import type { FailedAttempt } from '../../contracts/acquire.ts'
 import { firstError, maskOfComments } from './first-event.ts'
 
@@ -227,7 +228,7 @@ export function nodeError(error: AppError, retryAfterS: number): NodeCallError {
   const forwarded = new AppError(error.code, error.message, {
     cause: error,
     ...(error.param === null ? {} : { param: error.param }),
-    ...(retryAfterS > 0 ? { retryAfterS } : {}),
+    ...(retryAfterS > 0 ? { retryAfterS: retryAfterSeconds(retryAfterS * 1000) } : {}),
   })
   // An error that names a field is about a part of the node that only some requests need, like the schemas to compile.
   const isFull = (error.code === 'overloaded' && error.param === null) || error.code === 'no_node_available'

@@ -67,6 +67,7 @@ export function limitError(rejection: LimitRejection, nowMs: number): AppError {
       return new AppError(
         'insufficient_quota',
         `The budget is used up: ${needs}. It is renewed at ${new Date(renewed).toISOString()}.`,
+        // Not shortened: 'x-should-retry' keeps OpenAI's clients from trying again, and others shall not try before.
         { retryAfterS: Math.ceil((renewed - nowMs) / 1000) },
       )
     }
