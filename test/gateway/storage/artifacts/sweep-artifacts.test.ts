@@ -115,7 +115,7 @@ test('a dataset that nothing needs, as one of an update that was interrupted, go
   expect(await env.ARTIFACTS.head(datasetKey(heldOut))).not.toBeNull()
 })
 
-test('a deletion that fails midway leaves a record without a file, which goes after a day', async () => {
+test('a deletion that fails midway leaves a record without a file, which the next sweep deletes once the dataset is a day old', async () => {
   const { sha256 } = await freezeDataset(testDeps(), 'unrecorded', [{ text: 'a text', sources: [] }])
   const error = vi.spyOn(console, 'error').mockImplementation(() => undefined)
   onTestFinished(() => error.mockRestore())
