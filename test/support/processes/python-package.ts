@@ -1,6 +1,6 @@
 import { execFile } from 'node:child_process'
 import { existsSync } from 'node:fs'
-import { rename, rm } from 'node:fs/promises'
+import { mkdir, rename, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { CACHE_DIR } from '../models/default-model.ts'
@@ -36,12 +36,24 @@ export async function pythonPackage(
   version: string,
   dependencies?: readonly string[],
 ): Promise<PythonPackage> {
-  const folder = join(CACHE_DIR, `conformance-${name}-${version}-packages`)
-  if (!existsSync(folder)) await install(`${name}==${version}`, dependencies, folder)
+  const home = join(CACHE_DIR, `conformance-${name}-${version}`)
+  // The name by which Hypothesis knows packages. Of other modules it collects the constants, seconds of each run of Schemathesis.
+  const folder = join(home, 'site-packages')
+  if (!existsSync(folder)) {
+    await mkdir(home, { recursive: true })
+    await install(`${name}==${version}`, dependencies, folder)
+  }
   return {
     async run(args, { cwd, env, modules = [], timeoutMs = 600_000 } = {}) {
       const path = [folder, ...modules].join(process.platform === 'win32' ? ';' : ':')
-      const python = { PYTHONPATH: path, PYTHONIOENCODING: 'utf-8' }
+      const python = {
+        PYTHONPATH: path,
+        PYTHONIOENCODING: 'utf-8',
+        // Set to nothing: what is compiled is stored, also where an environment keeps Python from it.
+        PYTHONDONTWRITEBYTECODE: '',
+        // The services are on this machine. Without it, `requests` searches the environment for proxies at each request.
+        NO_PROXY: '127.0.0.1',
+      }
       const options = {
         cwd,
         env: { ...process.env, ...python, ...env },
