@@ -6,7 +6,7 @@ import {
   deleteAuditRows,
   findLastAuditRow,
   findRetentionEnd,
-  listPendingAudit,
+  readEndOfAudit,
   type AuditRow,
   type PendingAuditRow,
 } from '../storage/db/queries/audit-queries.ts'
@@ -32,8 +32,8 @@ const DAY_MS = 24 * 60 * 60 * 1000
  */
 export async function appendPendingAudit(deps: ChainDeps): Promise<void> {
   for (let append = 0; append < MAX_APPENDS && deps.calls.left >= APPEND_CALLS; append += 1) {
-    const last = await findLastAuditRow(deps.db)
-    const pending = await listPendingAudit(deps.db, deps.nowMs() - ABANDONED_MS, ROWS_PER_APPEND)
+    const abandonedMs = deps.nowMs() - ABANDONED_MS
+    const { last, pending } = await readEndOfAudit(deps.db, abandonedMs, ROWS_PER_APPEND)
     if (pending.length === 0) return
     const rows = await chain(deps, last, pending)
     try {
@@ -42,6 +42,8 @@ export async function appendPendingAudit(deps: ChainDeps): Promise<void> {
         rows,
         pending.map(({ id }) => id),
       )
+      // That was all: who completes a row from now on appends it.
+      if (pending.length < ROWS_PER_APPEND) return
     } catch (error) {
       // Another isolate took the numbers.
       if ((await findLastAuditRow(deps.db))?.id === last?.id) throw error

@@ -28,7 +28,7 @@ export interface AuditFilter {
 
 /** Returns the newest row; undefined if there is none. */
 export async function findLastAuditRow(db: Database): Promise<AuditRow | undefined> {
-  return db.select().from(audit).orderBy(desc(audit.id)).limit(1).get()
+  return selectLastAuditRow(db).get()
 }
 
 /** Returns rows in their order, or the newest first. */
@@ -107,6 +107,27 @@ export async function listPendingAudit(
   abandonedMs: number,
   limit: number,
 ): Promise<PendingAuditRow[]> {
+  return selectPendingAudit(db, abandonedMs, limit)
+}
+
+/** Returns in one call the newest row of the log, and the pending rows that {@link listPendingAudit} returns. */
+export async function readEndOfAudit(
+  db: Database,
+  abandonedMs: number,
+  limit: number,
+): Promise<{ last: AuditRow | undefined; pending: PendingAuditRow[] }> {
+  const [[last], pending] = await db.batch([
+    selectLastAuditRow(db),
+    selectPendingAudit(db, abandonedMs, limit),
+  ])
+  return { last, pending }
+}
+
+function selectLastAuditRow(db: Database) {
+  return db.select().from(audit).orderBy(desc(audit.id)).limit(1)
+}
+
+function selectPendingAudit(db: Database, abandonedMs: number, limit: number) {
   return db
     .select()
     .from(auditPending)
