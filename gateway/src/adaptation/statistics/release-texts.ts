@@ -28,13 +28,17 @@ export function keepsTexts({
  * @throws CallsUsedUp if the event may make no more calls
  */
 export async function releaseTexts(deps: ReleaseDeps, update: UpdateRow): Promise<void> {
-  if (frozeNothing(update)) return
   try {
     await release(deps, update.model, [update])
   } catch (error) {
     if (isCallsUsedUp(error)) throw error
     console.error(`Cannot give back the texts of update ${update.id}; the next update will:`, error)
   }
+}
+
+/** Does as {@link releaseTexts}, without any call for an update that has frozen none: what a late call takes for it, that call gives back. */
+export async function releaseFrozenTexts(deps: ReleaseDeps, update: UpdateRow): Promise<void> {
+  if (!frozeNothing(update)) await releaseTexts(deps, update)
 }
 
 /**
@@ -60,11 +64,11 @@ export async function releaseEarlier(deps: ReleaseDeps, update: UpdateRow): Prom
   await release(deps, update.model, named)
 }
 
-/** Gives back what a call that was too late has taken of domains of which a running update has no dataset. */
+/** Gives back what a call that was too late has taken of domains of which a running update has no dataset, once it has collected. */
 export async function releaseUncollected(deps: ReleaseDeps, update: UpdateRow): Promise<void> {
-  const { model, id: updateId, domains, datasets } = update
-  if (datasets === null) return
-  const collected = (await findDatasets(deps.db, datasets)).map(({ domain }) => domain)
+  const { model, id: updateId, domains, datasets, state } = update
+  if (state === 'collecting') return
+  const collected = (await findDatasets(deps.db, datasets ?? [])).map(({ domain }) => domain)
   for (const domain of domains)
     if (!collected.includes(domain)) await deps.reservoir(domain).release(model, [updateId])
 }

@@ -50,9 +50,8 @@ export async function collect(deps: StepDeps, update: UpdateRow): Promise<StepOu
     const texts = await take(deps, update, domain, influence)
     const bytes = bytesOf(texts)
     if (isEnough(bytes, update)) {
-      const { sha256 } = await freezeDataset(deps, domain, texts)
-      await noteDataset(deps.db, update, sha256)
-      datasets.push(sha256)
+      const frozen = await freezeDataset(deps, domain, texts)
+      datasets.push(await noteDataset(deps.db, update, frozen))
     } else if (!counted.has(domain)) throw tooFewSamples(domain, bytes, update)
     else await deps.reservoir(domain).release(update.model, [update.id])
   }

@@ -11,7 +11,7 @@ import {
 import { findUpdateOfMask } from '../../storage/db/queries/update-queries.ts'
 import { SERVICE_ACTOR } from '../../storage/db/queries/decision-queries.ts'
 import { removalDecision } from '../own-masks/remove-own-masks.ts'
-import { releaseTexts } from '../statistics/release-texts.ts'
+import { releaseFrozenTexts } from '../statistics/release-texts.ts'
 import { planRollback } from '../statistics/rollback-plan.ts'
 import { findOperatorModel } from '../models/find-operator-model.ts'
 import { requireMaskFile } from '../models/require-mask-file.ts'
@@ -126,7 +126,7 @@ export async function rollBackTo(
   if (!ended) return false
   for (const update of ended) {
     await cancelJobsOf(deps.db, update.id)
-    await releaseTexts(deps, update)
+    await releaseFrozenTexts(deps, update)
   }
   return true
 }

@@ -4,7 +4,7 @@ import { nextState, hasEnded } from './update-states.ts'
 import { failPromotion } from '../../storage/db/queries/mask-queries.ts'
 import { endCanary } from '../../storage/db/queries/trial-queries.ts'
 import { cancelJobsOf } from '../../storage/db/queries/job-queries.ts'
-import { keepsTexts, releaseTexts } from '../statistics/release-texts.ts'
+import { keepsTexts, releaseFrozenTexts } from '../statistics/release-texts.ts'
 import { updateSpans } from './update-spans.ts'
 
 /**
@@ -37,9 +37,9 @@ export async function moveUpdate(
     await cancelJobsOf(deps.db, update.id)
     // Another call may have frozen datasets for it until it moved.
     if (!keepsTexts({ ...patch, ownDomain: update.ownDomain }))
-      await releaseTexts(deps, (await findUpdate(deps.db, update.id)) ?? update)
+      await releaseFrozenTexts(deps, (await findUpdate(deps.db, update.id)) ?? update)
   }
   // They are for the next shared mask too.
-  if (changed && state === 'promoted' && update.ownDomain !== null) await releaseTexts(deps, update)
+  if (changed && state === 'promoted' && update.ownDomain !== null) await releaseFrozenTexts(deps, update)
   return changed
 }

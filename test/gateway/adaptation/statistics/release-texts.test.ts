@@ -1,10 +1,14 @@
 import { env } from 'cloudflare:workers'
 import { describe, expect, test } from 'vitest'
 import { openDatabase } from '../../../../gateway/src/storage/db/open-database.ts'
-import { findUpdate } from '../../../../gateway/src/storage/db/queries/update-queries.ts'
+import { freezeDataset } from '../../../../gateway/src/storage/artifacts/datasets.ts'
+import { findUpdate, noteDataset } from '../../../../gateway/src/storage/db/queries/update-queries.ts'
 import { createCallBudget } from '../../../../gateway/src/calls/call-budget.ts'
 import { meterDeps } from '../../../../gateway/src/calls/metered-deps.ts'
-import { releaseTexts } from '../../../../gateway/src/adaptation/statistics/release-texts.ts'
+import {
+  releaseFrozenTexts,
+  releaseUncollected,
+} from '../../../../gateway/src/adaptation/statistics/release-texts.ts'
 import { advanceUpdate } from '../../../../gateway/src/adaptation/updates/advance-update.ts'
 import { collect } from '../../../../gateway/src/adaptation/updates/collect-step.ts'
 import { moveUpdate } from '../../../../gateway/src/adaptation/updates/move-update.ts'
@@ -82,7 +86,7 @@ describe('texts of an update that ends without promotion', () => {
     const update = await findUpdate(db, id)
     if (!update) throw new Error('no update')
     const metered = meterDeps(testDeps(), createCallBudget(0))
-    await expect(releaseTexts(metered, update)).resolves.toBeUndefined()
+    await expect(releaseFrozenTexts(metered, update)).resolves.toBeUndefined()
   })
 
   test('are given back by the next update that collects, however many others ended between, by few calls', async () => {
@@ -218,6 +222,79 @@ test('of two calls that collect, the one that is too late gives back what only i
   await advanceUpdate(late, update.id)
   expect((await findUpdate(db, update.id))?.datasets).toEqual(early?.patch.datasets)
   expect((await stats()).newSamples).toBe(newSamples)
+})
+
+test('a call that is too late gives back what it has taken also for an update that ended with no dataset', async () => {
+  const node = await newNode('late')
+  await importTexts('late-a')
+  const first = await startUpdate('late', ['late-a'], { samples: 100 })
+  expect((await node.finish(first.id)).state).toBe('promoted')
+  const request = { model: 'late', domains: ['late-a'], selection: {}, samples: 2, length: 64, seed: 0 }
+  const update = await createUpdate(testDeps(), request)
+  const early = await collect(
+    collecting(async () => undefined),
+    update,
+  )
+  expect(early?.patch.datasets).toEqual([])
+  await importTexts('late-a', 80, 'late later')
+  const stats = () => testDeps().reservoir('late-a').stats('late')
+  const { newSamples } = await stats()
+  // Meanwhile another event finds too little text, and the update is cancelled.
+  const late = collecting(async () => {
+    if (early) await moveUpdate(testDeps(), update, early)
+    await cancelUpdate(testDeps(), update.id)
+  })
+  await advanceUpdate(late, update.id)
+  expect(await findUpdate(db, update.id)).toMatchObject({ state: 'cancelled', datasets: [] })
+  expect((await stats()).newSamples).toBe(newSamples)
+})
+
+test('a running update keeps what it has taken while it collects, also when it has recorded a dataset', async () => {
+  await newNode('still')
+  for (const domain of ['still-a', 'still-b']) await importTexts(domain)
+  const request = {
+    model: 'still',
+    domains: ['still-a', 'still-b'],
+    selection: {},
+    samples: 2,
+    length: 64,
+    seed: 0,
+  }
+  const { id } = await createUpdate(testDeps(), request)
+  let frozen = 0
+  const stopped = collecting(async () => undefined)
+  const artifacts = new Proxy(stopped.artifacts, {
+    get(bucket, name: keyof R2Bucket) {
+      if (name === 'put' && ++frozen === 2) throw new Error('the isolate is lost')
+      return bucket[name].bind(bucket)
+    },
+  })
+  await expect(advanceUpdate({ ...stopped, artifacts }, id)).rejects.toThrow('lost')
+  const update = await findUpdate(db, id)
+  if (!update) throw new Error('no update')
+  expect(update).toMatchObject({ state: 'collecting', datasets: [expect.any(String) as string] })
+  const stats = () => testDeps().reservoir('still-b').stats('still')
+  const { newSamples } = await stats()
+  await releaseUncollected(testDeps(), update)
+  expect((await stats()).newSamples).toBe(newSamples)
+  await cancelUpdate(testDeps(), id)
+})
+
+test('of two events that freeze other texts of a domain, both go on with the dataset that was recorded first', async () => {
+  await newNode('both')
+  await importTexts('both-a')
+  const request = { model: 'both', domains: ['both-a'], selection: {}, samples: 2, length: 64, seed: 0 }
+  const update = await createUpdate(testDeps(), request)
+  const freeze = (text: string) => freezeDataset(testDeps(), 'both-a', [{ text, sources: [] }])
+  const [first, second] = [await freeze('before a text of it was deleted'), await freeze('after it')]
+  const events = async () => {
+    const kept = [await noteDataset(db, update, first), await noteDataset(db, update, second)]
+    expect(kept).toEqual([first.sha256, first.sha256])
+    expect((await findUpdate(db, update.id))?.datasets).toEqual([first.sha256])
+  }
+  await advanceUpdate(collecting(events), update.id)
+  expect(await findUpdate(db, update.id)).toMatchObject({ state: 'calibrating', datasets: [first.sha256] })
+  await cancelUpdate(testDeps(), update.id)
 })
 
 test('the parent of an update is the mask that is active when its texts are frozen', async () => {

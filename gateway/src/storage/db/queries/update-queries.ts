@@ -1,5 +1,6 @@
 import { and, desc, eq, isNotNull, isNull, sql } from 'drizzle-orm'
 import type { Database } from '../../../contracts/database.ts'
+import { datasets } from '../schema/domains.ts'
 import { decisions } from '../schema/masks.ts'
 import { updates } from '../schema/updates.ts'
 
@@ -120,19 +121,30 @@ export async function noteServed(db: Database, id: string, nowMs: number): Promi
 
 /**
  * Records that an update has frozen a dataset, so that a later call need not do it again. It is no transition, so the update keeps
- * its revision; if it has another one by now, nothing is recorded.
+ * its revision; if it has another one by now, nothing is recorded. Nor is a second dataset of a domain, as of two calls between which a
+ * text was deleted.
+ *
+ * @returns the dataset of the domain that the update goes on with: the recorded one
  */
 export async function noteDataset(
   db: Database,
   { id, revision }: Pick<UpdateRow, 'id' | 'revision'>,
-  sha256: string,
-): Promise<void> {
+  { sha256, domain }: Pick<typeof datasets.$inferSelect, 'sha256' | 'domain'>,
+): Promise<string> {
   const known = sql`coalesce(${updates.datasets}, '[]')`
-  const isNew = sql`not exists (select 1 from json_each(${known}) where value = ${sha256})`
-  await db
-    .update(updates)
-    .set({ datasets: sql`json_insert(${known}, '$[#]', ${sha256})` })
-    .where(and(eq(updates.id, id), eq(updates.revision, revision), isNew))
+  const unchanged = and(eq(updates.id, id), eq(updates.revision, revision))
+  const ofDomain = sql`from json_each(${known}) join ${datasets} on ${datasets.sha256} = value where ${datasets.domain} = ${domain}`
+  const [, [recorded]] = await db.batch([
+    db
+      .update(updates)
+      .set({ datasets: sql`json_insert(${known}, '$[#]', ${sha256})` })
+      .where(and(unchanged, sql`not exists (select 1 ${ofDomain})`)),
+    db
+      .select({ sha256: sql<string | null>`(select ${datasets.sha256} ${ofDomain} limit 1)` })
+      .from(updates)
+      .where(unchanged),
+  ])
+  return recorded?.sha256 ?? sha256
 }
 
 /** The columns that a transition may change. */
