@@ -1,5 +1,6 @@
 //! A fixed number of threads that work on one task at a time.
 
+use crate::processor;
 use std::any::Any;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -36,6 +37,8 @@ struct Shared {
     running: AtomicUsize,
     sleeping: AtomicUsize,
     caller_sleeps: AtomicBool,
+    /// The processor of the caller when the task started; [`UNKNOWN`] where that is not known.
+    caller_processor: AtomicUsize,
     panic: Mutex<Option<Panicked>>,
     gate: Mutex<()>,
     start: Condvar,
@@ -43,6 +46,7 @@ struct Shared {
 }
 
 const STOP: usize = usize::MAX;
+const UNKNOWN: usize = usize::MAX;
 
 impl Pool {
     /// Starts `threads - 1` threads, named `copal-1` and so on, and waits until they run, so that no task waits for a
@@ -56,6 +60,7 @@ impl Pool {
             running: AtomicUsize::new(threads - 1),
             sleeping: AtomicUsize::new(0),
             caller_sleeps: AtomicBool::new(false),
+            caller_processor: AtomicUsize::new(UNKNOWN),
             panic: Mutex::new(None),
             gate: Mutex::new(()),
             start: Condvar::new(),
@@ -80,7 +85,8 @@ impl Pool {
     /// panic, the first panic becomes the error.
     ///
     /// When its own part is done, the caller does not wait for threads that have not started theirs, because other
-    /// programs may have their processors: it runs those parts itself.
+    /// programs may have their processors: it runs those parts itself. Before that it lets a thread run that waits for the
+    /// caller's processor, which then moves to another one.
     pub fn run(&mut self, task: &Task<'_>) -> Result<(), Panicked> {
         let shared = &*self.shared;
         let workers = self.workers.len();
@@ -88,6 +94,9 @@ impl Pool {
         let own = catch_unwind(AssertUnwindSafe(|| task(0)));
         if workers > 0 {
             for part in 1..=workers {
+                if !shared.is_started(part, turn) {
+                    thread::yield_now();
+                }
                 if shared.claim(part, turn) {
                     shared.run_part(task, part);
                 }
@@ -121,12 +130,26 @@ impl Shared {
         // borrows the pool exclusively, so there is one task at a time.
         let task = unsafe { std::mem::transmute::<&Task<'_>, &'static Task<'static>>(task) };
         *lock(&self.task) = Some(task);
+        self.caller_processor.store(processor::current().unwrap_or(UNKNOWN), Ordering::SeqCst);
         self.running.store(workers, Ordering::SeqCst);
         let turn = self.turn.fetch_add(1, Ordering::SeqCst) + 1;
         if self.sleeping.load(Ordering::SeqCst) > 0 {
             self.wake();
         }
         turn
+    }
+
+    fn is_started(&self, part: usize, turn: usize) -> bool {
+        self.started[part].load(Ordering::SeqCst) == turn
+    }
+
+    /// Moves the calling thread away from the processor of the caller of the task.
+    fn leave_caller(&self) {
+        if let Some(own) = processor::current()
+            && own == self.caller_processor.load(Ordering::SeqCst)
+        {
+            processor::leave(own);
+        }
     }
 
     /// Claims a part of a task. Succeeds once for each part, and not after the task has ended.
@@ -176,6 +199,7 @@ impl Shared {
             if seen == STOP {
                 return;
             }
+            self.leave_caller();
             if self.claim(part, seen) {
                 let task = *lock(&self.task);
                 self.run_part(task.expect("the task is set until all of its parts have ended"), part);
@@ -226,4 +250,24 @@ fn spin_until(is_met: impl Fn() -> bool) -> bool {
 /// Takes a lock, also if a thread panicked while it held it: no lock here is held while code of a task runs.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(all(test, target_os = "linux", not(miri)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thread_leaves_the_processor_of_the_caller_and_may_run_everywhere_afterwards() {
+        let processors = thread::available_parallelism().unwrap();
+        let shared = Arc::clone(&Pool::new(1).unwrap().shared);
+        let left = || {
+            let caller = processor::current().unwrap();
+            shared.caller_processor.store(caller, Ordering::SeqCst);
+            shared.leave_caller();
+            processor::current() != Some(caller)
+        };
+        // The system may move it back at any time.
+        assert_eq!((0..100).any(|_| left()), processors.get() > 1);
+        assert_eq!(thread::available_parallelism().unwrap(), processors);
+    }
 }
