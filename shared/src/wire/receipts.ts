@@ -76,3 +76,9 @@ export const cachedResponse = cacheTarget.extend({
 
 /** A complete streamed response for the response cache. */
 export type CachedResponse = z.output<typeof cachedResponse>
+
+/** Response of `POST /internal/nodes/answers`. */
+export const keptResponse = z.object({ kept: z.literal(true) })
+
+/** A response to a complete streamed response. */
+export type KeptResponse = z.output<typeof keptResponse>

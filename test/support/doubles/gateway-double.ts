@@ -13,6 +13,7 @@ import {
 } from '@copal/shared/wire/heartbeat.ts'
 import { receiptBatch, type Receipt, type SettledReceipts } from '@copal/shared/wire/receipts.ts'
 import { nodeSecret } from '@copal/shared/wire/node-secret.ts'
+import type { StoredArtifact, StoredFile } from '@copal/shared/wire/stored-file.ts'
 import { validate } from '@copal/shared/wire/validate.ts'
 import {
   BODY_HASH_HEADER,
@@ -159,13 +160,17 @@ function route(double: GatewayDouble, method: string, path: string, body: Uint8A
       throw new AppError('invalid_request', 'The body does not have the hash of its path.')
     }
     double.artifacts.set(`masks/${sha256}`, body)
-    return '{}'
+    return JSON.stringify({ sha256 } satisfies StoredFile)
   }
-  const [, ofStatistics] =
-    /^\/internal\/(statistics\/[0-9a-f]{64}\/(?:[0-9a-f]{64}|manifest\.json))$/.exec(path) ?? []
+  const [, ofStatistics, artifact = '', piece] =
+    /^\/internal\/(statistics\/([0-9a-f]{64})\/(?:([0-9a-f]{64})|manifest\.json))$/.exec(path) ?? []
   if (ofStatistics && method === 'PUT') {
     double.artifacts.set(ofStatistics, body)
-    return '{}'
+    return JSON.stringify(
+      piece === undefined
+        ? ({ artifact } satisfies StoredArtifact)
+        : ({ sha256: piece } satisfies StoredFile),
+    )
   }
   const stored = ofStatistics === undefined ? undefined : double.artifacts.get(ofStatistics)
   if (stored && method === 'GET') return stored
@@ -173,7 +178,7 @@ function route(double: GatewayDouble, method: string, path: string, body: Uint8A
     /^\/internal\/masks\/([0-9a-f]{64})(?:\/parts\/([0-9a-f]{64}))?$/.exec(path) ?? []
   if (part && method === 'PUT') {
     double.artifacts.set(`parts/${file}/${part}`, body)
-    return '{}'
+    return JSON.stringify({ sha256: part } satisfies StoredFile)
   }
   if (file && method === 'POST') {
     const { parts } = validate(joinMaskParts, json(body))

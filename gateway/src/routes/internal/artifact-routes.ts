@@ -7,6 +7,7 @@ import {
   statisticsManifest,
 } from '@copal/shared/wire/statistics-manifest.ts'
 import { sha256Hex } from '@copal/shared/wire/identifiers.ts'
+import type { StoredArtifact, StoredFile } from '@copal/shared/wire/stored-file.ts'
 import { validate, parseJson } from '@copal/shared/wire/validate.ts'
 import { NodeEvents } from '../../audit/node-events.ts'
 import type { AppEnv } from '../../contracts/context.ts'
@@ -42,7 +43,7 @@ export function artifactRoutes(): Hono<AppEnv> {
       await requireSignature(c, hash)
       await requireFirstUse(c)
       await storeMaskFile(c.var.deps.artifacts, hash, c.req.raw)
-      return c.json({ sha256: hash }, 201)
+      return c.json<StoredFile>({ sha256: hash }, 201)
     })
     .post('/masks/:sha256', async (c) => {
       const hash = pathHash(c)
@@ -50,7 +51,7 @@ export function artifactRoutes(): Hono<AppEnv> {
       await requireFirstUse(c)
       const { parts } = validate(joinMaskParts, parseJson(decodeBody(body)))
       await joinMaskFile(c.var.deps.artifacts, hash, parts)
-      return c.json({ sha256: hash }, 201)
+      return c.json<StoredFile>({ sha256: hash }, 201)
     })
     .all('/masks/:sha256', rejectMethod('GET', 'PUT', 'POST'))
     .put('/masks/:sha256/parts/:part', async (c) => {
@@ -58,7 +59,7 @@ export function artifactRoutes(): Hono<AppEnv> {
       await requireSignature(c, part)
       await requireFirstUse(c)
       await storeMaskPart(c.var.deps.artifacts, pathHash(c), part, c.req.raw)
-      return c.json({ sha256: part }, 201)
+      return c.json<StoredFile>({ sha256: part }, 201)
     })
     .all('/masks/:sha256/parts/:part', rejectMethod('PUT'))
     .get('/datasets/:sha256', (c) =>
@@ -75,7 +76,7 @@ export function artifactRoutes(): Hono<AppEnv> {
           param: 'artifact',
         })
       await completeStatistics(c.var.deps, manifest, body)
-      return c.json({ artifact }, 201)
+      return c.json<StoredArtifact>({ artifact }, 201)
     })
     .get(`/statistics/:artifact/${STATISTICS_MANIFEST}`, (c) =>
       sendStatistics(c, STATISTICS_MANIFEST, 'application/json'),
@@ -86,7 +87,7 @@ export function artifactRoutes(): Hono<AppEnv> {
       await requireSignature(c, piece)
       await requireFirstUse(c)
       await storeStatisticsPiece(c.var.deps.artifacts, pathHash(c, 'artifact'), piece, c.req.raw)
-      return c.json({ sha256: piece }, 201)
+      return c.json<StoredFile>({ sha256: piece }, 201)
     })
     .get('/statistics/:artifact/:piece', (c) =>
       sendStatistics(c, pathHash(c, 'piece'), 'application/octet-stream'),

@@ -4,7 +4,12 @@ import { acceptHeartbeat } from '../../fleet/registration/accept-heartbeat.ts'
 import { desiredFor } from '../../fleet/registration/roll-out.ts'
 import { NodeEvents } from '../../audit/node-events.ts'
 import { heartbeat, type HeartbeatResponse } from '@copal/shared/wire/heartbeat.ts'
-import { cachedResponse, receiptBatch, type SettledReceipts } from '@copal/shared/wire/receipts.ts'
+import {
+  cachedResponse,
+  receiptBatch,
+  type KeptResponse,
+  type SettledReceipts,
+} from '@copal/shared/wire/receipts.ts'
 import { responseKey } from '../../inference/cache/cache-key.ts'
 import type { AppEnv } from '../../contracts/context.ts'
 import { findModelState } from '../../storage/db/queries/model-queries.ts'
@@ -97,7 +102,7 @@ export function nodeRoutes(): Hono<AppEnv> {
       }
       const response = { ...fields, body: new Uint8Array(new TextEncoder().encode(text)) }
       await deps.responseCache(tenant).store(responseKey(key, fields.maskVersion), response, ttlMs)
-      return c.json({ kept: true })
+      return c.json<KeptResponse>({ kept: true })
     })
     .all('/answers', rejectMethod('POST'))
 }

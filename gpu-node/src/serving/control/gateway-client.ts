@@ -1,6 +1,14 @@
+import type { z } from 'zod'
 import { AppError, parseErrorBody, type ErrorCode } from '@copal/shared/errors.ts'
 import { heartbeatResponse, type Heartbeat, type HeartbeatResponse } from '@copal/shared/wire/heartbeat.ts'
-import { settledReceipts, type CachedResponse, type ReceiptBatch } from '@copal/shared/wire/receipts.ts'
+import {
+  keptResponse,
+  settledReceipts,
+  type CachedResponse,
+  type ReceiptBatch,
+} from '@copal/shared/wire/receipts.ts'
+import { STATISTICS_MANIFEST } from '@copal/shared/wire/statistics-manifest.ts'
+import { storedArtifact, storedFile } from '@copal/shared/wire/stored-file.ts'
 import { validate } from '@copal/shared/wire/validate.ts'
 import { signedHeaders } from '@copal/shared/wire/signature.ts'
 import { reasonOf } from '../../platform/log.ts'
@@ -11,7 +19,7 @@ type ArtifactKind = 'masks' | 'datasets'
 
 /**
  * Makes the node's signed calls to the gateway. Every method throws an AppError: `no_node_available` when the gateway
- * cannot be reached, `service_unavailable` when it reports a failure of its own (both `retryable`), otherwise the error
+ * cannot be reached or something else responds, `service_unavailable` when it reports a failure of its own (both `retryable`), otherwise the error
  * that it returned.
  */
 export interface GatewayClient {
@@ -110,6 +118,12 @@ export function createGatewayClient(deps: {
     return text + decoder.decode()
   }
 
+  /** Requires a response of the gateway itself: a page of another server means that nothing was stored or settled. */
+  async function acknowledged(response: Response, schema: z.ZodType): Promise<void> {
+    const value = jsonOrUndefined(await textOf(response))
+    if (!schema.safeParse(value).success) throw noGateway(base, response)
+  }
+
   function get(path: string, signal?: AbortSignal): Promise<Response> {
     const nothing = new Uint8Array()
     return call({ method: 'GET', path, signed: { body: nothing }, deadline: responseDeadline(0), signal })
@@ -141,21 +155,16 @@ export function createGatewayClient(deps: {
 
   return {
     async heartbeat(beat, timeoutMs = RESPONSE_TIMEOUT_MS) {
-      const text = await textOf(await post('/internal/nodes/heartbeat', beat, { timeoutMs }), timeoutMs)
-      try {
-        return validate(heartbeatResponse, JSON.parse(text))
-      } catch (cause) {
-        throw cause instanceof SyntaxError ? unreachable(base, cause) : cause
-      }
+      const response = await post('/internal/nodes/heartbeat', beat, { timeoutMs })
+      const value = jsonOrUndefined(await textOf(response, timeoutMs))
+      if (value === undefined) throw noGateway(base, response)
+      return validate(heartbeatResponse, value)
     },
     async receipts(batch) {
-      const text = await textOf(await post('/internal/nodes/receipts', batch))
-      // A page of another server must not acknowledge receipts, which are deleted then.
-      if (!settledReceipts.safeParse(jsonOrUndefined(text)).success)
-        throw unreachable(base, new Error('the response does not settle receipts'))
+      await acknowledged(await post('/internal/nodes/receipts', batch), settledReceipts)
     },
     async sendCachedResponse(response) {
-      await discardBody(await post('/internal/nodes/answers', response))
+      await acknowledged(await post('/internal/nodes/answers', response), keptResponse)
     },
     async download(kind, sha256, signal) {
       const response = await get(`/internal/${kind}/${sha256}`, signal)
@@ -163,11 +172,11 @@ export function createGatewayClient(deps: {
     },
     async uploadMask(sha256, file, signal) {
       const path = `/internal/masks/${sha256}`
+      const stored = (response: Response) => acknowledged(response, storedFile)
       const sender = {
-        whole: (whole: Blob) => put(path, whole, sha256, signal).then(discardBody),
-        part: (bytes: Blob, hash: string) =>
-          put(`${path}/parts/${hash}`, bytes, hash, signal).then(discardBody),
-        join: (parts: string[]) => post(path, { parts }, { workBytes: file.size, signal }).then(discardBody),
+        whole: (whole: Blob) => put(path, whole, sha256, signal).then(stored),
+        part: (bytes: Blob, hash: string) => put(`${path}/parts/${hash}`, bytes, hash, signal).then(stored),
+        join: (parts: string[]) => post(path, { parts }, { workBytes: file.size, signal }).then(stored),
       }
       await sendMaskFile(file, sender, deps.maskPartBytes)
     },
@@ -176,7 +185,8 @@ export function createGatewayClient(deps: {
       return bodyChunks(base, response, stallTimeoutMs, signal)
     },
     async uploadStatistics(artifact, file, bytes, sha256, signal) {
-      await discardBody(await put(`/internal/statistics/${artifact}/${file}`, bytes, sha256, signal))
+      const response = await put(`/internal/statistics/${artifact}/${file}`, bytes, sha256, signal)
+      await acknowledged(response, file === STATISTICS_MANIFEST ? storedArtifact : storedFile)
     },
   }
 }
@@ -224,10 +234,6 @@ function withProgress(file: Blob, onPiece: () => void): ReadableStream<Uint8Arra
   return file.stream().pipeThrough(watch)
 }
 
-async function discardBody(response: Response): Promise<void> {
-  await response.body?.cancel()
-}
-
 async function* bodyChunks(
   base: URL,
   response: Response,
@@ -255,6 +261,15 @@ function unreachable(base: URL, cause: unknown): AppError {
     'no_node_available',
     `The gateway at ${base.origin} cannot be reached: ${reasonOf(cause)}`,
     { cause },
+  )
+}
+
+function noGateway(base: URL, { status, headers }: Pick<Response, 'status' | 'headers'>): AppError {
+  const type = headers.get('content-type') ?? 'no type'
+  return new AppError(
+    'no_node_available',
+    `What answers at ${base.origin} is not a copal gateway: its response (HTTP ${status}, ${type}) is not one of a gateway. ` +
+      'Check COPAL_GATEWAY_URL, and what is in front of it.',
   )
 }
 

@@ -3,6 +3,7 @@ import type { ServerResponse } from 'node:http'
 import { expect, onTestFinished, test, vi } from 'vitest'
 import { AppError, errorBody } from '@copal/shared/errors.ts'
 import type { Heartbeat } from '@copal/shared/wire/heartbeat.ts'
+import type { CachedResponse } from '@copal/shared/wire/receipts.ts'
 import { createGatewayClient } from '../../../../gpu-node/src/serving/control/gateway-client.ts'
 import { startGatewayDouble } from '../../../support/doubles/gateway-double.ts'
 
@@ -142,15 +143,30 @@ test('a redirect is not followed, so that no other server gets the headers of th
   expect(gateway.calls.filter((call) => call.includes('/login'))).toEqual([])
 })
 
-test('a page of another server acknowledges no receipts', async () => {
+type Client = ReturnType<typeof createGatewayClient>
+
+test.each<[string, (client: Client) => Promise<unknown>]>([
+  ['acknowledges no receipts', (client) => client.receipts({ nodeId: 'node-1', receipts: [] })],
+  ['is no response to a heartbeat', (client) => client.heartbeat({} as Heartbeat)],
+  ['stores no mask', (client) => client.uploadMask(SHA256, FILE)],
+  ['stores no piece of statistics', (client) => client.uploadStatistics(SHA256, SHA256, FILE, SHA256)],
+  ['completes no statistics', (client) => client.uploadStatistics(SHA256, 'manifest.json', FILE, SHA256)],
+  ['keeps no response', (client) => client.sendCachedResponse({} as CachedResponse)],
+])('a page of another server %s, and is named in the error', async (_what, send) => {
   const { gateway, client } = await setup()
-  gateway.intercept = (_request, response) => {
+  gateway.intercept = (request, response) => {
+    request.resume()
     response.writeHead(200, { 'content-type': 'text/html' }).end('<html>Welcome')
     return true
   }
-  const { nodeId } = gateway
-  const error: unknown = await client.receipts({ nodeId, receipts: [] }).catch((thrown: unknown) => thrown)
-  expect(error).toMatchObject({ code: 'no_node_available', retryable: true })
+  const error: unknown = await send(client).catch((thrown: unknown) => thrown)
+  expect(error).toMatchObject({
+    code: 'no_node_available',
+    retryable: true,
+    message: expect.stringMatching(
+      /^What answers at http\S+ is not a copal gateway: .*HTTP 200, text\/html/,
+    ) as string,
+  })
 })
 
 test('a heartbeat without a response fails after the time limit of its caller', async () => {
