@@ -169,6 +169,8 @@ export const evaluateResult = z.object({
     }),
   ),
   generation: generationCheck.optional(),
+  /** The numerics of the weights that were measured, see `numericsOf`; absent from older nodes. */
+  numerics: z.string().min(1).max(64).optional(),
 })
 
 /** The result of an evaluation job. */

@@ -1,3 +1,4 @@
+import { sameNumerics } from '@copal/shared/metrics/numerics.ts'
 import { perplexity } from '@copal/shared/metrics/perplexity.ts'
 import type { DriftReport } from '@copal/shared/wire/admin.ts'
 import type { EvaluationRow } from '../../storage/db/queries/evaluation-queries.ts'
@@ -14,6 +15,8 @@ export interface HoldoutCells {
   version: number | null
   sha256: string
   perplexity: ReadonlyMap<number, number>
+  /** The numerics of each; null where they are not known. */
+  numerics: ReadonlyMap<number, string | null>
 }
 
 /** Groups the evaluations of each domain by holdout version, newest version first. */
@@ -32,6 +35,7 @@ export function cellsByDomain(
             null,
           sinceMs: Math.min(...rows.map(({ createdAt }) => createdAt)),
           perplexity: new Map(rows.map((row) => [row.version, perplexity(row.nllMean)])),
+          numerics: new Map(rows.map((row) => [row.version, row.numerics])),
         }),
       )
       // Deleted versions are older than any that exists.
@@ -64,7 +68,8 @@ export function versionToShow(
 
 /**
  * Compares a domain's loss under the active mask with that under the first mask that learned it and under the best mask so
- * far, on the newest holdout version that has the first of these pairs, or else the second. Dense is no mask.
+ * far, on the newest holdout version that has the first of these pairs, or else the second. Losses of other numerics are not
+ * compared. Dense is no mask.
  *
  * @param versions newest first
  * @param served the stages up to the active mask, which is the last
@@ -80,13 +85,19 @@ export function forgettingOf(
   if (!last || !first || first === last) return undefined
   const earlier = served.slice(0, -1).filter(({ mask_version: version }) => version > 0)
   const measured = versions.filter((cells) => cells.perplexity.has(last.mask_version))
+  const valueOf = ({ perplexity: values, numerics }: HoldoutCells, version: number) =>
+    sameNumerics(numerics.get(version) ?? null, numerics.get(last.mask_version) ?? null)
+      ? values.get(version)
+      : undefined
   const cells =
-    measured.find((candidate) => candidate.perplexity.has(first.mask_version)) ??
-    measured.find((candidate) => earlier.some((stage) => candidate.perplexity.has(stage.mask_version)))
+    measured.find((candidate) => valueOf(candidate, first.mask_version) !== undefined) ??
+    measured.find((candidate) =>
+      earlier.some((stage) => valueOf(candidate, stage.mask_version) !== undefined),
+    )
   const active = cells?.perplexity.get(last.mask_version)
   if (!cells || active === undefined) return undefined
   const compare = (version: number): Forgetting['first'] => {
-    const value = cells.perplexity.get(version)
+    const value = valueOf(cells, version)
     return value === undefined
       ? null
       : { mask_version: version, perplexity: value, difference: active - value }

@@ -1,7 +1,7 @@
 import type { DecisionFigure } from '@copal/shared/wire/admin-decisions.ts'
 import type { BoundedMean } from '@copal/shared/metrics/paired-bound.ts'
 import { perplexity } from '@copal/shared/metrics/perplexity.ts'
-import type { GateHoldout } from './gate-input.ts'
+import type { GateHoldout, OtherNumerics } from './gate-input.ts'
 
 /** Figures that no operator can override: a mask that fails one of them gives no text. */
 export const SOUNDNESS_FIGURES = ['finite loss', 'finite logits', 'repetition', 'entropy'] as const
@@ -14,6 +14,9 @@ export const COMPARISONS = {
   own: 'perplexity / shared',
   purpose: 'perplexity / parent, weighted',
 } as const
+
+/** Name of the figure of a mask whose losses cannot be compared. */
+export const NUMERICS_FIGURE = 'numerics'
 
 /** Creates a figure; what is left out is null. */
 export function figure(
@@ -64,6 +67,22 @@ export function pointFigure(
 ): DecisionFigure {
   const value = perplexity(logRatio)
   return figure(name, value <= limit, { value: finiteOrNull(value), limit, ...rest })
+}
+
+/** Creates the figure of a mask that was measured with other numerics than what it is compared with; none if there is no such mask. */
+export function numericsFigures(otherNumerics: OtherNumerics | undefined): DecisionFigure[] {
+  const [first] = otherNumerics?.others ?? []
+  if (!otherNumerics || !first) return []
+  const { version, domain, numerics } = first
+  const other = version === 0 ? 'the dense model' : `m${version}`
+  const note =
+    `it was measured in ${numericsName(otherNumerics.candidate)}, but ${other} on '${domain}' in ${numericsName(numerics)}, and no node ` +
+    'could measure both alike'
+  return [figure(NUMERICS_FIGURE, false, { note })]
+}
+
+function numericsName(numerics: string | null): string {
+  return numerics === null ? 'a precision that its node does not name' : `'${numerics}'`
 }
 
 /** Returns the part of a figure that names its holdout. */

@@ -27,9 +27,19 @@ export interface GateHoldout {
   dense?: HoldoutLosses
 }
 
+/** Losses that cannot be compared with the candidate's, because they were measured with other numerics. */
+export interface OtherNumerics {
+  /** The numerics of the candidate's evaluation; null where its node does not name them. */
+  candidate: string | null
+  /** The masks to compare with that were measured on a holdout only with other numerics. Version 0 is dense. */
+  others: readonly { version: number; domain: string; numerics: string | null }[]
+}
+
 /** The input of the gate. */
 export interface GateInput {
   policy: AdaptationPolicy['gate']
   holdouts: readonly GateHoldout[]
   generation: { candidate: GenerationCheck; dense: GenerationCheck }
+  /** Absent if all losses can be compared. */
+  otherNumerics?: OtherNumerics
 }

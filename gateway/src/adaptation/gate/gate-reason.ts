@@ -1,6 +1,6 @@
 import { percentOf } from '@copal/shared/phrases.ts'
 import type { DecisionFigure } from '@copal/shared/wire/admin-decisions.ts'
-import { COMPARISONS } from './gate-figures.ts'
+import { COMPARISONS, NUMERICS_FIGURE } from './gate-figures.ts'
 
 /** Describes a verdict in a sentence: the purpose of a mask that passed, the worst figure of one that failed. */
 export function describeVerdict(figures: readonly DecisionFigure[], confidence: number): string {
@@ -57,6 +57,8 @@ function describeFailed({ name, domain, value, upper, limit, note }: DecisionFig
       const reference = isBest ? `its best mask (${note})` : 'the active mask'
       return `Its perplexity${where} is ${times(value)} that of ${reference}${bound}${unproven}; at most ${times(limit)} is allowed.`
     }
+    case NUMERICS_FIGURE:
+      return `It cannot be compared: ${note ?? 'it was measured in another precision'}.`
     default:
       return 'There is no held-out text to compare it on.'
   }

@@ -5,6 +5,7 @@ import { groupsOf, pair, type Compared, type ComparisonGroup } from './compariso
 import {
   COMPARISONS,
   figure,
+  numericsFigures,
   ofHoldout,
   pointFigure,
   ratioFigure,
@@ -64,9 +65,11 @@ function judge(input: GateInput): GateVerdict {
   const soundness = soundnessFigures(input)
   const isMeasured = holdouts.length > 0
   const isFinite = holdouts.every((holdout) => isFiniteLoss(holdout.candidate))
-  const checks = isFinite && isMeasured ? comparisons(input) : []
+  const numerics = numericsFigures(input.otherNumerics)
+  const checks = isFinite && isMeasured && numerics.length === 0 ? comparisons(input) : []
   const figures = [
     ...soundness,
+    ...numerics,
     ...(isMeasured
       ? []
       : [figure('held-out text', false, { value: 0, note: 'there is none to compare on' })]),

@@ -2,7 +2,7 @@ import type { DecisionFigure } from '@copal/shared/wire/admin-decisions.ts'
 import { boundMean, meanDifference } from '@copal/shared/metrics/paired-bound.ts'
 import { GENERAL_HOLDOUT } from '../../storage/db/schema/domains.ts'
 import { pair } from './comparison-groups.ts'
-import { COMPARISONS, figure, ofHoldout, pointFigure, ratioFigure } from './gate-figures.ts'
+import { COMPARISONS, figure, numericsFigures, ofHoldout, pointFigure, ratioFigure } from './gate-figures.ts'
 import type { GateHoldout, GateInput } from './gate-input.ts'
 import { describeVerdict } from './gate-reason.ts'
 import type { GateVerdict } from './gate-verdict.ts'
@@ -24,9 +24,13 @@ export function ownMaskVerdict(input: GateInput, demand: OwnMaskDemand): GateVer
   const gain = own
     ? gainFigure(own, policy.confidence, demand.minGain)
     : figure('held-out text', false, { value: 0, note: 'there is none to compare on' })
+  const numerics = numericsFigures(input.otherNumerics)
   const figures = [
     ...soundnessFigures(input),
-    ...(isFinite ? [gain, ...(general ? [againstDense(general, policy.max_dense_ratio)] : [])] : []),
+    ...numerics,
+    ...(isFinite && numerics.length === 0
+      ? [gain, ...(general ? [againstDense(general, policy.max_dense_ratio)] : [])]
+      : []),
   ]
   const passed = figures.every((each) => each.passed)
   return {

@@ -1,4 +1,5 @@
 import type { DecisionFigure } from '@copal/shared/wire/admin-decisions.ts'
+import { sameNumerics } from '@copal/shared/metrics/numerics.ts'
 import type { AdaptationPolicy } from '@copal/shared/wire/admin-policy.ts'
 import { MAX_OWN_MASKS } from '@copal/shared/wire/heartbeat.ts'
 import { listCountedDomains } from '../../storage/db/queries/batch-queries.ts'
@@ -44,7 +45,7 @@ export async function findDueOwnMask(
   const costs = holdouts.flatMap(({ domain, sha256, characters }) => {
     if (!counted.has(domain) || sought.has(domain) || domainVersions.has(domain)) return []
     const [shared, dense] = [lossOf(activeVersion, sha256), lossOf(0, sha256)]
-    if (!shared || !dense) return []
+    if (!shared || !dense || !sameNumerics(shared.numerics, dense.numerics)) return []
     return [{ domain, sha256, characters, tokens: shared.tokens, cost: shared.nllMean - dense.nllMean }]
   })
   const needed = minHeldOutTokens(evaluationWindow(model)).alone

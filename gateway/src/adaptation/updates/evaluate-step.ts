@@ -8,9 +8,9 @@ import { evaluationWindow } from './evaluation-window.ts'
 import { measure } from './gate-measurements.ts'
 import { gateOutcome } from './gate-outcome.ts'
 import {
-  evaluateDenseJobId,
+  evaluateDenseJobIds,
   evaluateJobId,
-  evaluateParentJobId,
+  evaluateParentJobIds,
   type FinishedJob,
   type JobStep,
 } from './update-jobs.ts'
@@ -22,7 +22,11 @@ import { requireModel, type StepDeps, type StepOutcome } from './update-step.ts'
  * such an evaluation. The gate then decides whether the mask may serve.
  */
 export const evaluateStep: JobStep = {
-  jobIds: (update) => [evaluateJobId(update), evaluateParentJobId(update), evaluateDenseJobId(update)],
+  jobIds: (update) => [
+    evaluateJobId(update),
+    ...evaluateParentJobIds(update),
+    ...evaluateDenseJobIds(update),
+  ],
   start: queueEvaluations,
   finish: decide,
 }
@@ -32,14 +36,16 @@ async function decide(
   update: UpdateRow,
   finished: FinishedJob[],
 ): Promise<StepOutcome | undefined> {
-  const find = (id: string) => finished.find(({ job }) => job.id === id)
-  const candidate = find(evaluateJobId(update))
+  const ended = (ids: readonly string[]) => finished.filter(({ job }) => ids.includes(job.id))
+  const [candidate] = ended([evaluateJobId(update)])
   if (!candidate) return undefined
-  // Missing only if the gateway stopped between storing the first job and the others.
+  // Missing if what is known has other numerics, or the gateway stopped between storing the first job and the others.
   if (!(await queueReferences(deps, update, candidate.job, finished))) return undefined
-  const parent = find(evaluateParentJobId(update))
-  const dense = find(evaluateDenseJobId(update))
-  const measured = await measure(deps, update, { candidate, parent, dense })
+  const measured = await measure(deps, update, {
+    candidate,
+    parent: ended(evaluateParentJobIds(update)),
+    dense: ended(evaluateDenseJobIds(update)),
+  })
   if (update.ownDomain !== null) {
     const { own_mask_gain: minGain } = (await findPolicy(deps, update.model)).discovery
     return ownMaskOutcome(deps, update, ownMaskVerdict(measured, { domain: update.ownDomain, minGain }))

@@ -1,4 +1,5 @@
 import { AppError } from '@copal/shared/errors.ts'
+import { sameNumerics } from '@copal/shared/metrics/numerics.ts'
 import type { DatasetRef, EvaluateJob } from '@copal/shared/wire/adaptation-jobs.ts'
 import { findDenseGeneration, listCellsOn, type GateCell } from '../../storage/db/queries/gate-queries.ts'
 import { findJob, findJobs, type JobRow } from '../../storage/db/queries/job-queries.ts'
@@ -11,11 +12,13 @@ import { chooseHoldouts } from '../holdouts/choose-holdouts.ts'
 import { currentHoldouts } from '../holdouts/current-holdouts.ts'
 import { findPolicy } from '../policy/find-policy.ts'
 import { evaluationWindow } from './evaluation-window.ts'
+import { liveNodes } from './trial-check.ts'
 import {
   calibrateJobId,
-  evaluateDenseJobId,
+  evaluateDenseJobIds,
   evaluateJobId,
-  evaluateParentJobId,
+  evaluateParentJobIds,
+  jobNumerics,
   queueJob,
   type FinishedJob,
 } from './update-jobs.ts'
@@ -25,7 +28,7 @@ import { requireMaskVersion, requireModel, type StepDeps } from './update-step.t
 const TRAFFIC_MS = 30 * 24 * 60 * 60 * 1000
 
 /** The masks that a candidate is compared with, by the ids of the jobs that evaluate them. */
-type Reference = { jobId: string; version: number; mask: string | null; checkGeneration: boolean }
+type Reference = { jobIds: string[]; version: number; mask: string | null; checkGeneration: boolean }
 
 /**
  * Returns whether an update activates an imported mask: no node selects it. An update that found too little new text has no
@@ -89,10 +92,11 @@ async function holdoutsToEvaluate(
 }
 
 /**
- * Queues evaluations of parent and dense model on those of the candidate's holdouts where their window losses are not known.
+ * Queues evaluations of parent and dense model on those of the candidate's holdouts where their window losses are not known. Once the
+ * candidate is measured, only losses of its numerics count: others are measured once more, by the same node while it lives.
  *
  * @param finished the jobs whose results are known; another call may have queued jobs since they were read
- * @returns whether nothing is missing
+ * @returns whether nothing is missing that can still be measured
  */
 export async function queueReferences(
   deps: StepDeps,
@@ -109,11 +113,11 @@ export async function queueReferences(
   const parent = update.parentVersion ? await requireMask(deps, update, update.parentVersion) : undefined
   const hasGeneration = (await findDenseGeneration(deps.db, update.model)) !== undefined
   const references: Reference[] = [
-    { jobId: evaluateDenseJobId(update), version: 0, mask: null, checkGeneration: !hasGeneration },
+    { jobIds: evaluateDenseJobIds(update), version: 0, mask: null, checkGeneration: !hasGeneration },
     ...(parent
       ? [
           {
-            jobId: evaluateParentJobId(update),
+            jobIds: evaluateParentJobIds(update),
             version: parent.version,
             mask: parent.sha256,
             checkGeneration: false,
@@ -123,27 +127,48 @@ export async function queueReferences(
   ]
   const known = await findJobs(
     deps.db,
-    references.map(({ jobId }) => jobId),
+    references.flatMap(({ jobIds }) => jobIds),
   )
+  const candidate = finished.find(({ job }) => job.id === evaluation.id)
+  const isComparable = (numerics: string | null) =>
+    !candidate || sameNumerics(numerics, jobNumerics(candidate))
+  const comparable = cells.filter(({ numerics }) => isComparable(numerics))
   let isComplete = true
-  for (const { jobId, version, mask, checkGeneration } of references) {
-    const missing = holdouts.filter(({ sha256 }) => !hasCell(cells, version, sha256))
-    const isFinished = finished.some(({ job }) => job.id === jobId)
-    if (isFinished || (missing.length === 0 && !checkGeneration)) continue
+  for (const { jobIds, version, mask, checkGeneration } of references) {
+    const ended = finished.filter(({ job }) => jobIds.includes(job.id))
+    const measured = ended.filter((each) => isComparable(jobNumerics(each)))
+    const missing = holdouts.filter(
+      ({ sha256 }) =>
+        !hasCell(comparable, version, sha256) &&
+        !measured.some(({ job }) => holdoutsOf(job).some((holdout) => holdout.sha256 === sha256)),
+    )
+    const needsCheck = checkGeneration && ended.length === 0
+    if (missing.length === 0 && !needsCheck) continue
+    const queued = known.filter(({ id }) => jobIds.includes(id))
+    const isOpen = queued.length > ended.length
+    const id = jobIds[queued.length]
+    // With nodes of more than two numerics the gate says that the masks cannot be compared.
+    if (!isOpen && id === undefined) continue
     isComplete = false
-    if (known.some(({ id }) => id === jobId)) continue
+    if (isOpen || id === undefined) continue
     const { model, windowTokens } = evaluation.payload as EvaluateJob
-    await queueJob(deps, update, {
+    const payload = {
       kind: 'evaluate',
-      id: jobId,
+      id,
       model,
       mask,
       holdouts: missing,
       windowTokens,
-      checkGeneration,
-    })
+      checkGeneration: needsCheck,
+    } as const
+    await queueJob(deps, update, payload, candidate ? await otherNodes(deps, candidate.job) : [])
   }
   return isComplete
+}
+
+/** Returns the live nodes of a model except the one that ended a job, which measures with the same numerics again. */
+async function otherNodes(deps: Pick<StepDeps, 'fleet'>, { model, nodeId }: JobRow): Promise<string[]> {
+  return (await liveNodes(deps, model)).map(({ id }) => id).filter((id) => id !== nodeId)
 }
 
 /** Returns the holdouts of an evaluation job. */

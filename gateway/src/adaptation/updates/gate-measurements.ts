@@ -1,30 +1,35 @@
 import { AppError } from '@copal/shared/errors.ts'
 import type { EvaluateResult, GenerationCheck } from '@copal/shared/wire/adaptation-jobs.ts'
+import { sameNumerics } from '@copal/shared/metrics/numerics.ts'
 import { perplexity } from '@copal/shared/metrics/perplexity.ts'
 import { listCountedDomains } from '../../storage/db/queries/batch-queries.ts'
 import { recordEvaluations } from '../../storage/db/queries/evaluation-queries.ts'
 import { findDenseGeneration, listCellsOn, type GateCell } from '../../storage/db/queries/gate-queries.ts'
 import { sumTokensByDomain } from '../../storage/db/queries/period-queries.ts'
 import type { UpdateRow } from '../../storage/db/queries/update-queries.ts'
-import type { GateHoldout, GateInput, HoldoutLosses } from '../gate/gate-input.ts'
+import type { GateHoldout, GateInput, HoldoutLosses, OtherNumerics } from '../gate/gate-input.ts'
 import { isFiniteLoss } from '../gate/soundness.ts'
 import { trafficWeights } from '../gate/traffic-weights.ts'
 import { findPolicy } from '../policy/find-policy.ts'
 import { holdoutsOf } from './gate-jobs.ts'
-import { invalidResult, type FinishedJob } from './update-jobs.ts'
+import { invalidResult, jobNumerics, type FinishedJob } from './update-jobs.ts'
 import { requireMaskVersion, type StepDeps } from './update-step.ts'
 
 /** The time over which traffic gives domains their weight. */
 const TRAFFIC_MS = 30 * 24 * 60 * 60 * 1000
 
-/** The losses that a job found, by holdout version. */
-type Measured = Map<string, HoldoutLosses & { tokens: number; windowTokens: number[] }>
+/** The losses that a job found, by holdout version, and the numerics of the weights. */
+interface Measured {
+  job: FinishedJob['job']
+  numerics: string | null
+  losses: Map<string, HoldoutLosses & { tokens: number; windowTokens: number[] }>
+}
 
-/** The finished evaluations of an update. */
+/** The finished evaluations of an update; those of parent and dense model in the order in which they were queued. */
 export interface Evaluations {
   candidate: FinishedJob
-  parent: FinishedJob | undefined
-  dense: FinishedJob | undefined
+  parent: readonly FinishedJob[]
+  dense: readonly FinishedJob[]
 }
 
 /**
@@ -33,13 +38,14 @@ export interface Evaluations {
  * @throws AppError `node_failed` for an incomplete result; `mask_invalid` if the dense model itself gives no finite loss
  */
 export async function measure(deps: StepDeps, update: UpdateRow, jobs: Evaluations): Promise<GateInput> {
-  const candidate = measured(jobs.candidate)
-  const parent = jobs.parent ? measured(jobs.parent) : undefined
-  const dense = jobs.dense ? measured(jobs.dense) : undefined
-  requireFiniteDense(jobs.dense, dense)
-  await record(deps, update, 0, jobs.dense, dense)
-  if (update.parentVersion) await record(deps, update, update.parentVersion, jobs.parent, parent)
-  await record(deps, update, requireMaskVersion(update), jobs.candidate, candidate)
+  const ofCandidate = measured(jobs.candidate)
+  const { numerics, losses: candidate } = ofCandidate
+  const parents = jobs.parent.map(measured)
+  const dense = jobs.dense.map(measured)
+  dense.forEach(requireFiniteDense)
+  for (const each of dense) await record(deps, update, 0, each)
+  for (const each of parents) await record(deps, update, update.parentVersion ?? 0, each)
+  await record(deps, update, requireMaskVersion(update), ofCandidate)
   const refs = holdoutsOf(jobs.candidate.job)
   const names = refs.map(({ domain }) => domain)
   const nowMs = deps.nowMs()
@@ -55,14 +61,25 @@ export async function measure(deps: StepDeps, update: UpdateRow, jobs: Evaluatio
     generationChecks(deps, update, jobs),
   ])
   const weights = trafficWeights(names, update.domains, tokens)
+  const comparable = cells.filter((cell) => sameNumerics(cell.numerics, numerics))
+  const others: OtherNumerics['others'][number][] = []
   const holdouts = refs.map(({ domain, sha256 }): GateHoldout => {
     const losses = candidate.get(sha256)
     if (!losses) throw invalidResult(jobs.candidate.job, `domain '${domain}' is missing`)
-    const cellOf = (version: number) =>
-      cells.find((cell) => cell.version === version && cell.holdoutSha256 === sha256)
-    const ofParent = parent?.get(sha256) ?? (update.parentVersion ? cellOf(update.parentVersion) : undefined)
-    const ofDense = dense?.get(sha256) ?? cellOf(0)
-    const best = bestStage(cells, sha256, losses.windowTokens.length)
+    const lossesUnder = (version: number, ended: readonly Measured[]): HoldoutLosses | undefined => {
+      const known = [
+        ...ended.flatMap((each) => ({ numerics: each.numerics, losses: each.losses.get(sha256) })),
+        ...cells
+          .filter((cell) => cell.version === version && cell.holdoutSha256 === sha256)
+          .map((cell) => ({ numerics: cell.numerics, losses: cell })),
+      ].filter((each) => each.losses !== undefined)
+      const found = known.find((each) => sameNumerics(each.numerics, numerics))
+      if (!found && known[0]) others.push({ version, domain, numerics: known[0].numerics })
+      return found?.losses
+    }
+    const ofParent = update.parentVersion ? lossesUnder(update.parentVersion, parents) : undefined
+    const ofDense = lossesUnder(0, dense)
+    const best = bestStage(comparable, sha256, losses.windowTokens.length)
     return {
       domain,
       sha256,
@@ -77,18 +94,23 @@ export async function measure(deps: StepDeps, update: UpdateRow, jobs: Evaluatio
     }
   })
   requireSameWindows(jobs, holdouts)
-  return { policy: policy.gate, holdouts, generation }
+  return {
+    policy: policy.gate,
+    holdouts,
+    generation,
+    ...(others.length > 0 ? { otherNumerics: { candidate: numerics, others } } : {}),
+  }
 }
 
-function measured({ job, result }: FinishedJob): Measured {
+function measured(finished: FinishedJob): Measured {
+  const { job, result } = finished
   if (result.kind !== 'evaluate') throw invalidResult(job, `it has the kind '${result.kind}'`)
-  return new Map(
-    holdoutsOf(job).map(({ sha256, domain }) => {
-      const found = result.domains.find(({ holdoutSha256 }) => holdoutSha256 === sha256)
-      if (!found) throw invalidResult(job, `domain '${domain}' is missing`)
-      return [sha256, lossesOf(found) ?? missingWindows(job, domain)]
-    }),
-  )
+  const losses = holdoutsOf(job).map(({ sha256, domain }) => {
+    const found = result.domains.find(({ holdoutSha256 }) => holdoutSha256 === sha256)
+    if (!found) throw invalidResult(job, `domain '${domain}' is missing`)
+    return [sha256, lossesOf(found) ?? missingWindows(job, domain)] as const
+  })
+  return { job, numerics: jobNumerics(finished), losses: new Map(losses) }
 }
 
 function lossesOf({ tokens, nllMean, windowNll, windowTokens }: EvaluateResult['domains'][number]) {
@@ -104,17 +126,16 @@ async function record(
   deps: StepDeps,
   { model }: UpdateRow,
   version: number,
-  finished: FinishedJob | undefined,
-  losses: Measured | undefined,
+  { job, numerics, losses }: Measured,
 ): Promise<void> {
-  if (!finished || !losses) return
-  const rows = holdoutsOf(finished.job).flatMap(({ sha256: holdoutSha256, domain }) => {
+  const rows = holdoutsOf(job).flatMap(({ sha256: holdoutSha256, domain }) => {
     const found = losses.get(holdoutSha256)
     // The table holds numbers only; a loss that is not finite stays in the job's result and in the decision.
     if (!found || !isFiniteLoss(found) || found.nllMean === null) return []
     const { tokens, nllMean } = found
     const windowNll = (found.windowNll ?? []).map((loss) => loss ?? 0)
-    return [{ model, version, domain, holdoutSha256, tokens, nllMean, windowNll, createdAt: deps.nowMs() }]
+    const createdAt = deps.nowMs()
+    return [{ model, version, domain, holdoutSha256, tokens, nllMean, windowNll, numerics, createdAt }]
   })
   await recordEvaluations(deps.db, rows)
 }
@@ -143,10 +164,11 @@ async function generationChecks(
   { candidate, dense }: Evaluations,
 ): Promise<GateInput['generation']> {
   const own = generationOf(candidate)
-  const ofDense = (dense && generationOf(dense)) ?? (await findDenseGeneration(deps.db, model))
+  const [checked] = dense.flatMap((each) => generationOf(each) ?? [])
+  const ofDense = checked ?? (await findDenseGeneration(deps.db, model))
   if (!own) throw invalidResult(candidate.job, 'it lacks the check of what the mask generates')
   if (!ofDense)
-    throw invalidResult((dense ?? candidate).job, 'it lacks the check of what the dense model generates')
+    throw invalidResult((dense[0] ?? candidate).job, 'it lacks the check of what the dense model generates')
   return { candidate: own, dense: ofDense }
 }
 
@@ -154,10 +176,10 @@ function generationOf({ result }: FinishedJob): GenerationCheck | undefined {
   return result.kind === 'evaluate' ? result.generation : undefined
 }
 
-function requireFiniteDense(job: FinishedJob | undefined, losses: Measured | undefined): void {
-  for (const [sha256, { nllMean }] of losses ?? []) {
+function requireFiniteDense({ job, losses }: Measured): void {
+  for (const [sha256, { nllMean }] of losses) {
     if (nllMean !== null && Number.isFinite(perplexity(nllMean))) continue
-    const domain = job && holdoutsOf(job.job).find((holdout) => holdout.sha256 === sha256)?.domain
+    const domain = holdoutsOf(job).find((holdout) => holdout.sha256 === sha256)?.domain
     throw new AppError(
       'mask_invalid',
       `The perplexity of the dense model on domain '${domain}' is not finite, so no mask can be compared with it. ` +

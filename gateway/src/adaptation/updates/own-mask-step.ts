@@ -1,4 +1,5 @@
 import { AppError } from '@copal/shared/errors.ts'
+import { sameNumerics } from '@copal/shared/metrics/numerics.ts'
 import { SERVICE_ACTOR } from '../../storage/db/queries/decision-queries.ts'
 import { listCellsOn } from '../../storage/db/queries/gate-queries.ts'
 import { findJob } from '../../storage/db/queries/job-queries.ts'
@@ -80,7 +81,9 @@ export async function rejudgeOwnMasks(deps: StepDeps, update: UpdateRow): Promis
     findPolicy(deps, model.id),
     findJob(deps.db, evaluateJobId(update)),
   ])
-  const shared = job?.result?.kind === 'evaluate' ? job.result.domains : []
+  const result = job?.result?.kind === 'evaluate' ? job.result : undefined
+  const shared = result?.domains ?? []
+  const numerics = result?.numerics ?? null
   const cells = await listCellsOn(
     deps.db,
     model.id,
@@ -92,6 +95,10 @@ export async function rejudgeOwnMasks(deps: StepDeps, update: UpdateRow): Promis
       (each) => each.version === version && each.holdoutSha256 === parent?.holdoutSha256,
     )
     const windows = parent?.windowTokens?.length
+    if (cell && !sameNumerics(cell.numerics, numerics)) {
+      const reason = `m${version} was measured in another precision or form than the new shared ${nameOf(model.activeVersion)}.`
+      return [{ domain, reason }]
+    }
     if (!parent?.windowTokens || !cell?.windowNll || cell.windowNll.length !== windows) {
       const reason = `m${version} was not measured on the same held-out text as the new shared ${nameOf(model.activeVersion)}.`
       return [{ domain, reason }]

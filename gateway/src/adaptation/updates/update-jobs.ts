@@ -57,14 +57,17 @@ export function evaluateJobId({ id, candidate }: Candidate): string {
   return `${id}-evaluate${suffix(candidate)}`
 }
 
-/** Returns the id of the job that evaluates the parent on holdouts without such an evaluation. */
-export function evaluateParentJobId({ id }: Pick<UpdateRow, 'id'>): string {
-  return `${id}-parent`
+/**
+ * Returns the ids of the jobs that evaluate the parent on holdouts without such an evaluation, in the order in which they are queued:
+ * the second only where what is known has other numerics than the candidate's evaluation.
+ */
+export function evaluateParentJobIds({ id }: Pick<UpdateRow, 'id'>): string[] {
+  return [`${id}-parent`, `${id}-parent-2`]
 }
 
-/** Returns the id of the job that evaluates the dense model on holdouts without such an evaluation. */
-export function evaluateDenseJobId({ id }: Pick<UpdateRow, 'id'>): string {
-  return `${id}-dense`
+/** Returns the ids of the jobs that evaluate the dense model, as {@link evaluateParentJobIds} does for the parent. */
+export function evaluateDenseJobIds({ id }: Pick<UpdateRow, 'id'>): string[] {
+  return [`${id}-dense`, `${id}-dense-2`]
 }
 
 /** Returns the id of the job in which another node selects the current candidate again. */
@@ -119,6 +122,11 @@ function jobResult(job: JobRow): JobRow['result'] {
   const message =
     job.errorMessage ?? `Job ${job.id} failed, and the node gave no reason. See the log of the node.`
   throw parseErrorBody({ error: { code: job.errorCode, message } }) ?? new AppError('node_failed', message)
+}
+
+/** Returns the numerics of the weights that a job measured; null where its node does not name them. */
+export function jobNumerics({ result }: FinishedJob): string | null {
+  return (result.kind === 'evaluate' && result.numerics) || null
 }
 
 /** Creates the error for a result that does not match its job. */

@@ -33,6 +33,8 @@ export interface TextEvaluation {
   sources: Evaluation[]
   /** Undefined unless it was requested. */
   generation?: GenerationCheck
+  /** The numerics of the weights; undefined where the backend does not know. */
+  numerics?: string | undefined
 }
 
 /**
@@ -42,7 +44,7 @@ export interface TextEvaluation {
  *
  * @throws AppError as `Backend.load` and `cutWindows` do, or `context_length_exceeded`; the reason of `signal`
  */
-export async function evaluateTexts<Weights>(
+export async function evaluateTexts<Weights extends { readonly numerics?: string | undefined }>(
   backend: ScoringBackend<Weights> & GeneratingBackend<Weights>,
   target: EvaluationTarget,
   sources: TextSource[],
@@ -64,8 +66,9 @@ export async function evaluateTexts<Weights>(
     const evaluations: Evaluation[] = []
     for await (const evaluation of scoreWindows(backend, weights, texts, options))
       evaluations.push(evaluation)
-    if (!options.checkGeneration) return { sources: evaluations }
-    return { sources: evaluations, generation: await checkGeneration(backend, weights, model, options) }
+    const measured = { sources: evaluations, numerics: weights.numerics }
+    if (!options.checkGeneration) return measured
+    return { ...measured, generation: await checkGeneration(backend, weights, model, options) }
   } finally {
     await backend.release(weights)
   }

@@ -32,5 +32,6 @@ serveWeightSet(async (options: BackgroundSparseOptions) => {
   // The engine reads nothing else of a model.
   const model = { config, master } as DenseModel
   const weights = await backend.load({ model, version, maskPath, priority: 'background' })
-  return { step: async (work, drop) => (await backend.step({ weights, work, drop })).outputs }
+  const { numerics } = weights
+  return { numerics, step: async (work, drop) => (await backend.step({ weights, work, drop })).outputs }
 })

@@ -33,7 +33,8 @@ export function createBackgroundSparseBackend(
         await started.close()
         throw thrown
       }
-      const weights: WeightSet = { version, source, paged: false, ended: started.ended }
+      const { numerics, ended } = started
+      const weights: WeightSet = { version, source, paged: false, numerics, ended }
       processes.set(weights, started)
       void started.ended.then(() => processes.delete(weights))
       log.info('weight set loaded', {

@@ -38,6 +38,8 @@ export interface WeightSet {
   readonly bytes?: number
   /** How its pruned weights are stored, and why, for people; absent where nothing is pruned or there is no choice. */
   readonly form?: { readonly name: 'packed' | 'dense' | 'both'; readonly why: string }
+  /** The numerics of its weights, see `numericsOf`; absent where the backend does not know. */
+  readonly numerics?: string | undefined
   /** Settles when the set can no longer run: with the cause, or with undefined after `release`. */
   readonly ended: Promise<Error | undefined>
 }

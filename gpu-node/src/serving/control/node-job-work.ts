@@ -122,7 +122,11 @@ export function createJobWork(deps: JobWorkDeps): JobWork {
     const holdouts = await fetchDatasets(job.holdouts, context)
     const pacer = createPacer(job.nodeShare ?? 1)
     const endWatch = deps.traffic.subscribe((isBusy) => pacer.bind(isBusy))
-    const { sources: evaluations, generation } = await deps.evaluator
+    const {
+      sources: evaluations,
+      generation,
+      numerics,
+    } = await deps.evaluator
       .evaluate(
         job.mask,
         holdouts.map(({ path, sha256 }) => ({ path, sha256 })),
@@ -154,6 +158,7 @@ export function createJobWork(deps: JobWorkDeps): JobWork {
         }
       }),
       ...(generation ? { generation } : {}),
+      ...(numerics ? { numerics } : {}),
     }
   }
 

@@ -32,6 +32,7 @@ const evaluation = (version: number, domain: string, perplexity: number, holdout
   holdoutSha256: `${domain}-${holdout}`,
   tokens: 10,
   windowNll: null,
+  numerics: null as string | null,
   nllMean: Math.log(perplexity),
   createdAt: 1,
 })
@@ -161,6 +162,20 @@ test('losses on different holdout versions are never compared: a replaced holdou
   expect(rounded(both.perplexity)).toEqual([[20], [24], [23]])
   expect(both.forgetting).toMatchObject([{ domain: 'a', holdout_version: 2, first: { mask_version: 1 } }])
   expect(both.backward_transfer?.max).toBeCloseTo(-1, 9)
+})
+
+test('losses of other numerics are never compared: a new form of the weights is no forgetting', () => {
+  const changes = { activeVersion: 3, promoted: [1, 2, 3].map((version) => promoted(version, ['a'], ['a'])) }
+  const packed = { numerics: 'int4 packed, head int8' }
+  const cells = [
+    evaluation(1, 'a', 12),
+    { ...evaluation(2, 'a', 11), ...packed },
+    { ...evaluation(3, 'a', 10), ...packed },
+  ]
+  const { r } = driftReport(record({ ...changes, evaluations: cells }))
+  expect(rounded(r.perplexity)).toEqual([[null], [12], [11], [10]])
+  expect(r.forgetting).toMatchObject([{ first: null, best: { mask_version: 2 } }])
+  expect(r.backward_transfer).toBeNull()
 })
 
 test('a column shows the version with most stages that the active mask was evaluated on, and of these the newest', () => {

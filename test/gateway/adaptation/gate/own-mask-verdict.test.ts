@@ -38,6 +38,17 @@ test('a mask of one domain may cost general text only what the policy allows bes
   expect(reason).toContain('1.510 × that of the dense model')
 })
 
+test('a mask that was measured with other numerics than the shared one is rejected, whatever it gains', () => {
+  const others = [{ version: 3, domain: 'legal', numerics: null }]
+  const otherNumerics = { candidate: 'bf16, head int8', others }
+  const { verdict, reason } = judge([legal(1)], { otherNumerics })
+  expect(verdict).toBe('failed')
+  expect(reason).toBe(
+    "It cannot be compared: it was measured in 'bf16, head int8', but m3 on 'legal' in a precision that its node does not name, " +
+      'and no node could measure both alike.',
+  )
+})
+
 test('a mask of one domain must be sound, and cannot be compared with a shared one that is not', () => {
   expect(judge([legal(null)]).reason).toContain('not finite')
   const candidate = { ...SOUND_GENERATION, finite: false }

@@ -1,4 +1,5 @@
 import { env } from 'cloudflare:workers'
+import { and, eq } from 'drizzle-orm'
 import { expect, test } from 'vitest'
 import { createOwnMask, type UpdateEntry } from '@copal/shared/wire/admin.ts'
 import { sha256 } from '@copal/shared/wire/signature.ts'
@@ -130,4 +131,11 @@ test('of many costly domains only those are asked that have enough held-out text
   const policy = await findPolicy(deps, 'crowd')
   expect(await findDueOwnMask({ db, reservoir }, model, policy)).toMatchObject({ domain: 'crowd-a' })
   expect(asked).toEqual(['crowd-a'])
+
+  // Losses of other numerics say nothing about what the mask costs.
+  await db
+    .update(evaluations)
+    .set({ numerics: 'bf16, head int8' })
+    .where(and(eq(evaluations.model, 'crowd'), eq(evaluations.version, 0)))
+  expect(await findDueOwnMask({ db, reservoir }, model, policy)).toBeUndefined()
 })

@@ -5,10 +5,13 @@ import type { UpdateEntry } from '@copal/shared/wire/admin.ts'
 import type { DomainEntry } from '@copal/shared/wire/admin-domains.ts'
 import type { DecisionEntry } from '@copal/shared/wire/admin-decisions.ts'
 import { advanceUpdate } from '../../../../gateway/src/adaptation/updates/advance-update.ts'
+import { rejudgeOwnMasks } from '../../../../gateway/src/adaptation/updates/own-mask-step.ts'
 import { openDatabase } from '../../../../gateway/src/storage/db/open-database.ts'
 import { listDecisions } from '../../../../gateway/src/storage/db/queries/decision-queries.ts'
+import { findMask } from '../../../../gateway/src/storage/db/queries/mask-queries.ts'
 import { findModel } from '../../../../gateway/src/storage/db/queries/model-queries.ts'
 import { ensureDomains } from '../../../../gateway/src/storage/db/queries/domain-queries.ts'
+import { findUpdate } from '../../../../gateway/src/storage/db/queries/update-queries.ts'
 import {
   admin,
   adminJson,
@@ -84,6 +87,19 @@ describe('a mask of a single domain', () => {
       ['own-one', 2],
       ['own-two', null],
     ])
+
+    // Beside a shared mask that was measured with other numerics it cannot be judged.
+    await env.DB.exec(
+      "update evaluations set numerics = 'bf16, head int8' where model = 'own' and version = 2",
+    )
+    const shared = await findMask(db, 'own', 1)
+    const update = await findUpdate(db, shared?.updateId ?? '')
+    if (!update) throw new Error('the update of the shared mask is unknown')
+    await rejudgeOwnMasks(testDeps(), update)
+    expect(await ownMasks('own')).toEqual(new Map())
+    expect((await ownDecisions('own')).at(-1)?.reason).toContain(
+      'm2 was measured in another precision or form',
+    )
   })
 
   test('is selected with a high weight of the domain, measured on it and the general holdout alone, and takes no text away', async () => {

@@ -8,6 +8,7 @@ import { sha256 } from '@copal/shared/wire/signature.ts'
 import { refreshCounts } from '../../../../gateway/src/adaptation/sampling/refresh-counts.ts'
 import { openDatabase } from '../../../../gateway/src/storage/db/open-database.ts'
 import { listCounted, listUnmarkedBatches } from '../../../../gateway/src/storage/db/queries/batch-queries.ts'
+import { listEvaluations } from '../../../../gateway/src/storage/db/queries/evaluation-queries.ts'
 import { listHoldouts } from '../../../../gateway/src/storage/db/queries/holdout-queries.ts'
 import { listReservoirCounts } from '../../../../gateway/src/storage/db/queries/reservoir-count-queries.ts'
 import { insertReceipts } from '../../../../gateway/src/storage/db/queries/receipt-queries.ts'
@@ -255,6 +256,15 @@ test('the counts of samples, which that version did not store, are filled in by 
   const counts = await listReservoirCounts(db)
   expect([...counts.keys()].toSorted()).toEqual(['legal', 'mail'])
   expect(counts.get('legal')).toMatchObject({ samples: 60, seen: 60, models: {} })
+})
+
+test('losses of before name no numerics, so that the gate measures their masks once more', async () => {
+  const cells = await listEvaluations(db, MODEL)
+  expect(cells.map(({ version, nllMean, numerics }) => [version, nllMean, numerics])).toEqual([
+    [0, 2, null],
+    [1, 2.1, null],
+    [2, 2.2, null],
+  ])
 })
 
 test('the home goes on: a whole update reads no old text again, and R keeps its cells', async () => {

@@ -160,6 +160,8 @@ export class SimulatedNode {
   readonly #model: string
   readonly #scores: Scores
   activeVersion = 0
+  /** The numerics that it measures with; undefined, it names none, like an older node. */
+  numerics: string | undefined
   /** The jobs of the last heartbeat response. */
   jobs: Job[] = []
   readonly #reports = new Map<string, JobReport>()
@@ -222,7 +224,8 @@ export class SimulatedNode {
     if (job.kind === 'evaluate') {
       const domains = job.holdouts.map((holdout) => evaluationOf(holdout, this.#scores(job, holdout.domain)))
       const generation = job.checkGeneration ? { generation: SOUND_GENERATION } : {}
-      return { ...report, result: { kind: 'evaluate', domains, ...generation } }
+      const named = this.numerics === undefined ? {} : { numerics: this.numerics }
+      return { ...report, result: { kind: 'evaluate', domains, ...generation, ...named } }
     }
     // A node that selects the mask of another one again gives the same file.
     const bytes = maskFile(

@@ -53,6 +53,10 @@ function testBackground(): void {
       }
       const pages = Array.from({ length: Math.ceil(TOKENS.length / 16) }, (_, page) => page)
       expect(await score(background, {})).toEqual(await score(served, { pages }))
+      expect(background.numerics).toBe(served.numerics)
+      expect(served.numerics).toBe(
+        precision === 'int4' ? `int4 ${served.form?.name}, head int8` : `${precision}, head int8`,
+      )
       expect(await checkGeneration(backend, background, tiny.model)).toMatchObject({ finite: true })
       await backend.release(background)
       await expect(background.ended).resolves.toBeUndefined()

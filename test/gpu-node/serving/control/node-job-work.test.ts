@@ -69,7 +69,8 @@ function workWith(evaluate: (path: string) => Promise<void>, changes: Partial<Ev
         ...changes,
       }
       const generation = { finite: true, tokens: 192, repetition: 0.5, entropy: 2 }
-      return { sources: sources.map(() => result), ...(checkGeneration ? { generation } : {}) }
+      const numerics = 'bf16, head int8'
+      return { sources: sources.map(() => result), numerics, ...(checkGeneration ? { generation } : {}) }
     },
   }
   const work = createJobWork({
@@ -116,6 +117,7 @@ test('the result of an evaluation has the losses of windows, null where they are
       },
     ],
     generation: { finite: true, tokens: 192, repetition: 0.5, entropy: 2 },
+    numerics: 'bf16, head int8',
   })
   expect((await work.evaluate(job, context)).generation).toBeUndefined()
 })

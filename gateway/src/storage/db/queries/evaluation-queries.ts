@@ -17,6 +17,7 @@ export async function recordEvaluations(db: Database, rows: readonly EvaluationR
           tokens: sql`excluded.tokens`,
           nllMean: sql`excluded.nll_mean`,
           windowNll: sql`excluded.window_nll`,
+          numerics: sql`excluded.numerics`,
           createdAt: sql`excluded.created_at`,
         },
       }),

@@ -91,6 +91,8 @@ export const evaluations = sqliteTable(
     nllMean: real().notNull(),
     /** Mean loss of each window, nats a token, in order; null for evaluations that are older than this column. */
     windowNll: text({ mode: 'json' }).$type<number[]>(),
+    /** The numerics of the weights that were measured; null for evaluations that are older than this column, and by older nodes. */
+    numerics: text(),
     createdAt: integer().notNull(),
   },
   (table) => [primaryKey({ columns: [table.model, table.version, table.domain, table.holdoutSha256] })],

@@ -1,5 +1,6 @@
 import { availableParallelism } from 'node:os'
 import { AppError } from '@copal/shared/errors.ts'
+import { numericsOf } from '@copal/shared/metrics/numerics.ts'
 import type { GpuAddon, GpuDevice, GpuEngine, GpuErrorCode } from '../../../../gpu/addon.d.ts'
 import type { Addon, Precision } from '../../../../native/addon.d.ts'
 import type { Log } from '../../../platform/log.ts'
@@ -87,6 +88,7 @@ export function createGpuBackend(options: GpuBackendOptions): GpuBackend {
       announce(latest.device, log)
       return engine
     },
+    numerics: (form) => numericsOf({ precision, headPrecision, form }),
     createLogitKernels: (vocabSize) =>
       native ? createNativeLogitKernels(native, vocabSize) : createScriptLogitKernels(vocabSize),
     packThreads: threads,

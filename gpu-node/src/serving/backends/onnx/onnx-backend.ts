@@ -1,6 +1,7 @@
 import { rm } from 'node:fs/promises'
 import { availableParallelism } from 'node:os'
 import { AppError } from '@copal/shared/errors.ts'
+import { numericsOf } from '@copal/shared/metrics/numerics.ts'
 import type { Log } from '../../../platform/log.ts'
 import type { Backend, WeightSet, WeightSetSource } from '../../contract/backend.ts'
 import { createLoadDir, removeStaleLoadDirs } from './work-dir.ts'
@@ -54,7 +55,13 @@ export function createOnnxBackend(options: OnnxBackendOptions): OnnxBackend {
       } finally {
         await rm(workDir, { recursive: true, force: true })
       }
-      const weights: WeightSet = { version: source.version, source, paged: false, ended: started.ended }
+      const weights: WeightSet = {
+        version: source.version,
+        source,
+        paged: false,
+        numerics: numericsOf({ precision: 'f32', headPrecision: 'f32' }),
+        ended: started.ended,
+      }
       processes.set(weights, started)
       void started.ended.then(() => processes.delete(weights))
       options.log?.info('weight set loaded', {

@@ -5,6 +5,8 @@ import type { AllowedTokens, WeightSetCall, WeightSetReply } from './weight-set-
 
 /** Runs the steps of a loaded weight set, as `Backend.step` does. */
 interface StepRunner {
+  /** The numerics of the weights, which the reply to the first call names. */
+  readonly numerics?: string | undefined
   step(work: readonly SequenceWork[], drop: readonly number[]): Promise<SequenceOutput[]>
 }
 
@@ -34,7 +36,11 @@ export function serveWeightSet<Options>(load: (options: Options) => Promise<Step
     let reply: WeightSetReply
     try {
       if (call.kind === 'load') runner = await load(call.options)
-      reply = { id: call.id, outputs: call.kind === 'step' ? await step(call) : [] }
+      reply = {
+        id: call.id,
+        outputs: call.kind === 'step' ? await step(call) : [],
+        numerics: runner?.numerics,
+      }
     } catch (thrown) {
       reply = { id: call.id, failure: errorBody(asFailure(thrown)) }
     }

@@ -19,6 +19,8 @@ type CallBody<Options> =
 /** The node's side of a weight set process. */
 export interface WeightSetProcess<Options = LoadOptions> {
   readonly pid: number | undefined
+  /** The numerics of the weights, once they are loaded; undefined where the process does not name them. */
+  readonly numerics: string | undefined
   /** Makes a call. @throws AppError that the process returned, or `node_failed` when it ended or cannot be reached */
   call(body: CallBody<Options>): Promise<SequenceOutput[]>
   /** Runs a step as {@link call} does. The allowed tokens of its work are sent later, once they are known. */
@@ -61,6 +63,7 @@ export function startWeightSetProcess<Options = LoadOptions>(
   let closing = false
   let failure: AppError | undefined
   let stderr = ''
+  let numerics: string | undefined
 
   const fail = (how: string) => {
     if (failure) return
@@ -82,8 +85,10 @@ export function startWeightSetProcess<Options = LoadOptions>(
     const reply = message as WeightSetReply
     const call = waiting.get(reply.id)
     waiting.delete(reply.id)
-    if ('outputs' in reply) call?.resolve(reply.outputs)
-    else call?.reject(parseErrorBody(reply.failure) ?? new AppError('node_failed', `${name} failed.`))
+    if ('outputs' in reply) {
+      numerics = reply.numerics
+      call?.resolve(reply.outputs)
+    } else call?.reject(parseErrorBody(reply.failure) ?? new AppError('node_failed', `${name} failed.`))
   })
 
   const call = async (body: CallBody<Options>, id = nextId++): Promise<SequenceOutput[]> => {
@@ -106,6 +111,9 @@ export function startWeightSetProcess<Options = LoadOptions>(
 
   return {
     pid: child.pid,
+    get numerics() {
+      return numerics
+    },
     ended,
     call: (body) => call(body),
     step(work, drop) {

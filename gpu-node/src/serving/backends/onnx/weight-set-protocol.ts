@@ -25,5 +25,7 @@ export interface AllowedTokens {
   mask: TokenMask | null
 }
 
-/** The reply of a weight set process to a call. `outputs` is empty except for steps. */
-export type WeightSetReply = { id: number; outputs: SequenceOutput[] } | { id: number; failure: ErrorBody }
+/** The reply of a weight set process to a call. `outputs` is empty except for steps; `numerics` is known once weights are loaded. */
+export type WeightSetReply =
+  | { id: number; outputs: SequenceOutput[]; numerics?: string | undefined }
+  | { id: number; failure: ErrorBody }

@@ -36,6 +36,8 @@ export interface EngineBackendOptions {
   createEngine: (model: DenseModel) => ModelEngine | Promise<ModelEngine>
   /** Chooses the form of a set's pruned weights; without it they are packed. */
   chooseForm?: (config: LlamaConfig, engine: ModelEngine, places: MaskPlaces) => Promise<FormChoice>
+  /** Names the numerics of a set, whose pruned weights have a form. */
+  numerics: (form: FormChoice['form'] | undefined) => string
   /** Creates the loops over the logits of a weight set. */
   createLogitKernels: (vocabSize: number) => LogitKernels
   /** Called when an engine has lost its device. */
@@ -195,6 +197,7 @@ export function createEngineBackend(options: EngineBackendOptions): EngineBacken
         paged: true,
         bytes: handle.memoryBytes,
         ...(choice ? { form: { name: choice.form, why: choice.why } } : {}),
+        numerics: options.numerics(places.size > 0 ? (choice?.form ?? 'packed') : undefined),
         ended,
       }
       sets.set(weights, loaded)

@@ -1,5 +1,6 @@
 import { availableParallelism } from 'node:os'
 import { AppError } from '@copal/shared/errors.ts'
+import { numericsOf } from '@copal/shared/metrics/numerics.ts'
 import type { Addon, KernelName, Precision } from '../../../../native/addon.d.ts'
 import type { Log } from '../../../platform/log.ts'
 import { MAX_THREADS } from '../../contract/backend.ts'
@@ -85,6 +86,7 @@ export function createSparseBackend(options: SparseBackendOptions): EngineBacken
         fits: (bytes) => 2 * bytes <= (options.freeWeightBytes?.() ?? Infinity),
       })
     },
+    numerics: (form) => numericsOf({ precision, headPrecision, form }),
     createLogitKernels: (vocabSize) => createNativeLogitKernels(addon, vocabSize, kernel),
     packThreads: threads,
     log,

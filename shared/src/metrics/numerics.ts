@@ -1,0 +1,28 @@
+/** The numerics of weights: what of their storage changes the losses that are measured with them. */
+
+/** How weights are stored, as far as it changes their values. */
+interface StoredWeights {
+  /** Precision of the linears. */
+  precision: 'f32' | 'bf16' | 'int8' | 'int4'
+  headPrecision: 'f32' | 'bf16' | 'int8' | 'int4'
+  /** Form of the pruned linears; undefined where nothing is pruned. It changes the values in int4 alone. */
+  form?: 'packed' | 'dense' | 'both' | undefined
+}
+
+const FORM = / (packed|dense)(?=,)/
+
+/** Names the numerics of weights: `bf16, head int8` or `int4 packed, head int8`. Kernel and threads are not part of them. */
+export function numericsOf({ precision, headPrecision, form }: StoredWeights): string {
+  const linears = precision === 'int4' && form !== undefined ? `int4 ${form}` : precision
+  return `${linears}, head ${headPrecision}`
+}
+
+/**
+ * Returns whether losses that were measured with two numerics can be compared. A form counts only where both have one, because the
+ * dense model has none. Null, which is unknown, is like null alone.
+ */
+export function sameNumerics(a: string | null, b: string | null): boolean {
+  if (a === b) return true
+  if (a === null || b === null || (FORM.test(a) && FORM.test(b))) return false
+  return a.replace(FORM, '') === b.replace(FORM, '')
+}
