@@ -1,8 +1,10 @@
 import { expect, test } from 'vitest'
+import { ApiError } from '../../../../gateway/dashboard/src/data/client.ts'
 import {
   drainConsequences,
   failedJobs,
   fleetSentence,
+  mayHaveFailed,
   otherSets,
   pagesShare,
   probesSentence,
@@ -57,6 +59,15 @@ test('the last jobs that failed come newest first, with their updates', () => {
     ['c', 'upd_2'],
     ['a', 'upd_1'],
   ])
+  expect(mayHaveFailed({ value: { data: nodes }, error: undefined })).toBe(true)
+})
+
+test('that the failed jobs cannot be read is not shown as none, and does not replace those that were', () => {
+  const error = new ApiError('The database does not respond.', 503, 'service_unavailable')
+  const none = { data: [nodeOf('a')] }
+  expect(mayHaveFailed({ value: undefined, error: undefined })).toBe(false)
+  expect(mayHaveFailed({ value: undefined, error })).toBe(true)
+  expect(mayHaveFailed({ value: none, error })).toBe(false)
 })
 
 test('other weight sets and the share of pages', () => {

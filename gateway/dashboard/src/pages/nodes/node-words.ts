@@ -3,6 +3,8 @@ import { PROBE_TOLERANCE } from '@copal/shared/probe-tolerance.ts'
 import type { ProbeEntry } from '@copal/shared/wire/admin-alerts.ts'
 import type { NodeEntry, StatusReport } from '@copal/shared/wire/admin.ts'
 import type { Tone } from '../../components/tone.ts'
+import type { List } from '../../data/endpoints.ts'
+import type { Snapshot } from '../../data/resource.ts'
 import { maskName, shortMaskName } from '../../format/mask-names.ts'
 import { formatDuration, formatNumber, plural } from '../../format/numbers.ts'
 
@@ -96,6 +98,11 @@ export function failedJobs(nodes: readonly NodeEntry[]): FailedJob[] {
       last == null ? [] : { ...last, node, update: last.job.split('-', 1)[0] ?? '' },
     )
     .toSorted((a, b) => b.at.localeCompare(a.at))
+}
+
+/** Returns whether a job failed on a node, or that is unknown because they cannot be listed. False while they are loading. */
+export function mayHaveFailed({ value, error }: Pick<Snapshot<List<NodeEntry>>, 'value' | 'error'>): boolean {
+  return value === undefined ? error !== undefined : failedJobs(value.data).length > 0
 }
 
 /** The effects of draining a node, and the way back. */

@@ -13,7 +13,7 @@ import { Table, type Column } from '../../components/table.tsx'
 import { Time } from '../../components/time.tsx'
 import { useClient, useResource } from '../../data/data.tsx'
 import * as endpoints from '../../data/endpoints.ts'
-import { hasCome } from '../../data/resource.ts'
+import { hasCome, type Resource } from '../../data/resource.ts'
 import { shortMaskName } from '../../format/mask-names.ts'
 import { formatBytes, formatCount, formatDuration, formatNumber, formatShare } from '../../format/numbers.ts'
 import { Link } from '../../navigation/link.tsx'
@@ -24,6 +24,7 @@ import {
   drainConsequences,
   failedJobs,
   fleetSentence,
+  mayHaveFailed,
   otherSets,
   pagesShare,
   probesSentence,
@@ -47,7 +48,7 @@ export function NodesPage() {
         <p>{fleetSentence(all, models)}</p>
       ))}
     >
-      {!hasCome(status) || !hasCome(failing) ? (
+      {!hasCome(status) ? (
         <div class="page-place">
           <Skeleton lines={8} />
         </div>
@@ -69,7 +70,7 @@ export function NodesPage() {
               )}
             </Loaded>
           </Section>
-          <FailedJobs jobs={failedJobs(failing.value?.data ?? [])} />
+          {mayHaveFailed(failing) && <FailedJobs nodes={failing} />}
           <Section
             title="Probe texts"
             note="The same fixed texts, scored by every node after a swap and every few minutes"
@@ -96,16 +97,20 @@ export function NodesPage() {
   )
 }
 
-/** The last job that failed on each node; nothing where none did. */
-function FailedJobs({ jobs }: { jobs: ReturnType<typeof failedJobs> }) {
-  if (jobs.length === 0) return null
+/** The last job that failed on each node. */
+function FailedJobs({ nodes }: { nodes: Resource<endpoints.List<NodeEntry>> }) {
   return (
     <Section title="Failed jobs" note="The last of each node that may be the node's own fault">
-      {jobs.map(({ node, update, at, reason }) => (
-        <p class="reason" key={node}>
-          {node}: a job of <Link to={paths.update(update)}>an update</Link> failed. {reason} <Time at={at} />
-        </p>
-      ))}
+      <Loaded resource={nodes}>
+        {({ data }) =>
+          failedJobs(data).map(({ node, update, at, reason }) => (
+            <p class="reason" key={node}>
+              {node}: a job of <Link to={paths.update(update)}>an update</Link> failed. {reason}{' '}
+              <Time at={at} />
+            </p>
+          ))
+        }
+      </Loaded>
     </Section>
   )
 }
