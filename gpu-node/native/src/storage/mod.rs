@@ -38,6 +38,7 @@ mod matrix;
 mod pack;
 pub(crate) mod packing;
 mod quantise;
+mod quantised_group;
 mod rows;
 mod unpack;
 
@@ -50,7 +51,7 @@ pub use matrix::Matrix;
 pub use pack::{Form, PackError, pack, pack_rows, pack_rows_as};
 pub(crate) use packing::PackingFns;
 pub(crate) use quantise::read_scale_and_zero_point;
-pub use quantise::{PackedInt4Group, QuantisedGroup, quantise_group, quantise_packed_int4};
+pub use quantised_group::{PackedInt4Group, QuantisedGroup, quantise_group, quantise_packed_int4};
 pub use rows::{KeptRows, RowSource};
 
 /// Rows of a block: two tiles.
