@@ -9,7 +9,7 @@ import { NodeEvents } from '../../../gateway/src/audit/node-events.ts'
 import { announceAudit, recordAudit } from '../../../gateway/src/audit/record-audit.ts'
 import { createCallBudget } from '../../../gateway/src/calls/call-budget.ts'
 import { meterDeps } from '../../../gateway/src/calls/metered-deps.ts'
-import { COUNTED_MS } from '../../../gateway/src/middleware/rejected-changes.ts'
+import { COUNTED_MS, CountedRejections } from '../../../gateway/src/middleware/rejected-changes.ts'
 import { openDatabase } from '../../../gateway/src/storage/db/open-database.ts'
 import { insertDecision } from '../../../gateway/src/storage/db/queries/decision-queries.ts'
 import { heartbeatOf } from '../../support/doubles/heartbeat.ts'
@@ -261,6 +261,19 @@ describe("rejected calls of an action beyond a minute's rows", () => {
     await ended()
     expect((await list(`&actor=${id}`)).data).toHaveLength(data.length + 1)
   })
+})
+
+test('a row that counts rejected calls is completed after the last of them, and never if one has no end', () => {
+  const counted = new CountedRejections<string>(10)
+  counted.row = 'the row'
+  expect([counted.isOpen(9), counted.isOpen(10)]).toEqual([true, false])
+  for (let call = 0; call < 3; call += 1) counted.begin()
+  expect(counted.end(true)).toBeUndefined()
+  expect(counted.endCounting()).toBeUndefined()
+  expect(counted.isOpen(9)).toBe(false)
+  expect(counted.end(false)).toBeUndefined()
+  expect(counted.end(true)).toBe('the row')
+  expect(counted.rejected).toBe(2)
 })
 
 test('a request appends a part of many rows that wait, because it may have used most calls of its event', async () => {
