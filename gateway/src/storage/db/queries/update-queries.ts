@@ -134,16 +134,16 @@ export async function noteDataset(
   const known = sql`coalesce(${updates.datasets}, '[]')`
   const unchanged = and(eq(updates.id, id), eq(updates.revision, revision))
   const ofDomain = sql`from json_each(${known}) join ${datasets} on ${datasets.sha256} = value where ${datasets.domain} = ${domain}`
-  const [, [recorded]] = await db.batch([
-    db
-      .update(updates)
-      .set({ datasets: sql`json_insert(${known}, '$[#]', ${sha256})` })
-      .where(and(unchanged, sql`not exists (select 1 ${ofDomain})`)),
-    db
-      .select({ sha256: sql<string | null>`(select ${datasets.sha256} ${ofDomain} limit 1)` })
-      .from(updates)
-      .where(unchanged),
-  ])
+  const written = await db
+    .update(updates)
+    .set({ datasets: sql`json_insert(${known}, '$[#]', ${sha256})` })
+    .where(and(unchanged, sql`not exists (select 1 ${ofDomain})`))
+    .returning({ id: updates.id })
+  if (written.length > 0) return sha256
+  const [recorded] = await db
+    .select({ sha256: sql<string | null>`(select ${datasets.sha256} ${ofDomain} limit 1)` })
+    .from(updates)
+    .where(unchanged)
   return recorded?.sha256 ?? sha256
 }
 
