@@ -43,8 +43,8 @@ const PROGRAMS: readonly Program[] = [
     name: `The kernels of a step of ${name} compile`,
     list: 'STEP' as const,
     macros: macrosOf(constants),
-    // Both compile those of the odd model.
-    ...(name === 'an odd model' ? {} : { compilers: COMPILERS.slice(-1) }),
+    // Both compile those of the odd model, for all architectures.
+    ...(name === 'an odd model' ? {} : { compilers: COMPILERS.slice(-1), architectures: ['sm_90'] }),
   })),
   {
     name: 'Products compile',
