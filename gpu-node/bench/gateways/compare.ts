@@ -4,7 +4,8 @@ import { spread } from '@copal/gpu-node/platform/spread.ts'
 import type { Contender } from './contenders.ts'
 import { openLoad, type Load } from './load.ts'
 import { usageOf } from './processes.ts'
-import { differences, percentile, ratios, turnOf, type Sample } from './sample.ts'
+import { percentile } from '../measurement/percentile.ts'
+import { differences, ratios, turnOf, type Sample } from './sample.ts'
 
 /** Pause after a measurement, so that its receipts and spans are not counted in the next one. */
 const SETTLE_MS = 400

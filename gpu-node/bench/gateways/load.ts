@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Client, type Dispatcher } from 'undici'
-import { percentile, type Sample } from './sample.ts'
+import { percentile } from '../measurement/percentile.ts'
+import type { Sample } from './sample.ts'
 
 /** A request that a load repeats. */
 export interface Request {

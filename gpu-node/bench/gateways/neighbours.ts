@@ -6,7 +6,8 @@ import { IpcChild } from './child.ts'
 import type { GatewayContender } from './contenders.ts'
 import { openLoad } from './load.ts'
 import { usageOf } from './processes.ts'
-import { percentile, ratios, turnOf } from './sample.ts'
+import { percentile } from '../measurement/percentile.ts'
+import { ratios, turnOf } from './sample.ts'
 import { FAULT } from './texts.ts'
 
 /** Requests a second of the good tenant, and its connections. */

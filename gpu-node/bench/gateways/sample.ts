@@ -20,11 +20,6 @@ export interface Sample {
   lateMs: number
 }
 
-/** Returns the value below which a share of ascending values lies; NaN without values. */
-export function percentile(ascending: readonly number[], share: number): number {
-  return ascending[Math.min(ascending.length - 1, Math.floor(share * ascending.length))] ?? Number.NaN
-}
-
 /** Returns the order of contenders in a round; each is first equally often. */
 export function turnOf<T>(contenders: readonly T[], round: number): T[] {
   const from = round % contenders.length

@@ -4,7 +4,8 @@ import { spread } from '@copal/gpu-node/platform/spread.ts'
 import type { Contender, GatewayContender } from './contenders.ts'
 import { openLoad } from './load.ts'
 import { usageOf } from './processes.ts'
-import { differences, percentile, turnOf } from './sample.ts'
+import { percentile } from '../measurement/percentile.ts'
+import { differences, turnOf } from './sample.ts'
 
 /** Pause after a measurement, so that its queued samples are stored before the next one. */
 const SETTLE_MS = 2_000

@@ -1,5 +1,6 @@
 import { expect, test } from 'vitest'
-import { differences, percentile, ratios, turnOf } from '../../../../gpu-node/bench/gateways/sample.ts'
+import { percentile } from '../../../../gpu-node/bench/measurement/percentile.ts'
+import { differences, ratios, turnOf } from '../../../../gpu-node/bench/gateways/sample.ts'
 
 test('a percentile is the value below which that share of values lies', () => {
   const values = Array.from({ length: 100 }, (_, index) => index + 1)
