@@ -116,6 +116,20 @@ DEVICE void end_copies() {
 #endif
 }
 
+// Starts to copy the 16-byte chunks that follow `issued`, up to `end`, into their places of a ring of so many chunks, as a group, and
+// returns the end of the chunks that are copied now. The first chunk is repeated behind the ring.
+template <u32 CHUNKS>
+DEVICE u32 copy_to_ring(SharedAddress ring, const u32* words, u32 issued, u32 end) {
+  const uint4* from = (const uint4*)words;
+#pragma unroll 1
+  for (u32 chunk = issued + lane_id(); chunk < end; chunk += 32) {
+    start_copy(ring + chunk % CHUNKS * 16, from + chunk);
+    if (chunk % CHUNKS == 0) start_copy(ring + CHUNKS * 16, from + chunk);
+  }
+  end_copies();
+  return max(issued, end);
+}
+
 template <int LATER>
 DEVICE void copies_done() {
 #if __CUDA_ARCH__ >= 800

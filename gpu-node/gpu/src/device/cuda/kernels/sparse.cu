@@ -73,16 +73,8 @@ struct Sparse {
 
   // Starts to copy the chunks whose places are free, as all values before `used` are.
   DEVICE void fill(u32 used) {
-    u32 free = min(limit, used / 8 + CHUNKS);
-    const uint4* from = (const uint4*)arrays.values;
     settled = issued;
-#pragma unroll 1
-    for (u32 chunk = issued + lane_id(); chunk < free; chunk += 32) {
-      start_copy(ring + chunk % CHUNKS * 16, from + chunk);
-      if (chunk % CHUNKS == 0) start_copy(ring + CHUNKS * 16, from + chunk);
-    }
-    issued = max(issued, free);
-    end_copies();
+    issued = copy_to_ring<CHUNKS>(ring, arrays.values, issued, min(limit, used / 8 + CHUNKS));
   }
 
   DEVICE void expand(u32 group, u32, u32 (&a)[STEPS][2][4]) {

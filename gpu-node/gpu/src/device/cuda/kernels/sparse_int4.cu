@@ -89,18 +89,10 @@ struct SparseInt4 {
 
   // Starts to copy the chunks whose places are free, as all words before `used` are.
   DEVICE void fill(u32 used) {
-    u32 free = min(limit, used / 4 + CHUNKS);
-    const uint4* from = (const uint4*)arrays.values;
 #pragma unroll
     for (u32 later = LATER - 1; later > 0; later--) settled[later] = settled[later - 1];
     settled[0] = issued;
-#pragma unroll 1
-    for (u32 chunk = issued + lane_id(); chunk < free; chunk += 32) {
-      start_copy(ring + chunk % CHUNKS * 16, from + chunk);
-      if (chunk % CHUNKS == 0) start_copy(ring + CHUNKS * 16, from + chunk);
-    }
-    issued = max(issued, free);
-    end_copies();
+    issued = copy_to_ring<CHUNKS>(ring, arrays.values, issued, min(limit, used / 4 + CHUNKS));
   }
 
   DEVICE void expand(u32 group, u32 ahead, u32 (&a)[STEPS][2][4]) {
