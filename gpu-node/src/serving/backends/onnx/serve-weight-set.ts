@@ -35,12 +35,10 @@ export function serveWeightSet<Options>(load: (options: Options) => Promise<Step
   async function handle(call: WeightSetCall<Options>): Promise<void> {
     let reply: WeightSetReply
     try {
-      if (call.kind === 'load') runner = await load(call.options)
-      reply = {
-        id: call.id,
-        outputs: call.kind === 'step' ? await step(call) : [],
-        numerics: runner?.numerics,
-      }
+      if (call.kind === 'load') {
+        runner = await load(call.options)
+        reply = { id: call.id, outputs: [], numerics: runner.numerics }
+      } else reply = { id: call.id, outputs: call.kind === 'step' ? await step(call) : [] }
     } catch (thrown) {
       reply = { id: call.id, failure: errorBody(asFailure(thrown)) }
     }

@@ -86,7 +86,7 @@ export function startWeightSetProcess<Options = LoadOptions>(
     const call = waiting.get(reply.id)
     waiting.delete(reply.id)
     if ('outputs' in reply) {
-      numerics = reply.numerics
+      numerics = reply.numerics ?? numerics
       call?.resolve(reply.outputs)
     } else call?.reject(parseErrorBody(reply.failure) ?? new AppError('node_failed', `${name} failed.`))
   })

@@ -25,7 +25,7 @@ export interface AllowedTokens {
   mask: TokenMask | null
 }
 
-/** The reply of a weight set process to a call. `outputs` is empty except for steps; `numerics` is known once weights are loaded. */
+/** The reply of a weight set process to a call. `outputs` is empty except for steps, and only loads name the `numerics`. */
 export type WeightSetReply =
   | { id: number; outputs: SequenceOutput[]; numerics?: string | undefined }
   | { id: number; failure: ErrorBody }
