@@ -71,12 +71,11 @@ export function pointFigure(
 
 /** Creates the figure of a mask that was measured with other numerics than what it is compared with; none if there is no such mask. */
 export function numericsFigures(otherNumerics: OtherNumerics | undefined): DecisionFigure[] {
-  const [first] = otherNumerics?.others ?? []
-  if (!otherNumerics || !first) return []
-  const { version, domain, numerics } = first
+  if (!otherNumerics) return []
+  const { candidate, version, domain, numerics } = otherNumerics
   const other = version === 0 ? 'the dense model' : `m${version}`
   const note =
-    `it was measured in ${numericsName(otherNumerics.candidate)}, but ${other} on '${domain}' in ${numericsName(numerics)}, and no node ` +
+    `it was measured in ${numericsName(candidate)}, but ${other} on '${domain}' in ${numericsName(numerics)}, and no node ` +
     'could measure both alike'
   return [figure(NUMERICS_FIGURE, false, { note })]
 }

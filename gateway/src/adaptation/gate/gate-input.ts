@@ -27,12 +27,14 @@ export interface GateHoldout {
   dense?: HoldoutLosses
 }
 
-/** Losses that cannot be compared with the candidate's, because they were measured with other numerics. */
+/** A mask that cannot be compared with the candidate, because it was measured on a holdout with other numerics alone. */
 export interface OtherNumerics {
   /** The numerics of the candidate's evaluation; null where its node does not name them. */
   candidate: string | null
-  /** The masks to compare with that were measured on a holdout only with other numerics. Version 0 is dense. */
-  others: readonly { version: number; domain: string; numerics: string | null }[]
+  /** Version 0 is dense. */
+  version: number
+  domain: string
+  numerics: string | null
 }
 
 /** The input of the gate. */

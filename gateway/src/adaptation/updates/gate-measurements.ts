@@ -62,19 +62,21 @@ export async function measure(deps: StepDeps, update: UpdateRow, jobs: Evaluatio
   ])
   const weights = trafficWeights(names, update.domains, tokens)
   const comparable = cells.filter((cell) => sameNumerics(cell.numerics, numerics))
-  const others: OtherNumerics['others'][number][] = []
+  let otherNumerics: OtherNumerics | undefined
   const holdouts = refs.map(({ domain, sha256 }): GateHoldout => {
     const losses = candidate.get(sha256)
     if (!losses) throw invalidResult(jobs.candidate.job, `domain '${domain}' is missing`)
     const lossesUnder = (version: number, ended: readonly Measured[]): HoldoutLosses | undefined => {
       const known = [
-        ...ended.flatMap((each) => ({ numerics: each.numerics, losses: each.losses.get(sha256) })),
+        ...ended.map((each) => ({ numerics: each.numerics, losses: each.losses.get(sha256) })),
         ...cells
           .filter((cell) => cell.version === version && cell.holdoutSha256 === sha256)
           .map((cell) => ({ numerics: cell.numerics, losses: cell })),
       ].filter((each) => each.losses !== undefined)
       const found = known.find((each) => sameNumerics(each.numerics, numerics))
-      if (!found && known[0]) others.push({ version, domain, numerics: known[0].numerics })
+      const [other] = known
+      if (!found && other)
+        otherNumerics ??= { candidate: numerics, version, domain, numerics: other.numerics }
       return found?.losses
     }
     const ofParent = update.parentVersion ? lossesUnder(update.parentVersion, parents) : undefined
@@ -98,7 +100,7 @@ export async function measure(deps: StepDeps, update: UpdateRow, jobs: Evaluatio
     policy: policy.gate,
     holdouts,
     generation,
-    ...(others.length > 0 ? { otherNumerics: { candidate: numerics, others } } : {}),
+    ...(otherNumerics ? { otherNumerics } : {}),
   }
 }
 

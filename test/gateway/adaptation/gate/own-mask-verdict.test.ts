@@ -39,8 +39,7 @@ test('a mask of one domain may cost general text only what the policy allows bes
 })
 
 test('a mask that was measured with other numerics than the shared one is rejected, whatever it gains', () => {
-  const others = [{ version: 3, domain: 'legal', numerics: null }]
-  const otherNumerics = { candidate: 'bf16, head int8', others }
+  const otherNumerics = { candidate: 'bf16, head int8', version: 3, domain: 'legal', numerics: null }
   const { verdict, reason } = judge([legal(1)], { otherNumerics })
   expect(verdict).toBe('failed')
   expect(reason).toBe(
