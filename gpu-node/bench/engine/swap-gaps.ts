@@ -117,6 +117,7 @@ export async function measureSwapGaps(options: {
   await backend.release(active)
 
   const isWithin = (gap: Gap, fromMs: number, toMs: number) => gap.toMs > fromMs && gap.fromMs < toMs
+  const isDuring = (gap: Gap, { loadMs, releasedMs }: Swap) => isWithin(gap, loadMs, releasedMs)
   const within = (fromMs: (swap: Swap) => number, toMs: (swap: Swap) => number) =>
     gaps.filter((gap) => made.some((swap) => isWithin(gap, fromMs(swap), toMs(swap))))
   const packing = within(
@@ -127,11 +128,11 @@ export async function measureSwapGaps(options: {
     ({ flipMs }) => flipMs,
     ({ releasedMs }) => releasedMs,
   )
-  const quiet = gaps.filter((gap) => !packing.includes(gap) && !draining.includes(gap))
+  const quiet = gaps.filter((gap) => !made.some((swap) => isDuring(gap, swap)))
   const length = ({ fromMs, toMs }: Gap) => toMs - fromMs
   const lengths = (part: readonly Gap[]) => spread(part.map(length))
   const during = gaps
-    .filter((gap) => packing.includes(gap) || draining.includes(gap))
+    .filter((gap) => made.some((swap) => isDuring(gap, swap)))
     .toSorted((a, b) => length(a) - length(b))
   const longest = during.at(-1)
   return {
@@ -140,8 +141,8 @@ export async function measureSwapGaps(options: {
     draining: lengths(draining),
     load: spread(made.map((swap) => swap.flipMs - swap.loadMs)),
     flip: spread(made.map((swap) => swap.flippedMs - swap.flipMs)),
-    longestOfSwaps: made.map(({ loadMs, releasedMs }) =>
-      Math.max(0, ...during.filter((gap) => isWithin(gap, loadMs, releasedMs)).map(length)),
+    longestOfSwaps: made.map((swap) =>
+      Math.max(0, ...during.filter((gap) => isDuring(gap, swap)).map(length)),
     ),
     percentile99: percentile(during.map(length), 0.99),
     longest: longest ? describeSpans(spans, longest) : 'no token came',
