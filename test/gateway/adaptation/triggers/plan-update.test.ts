@@ -1,10 +1,6 @@
 import { describe, expect, test } from 'vitest'
 import { PRESETS } from '@copal/shared/wire/admin-policy.ts'
-import type { DomainHistory } from '../../../../gateway/src/adaptation/triggers/domain-history.ts'
-import {
-  domainHistories,
-  type PastUpdate,
-} from '../../../../gateway/src/adaptation/triggers/domain-history.ts'
+import type { DomainHistory, PastUpdate } from '../../../../gateway/src/adaptation/triggers/domain-history.ts'
 import type { DomainFacts } from '../../../../gateway/src/adaptation/triggers/due-domain.ts'
 import {
   describeStart,
@@ -208,33 +204,6 @@ describe('a domain is due', () => {
 })
 
 describe('failed updates', () => {
-  const failed = (atMs: number, state: PastUpdate['state'] = 'failed') =>
-    update({ state, createdAt: atMs - 10 * MINUTE, finishedAt: atMs })
-
-  test('make their domains wait twice as long each time, at most a week', () => {
-    const wait = (count: number, cooldown = 60) => {
-      const updates = Array.from({ length: count }, (_, index) => failed(NOW - index * MINUTE))
-      return ((domainHistories(updates, cooldown).get('legal')?.retryAtMs ?? 0) - NOW) / MINUTE
-    }
-    expect([1, 2, 3, 4].map((count) => wait(count))).toEqual([60, 120, 240, 480])
-    expect(wait(20)).toBe(7 * 24 * 60)
-    // A short cool-down does not repeat what just failed.
-    expect([1, 2].map((count) => wait(count, 1))).toEqual([15, 30])
-  })
-
-  test('are counted since the last mask that went live; those that were rolled back or cancelled count', () => {
-    const updates = [
-      failed(NOW - 3 * MINUTE, 'cancelled'),
-      failed(NOW - 4 * MINUTE, 'rolled_back'),
-      failed(NOW - 5 * MINUTE, 'promoted'),
-      failed(NOW - 6 * MINUTE),
-    ]
-    expect(domainHistories(updates, 60).get('legal')).toMatchObject({
-      failures: 2,
-      retryAtMs: NOW - 3 * MINUTE + 120 * MINUTE,
-    })
-  })
-
   test('keep a domain out of the plan, which says until when; the others go on', () => {
     const retryAtMs = NOW + 30 * MINUTE
     const history = { ...HISTORY, lastStartMs: 1, failures: 2, retryAtMs }
