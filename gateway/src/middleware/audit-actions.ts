@@ -14,7 +14,7 @@ import { COUNTED_MS, RejectedChanges, type CountedRejections } from './rejected-
 const READING = new Set(['GET', 'HEAD', 'OPTIONS'])
 const MAX_TARGET_CHARACTERS = 200
 
-/** What a settled row has. */
+/** The fields that a row gets when its action is done. */
 type Result = Parameters<typeof settlePendingAudit>[2]
 /** A row that was written before its action, and what it gets after it. */
 interface AnnouncedRow {

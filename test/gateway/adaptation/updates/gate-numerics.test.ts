@@ -16,7 +16,7 @@ import { jobRowsOf } from '../../support/state/jobs-of.ts'
 const db = openDatabase(env.DB)
 const PACKED = 'int4 packed, head int8'
 const DENSE_FORM = 'int4 dense, head int8'
-/** What the dense form costs under a mask. */
+/** The factor by which the dense form raises the perplexity of a mask. */
 const COST = 1.2
 
 /**

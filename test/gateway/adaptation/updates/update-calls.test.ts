@@ -153,7 +153,7 @@ test('an update that fails for one domain gives back the texts that it has taken
   const all = { model, maxBytes: 1e9, maxKeyShare: 1, outlierDeviations: null, updateId: 'another' }
   await reservoir(second).take(all)
   const { newSamples } = await reservoir(first).stats(model)
-  // That of its holdout.
+  // The hash of its holdout.
   const stored = await listDatasetsOf(db, first)
   const put = vi.spyOn(env.ARTIFACTS, 'put')
   onTestFinished(() => put.mockRestore())

@@ -216,7 +216,7 @@ neon!(
         group: usize,
         sums: &mut BlockSums,
     ) {
-        // Of an expanded group, f32 that are a quarter of the scales and minus the zero points times that.
+        // An expanded group has two f32 for each row: a quarter of the scale, and that times minus the zero point.
         let row = |index: usize| LANES * (piece + index);
         // SAFETY: guaranteed by the caller.
         let (scales, minimums): ([_; N], [_; N]) = unsafe {
