@@ -117,7 +117,7 @@ export async function openJobRunner(deps: JobRunnerDeps): Promise<JobRunner> {
       },
       retry: (part) => withRetries(part, signal, entry),
     }
-    const startedMs = Date.now()
+    const startedMs = performance.now()
     deps.log.info('job started', { id: job.id, kind: job.kind })
     try {
       const result = await perform(job, context)
@@ -128,7 +128,11 @@ export async function openJobRunner(deps: JobRunnerDeps): Promise<JobRunner> {
       await persist(report)
       // Reported only once it is stored; otherwise its file could be written after the job was settled and removed.
       entry.report = report
-      deps.log.info('job done', { id: job.id, kind: job.kind, tookMs: Date.now() - startedMs })
+      deps.log.info('job done', {
+        id: job.id,
+        kind: job.kind,
+        tookMs: Math.round(performance.now() - startedMs),
+      })
       observed?.ended('done')
     } catch (error) {
       recordFailure(entry, job, error)

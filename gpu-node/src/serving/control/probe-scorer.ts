@@ -4,6 +4,7 @@ import type { WeightSet } from '../contract/backend.ts'
 import type { Engine } from '../engine/engine-api.ts'
 import { MAX_SCORE_TOKENS } from '../engine/engine-policy.ts'
 import type { TextCodec } from '../../model/tokenizer/text-codec.ts'
+import { monotonicMs } from '../../platform/clock.ts'
 import { reasonOf, type Log } from '../../platform/log.ts'
 
 /** Weight sets that are scored; a heartbeat takes no more. */
@@ -45,7 +46,7 @@ interface Probe {
 /** Creates a scorer; `check` starts it. */
 export function createProbeScorer(deps: ProbeDeps): ProbeScorer {
   const { engine, log, intervalMs } = deps
-  const nowMs = deps.nowMs ?? Date.now
+  const nowMs = deps.nowMs ?? monotonicMs
   const maxTokens = Math.min(MAX_SCORE_TOKENS, engine.policy.contextLength)
   const texts = PROBE_TEXTS.map((text) => deps.codec.encodeDocument(text).slice(0, maxTokens))
   const probes = new Map<WeightSet, Probe>()

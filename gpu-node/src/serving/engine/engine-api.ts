@@ -16,7 +16,7 @@ export interface EngineDeps {
   codec: Pick<TextCodec, 'tokenBytes' | 'isSpecial'>
   /** Bounds that differ from those of {@link createPolicy}. */
   policy?: Partial<EnginePolicy>
-  /** Milliseconds since the epoch. */
+  /** Returns milliseconds by a clock that only moves forward; {@link monotonicMs} by default. */
   nowMs?: () => number
   observer?: EngineObserver
   /** Called with the state after each transition; tests check the invariants with it. */

@@ -6,6 +6,7 @@
  */
 import { setTimeout as sleep } from 'node:timers/promises'
 import { AppError } from '@copal/shared/errors.ts'
+import { monotonicMs } from '../../platform/clock.ts'
 import type { StepResult, WeightSet } from '../contract/backend.ts'
 import type { Engine, EngineDeps } from './engine-api.ts'
 import { cachedPrefixNames } from './prefix-names.ts'
@@ -43,7 +44,7 @@ const FAILURE_PAUSE_MS = 100
 /** Creates an engine without weights: requests wait until the first `setActive`. */
 export function createEngine(deps: EngineDeps): Engine {
   const { backend, config, codec, observer } = deps
-  const nowMs = deps.nowMs ?? (() => performance.timeOrigin + performance.now())
+  const nowMs = deps.nowMs ?? monotonicMs
   const policy = createPolicy(config.contextLength, deps.policy)
   const state = createState(policy)
   let closed = false

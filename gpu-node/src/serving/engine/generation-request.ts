@@ -60,7 +60,7 @@ export type GenerateEvent =
       completionTokens: number
     }
 
-/** Times of a request, in milliseconds since the epoch; null for events that never happened. */
+/** Times of a request by the clock of the engine, in milliseconds; null for events that never happened. */
 interface GenerationTimes {
   arrivedMs: number
   /** Its first step was sent to the backend. */

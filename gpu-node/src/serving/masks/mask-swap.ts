@@ -2,6 +2,7 @@ import { AppError, toAppError } from '@copal/shared/errors.ts'
 import type { WeightSetState } from '@copal/shared/wire/heartbeat.ts'
 import type { Backend, WeightSet } from '../contract/backend.ts'
 import type { SwapObserver } from '../contract/observers.ts'
+import { monotonicMs } from '../../platform/clock.ts'
 import { reasonOf, type Log } from '../../platform/log.ts'
 import type { DenseModel } from '../../model/master/dense-model.ts'
 import type { MaskStore } from './mask-store.ts'
@@ -111,7 +112,7 @@ const DENSE: WeightSetName = { version: 0, sha256: null }
 
 /** Creates the mask swap of a node; nothing is loaded until `start`. */
 export function createMaskSwap(deps: MaskSwapDeps): MaskSwap {
-  const nowMs = deps.nowMs ?? Date.now
+  const nowMs = deps.nowMs ?? monotonicMs
   const drainMs = deps.drainMs ?? 30_000
   const retryMs = deps.retryMs ?? { first: 2_000, max: 60_000 }
   const use = createDomainUse(nowMs)
@@ -251,7 +252,7 @@ export function createMaskSwap(deps: MaskSwapDeps): MaskSwap {
         sha256: name.sha256,
         code: toAppError(error).code,
         reason: reasonOf(error),
-        retryInMs: entry.retryAtMs - nowMs(),
+        retryInMs: Math.round(entry.retryAtMs - nowMs()),
       })
     }
   }

@@ -13,9 +13,9 @@ export interface WeightSetName {
 /** A weight set that this node holds, loads or releases; at most one per version. */
 export interface HeldWeightSet extends WeightSetName {
   state: 'loading' | 'ready' | 'draining' | 'failed'
-  /** Time at which a failed set may be loaded again, Unix milliseconds. */
+  /** Time at which a failed set may be loaded again, by the clock of the swap, milliseconds. */
   retryAtMs: number
-  /** Time until which a successor without memory waits for a draining set, Unix milliseconds. */
+  /** Time until which a successor without memory waits for a draining set, by the clock of the swap, milliseconds. */
   releaseByMs?: number
 }
 

@@ -3,6 +3,7 @@ import { AppError, errorBody, toAppError } from '@copal/shared/errors.ts'
 import { acceptedFormat, EXPOSITION_TYPES, formatMetrics } from '@copal/shared/telemetry/exposition.ts'
 import { SETTINGS } from '@copal/shared/settings-table.ts'
 import type { RequestProgress } from '@copal/shared/wire/heartbeat.ts'
+import { monotonicMs } from '../../platform/clock.ts'
 import { reasonOf } from '../../platform/log.ts'
 import { readSignedJson } from './signed-body.ts'
 import { createRunningCalls } from './generation/running-calls.ts'
@@ -38,12 +39,11 @@ export interface NodeServer {
  */
 export function createNodeServer(deps: NodeServerDeps): NodeServer {
   const { engine, model, telemetry, log } = deps
-  const nowMs = deps.nowMs ?? (() => performance.timeOrigin + performance.now())
   const { scoreTimeoutMs = SETTINGS.COPAL_SCORE_TIMEOUT_MS.default } = deps
   const receipts = createReceiptIssuer({
     engine,
     log,
-    nowMs,
+    nowMs: monotonicMs,
     codec: model.codec,
     denseWeights: () => deps.weights(0),
     isServing: (weights) => weights === engine.active || weights === deps.weights(weights.version),
@@ -53,10 +53,16 @@ export function createNodeServer(deps: NodeServerDeps): NodeServer {
   })
   const shadows = createShadowScorer({ engine, log, weights: deps.weights, scoreTimeoutMs })
   const calls = createRunningCalls()
-  const generate = createGenerate(deps, receipts, shadows, calls, nowMs)
+  const generate = createGenerate(deps, receipts, shadows, calls)
   const replays = createReplayGuard()
   const read: ReadCall = (request, maxBytes) =>
-    readSignedJson(request, { nodeId: deps.nodeId, secrets: deps.secrets, replays, maxBytes, nowMs: nowMs() })
+    readSignedJson(request, {
+      nodeId: deps.nodeId,
+      secrets: deps.secrets,
+      replays,
+      maxBytes,
+      nowMs: Date.now(),
+    })
 
   const app = new Hono()
   const inference: InferenceRouteDeps = {
@@ -69,7 +75,7 @@ export function createNodeServer(deps: NodeServerDeps): NodeServer {
   app.route('/rpc/chat-completions', chatCompletions(inference))
   app.route('/rpc/completions', completions(inference))
   app.route('/rpc/responses', responses(inference))
-  app.route('/rpc/embeddings', embeddings(deps, receipts, calls, nowMs, inference))
+  app.route('/rpc/embeddings', embeddings(deps, receipts, calls, inference))
   app.route('/rpc/evaluate', evaluate(deps, read))
   app.route('/rpc/describe', describeTexts(deps, read))
 

@@ -10,6 +10,7 @@ import {
 import type { MeasuredIn } from '@copal/shared/telemetry/instruments.ts'
 import type { AppError } from '@copal/shared/errors.ts'
 import type { GenerationOutcome } from '../engine/generation-request.ts'
+import { unixOffsetMs } from '../../platform/clock.ts'
 import { operationOf, PROVIDER, type Operation } from './operations.ts'
 
 /** The span of one call, from its arrival until its generation has ended. */
@@ -70,8 +71,9 @@ export function endGenerated(tracer: Tracer, { span, context }: CallSpan, outcom
   if (!span.isRecording()) return
   const { arrivedMs, startedMs, firstTokenMs, endedMs } = outcome.times
   const { promptTokens, cachedTokens, completionTokens } = outcome
-  const phase = (name: string, startTime: number, endTime: number, attributes = {}) =>
-    tracer.startSpan(name, { startTime, attributes }, context).end(endTime)
+  const offsetMs = unixOffsetMs()
+  const phase = (name: string, startMs: number, endMs: number, attributes = {}) =>
+    tracer.startSpan(name, { startTime: startMs + offsetMs, attributes }, context).end(endMs + offsetMs)
   phase('queue', arrivedMs, startedMs ?? endedMs)
   if (startedMs !== null)
     phase('prefill', startedMs, firstTokenMs ?? endedMs, {
@@ -87,7 +89,7 @@ export function endGenerated(tracer: Tracer, { span, context }: CallSpan, outcom
     ...(outcome.weights ? { 'copal.mask': outcome.weights.version } : {}),
   })
   if (outcome.error && outcome.finishReason !== 'cancelled') recordError(span, outcome.error)
-  span.end(endedMs)
+  span.end(endedMs + offsetMs)
 }
 
 /** Records an error by its code. The message of one that the client caused may quote the request, so it is left out. */

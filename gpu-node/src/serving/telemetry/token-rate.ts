@@ -1,3 +1,5 @@
+import { monotonicMs } from '../../platform/clock.ts'
+
 /** Seconds over which the rate is taken. */
 const WINDOW_S = 10
 
@@ -9,8 +11,8 @@ export interface TokenRate {
 }
 
 /** Creates a rate without tokens. */
-export function createTokenRate(nowMs: () => number = Date.now): TokenRate {
-  /** Tokens by second since the epoch; those of the last seconds only. */
+export function createTokenRate(nowMs: () => number = monotonicMs): TokenRate {
+  /** Tokens by second; those of the last seconds only. */
   const seconds = new Map<number, number>()
   const current = () => Math.floor(nowMs() / 1000)
   const forget = (now: number) => {

@@ -1,4 +1,4 @@
-import { expect, test, vi } from 'vitest'
+import { expect, onTestFinished, test, vi } from 'vitest'
 import { AppError } from '@copal/shared/errors.ts'
 import { A, B, C, faultySwap } from '../../../support/doubles/faulty-swap.ts'
 import { WAIT } from '../../../support/harness/wait.ts'
@@ -67,6 +67,21 @@ test('a mask that cannot be loaded is reported and retried while the old one ser
   failing.delete(2)
   await vi.waitFor(() => expect(swap.activeVersion()).toBe(2), WAIT)
   expect(swap.weightSets()[2]).toEqual({ version: 2, state: 'ready', requests: 0 })
+})
+
+test('a mask that cannot be loaded is retried although the clock of the system was set back', async () => {
+  const now = Date.now
+  let setBackMs = 0
+  const clock = vi.spyOn(Date, 'now').mockImplementation(() => now() - setBackMs)
+  onTestFinished(() => clock.mockRestore())
+  const { swap, unavailable, states } = faultySwap()
+  await swap.start({ active: A, previous: null })
+  unavailable.add(B.sha256)
+  swap.converge({ active: B, previous: A })
+  await vi.waitFor(() => expect(states()).toMatchObject({ 2: 'failed' }), WAIT)
+  setBackMs = 3_600_000
+  unavailable.clear()
+  await vi.waitFor(() => expect(swap.activeVersion()).toBe(2), WAIT)
 })
 
 test('a mask that failed more than once is reported with its error while it is loaded again', async () => {

@@ -5,6 +5,7 @@ import { MAX_CACHED_RESPONSE_BYTES } from '@copal/shared/wire/receipts.ts'
 import type { TokenScores } from '../../contract/backend.ts'
 import type { GenerationOutcome } from '../../engine/generation-request.ts'
 import { startCallTelemetry } from '../../telemetry/call-telemetry.ts'
+import { monotonicMs } from '../../../platform/clock.ts'
 import { logInTrace } from '../../../platform/log.ts'
 import type { OutputFormat, OutputHead, FinishedChoice } from '../formats/output-format.ts'
 import { responseHeaders, chooseWeights, fingerprint, requireModel } from './request-weights.ts'
@@ -62,7 +63,6 @@ export function createGenerate(
   receipts: ReceiptIssuer,
   shadows: ShadowScorer,
   calls: RunningCalls,
-  nowMs: () => number,
 ): Generate {
   const { engine, telemetry, log } = deps
   const keepAliveMs = deps.keepAliveMs ?? 5_000
@@ -83,7 +83,8 @@ export function createGenerate(
   }
 
   return async function generate(call, request) {
-    const arrivedMs = nowMs()
+    const arrivedMs = monotonicMs()
+    const created = Math.floor(Date.now() / 1000)
     const running = calls.begin(call.requestId)
     const route = new URL(request.url).pathname
     const observed = startCallTelemetry(telemetry, request.headers, { ...call, route })
@@ -114,7 +115,7 @@ export function createGenerate(
         return choices
       } catch (thrown) {
         const error = toAppError(thrown)
-        observed.rejected(error, nowMs() - arrivedMs)
+        observed.rejected(error, monotonicMs() - arrivedMs)
         receipts.reject(receiptCall, arrivedMs, error)
         running.end()
         throw thrown
@@ -131,7 +132,7 @@ export function createGenerate(
 
     const headOf = (maskVersion: number): OutputHead => ({
       id: call.idPrefix + call.requestId,
-      created: Math.floor(arrivedMs / 1000),
+      created,
       model: call.model,
       system_fingerprint: fingerprint(call.model, maskVersion),
     })

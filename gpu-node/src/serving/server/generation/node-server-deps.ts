@@ -28,8 +28,6 @@ export interface NodeServerDeps {
   onCacheableResponse?: (response: CachedResponse) => void
   telemetry: NodeTelemetry
   log: Log
-  /** Returns milliseconds since the epoch, for signatures and `created`. */
-  nowMs?: () => number
   /** Time limit of a request, counted from its tokenisation; none when unset. */
   requestTimeoutMs?: number
   /** Time from the end of a request to that of its scoring; after it the receipt is sent without drift. */

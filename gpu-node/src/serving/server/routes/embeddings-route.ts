@@ -9,6 +9,7 @@ import type { Embedding, EmbeddingCall, EmbedRequest } from '../../engine/embedd
 import type { GenerationOutcome } from '../../engine/generation-request.ts'
 import { finishReasonOf, textTooLong } from '../../engine/request-errors.ts'
 import { startCallTelemetry } from '../../telemetry/call-telemetry.ts'
+import { monotonicMs } from '../../../platform/clock.ts'
 import { logInTrace } from '../../../platform/log.ts'
 import { requireEmbeddingsFit } from '../generation/response-size.ts'
 import { responseHeaders, chooseWeights, fingerprint, requireModel } from '../generation/request-weights.ts'
@@ -36,13 +37,12 @@ export function embeddings(
   deps: NodeServerDeps,
   receipts: ReceiptIssuer,
   calls: RunningCalls,
-  nowMs: () => number,
   { encoder, read }: Pick<InferenceRouteDeps, 'encoder' | 'read'>,
 ): Hono {
   const { engine, model, telemetry } = deps
   return new Hono().post('/', async (c) => {
     const { request, ...call } = validate(embeddingsCall, await read(c.req.raw, MAX_CALL_BYTES))
-    const arrivedMs = nowMs()
+    const arrivedMs = monotonicMs()
     const { requestId, domain } = call
     const traced = { route: '/rpc/embeddings', requestId, domain, model: request.model }
     const observed = startCallTelemetry(telemetry, c.req.raw.headers, traced)
@@ -97,7 +97,7 @@ export function embeddings(
         observed.ended({ ...failed, error }, started.length)
         receipts.settle(receiptCall, failed)
       } else {
-        observed.rejected(error, nowMs() - arrivedMs)
+        observed.rejected(error, monotonicMs() - arrivedMs)
         receipts.reject(receiptCall, arrivedMs, error)
       }
       throw thrown

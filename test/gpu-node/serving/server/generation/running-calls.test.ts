@@ -2,6 +2,7 @@ import { once } from 'node:events'
 import { request as openRequest, type IncomingMessage } from 'node:http'
 import { expect, onTestFinished, test, vi } from 'vitest'
 import { type ErrorBody } from '@copal/shared/errors.ts'
+import type { Completion } from '@copal/shared/wire/completions.ts'
 import { nodeSecret } from '@copal/shared/wire/node-secret.ts'
 import { BODY_HASH_HEADER, sign, SIGNATURE_HEADER, signedHeaders } from '@copal/shared/wire/signature.ts'
 import type { WeightSet } from '../../../../../gpu-node/src/serving/contract/backend.ts'
@@ -70,6 +71,19 @@ test('unsigned, wrongly signed and stale calls, and calls to another node, are r
   }
   expect(backend.plans).toHaveLength(0)
   expect(node.receipts).toHaveLength(0)
+})
+
+test.each([1, -1])('calls are accepted after the clock of the system was set (%i h)', async (hours) => {
+  const { node } = await start()
+  vi.useFakeTimers({ toFake: ['Date'] })
+  onTestFinished(() => void vi.useRealTimers())
+  vi.setSystemTime(Date.now() + hours * 3_600_000)
+  const response = await node.post('/rpc/completions', call(PROMPT))
+  expect(response.status).toBe(200)
+  expect(Math.abs((await json<Completion>(response)).created - Date.now() / 1000)).toBeLessThan(60)
+  const [receipt] = await node.untilReceipts(1)
+  expect(receipt?.totalMs).toBeGreaterThan(0)
+  expect(receipt?.totalMs).toBeLessThan(60_000)
 })
 
 test('a call that the gateway signed for one node is rejected by another node, which has another secret', async () => {
