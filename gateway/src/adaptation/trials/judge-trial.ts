@@ -11,8 +11,10 @@ import { TrialJudge, type AnsweredRequest, type TrialLimits, type TrialVerdict }
  * that restarts goes on where it was, and their number bounds what that costs.
  */
 export const MAX_SCORES = 5_000
-/** Likewise, attempts of either mask. */
+/** Likewise, attempts of the judged mask. */
 const MAX_ATTEMPTS = 2_000
+/** Attempts of the other mask of a canary: it answers most conversations, so that as many of it are from a shorter time. */
+const MAX_REFERENCE_ATTEMPTS = 5 * MAX_ATTEMPTS
 
 /** The masks of a trial, and the times at which they answered the requests that are compared. */
 export interface JudgedTrial {
@@ -44,12 +46,13 @@ export async function judgeTrial(
   }
   const isOneTime = referenceFromMs === undefined
   const first = { limit: MAX_ATTEMPTS, take: 'first', onlyOfWeights: !isOneTime } as const
+  const firstOfReference = { ...first, limit: MAX_REFERENCE_ATTEMPTS } as const
   const last = { ...first, take: 'last' } as const
   const [scores, ofJudged, ofReference] = await Promise.all([
     listScoredPrompts(db, versions, sinceMs, MAX_SCORES),
     listAttempts(db, { model, maskVersion: judged }, { fromMs: sinceMs }, first),
     isOneTime
-      ? listAttempts(db, { model, maskVersion: reference }, { fromMs: sinceMs }, first)
+      ? listAttempts(db, { model, maskVersion: reference }, { fromMs: sinceMs }, firstOfReference)
       : listAttempts(
           db,
           { model, maskVersion: reference },
@@ -62,12 +65,36 @@ export async function judgeTrial(
     const gap = (judgedServes ? nll - nllShadow : nllShadow - nll) / tokens
     judge.addScore({ domain, tokens, gap })
   }
+  const isCompared = isOneTime
+    ? withinBoth([
+        { attempts: ofJudged, limit: MAX_ATTEMPTS },
+        { attempts: ofReference, limit: MAX_REFERENCE_ATTEMPTS },
+      ])
+    : () => true
   const attempts = [
     ...ofJudged.map((attempt) => ({ attempt, side: 'judged' as const })),
     ...ofReference.map((attempt) => ({ attempt, side: 'reference' as const })),
-  ].sort((a, b) => inOrder(a.attempt, b.attempt))
+  ]
+    .filter(({ attempt }) => isCompared(attempt))
+    .sort((a, b) => inOrder(a.attempt, b.attempt))
   for (const { attempt, side } of attempts) judge.addRequest({ side, ...outcomeOf(attempt) })
   return judge.verdict()
+}
+
+/**
+ * Returns whether an attempt is of the time in which both masks have attempts that were read: from the later of their first ones until
+ * the first of those lists ends that have their limit. What fails or slows all nodes at another time would count for one mask alone.
+ */
+function withinBoth(
+  sides: readonly { attempts: readonly SettledAttempt[]; limit: number }[],
+): (attempt: SettledAttempt) => boolean {
+  const fromMs = Math.max(...sides.map(({ attempts: [first] }) => first?.createdAt ?? Infinity))
+  const untilMs = Math.min(
+    ...sides.map(({ attempts, limit }) =>
+      attempts.length < limit ? Infinity : (attempts.at(-1)?.createdAt ?? 0),
+    ),
+  )
+  return ({ createdAt }) => createdAt >= fromMs && createdAt <= untilMs
 }
 
 function inOrder(a: SettledAttempt, b: SettledAttempt): number {
