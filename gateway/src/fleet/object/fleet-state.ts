@@ -21,7 +21,7 @@ import {
   type NodeRecord,
 } from './fleet-node.ts'
 import type { FleetSnapshot } from '../../contracts/node-view.ts'
-import { pickNode, type Candidate } from './node-picker.ts'
+import { losesTime, pickNode, type Candidate } from './node-picker.ts'
 import { DEFAULT_POLICY } from './policy-variables.ts'
 import type { FleetPolicy } from '../../contracts/fleet-policy.ts'
 
@@ -118,10 +118,13 @@ export class FleetState {
     // A mask beside the active one must not delay or fail a request: if no node with it is free, or an attempt failed, the
     // active mask serves it.
     const beside = request.exclude.length === 0 ? this.#versions.versionBeside(request) : undefined
+    const holder = beside && pickNode(candidates, { ...pickRequest, version: beside.version })
+    const activeNode = holder && !beside.isCanary ? undefined : pickNode(candidates, pickRequest)
+    // Few nodes may hold a canary, and would be busier than the others by all of its share: it would look slow.
     const besideNode =
-      beside === undefined ? undefined : pickNode(candidates, { ...pickRequest, version: beside })
-    const picked = besideNode ?? pickNode(candidates, pickRequest)
-    const maskVersion = request.version ?? (besideNode ? beside : picked?.activeVersion)
+      holder && activeNode && losesTime(holder, activeNode, pickRequest.spillover) ? undefined : holder
+    const picked = besideNode ?? activeNode
+    const maskVersion = request.version ?? (besideNode ? beside?.version : picked?.activeVersion)
     if (!picked || maskVersion === undefined) return this.noNode(request, nowMs)
     const { node } = picked
     const { requestId, model, domain, account, tenant, promptTokens } = request
@@ -366,6 +369,7 @@ export class FleetState {
         activeVersion: isReady(heartbeat) ? heartbeat.activeVersion : undefined,
         readyVersions: readyVersions(heartbeat),
         load: busy,
+        slots: load.slots ?? Infinity,
         // Receipts arrive before heartbeats, and leases may outlive their requests: the smaller number is right.
         full: node.atCapacity || Math.min(busy, node.leases.size) >= maxRequests(load.slots, priority),
         cachedKeys: (version) => node.prefixes.countMatched(version, prefix, nowMs),

@@ -13,6 +13,8 @@ export interface Candidate {
   readonly readyVersions: readonly number[]
   /** Its running and waiting requests, as far as known. */
   readonly load: number
+  /** The requests that it runs at once; further ones wait there. Infinite if that is not known. */
+  readonly slots: number
   /** It has its maximum number of requests. */
   readonly full: boolean
   /** Returns how many prefix keys of the prompt are cached for a version; 0 for none. */
@@ -68,6 +70,18 @@ export function pickNode<T extends Candidate>(nodes: readonly T[], request: Pick
     if (best === undefined || isBetter(one, best, request)) best = one
   }
   return best?.node
+}
+
+/**
+ * Returns whether a request would lose time on a node instead of another one: only there it would wait for a slot, or the node has over
+ * `spillover` more requests.
+ */
+export function losesTime(
+  node: Pick<Candidate, 'load' | 'slots'>,
+  other: Pick<Candidate, 'load' | 'slots'>,
+  spillover: number,
+): boolean {
+  return (node.load >= node.slots && other.load < other.slots) || node.load > other.load + spillover
 }
 
 function isBetter(

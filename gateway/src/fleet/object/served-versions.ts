@@ -5,6 +5,13 @@ import { canaryFor, ownMaskFor, shadowFor } from './trial-assignment.ts'
 /** The parts of a request that decide which mask version serves its conversation. */
 export type ServedRequest = Pick<AcquireRequest, 'model' | 'conversation' | 'domain'>
 
+/** A version that must serve a request instead of the active one. */
+export interface VersionBeside {
+  version: number
+  /** Whether it is a canary; otherwise it is the domain's own mask. */
+  isCanary: boolean
+}
+
 /** Decides which mask versions serve a request, by the desired state that the heartbeats of nodes bring. */
 export class ServedVersions {
   readonly #nodes: ReadonlyMap<string, Node>
@@ -26,9 +33,13 @@ export class ServedVersions {
   }
 
   /** Returns the version that must serve a request instead of the active one: its domain's own mask, or else a canary. */
-  versionBeside(request: ServedRequest & Pick<AcquireRequest, 'version' | 'account'>): number | undefined {
+  versionBeside(
+    request: ServedRequest & Pick<AcquireRequest, 'version' | 'account'>,
+  ): VersionBeside | undefined {
     const trials = this.lastHeard(request.model)?.trials
-    return ownMaskFor(trials, request) ?? canaryFor(trials, request)
+    const own = ownMaskFor(trials, request)
+    const version = own ?? canaryFor(trials, request)
+    return version === undefined ? undefined : { version, isCanary: own === undefined }
   }
 
   /** Returns the version of the shadow under which a node must score a request's output. */
@@ -42,7 +53,7 @@ export class ServedVersions {
     const live = [...this.#nodes.values()].filter(
       (node) => node.heartbeat.model.id === model && this.#isAlive(node, nowMs),
     )
-    const beside = this.versionBeside({ model, conversation, domain })
+    const beside = this.versionBeside({ model, conversation, domain })?.version
     if (beside !== undefined && live.some(({ heartbeat }) => isReady(heartbeat, beside))) return beside
     const { desiredVersion, trials } = this.lastHeard(model) ?? {}
     const isServed = live.some(({ heartbeat }) => heartbeat.activeVersion === desiredVersion)

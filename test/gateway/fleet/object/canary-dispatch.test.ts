@@ -70,15 +70,59 @@ describe('a canary', () => {
     const load = { running: 0, waiting: 0, kvTokensUsed: 0, kvTokensTotal: 1, slots: 1 }
     fleet.heartbeat(heartbeatOf(b, 'm', both({ load })), 4, 1, trials)
     expect([inside, outside].map((account) => fleet.versionFor(conversationOf(account), 1))).toEqual([5, 4])
-    for (const id of ['request-2', 'request-3'])
-      expect(fleet.acquire(acquireRequest(id, { account: inside }), 1)).toMatchObject({
-        nodeId: 'b',
-        maskVersion: 5,
-      })
-    expect(fleet.acquire(acquireRequest('request-4', { account: inside }), 1)).toMatchObject({
+    const full = { ...load, running: 2 }
+    expect(fleet.acquire(acquireRequest('request-2', { account: inside }), 1)).toMatchObject({
+      nodeId: 'b',
+      maskVersion: 5,
+    })
+    fleet.heartbeat(heartbeatOf(a, 'm', { ...readyWeightSets(4), load: full }), 4, 2, trials)
+    // Both would let it wait.
+    expect(fleet.acquire(acquireRequest('request-3', { account: inside }), 2)).toMatchObject({
+      nodeId: 'b',
+      maskVersion: 5,
+    })
+    fleet.heartbeat(heartbeatOf(a, 'm', { ...readyWeightSets(4), load }), 4, 3, trials)
+    expect(fleet.acquire(acquireRequest('request-4', { account: inside }), 3)).toMatchObject({
       nodeId: 'a',
       maskVersion: 4,
     })
+  })
+
+  const loadOf = (running: number) => ({ running, waiting: 0, kvTokensUsed: 0, kvTokensTotal: 1, slots: 8 })
+  /** Returns the mask that a request of the canary's share gets where its only node runs requests, and another one fewer. */
+  const servedBeside = (onCanary: number, onOther: number) => {
+    const fleet = new FleetState()
+    fleet.heartbeat(heartbeatOf(a, 'm', { ...readyWeightSets(4), load: loadOf(onOther) }), 4, 0, trials)
+    fleet.heartbeat(heartbeatOf(b, 'm', both({ load: loadOf(onCanary) })), 4, 0, trials)
+    const acquired = fleet.acquire(acquireRequest('request-1', { account: inside }), 0)
+    return acquired.ok ? acquired.maskVersion : undefined
+  }
+
+  test('lets no request wait for a slot of its node while the active mask has a free one', () => {
+    expect(servedBeside(7, 5)).toBe(5)
+    expect(servedBeside(8, 7)).toBe(4)
+    expect(servedBeside(9, 8)).toBe(5)
+  })
+
+  test('leaves requests to the active mask while its node is much busier than others', () => {
+    expect(servedBeside(4, 0)).toBe(5)
+    expect(servedBeside(5, 0)).toBe(4)
+  })
+
+  test('on the first node of a large fleet makes that one no busier than the others', () => {
+    const fleet = new FleetState()
+    const loadOfNode = { ...loadOf(0), slots: 4 }
+    for (let index = 0; index < 20; index += 1) {
+      const node = { id: `node-${index}`, url: `http://127.0.0.1:${index + 1}` }
+      const sets = index === 0 ? both({ load: loadOfNode }) : { ...readyWeightSets(4), load: loadOfNode }
+      fleet.heartbeat(heartbeatOf(node, 'm', sets), 4, 0, { canary: { version: 5, share: 0.2 } })
+    }
+    // Two of each node's four slots.
+    for (let index = 0; index < 40; index += 1)
+      fleet.acquire(acquireRequest(`request-${index}`, { account: `key-${index}` }), 0)
+    const loads = fleet.snapshot(0).nodes.map(({ leases }) => leases)
+    expect(Math.max(...loads)).toBeLessThanOrEqual(4)
+    expect(loads.filter((leases) => leases > 0)).toHaveLength(20)
   })
 
   test('is not retried after a failure: the active mask serves the request', () => {

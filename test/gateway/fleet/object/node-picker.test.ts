@@ -23,6 +23,7 @@ function randomFleet(random: (below: number) => number): Candidate[] {
     activeVersion: random(5) === 0 ? undefined : random(3),
     readyVersions: [0, 1, 2].filter(() => random(2) === 0),
     load: random(4),
+    slots: 4,
     full: random(4) === 0,
     ...cachedOf(random(3) === 0 ? 1 + random(3) : 0),
   }))
@@ -133,6 +134,7 @@ test('prefixes that are cached for another version are ignored', () => {
     activeVersion: 4,
     readyVersions: [3, 4],
     load,
+    slots: 4,
     full: false,
     cachedKeys: (asked) => (asked === version ? 1 : 0),
   })
@@ -159,6 +161,7 @@ test('ties spread evenly over the nodes, and losing a node moves only its reques
     activeVersion: 0,
     readyVersions: [0],
     load: 0,
+    slots: 4,
     full: false,
     ...cachedOf(0),
   }))
