@@ -92,9 +92,9 @@ export function embeddings(
       const error = toAppError(thrown)
       if (started.length > 0) {
         const outcome = combineOutcomes(await outcomesOf(started), 1)
-        // Texts that were all embedded give no response if a vector is not finite.
-        const failed = outcome.error ? outcome : { ...outcome, finishReason: finishReasonOf(error), error }
-        observed.ended({ ...failed, error }, started.length)
+        // By the error that ended the call: the texts were embedded, or cancelled because of it.
+        const failed = { ...outcome, finishReason: finishReasonOf(error), error }
+        observed.ended(failed, started.length)
         receipts.settle(receiptCall, failed)
       } else {
         observed.rejected(error, monotonicMs() - arrivedMs)

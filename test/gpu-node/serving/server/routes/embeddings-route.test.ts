@@ -177,3 +177,11 @@ test('hidden states that are not finite are an error in the receipt too', async 
     { maskVersion: 7, finishReason: 'error', errorCode: 'invalid_output' },
   ])
 })
+
+test('a call that meets a full queue between its texts failed, also in its receipt, and its client did not leave', async () => {
+  const { node } = await start({}, { policy: { maxRunning: 1, maxWaiting: 1 } })
+  const response = await node.post('/rpc/embeddings', call({ model: 'tiny', input: [TEXT, TEXT] }))
+  expect(response.status).toBe(429)
+  expect(await node.untilReceipts(1)).toMatchObject([{ finishReason: 'error', errorCode: 'overloaded' }])
+  expect(node.engine.load()).toMatchObject({ running: 0, waiting: 0 })
+})
