@@ -370,6 +370,14 @@ export const GATEWAY_METRICS = {
     meaning:
       'Updates by state: `collecting` … `promoting` run, `promoted`, `rolled_back`, `failed`, `cancelled` have ended.',
   },
+  updatesFailedInARow: {
+    name: 'copal.updates.failed_in_a_row',
+    type: 'gauge',
+    unit: '{update}',
+    labels: ['model'],
+    meaning:
+      'Updates of a model that failed or were rolled back since the last one that was promoted; without cancelled ones and those for the mask of one domain.',
+  },
   updateAge: {
     name: 'copal.update.age',
     type: 'gauge',

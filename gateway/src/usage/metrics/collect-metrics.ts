@@ -7,6 +7,7 @@ import { listMetricCounts } from '../../storage/db/queries/metric-count-queries.
 import {
   averageJobProgress,
   countDecisions,
+  countFailedInARow,
   countUpdates,
   listMaskSparsities,
   listNamedDomains,
@@ -67,14 +68,15 @@ export async function collectMetrics({ db, fleet, nowMs }: MetricDeps): Promise<
 }
 
 async function collectUpdates(db: Deps['db']) {
-  const [counts, running, progress, decisions, gates] = await Promise.all([
+  const [counts, failedInARow, running, progress, decisions, gates] = await Promise.all([
     countUpdates(db),
+    countFailedInARow(db),
     listRunningUpdates(db),
     averageJobProgress(db),
     countDecisions(db),
     listNewestGates(db),
   ])
-  return { counts, running, progress, decisions, gates }
+  return { counts, failedInARow, running, progress, decisions, gates }
 }
 
 async function collectAlerts(db: Deps['db'], nowMs: number) {

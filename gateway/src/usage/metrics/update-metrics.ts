@@ -2,6 +2,7 @@ import type { Sample } from '@copal/shared/telemetry/family.ts'
 import type {
   averageJobProgress,
   countDecisions,
+  countFailedInARow,
   countUpdates,
   listNewestGates,
 } from '../../storage/db/queries/metric-total-queries.ts'
@@ -12,17 +13,19 @@ import type { MetricSamples } from './metric-samples.ts'
 /** The rows from which the metrics of updates are made. */
 export interface UpdateFacts {
   counts: Awaited<ReturnType<typeof countUpdates>>
+  failedInARow: Awaited<ReturnType<typeof countFailedInARow>>
   running: readonly UpdateRow[]
   progress: Awaited<ReturnType<typeof averageJobProgress>>
   decisions: Awaited<ReturnType<typeof countDecisions>>
   gates: Awaited<ReturnType<typeof listNewestGates>>
 }
 
-/** Returns the updates by state, the progress of the running ones, and the figures of the newest gate decisions. */
+/** Returns the updates by state, those that failed in a row, the progress of the running ones, and the figures of the newest gate decisions. */
 export function updateSamples(facts: UpdateFacts, bounds: LabelBounds, nowMs: number) {
-  const { counts, running, progress, decisions, gates } = facts
+  const { counts, failedInARow, running, progress, decisions, gates } = facts
   return {
     updatesEnded: counts.map(({ model, state, updates }) => ({ labels: [model, state], value: updates })),
+    updatesFailedInARow: failedInARow.map(({ model, updates }) => ({ labels: [model], value: updates })),
     updateAge: running.map(({ model, state, createdAt }) => ({
       labels: [model, state],
       value: Math.max(0, nowMs - createdAt) / 1000,

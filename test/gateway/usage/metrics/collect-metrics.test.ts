@@ -14,6 +14,7 @@ import { insertReceipts } from '../../../../gateway/src/storage/db/queries/recei
 import { exportMetrics } from '../../../../gateway/src/usage/metrics/export-metrics.ts'
 import { startNode } from '../../support/doubles/node-double.ts'
 import { createKey, get, receiptOf, sendHeartbeat } from '../../support/requests/gateway-requests.ts'
+import { seedUpdate } from '../../support/state/seed-masks.ts'
 
 const db = openDatabase(env.DB)
 const table: (Metric & { perTenant?: true })[] = Object.values(GATEWAY_METRICS)
@@ -212,4 +213,24 @@ test('the cron task pushes the metrics to the collector of the metrics endpoint'
       attributes: [{ key: 'model', value: { stringValue: 'pushed' } }],
     }),
   )
+})
+
+test('updates that failed in a row are those since the last promoted one, without cancelled ones and those of one domain', async () => {
+  const states = {
+    'row-failed': ['promoted', 'failed', 'cancelled', 'rolled_back', 'failed'],
+    'row-promoted': ['failed', 'failed', 'failed', 'promoted'],
+    'row-never': ['failed', 'failed', 'calibrating'],
+  } as const
+  for (const [model, own] of Object.entries(states))
+    for (const [index, state] of own.entries())
+      await seedUpdate(model, index + 1, { state, finishedAt: state === 'calibrating' ? null : 1 })
+  await seedUpdate('row-promoted', 9, { state: 'failed', ownDomain: 'legal', finishedAt: 1 })
+  const lines = (await scrape())
+    .split('\n')
+    .filter((line) => line.startsWith('copal_updates_failed_in_a_row{'))
+  expect(lines.filter((line) => line.includes('"row-')).toSorted()).toEqual([
+    'copal_updates_failed_in_a_row{model="row-failed"} 3',
+    'copal_updates_failed_in_a_row{model="row-never"} 2',
+    'copal_updates_failed_in_a_row{model="row-promoted"} 0',
+  ])
 })

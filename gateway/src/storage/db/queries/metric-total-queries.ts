@@ -1,4 +1,4 @@
-import { and, eq, inArray, ne, sql, sum } from 'drizzle-orm'
+import { and, eq, inArray, isNull, ne, sql, sum } from 'drizzle-orm'
 import type { Database } from '../../../contracts/database.ts'
 import { decisions, masks } from '../schema/masks.ts'
 import { periodDomains } from '../schema/periods.ts'
@@ -94,6 +94,33 @@ export async function countUpdates(db: Database) {
     .from(updates)
     .groupBy(model, state)
     .orderBy(model, state)
+}
+
+/**
+ * Returns the number of updates of each model that failed or were rolled back since the last one that was promoted, without those for
+ * the mask of one domain.
+ */
+export async function countFailedInARow(db: Database): Promise<{ model: string; updates: number }[]> {
+  const { model, state, ownDomain } = updates
+  const ofAll = isNull(ownDomain)
+  const lastPromoted = db.$with('last_promoted').as(
+    db
+      .select({ model, place: sql<number>`max("updates".rowid)`.as('place') })
+      .from(updates)
+      .where(and(ofAll, eq(state, 'promoted')))
+      .groupBy(model),
+  )
+  // SQLite numbers rows as they are inserted, and an update starts only when the one before has ended.
+  const isLater = sql`"updates".rowid > coalesce(${lastPromoted.place}, 0)`
+  const isFailure = and(inArray(state, ['failed', 'rolled_back']), isLater)
+  return db
+    .with(lastPromoted)
+    .select({ model, updates: sql<number>`sum(coalesce(${isFailure}, 0))` })
+    .from(updates)
+    .leftJoin(lastPromoted, eq(lastPromoted.model, model))
+    .where(ofAll)
+    .groupBy(model)
+    .orderBy(model)
 }
 
 /** Returns the mean progress of the open jobs of running updates, by model and kind. */
