@@ -13,7 +13,7 @@ import type { Deps } from '../../contracts/bindings.ts'
 import type { FleetSnapshot } from '../../contracts/node-view.ts'
 import { trialsInForce } from '../../storage/db/trials-in-force.ts'
 import type { StoredTrial } from '../../contracts/trial.ts'
-import { sumTrialScores } from '../../storage/db/queries/shadow-score-queries.ts'
+import { sumShadowScores } from '../../storage/db/queries/shadow-score-queries.ts'
 
 /**
  * Compares a canary with the active mask on the traffic since it began.
@@ -61,7 +61,7 @@ export async function shadowReport(deps: Pick<Deps, 'db' | 'fleet'>, model: Mode
   const { shadow } = trialsInForce(model)
   const head = { model: model.id, active_version: model.activeVersion }
   if (!shadow) return { ...head, shadow: null, nodes: null, domains: [] }
-  const [sums, snapshot] = await Promise.all([sumTrialScores(deps.db, model, shadow), deps.fleet.snapshot()])
+  const [sums, snapshot] = await Promise.all([sumShadowScores(deps.db, [model]), deps.fleet.snapshot()])
   const means = (tokens: number, nll: number, nllShadow: number): ShadowMeans => ({
     tokens,
     nll_active: tokens > 0 ? nll / tokens : null,

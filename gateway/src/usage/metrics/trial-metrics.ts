@@ -2,7 +2,7 @@ import type { Sample } from '@copal/shared/telemetry/family.ts'
 import type { TrialKind } from '../../contracts/trial.ts'
 import type { Database } from '../../contracts/database.ts'
 import type { ModelRow } from '../../storage/db/queries/model-queries.ts'
-import { sumTrialScores } from '../../storage/db/queries/shadow-score-queries.ts'
+import { sumShadowScores } from '../../storage/db/queries/shadow-score-queries.ts'
 import { trialsInForce } from '../../storage/db/trials-in-force.ts'
 import { MAX_DOMAINS } from './label-bounds.ts'
 import type { MetricSamples } from './metric-samples.ts'
@@ -45,25 +45,22 @@ export async function shadowSamples(
   db: Database,
   models: readonly ModelRow[],
 ): Promise<MetricSamples<'shadowGap' | 'shadowTokens'>> {
-  const parts = (await Promise.all(models.map((model) => partsOf(db, model)))).flat()
+  const shadowOf = new Map(models.map((model) => [model.id, trialsInForce(model).shadow]))
+  const byModel = Map.groupBy(await sumShadowScores(db, models), ({ model }) => model)
+  // Scores are stored of registered domains only.
+  const parts = [...byModel.values()].flatMap((sums) =>
+    sums.slice(0, MAX_DOMAINS).flatMap((sum) => {
+      const labels = [sum.model, sum.domain, shadowOf.get(sum.model)?.version ?? 0]
+      return [
+        { labels: [...labels, 'prompt'], tokens: sum.promptTokens, gap: sum.promptNllShadow - sum.promptNll },
+        { labels: [...labels, 'answer'], tokens: sum.answerTokens, gap: sum.answerNllShadow - sum.answerNll },
+      ]
+    }),
+  )
   return {
     shadowGap: parts
       .filter(({ tokens }) => tokens > 0)
       .map(({ labels, tokens, gap }) => ({ labels, value: gap / tokens })),
     shadowTokens: parts.map(({ labels, tokens }) => ({ labels, value: tokens })),
   }
-}
-
-/** Returns the sums of a model's shadow by domain and text; scores are stored of registered domains only. */
-async function partsOf(db: Database, model: ModelRow) {
-  const { shadow } = trialsInForce(model)
-  if (!shadow) return []
-  const sums = await sumTrialScores(db, model, shadow)
-  return sums.slice(0, MAX_DOMAINS).flatMap((sum) => {
-    const labels = [model.id, sum.domain, shadow.version]
-    return [
-      { labels: [...labels, 'prompt'], tokens: sum.promptTokens, gap: sum.promptNllShadow - sum.promptNll },
-      { labels: [...labels, 'answer'], tokens: sum.answerTokens, gap: sum.answerNllShadow - sum.answerNll },
-    ]
-  })
 }

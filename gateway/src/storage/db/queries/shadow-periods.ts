@@ -1,10 +1,10 @@
 import { sql, type SQL } from 'drizzle-orm'
-import { toCamelCase } from 'drizzle-orm/casing'
+import { toCamelCase, toSnakeCase } from 'drizzle-orm/casing'
 import { OTHER_DOMAINS } from '@copal/shared/wire/other-domains.ts'
 import type { Database } from '../../../contracts/database.ts'
 import { shadowPeriods } from '../schema/periods.ts'
 import { addedColumns } from './added-columns.ts'
-import { countedDomains, PERIOD_NAME } from './period-domains.ts'
+import { PERIOD_NAME } from './period-domains.ts'
 
 /** Widths of the periods of scores, seconds: sums since a time need the minutes of its hour, and then hours. */
 const WIDTHS = [60, 3_600]
@@ -46,33 +46,53 @@ export function addToShadowPeriods(db: Database, changed: SQL) {
     })
 }
 
+/** A mask under which the outputs of another one are scored, and since when. */
+export interface ShadowTrial {
+  model: string
+  shadowVersion: number
+  maskVersion: number
+  fromMs: number
+}
+
 /**
- * Returns a query of sums by domain of the scores of one mask's outputs under another since a time: of the scores themselves until
- * the next full minute, of minutes until the next full hour, and of hours. Unregistered domains are one.
+ * Returns a query of sums by model and domain of the scores of shadows since their times: of the scores themselves until the next full
+ * minute, of minutes until the next full hour, and of hours. Unregistered domains are one.
+ *
+ * @param trials at most one of each model
  */
-export function shadowSumsSince(
-  { model, shadowVersion, maskVersion }: { model: string; shadowVersion: number; maskVersion: number },
-  fromMs: number,
-): SQL {
-  const minute = Math.ceil(fromMs / 60_000) * 60
-  const hour = Math.ceil(minute / 3_600) * 3_600
-  const ranges = JSON.stringify([
-    [60, minute, hour],
-    [3_600, hour, Number.MAX_SAFE_INTEGER],
-  ])
+export function shadowSumsSince(trials: readonly ShadowTrial[]): SQL {
+  const rows = trials.map((trial) => {
+    const minute = Math.ceil(trial.fromMs / 60_000) * 60
+    const hour = Math.ceil(minute / 3_600) * 3_600
+    const ranges = [
+      [60, minute, hour],
+      [3_600, hour, Number.MAX_SAFE_INTEGER],
+    ]
+    return { ...trial, minute, ranges }
+  })
+  const columns = sql.raw(
+    ['model', 'shadowVersion', 'maskVersion', 'fromMs', 'minute', 'ranges']
+      .map((name) => `value ->> '${name}' ${toSnakeCase(name)}`)
+      .join(', '),
+  )
   const summed = sql.raw(SUMMED.join(', '))
   return sql`
-    with parts as (
-      select domain, 1 requests, ${summed} from shadow_scores
-      where model = ${model} and shadow_version = ${shadowVersion} and mask_version = ${maskVersion}
-        and created_at >= ${fromMs} and created_at < ${minute * 1000}
+    with trials as materialized (select ${columns} from json_each(${JSON.stringify(rows)})),
+    counted as materialized (
+      select model, domain from period_domains where model in (select model from trials)
+      union select model, ${OTHER_DOMAINS} from trials
+    ), parts as (
+      select score.model, score.domain, 1 requests, ${summed} from trials
+        cross join shadow_scores score on score.model = trials.model and score.shadow_version = trials.shadow_version
+          and score.mask_version = trials.mask_version and score.created_at >= from_ms and score.created_at < minute * 1000
       union all
-      select period.domain, requests, ${summed} from json_each(${ranges}) range
-        cross join ${countedDomains(model)} counted
-        cross join shadow_periods period on period.model = ${model} and period.shadow_version = ${shadowVersion}
-          and period.mask_version = ${maskVersion} and period.domain = counted.domain and period.width = range.value ->> 0
+      select period.model, period.domain, requests, ${summed} from trials
+        cross join counted on counted.model = trials.model
+        cross join json_each(trials.ranges) range
+        cross join shadow_periods period on period.model = trials.model and period.shadow_version = trials.shadow_version
+          and period.mask_version = trials.mask_version and period.domain = counted.domain and period.width = range.value ->> 0
           and period.start >= range.value ->> 1 and period.start < range.value ->> 2
     )
-    select iif(domain in (select name from domains), domain, ${OTHER_DOMAINS}) domain, sum(requests) requests, ${SUMS}
-    from parts group by 1 having sum(requests) > 0 order by 1`
+    select model, iif(domain in (select name from domains), domain, ${OTHER_DOMAINS}) domain, sum(requests) requests, ${SUMS}
+    from parts group by 1, 2 having sum(requests) > 0 order by 1, 2`
 }

@@ -2,15 +2,15 @@ import { getTableColumns, lt, sql } from 'drizzle-orm'
 import { toSnakeCase } from 'drizzle-orm/casing'
 import type { ShadowScore } from '@copal/shared/wire/heartbeat.ts'
 import type { Database } from '../../../contracts/database.ts'
-import type { StoredTrial } from '../../../contracts/trial.ts'
 import { shadowPeriods } from '../schema/periods.ts'
 import { shadowScores } from '../schema/usage.ts'
+import { trialsInForce } from '../trials-in-force.ts'
 import { domainOf } from './found-domain-sql.ts'
 import type { ModelRow } from './model-queries.ts'
 import { namePeriodDomains } from './period-domains.ts'
 import { jsonColumn } from './json-columns.ts'
 import { incomingDomains } from './receipt-changes.ts'
-import { addToShadowPeriods, scoreColumns, shadowSumsSince } from './shadow-periods.ts'
+import { addToShadowPeriods, scoreColumns, shadowSumsSince, type ShadowTrial } from './shadow-periods.ts'
 
 /**
  * All columns of the scores in a JSON parameter, so that one statement stores any number of them. The domain is the one that was
@@ -73,8 +73,9 @@ export async function insertShadowScores(
   await db.batch([namePeriodDomains(db, incomingDomains(json), nowMs), addToShadowPeriods(db, added), store])
 }
 
-/** The scores of one domain; the losses are sums of nats over the tokens. */
+/** The scores of one domain of a model; the losses are sums of nats over the tokens. */
 export interface ShadowSum {
+  model: string
   domain: string
   requests: number
   promptTokens: number
@@ -93,12 +94,13 @@ export async function deleteShadowScores(db: Database, beforeMs: number): Promis
   ])
 }
 
-/** Returns the sums of the scores of a shadow since it began, by domain. */
-export function sumTrialScores(db: Database, model: ModelRow, shadow: StoredTrial): Promise<ShadowSum[]> {
-  const versions = {
-    model: model.id,
-    shadowVersion: shadow.version,
-    maskVersion: model.activeVersion,
-  }
-  return db.all<ShadowSum>(shadowSumsSince(versions, shadow.sinceMs))
+/** Returns the sums of the scores of the shadows of some models since they began, by model and domain. By one statement. */
+export async function sumShadowScores(db: Database, models: readonly ModelRow[]): Promise<ShadowSum[]> {
+  const trials = models.flatMap((model): ShadowTrial[] => {
+    const { shadow } = trialsInForce(model)
+    if (!shadow) return []
+    const { version: shadowVersion, sinceMs: fromMs } = shadow
+    return [{ model: model.id, shadowVersion, maskVersion: model.activeVersion, fromMs }]
+  })
+  return trials.length === 0 ? [] : db.all<ShadowSum>(shadowSumsSince(trials))
 }

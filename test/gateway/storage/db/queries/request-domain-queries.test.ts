@@ -8,7 +8,7 @@ import { insertReceipts } from '../../../../../gateway/src/storage/db/queries/re
 import { storeRequestDomains } from '../../../../../gateway/src/storage/db/queries/request-domain-queries.ts'
 import {
   insertShadowScores,
-  sumTrialScores,
+  sumShadowScores,
 } from '../../../../../gateway/src/storage/db/queries/shadow-score-queries.ts'
 import { findModel, type ModelRow } from '../../../../../gateway/src/storage/db/queries/model-queries.ts'
 import { sumTokensUnder } from '../../../../../gateway/src/storage/db/queries/trigger-queries.ts'
@@ -152,7 +152,8 @@ describe('the domain that is found for a request', () => {
       { domain: 'legal', scores: 2 },
     ])
     const trial = { version: 2, share: 1, beside: 1, sinceMs: 0 }
-    const sums = await sumTrialScores(db, { ...(await modelRow(model)), activeVersion: 1 }, trial)
+    const shadowed = { ...(await modelRow(model)), activeVersion: 1, shadow: trial }
+    const sums = await sumShadowScores(db, [shadowed])
     expect(sums).toMatchObject([
       { domain: 'default', requests: 10, promptTokens: 40, promptNll: 80, promptNllShadow: 70 },
       { domain: 'legal', requests: 2, promptTokens: 8, promptNll: 16, promptNllShadow: 14 },
@@ -160,7 +161,7 @@ describe('the domain that is found for a request', () => {
     // Delivered again, and found again.
     await insertShadowScores(db, [score('before'), score('after'), score('other')], Date.now())
     await find(model, ['before', 'after'])
-    expect(await sumTrialScores(db, { ...(await modelRow(model)), activeVersion: 1 }, trial)).toEqual(sums)
+    expect(await sumShadowScores(db, [shadowed])).toEqual(sums)
   })
 
   test('lowers no counter of /metrics: what moved is a gauge that is zero over all domains', async () => {
