@@ -11,6 +11,7 @@ import {
   usage,
 } from './inference-fields.ts'
 import { responseFormat } from './response-format.ts'
+import { findToolMessageError } from './tool-messages.ts'
 import { findToolChoiceError, toolCall, toolCallDelta, toolChoice, tools } from './tools.ts'
 
 const textPart = z.object({ type: z.literal('text', 'only text parts are supported'), text: z.string() })
@@ -69,7 +70,13 @@ export const chatRequest = z
     ...samplingFields,
     ...ignoredFields,
     ...unsupportedFields,
-    messages: boundedArray(chatMessage).min(1, 'expected at least one message').max(LIMITS.messages),
+    messages: boundedArray(chatMessage)
+      .min(1, 'expected at least one message')
+      .max(LIMITS.messages)
+      .superRefine((messages, context) => {
+        const error = findToolMessageError(messages)
+        if (error) context.addIssue({ code: 'custom', ...error })
+      }),
     max_completion_tokens: z.int().min(1).max(LIMITS.maxTokens).nullish(),
     logprobs: z.boolean().nullish(),
     top_logprobs: z.int().min(0).max(LIMITS.topLogprobs).nullish(),
