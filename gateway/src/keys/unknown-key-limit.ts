@@ -1,6 +1,6 @@
 import { AppError } from '@copal/shared/errors.ts'
 import type { Deps } from '../contracts/bindings.ts'
-import { retryAfterSeconds } from '../runtime/retry-after.ts'
+import { retryAfterSeconds } from '@copal/shared/retry-after.ts'
 import { storeLatest } from '../runtime/bounded-map.ts'
 import { fillBucket, type TokenBucket } from '../runtime/token-bucket.ts'
 

@@ -1,6 +1,6 @@
 import type { MiddlewareHandler } from 'hono'
 import { AppError } from '@copal/shared/errors.ts'
-import { retryAfterSeconds } from '../runtime/retry-after.ts'
+import { retryAfterSeconds } from '@copal/shared/retry-after.ts'
 import { storeLatest } from '../runtime/bounded-map.ts'
 import { fillBucket, type TokenBucket } from '../runtime/token-bucket.ts'
 import { callerKeyId, type CallerEnv } from './caller.ts'

@@ -5,7 +5,7 @@ import { isCallsUsedUp } from '../../calls/call-budget.ts'
 import type { Deps } from '../../contracts/bindings.ts'
 import type { Alarms } from '../../runtime/alarms.ts'
 import { collectBytes } from '../../runtime/collect-bytes.ts'
-import { retryAfterSeconds } from '../../runtime/retry-after.ts'
+import { retryAfterSeconds } from '@copal/shared/retry-after.ts'
 import type { FailedAttempt } from '../../contracts/acquire.ts'
 import { firstError, maskOfComments } from './first-event.ts'
 

@@ -4,7 +4,7 @@ import { listModels, type ModelRow } from '../../storage/db/queries/model-querie
 import type { Deps } from '../../contracts/bindings.ts'
 import { heldVersions } from '../../fleet/object/held-versions.ts'
 import type { FailedAttempt, NoNode } from '../../contracts/acquire.ts'
-import { retryAfterSeconds } from '../../runtime/retry-after.ts'
+import { retryAfterSeconds } from '@copal/shared/retry-after.ts'
 
 /** A request that got no node. */
 export interface UndispatchedRequest {

@@ -1,6 +1,6 @@
 import { AppError } from '@copal/shared/errors.ts'
 import { monthStartMs } from '../../runtime/month.ts'
-import { retryAfterSeconds } from '../../runtime/retry-after.ts'
+import { retryAfterSeconds } from '@copal/shared/retry-after.ts'
 import type { Rate, Rates, LimitRejection } from '../../contracts/reservation.ts'
 
 /** Returns OpenAI's `x-ratelimit-*` headers for the limits that exist. */

@@ -1,4 +1,5 @@
 import { AppError } from '@copal/shared/errors.ts'
+import { retryAfterSeconds } from '@copal/shared/retry-after.ts'
 
 /** @throws AppError `invalid_request` for an empty list or a token that the model does not have */
 export function checkTokens(tokens: readonly number[], vocabSize: number, param: string): void {
@@ -81,7 +82,7 @@ export function weightsLost(version: number, cause: Error | undefined): AppError
 
 /** Creates the error for a full queue of requests or of texts to score. */
 export function overloaded(what: string, limit: number, waitMs: number): AppError {
-  return new AppError('overloaded', `This node already has ${limit} ${what}. Try again later.`, {
-    retryAfterS: Math.min(60, Math.max(1, Math.ceil(waitMs / 1000))),
-  })
+  const retryAfterS = retryAfterSeconds(waitMs)
+  const message = `This node already has ${limit} ${what}. Try again in ${retryAfterS} s.`
+  return new AppError('overloaded', message, { retryAfterS })
 }

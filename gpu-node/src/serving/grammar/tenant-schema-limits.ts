@@ -1,4 +1,5 @@
 import { AppError } from '@copal/shared/errors.ts'
+import { retryAfterSeconds } from '@copal/shared/retry-after.ts'
 import { createTenantCache } from './tenant-cache.ts'
 
 /** Schemas of one tenant that may wait. */
@@ -81,7 +82,7 @@ export function createTenantSchemaLimits(nowMs: () => number = Date.now): Tenant
 }
 
 function refusal(what: string, waitMs: number, param: string): AppError {
-  const retryAfterS = Math.ceil(waitMs / 1000)
+  const retryAfterS = retryAfterSeconds(waitMs)
   return new AppError('rate_limit_exceeded', `${what}. Simplify it, or try again in ${retryAfterS} s.`, {
     retryAfterS,
     param,

@@ -11,6 +11,7 @@ import {
   untilTrue,
 } from '../../../support/doubles/arithmetic-engine.ts'
 import { createArithmeticBackend } from '../../../support/doubles/arithmetic-backend.ts'
+import { overloaded } from '../../../../gpu-node/src/serving/engine/request-errors.ts'
 
 test('an end token ends the output, adds no text and is not counted', async () => {
   const probe = createArithmeticBackend()
@@ -128,6 +129,17 @@ test('a request to a full queue is rejected with the time to retry', () => {
   engine.generate(request([1]))
   engine.generate(request([1]))
   expect(() => engine.generate(request([1]))).toThrow(
-    expect.objectContaining({ code: 'overloaded', retryAfterS: expect.any(Number) }),
+    expect.objectContaining({
+      code: 'overloaded',
+      retryAfterS: 1,
+      message: 'This node already has 2 requests waiting. Try again in 1 s.',
+    }),
   )
+})
+
+test('the message of a full queue names the time of the header, which is below a minute', () => {
+  expect(overloaded('requests waiting', 2, 600_000)).toMatchObject({
+    retryAfterS: 59,
+    message: 'This node already has 2 requests waiting. Try again in 59 s.',
+  })
 })
