@@ -39,6 +39,7 @@ export const DOMAIN_OPERATIONS: readonly Operation[] = [
     body: named('ImportTexts', importTexts),
     response: named('ImportedTexts', importedTexts),
     status: 201,
+    errors: ['conflict'],
   },
   {
     method: 'put',
@@ -143,10 +144,12 @@ export const DOMAIN_OPERATIONS: readonly Operation[] = [
     id: 'deleteDomain',
     tag: 'Adaptation',
     summary:
-      'Deletes everything that is stored for a domain. Responds 404 for a domain that never had a text, and 409 while an update runs that may read its texts, and where more is stored than one call can delete: repeat it to go on.',
+      'Deletes everything that is stored for a domain. Responds 404 for a domain that never had a text, and 409 while an update runs that may read its texts.',
     key: 'operator',
     params: { domain: domainName },
     response: named('DeletedDomain', deletedDomain),
+    accepted:
+      'More is stored than one call can delete, or an update has begun that may read it: the rest is deleted within the next minutes, or when it has ended.',
     errors: ['not_found', 'conflict'],
   },
   {

@@ -7,6 +7,7 @@ import {
 } from '@copal/shared/wire/admin-proposals.ts'
 import { counted, formatAge, formatCount } from '@copal/gpu-node/platform/quantities.ts'
 import { listOf } from '../api/api-client.ts'
+import { addYesOption, confirmDeletion } from '../input/confirm-deletion.ts'
 import { modelQuery } from '../input/mask-argument.ts'
 import { printable } from '../output/table.ts'
 import type { Session } from '../api/session.ts'
@@ -59,13 +60,15 @@ export function addProposals(domains: Command, session: Session): void {
       print(session, command, await settle(session, id, 'merge', { domain }), () => `Merged into ${domain}.`)
     })
 
-  domains
+  const discard = domains
     .command('discard')
     .description('discard a proposed domain and delete its texts')
     .argument('<id>', 'id of the proposal, see copal domains proposed')
+  addYesOption(discard)
     .option('--json', 'print JSON')
     .addHelpText('after', '\nExample:\n  copal domains discard found_0123456789ab')
-    .action(async (id: string, _options: unknown, command: Command) => {
+    .action(async (id: string, { yes }: { yes?: boolean }, command: Command) => {
+      await confirmDeletion(session.terminal, `the proposed domain ${id} with its texts`, yes)
       print(
         session,
         command,

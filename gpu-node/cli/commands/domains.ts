@@ -15,6 +15,7 @@ import { addProposals } from './domains-proposed.ts'
 import { addRebuild } from './domains-rebuild.ts'
 import { addReview } from './domains-review.ts'
 import { addSet } from './domains-set.ts'
+import { addYesOption, confirmDeletion } from '../input/confirm-deletion.ts'
 import { readTextFile, splitIntoTexts } from '../input/text-file.ts'
 
 /** About 900 English tokens: enough for one calibration sample, and short enough that a file gives many. */
@@ -22,11 +23,12 @@ const TEXT_CHARACTERS = 4000
 /** Texts per request, so that a body stays below the gateway's limit. */
 const TEXTS_PER_REQUEST = 100
 
-/** Selects the texts to delete: those that match every given field. */
-interface DeleteFilter {
+/** The texts to delete are those that match every given field. */
+interface DeleteOptions {
   key?: string
   tenant?: string
   request?: string
+  yes?: boolean
 }
 
 export function addDomains(program: Command, session: Session): void {
@@ -67,7 +69,7 @@ export function addDomains(program: Command, session: Session): void {
       )
     })
 
-  domains
+  const remove = domains
     .command('delete')
     .description(
       'delete a domain with all its sampled texts, or only the texts of a key, a tenant or a request',
@@ -79,15 +81,18 @@ export function addDomains(program: Command, session: Session): void {
       '--request <id>',
       'delete only the texts of this request, the x-request-id of its response, likewise',
     )
+  addYesOption(remove)
     .option('--json', 'print JSON')
     .addHelpText(
       'after',
       '\nExamples:\n  copal domains delete legal\n  copal domains delete legal --key key_3f9c',
     )
-    .action(async (name: string, { key, tenant, request }: DeleteFilter, command: Command) => {
+    .action(async (name: string, { key, tenant, request, yes }: DeleteOptions, command: Command) => {
       const { json } = command.optsWithGlobals<{ json?: boolean }>()
       const filter = Object.entries({ key, tenant, request }).filter(([, value]) => value !== undefined)
       if (filter.length > 0) {
+        const sources = filter.map(([source, value]) => `${source} ${value}`).join(' and ')
+        await confirmDeletion(session.terminal, `the texts of ${sources} in the domain ${name}`, yes)
         const query = filter.map(([field, value]) => `${field}=${encodeURIComponent(value ?? '')}`).join('&')
         const path = `/domains/${encodeURIComponent(name)}/samples?${query}`
         const gone = await session.client().admin('DELETE', path, deletedSamples)
@@ -95,10 +100,15 @@ export function addDomains(program: Command, session: Session): void {
         session.print(json, gone, () => describeDeleted(gone, whose))
         return
       }
+      await confirmDeletion(session.terminal, `the domain ${name} with all its texts and statistics`, yes)
       const gone = await session
         .client()
         .admin('DELETE', `/domains/${encodeURIComponent(name)}`, deletedDomain)
-      session.print(json, gone, () => `Deleted ${name}.`)
+      session.print(json, gone, () =>
+        gone.deleted
+          ? `Deleted ${name}.`
+          : `A part of ${name} is left. The service deletes it within the next minutes, or when an update that reads it has ended.`,
+      )
     })
   addProposals(domains, session)
   addReview(domains, session)

@@ -2,8 +2,11 @@ import type { Command } from 'commander'
 import { deletedSamples, type DeletedSamples } from '@copal/shared/wire/admin-samples.ts'
 import { counted } from '@copal/gpu-node/platform/quantities.ts'
 import type { Session } from '../api/session.ts'
+import { addYesOption, confirmDeletion } from '../input/confirm-deletion.ts'
 
 type Source = 'request' | 'key' | 'tenant'
+
+type DeleteOptions = Partial<Record<Source, string>> & { json?: boolean; yes?: boolean }
 
 /** Adds `copal samples`. */
 export function addSamples(program: Command, session: Session): void {
@@ -17,14 +20,21 @@ export function addSamples(program: Command, session: Session): void {
     .option('--request <id>', 'texts of this request')
     .option('--key <id>', 'texts of this key')
     .option('--tenant <name>', 'texts of the keys of this tenant')
+  addYesOption(remove)
     .option('--json', 'print JSON')
     .addHelpText(
       'after',
       '\nExamples:\n  copal samples delete --request req_0123456789abcdef\n  copal samples delete --tenant acme',
     )
-    .action(async ({ json, ...sources }: { json?: boolean } & Partial<Record<Source, string>>) => {
+    .action(async ({ json, yes, ...sources }: DeleteOptions) => {
       if (Object.keys(sources).length === 0)
         remove.error('error: name what to delete, like --key key_0123456789abcdef')
+      const whose = Object.entries(sources).map(([source, name]) => `${source} ${name}`)
+      await confirmDeletion(
+        session.terminal,
+        `the stored texts of ${whose.join(' and ')} in all domains`,
+        yes,
+      )
       const deleted = await deleteSamples(session, sources)
       session.print(json, deleted, () => describe(deleted, sources))
     })

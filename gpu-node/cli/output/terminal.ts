@@ -8,6 +8,8 @@ export interface Terminal {
   stdin: AsyncIterable<Uint8Array>
   stdout: OutputStream
   stderr: OutputStream
+  /** Asks the person at the terminal for a line; absent where there is none. */
+  ask?: (question: string) => Promise<string>
   /** Aborted when the user presses Ctrl-C. */
   signal: AbortSignal
 }

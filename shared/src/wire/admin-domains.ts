@@ -142,4 +142,13 @@ export const removedOwnMask = z.object({
 })
 
 /** Response of `DELETE /admin/domains/:domain`. */
-export const deletedDomain = z.object({ domain: z.string(), deleted: z.literal(true) })
+export const deletedDomain = z.object({
+  domain: z.string(),
+  deleted: z
+    .boolean()
+    .describe(
+      'False where a part is left: it is deleted within the next minutes, or when an update has ended that reads it.',
+    ),
+})
+/** A response of `DELETE /admin/domains/:domain`. */
+export type DeletedDomain = z.output<typeof deletedDomain>

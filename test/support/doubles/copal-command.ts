@@ -27,7 +27,7 @@ interface StatusAnswer {
 export async function copal(
   answers: object | ((call: string) => object | undefined),
   args: string[],
-  terminalOptions: { piped?: boolean; cwd?: string; stdin?: string } = {},
+  terminalOptions: { piped?: boolean; cwd?: string; stdin?: string; answer?: string } = {},
 ): Promise<{ code: ExitCode; stdout: string; stderr: string; calls: ReceivedCall[] }> {
   const { env, calls } = await gatewayOf(
     typeof answers === 'function' ? (answers as (call: string) => object | undefined) : () => answers,

@@ -14,11 +14,13 @@ export function recordedTerminal(
     cwd?: string
     stdin?: string
     piped?: boolean
+    /** The answer of the person at the terminal; left out where there is no terminal to ask at. */
+    answer?: string
     columns?: number
     rows?: number
   } = {},
 ): RecordedTerminal {
-  const { columns = 80, rows } = options
+  const { columns = 80, rows, answer } = options
   let output = ''
   let errors = ''
   return {
@@ -35,6 +37,14 @@ export function recordedTerminal(
       write: (text) => (output += text),
     },
     stderr: { write: (text) => (errors += text) },
+    ...(answer === undefined
+      ? {}
+      : {
+          ask: (question: string) => {
+            errors += question
+            return Promise.resolve(answer)
+          },
+        }),
     signal: new AbortController().signal,
     output: () => output,
     errors: () => errors,

@@ -4,13 +4,14 @@ import { SERVICE_ACTOR } from '../../storage/db/queries/decision-queries.ts'
 import { forgetDomain } from '../../storage/db/queries/domain-queries.ts'
 import { listKeyIds } from '../../storage/db/queries/key-queries.ts'
 import { listRunningUpdates } from '../../storage/db/queries/update-queries.ts'
-import { createCallBudget } from '../../calls/call-budget.ts'
+import { createCallBudget, isCallsUsedUp } from '../../calls/call-budget.ts'
 import { meterDeps } from '../../calls/metered-deps.ts'
 import type { Deps } from '../../contracts/bindings.ts'
 import type { CallBudget } from '../../contracts/call-budget.ts'
 import type { SourceFilter } from '../../contracts/reservoir-object.ts'
 import {
   insertPendingDeletions,
+  isBeingDeleted,
   REQUEST_RUNNING,
   settlePendingDeletions,
 } from '../../storage/db/queries/pending-deletion-queries.ts'
@@ -20,39 +21,76 @@ import { removeOwnMasksOf } from '../own-masks/remove-own-masks.ts'
 import { writeTombstone } from '../sampling/tombstones.ts'
 import { nothingDeleted, recordFailedDeletion, type DeletedNumbers } from './deletion-records.ts'
 import { deleteFrozenTexts, findAffectedDatasets } from './frozen-texts.ts'
-import { withinCalls } from './within-calls.ts'
 
 /**
  * Deletes a domain with everything that was stored for it: samples, holdouts, frozen datasets, evaluations and totals.
- * Masks that were chosen with its statistics stay; the next update no longer counts them. A mask of its own no longer serves. If this
- * is interrupted, calling it again continues.
+ * Masks that were chosen with its statistics stay; the next update no longer counts them. A mask of its own no longer serves. What more
+ * calls than there are would delete, what an update may have read that began meanwhile, and what a failure leaves, the cron task
+ * deletes.
  *
  * @param actor the id of an admin key, for the decision about its own mask
- * @throws AppError `conflict` while an update that may read its texts is running, or began meanwhile; or if more is left than the
- * calls are enough for
+ * @returns whether everything is deleted
+ * @throws AppError `conflict` while an update that may read its texts is running
  */
 export async function deleteDomain(
   deps: Deps,
   domain: string,
   actor: string = SERVICE_ACTOR,
   calls = createCallBudget(),
-): Promise<void> {
-  await withinCalls(deps, calls, `the deletion of '${domain}'`, (metered) =>
-    deleteStored(metered, domain, actor),
-  )
+): Promise<boolean> {
+  const { db } = deps
+  const canaries = await requireNoReader(deps, domain)
+  // Before anything is deleted. Forgetting the domain forgets this too.
+  const ids = await insertPendingDeletions(db, [
+    { domain, doneUntil: REQUEST_RUNNING, createdAt: deps.nowMs() },
+  ])
+  const leave = () => settlePendingDeletions(db, ids, new Map([[domain, '']]), deps.nowMs())
+  try {
+    const isDone = await deleteStored(meterDeps(deps, calls), domain, actor, canaries)
+    if (!isDone) await leave()
+    return isDone
+  } catch (error) {
+    await leave()
+    if (isCallsUsedUp(error)) return false
+    throw error
+  }
 }
 
-async function deleteStored(deps: Deps, domain: string, actor: string): Promise<void> {
-  const canaries = await requireNoReader(deps, domain)
+/**
+ * Deletes what is stored for a domain, and then forgets it. If it is interrupted, calling it again continues.
+ *
+ * @param known the updates that were running before
+ * @returns false if another update began meanwhile: it may have frozen texts after they were looked for
+ */
+export async function deleteStored(
+  deps: Deps,
+  domain: string,
+  actor: string,
+  known: ReadonlySet<string>,
+): Promise<boolean> {
   await writeTombstone(deps, domain)
   await deps.reservoir(domain).clear()
   const hashes = await listDatasetsOf(deps.db, domain)
   await deleteDatasetFiles(deps, hashes)
   await deleteStatisticsOf(deps, hashes)
   // Before the records, by which a call that continues finds the datasets.
-  await requireNoNewReader(deps, domain, canaries)
+  if (await findNewReader(deps, known)) return false
   await removeOwnMasksOf(deps, domain, 'it was deleted.', actor)
   await forgetDomain(deps.db, domain)
+  return true
+}
+
+/**
+ * Rejects texts for a domain whose deletion goes on: they would be deleted with it.
+ *
+ * @throws AppError `conflict`
+ */
+export async function requireNotBeingDeleted({ db }: Pick<Deps, 'db'>, domain: string): Promise<void> {
+  if (!(await isBeingDeleted(db, domain))) return
+  throw new AppError(
+    'conflict',
+    `The domain '${domain}' is being deleted. Try again when 'GET /admin/domains' no longer lists it.`,
+  )
 }
 
 /** Deletes all samples of a domain; frozen texts stay. Returns their number. */
@@ -163,15 +201,19 @@ async function requireNoReader({ db }: Pick<Deps, 'db'>, domain: string): Promis
  * @param known the updates that were running before
  */
 async function requireNoNewReader(
-  { db }: Pick<Deps, 'db'>,
+  deps: Pick<Deps, 'db'>,
   domain: string,
   known: ReadonlySet<string>,
 ): Promise<void> {
-  const reader = (await listRunningUpdates(db)).find(({ id }) => !known.has(id))
+  const reader = await findNewReader(deps, known)
   if (!reader) return
   throw new AppError(
     'conflict',
     `Update '${reader.id}' began during the deletion and may have frozen texts of '${domain}'. Wait until it ends, or ` +
       `cancel it with 'POST /admin/updates/${reader.id}/cancel', then delete again.`,
   )
+}
+
+async function findNewReader({ db }: Pick<Deps, 'db'>, known: ReadonlySet<string>) {
+  return (await listRunningUpdates(db)).find(({ id }) => !known.has(id))
 }

@@ -13,6 +13,7 @@ import {
   FROZEN_BEGUN,
   forgetPendingDeletion,
   insertPendingDeletions,
+  listDomainDeletions,
   listPendingDeletions,
   listUnbegunDeletions,
   REQUEST_RUNNING,
@@ -33,6 +34,7 @@ import {
   recordFailedDeletion,
   type DeletedNumbers,
 } from './deletion-records.ts'
+import { deleteStored } from './domain-deletion.ts'
 import { deleteFrozenTexts, findAffectedDatasets, LAST_CALLS } from './frozen-texts.ts'
 
 type SampleDeletionDeps = Pick<Deps, 'calls' | 'db' | 'reservoir' | 'nowMs'>
@@ -57,6 +59,8 @@ const DOMAIN_CALLS = 10
 const PENDING_CALLS = 37
 /** Calls after a cancellation: whether it took place, and the audit log. */
 const CANCELLED_CALLS = 2
+/** Calls after a domain is forgotten: the audit log. */
+const AUDIT_CALLS = 1
 /** Calls after the samples: the record that they are deleted, and which deletions are pending. */
 const BEGUN_CALLS = 2
 
@@ -145,10 +149,45 @@ async function deleteEverywhere(
 }
 
 /**
- * Continues the deletions that were left to later calls, or to updates that have ended since. An update for which a
- * deletion has waited for a week is cancelled, and after two weeks any for which it waits.
+ * Continues the deletions that were left to later calls, or to updates that have ended since: of texts, then of whole domains. An
+ * update for which a deletion has waited for a week is cancelled, and after two weeks any for which it waits.
  */
 export async function finishDeletions(deps: Deps): Promise<void> {
+  await finishTexts(deps)
+  await finishDomains(deps)
+}
+
+async function finishDomains(deps: Deps): Promise<void> {
+  for (const { domain, createdAt } of await listDomainDeletions(deps.db, MAX_CONTINUED, deps.nowMs())) {
+    try {
+      const running = await listRunningUpdates(deps.db)
+      const [reader] = readersAmong(running)
+      if (!reader) await finishDomain(deps, domain, { createdAt, running })
+      else if (hasWaitedTooLong(deps.nowMs(), createdAt, reader)) await cancelReader(deps, reader, domain)
+    } catch (error) {
+      if (isCallsUsedUp(error)) throw error
+      console.error(`The deletion of the domain '${domain}' failed and is tried again:`, error)
+    }
+  }
+}
+
+async function finishDomain(
+  deps: Deps,
+  domain: string,
+  { createdAt, running }: { createdAt: number; running: readonly UpdateRow[] },
+): Promise<void> {
+  const known = new Set(running.map(({ id }) => id))
+  const kept = meterDeps(deps, keepCalls(deps.calls, AUDIT_CALLS))
+  if (!(await deleteStored(kept, domain, SERVICE_ACTOR, known))) return
+  await recordAudit(deps, {
+    actor: SERVICE_ACTOR,
+    action: 'domain.deletion_finished',
+    target: domain,
+    before: { since: new Date(createdAt).toISOString() },
+  })
+}
+
+async function finishTexts(deps: Deps): Promise<void> {
   await deleteLeftSamples(deps)
   for (const deletion of await listPendingDeletions(deps.db, MAX_CONTINUED)) {
     if (!deps.calls.reserve(PENDING_CALLS)) return
@@ -303,8 +342,11 @@ async function deleteUnread(
 
 /** Returns the updates that may read frozen texts, oldest first. */
 async function readers({ db }: Pick<Deps, 'db'>): Promise<UpdateRow[]> {
-  const running = (await listRunningUpdates(db)).filter(({ state }) => state !== 'canary')
-  return running.sort((a, b) => a.createdAt - b.createdAt)
+  return readersAmong(await listRunningUpdates(db))
+}
+
+function readersAmong(running: readonly UpdateRow[]): UpdateRow[] {
+  return running.filter(({ state }) => state !== 'canary').toSorted((a, b) => a.createdAt - b.createdAt)
 }
 
 async function sourcesOf(

@@ -11,6 +11,7 @@ import {
 } from '../../storage/db/queries/discovery-queries.ts'
 import { ensureDomains, listDomains } from '../../storage/db/queries/domain-queries.ts'
 import { UNASSIGNED } from '../../storage/db/schema/domains.ts'
+import { requireNotBeingDeleted } from '../domains/domain-deletion.ts'
 import { NO_PROPOSAL } from './propose-domains.ts'
 import { mayUse } from './sort-samples.ts'
 
@@ -52,7 +53,7 @@ export async function acceptProposal(
 /**
  * Decides that the texts of a proposal belong to a domain. {@link settleTexts} moves them.
  *
- * @throws AppError `conflict` if the proposal is decided, `not_found` if there is no such domain
+ * @throws AppError `conflict` if the proposal is decided or the domain is being deleted, `not_found` if there is no such domain
  */
 export async function mergeProposal(
   deps: SettleDeps,
@@ -65,6 +66,7 @@ export async function mergeProposal(
     const message = `There is no domain '${domain}'. 'GET /admin/domains' lists them.`
     throw new AppError('not_found', message, { param: 'domain' })
   }
+  await requireNotBeingDeleted(deps, domain)
   await decide(deps, proposal, { state: 'merged', domain }, decider)
   return { owner: known.owner }
 }

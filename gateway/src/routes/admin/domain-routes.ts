@@ -1,5 +1,5 @@
 import { Hono } from 'hono'
-import { importTexts } from '@copal/shared/wire/admin-domains.ts'
+import { importTexts, type DeletedDomain } from '@copal/shared/wire/admin-domains.ts'
 import type { SampleEntry } from '@copal/shared/wire/admin-samples.ts'
 import type { ActorEnv } from '../../contracts/context.ts'
 import { ensureDomains } from '../../storage/db/queries/domain-queries.ts'
@@ -10,7 +10,12 @@ import { conversationId, importedSides } from '../../adaptation/sampling/convers
 import { recogniseTexts } from '../../adaptation/redaction/recognise-texts.ts'
 import { redact } from '../../adaptation/redaction/redact.ts'
 import type { KeptText, OfferedSample, Side } from '../../contracts/reservoir-object.ts'
-import { deleteAllSamples, deleteDomain, deleteTexts } from '../../adaptation/domains/domain-deletion.ts'
+import {
+  deleteAllSamples,
+  deleteDomain,
+  deleteTexts,
+  requireNotBeingDeleted,
+} from '../../adaptation/domains/domain-deletion.ts'
 import { OPERATOR_KEY_ID } from '../../adaptation/sampling/operator-key.ts'
 import { MAX_PIECE_CHARACTERS } from '../../adaptation/sampling/sample-placement.ts'
 import { splitText } from '../../adaptation/sampling/split-text.ts'
@@ -36,6 +41,7 @@ export function domainRoutes(): Hono<ActorEnv> {
       const { deps, requestId } = c.var
       const domain = parseDomain(c.req.param('domain'), 'domain')
       const { texts } = await readAdminBody(c, importTexts, MAX_IMPORT_BYTES)
+      await requireNotBeingDeleted(deps, domain)
       const atMs = deps.nowMs()
       await ensureDomains(deps.db, [domain], atMs)
       let pieces = 0
@@ -99,8 +105,8 @@ export function domainRoutes(): Hono<ActorEnv> {
     .delete('/domains/:domain', async (c) => {
       requireQueryParameters(c, [])
       const domain = await requireDomain(c.var.deps, c.req.param('domain'))
-      await deleteDomain(c.var.deps, domain, actorId(c.var.deps, c.var.actor))
-      return c.json({ domain, deleted: true })
+      const deleted = await deleteDomain(c.var.deps, domain, actorId(c.var.deps, c.var.actor))
+      return c.json({ domain, deleted } satisfies DeletedDomain, deleted ? 200 : 202)
     })
     .all('/domains/:domain', rejectMethod('PUT', 'DELETE'))
 }

@@ -2,15 +2,20 @@ import { env } from 'cloudflare:workers'
 import { expect, test } from 'vitest'
 import { updateState } from '@copal/shared/wire/admin.ts'
 import { deleteDomain, deleteTexts } from '../../../../gateway/src/adaptation/domains/domain-deletion.ts'
+import { finishDeletions } from '../../../../gateway/src/adaptation/domains/sample-deletion.ts'
 import { advanceUpdate } from '../../../../gateway/src/adaptation/updates/advance-update.ts'
 import { hasEnded } from '../../../../gateway/src/adaptation/updates/update-states.ts'
 import { datasetKey } from '../../../../gateway/src/storage/artifacts/artifact-keys.ts'
-import { readDataset } from '../../../../gateway/src/storage/artifacts/datasets.ts'
+import { freezeDataset, readDataset } from '../../../../gateway/src/storage/artifacts/datasets.ts'
 import { openDatabase } from '../../../../gateway/src/storage/db/open-database.ts'
 import { listBatchesOf, listCounted } from '../../../../gateway/src/storage/db/queries/batch-queries.ts'
 import { listDatasetsOf } from '../../../../gateway/src/storage/db/queries/dataset-queries.ts'
 import { ensureDomains, findDomain } from '../../../../gateway/src/storage/db/queries/domain-queries.ts'
 import { promoteMask } from '../../../../gateway/src/storage/db/queries/mask-queries.ts'
+import {
+  insertPendingDeletions,
+  REQUEST_RUNNING,
+} from '../../../../gateway/src/storage/db/queries/pending-deletion-queries.ts'
 import { findUpdate } from '../../../../gateway/src/storage/db/queries/update-queries.ts'
 import {
   admin,
@@ -146,43 +151,95 @@ test('a mask that the gate rejected can be forced after texts of its update are 
   expect(await textOf(counted)).not.toContain('key_leaves')
 })
 
-test.each([
-  ['texts', (deps: ReturnType<typeof testDeps>) => deleteTexts(deps, 'raced-texts', { keyId: 'key_leaves' })],
-  ['domain', (deps: ReturnType<typeof testDeps>) => deleteDomain(deps, 'raced-domain')],
-] as const)(
-  'an update that froze texts between check and deletion makes it fail, and repeating it deletes them: %s',
-  async (what, deletion) => {
-    const model = `raced-${what}`
-    const node = new SimulatedNode(`${model}-1`, model)
-    await node.beat()
-    await sample(model)
-    const deps = testDeps()
-    let id = ''
-    const racing = {
-      ...deps,
-      // The update begins with the first call of a reservoir, after the check.
-      reservoir: (name: string) =>
-        new Proxy(deps.reservoir(name), {
-          get(object, member) {
-            const value: unknown = Reflect.get(object, member, object)
-            if (typeof value !== 'function') return value
-            return async (...parameters: unknown[]): Promise<unknown> => {
-              if (id === '') {
-                ;({ id } = await startUpdate(model, [model], { samples: 32 }))
-                await node.reach(id, 'calibrating')
-              }
-              return Reflect.apply(value, object, parameters)
-            }
-          },
-        }),
-    }
-    const error: unknown = await deletion(racing).catch((reason: unknown) => reason)
-    expect(error).toMatchObject({
-      code: 'conflict',
-      message: expect.stringContaining(`Update '${id}' began during the deletion`) as string,
+/** Returns dependencies with which an update begins at the first call of a reservoir, after the check of a deletion, and its id. */
+async function racingDeps(model: string) {
+  const node = new SimulatedNode(`${model}-1`, model)
+  await node.beat()
+  await sample(model)
+  const deps = testDeps()
+  let id = ''
+  const reservoir = (name: string) =>
+    new Proxy(deps.reservoir(name), {
+      get(object, member) {
+        const value: unknown = Reflect.get(object, member, object)
+        if (typeof value !== 'function') return value
+        return async (...parameters: unknown[]): Promise<unknown> => {
+          if (id === '') {
+            ;({ id } = await startUpdate(model, [model], { samples: 32 }))
+            await node.reach(id, 'calibrating')
+          }
+          return Reflect.apply(value, object, parameters)
+        }
+      },
     })
-    await cancel(id)
-    await deletion(deps)
-    expect(await textOf(await listDatasetsOf(db, model))).not.toContain('key_leaves')
-  },
-)
+  return { deps: { ...deps, reservoir }, updateId: () => id }
+}
+
+test('an update that froze texts between check and deletion makes it fail, and repeating it deletes them', async () => {
+  const { deps, updateId } = await racingDeps('raced-texts')
+  const remove = (by: typeof deps) => deleteTexts(by, 'raced-texts', { keyId: 'key_leaves' })
+  const error: unknown = await remove(deps).catch((reason: unknown) => reason)
+  expect(error).toMatchObject({
+    code: 'conflict',
+    message: expect.stringContaining(`Update '${updateId()}' began during the deletion`) as string,
+  })
+  await cancel(updateId())
+  await remove(testDeps())
+  expect(await textOf(await listDatasetsOf(db, 'raced-texts'))).not.toContain('key_leaves')
+})
+
+test('a domain of which an update froze texts between check and deletion is deleted when that has ended', async () => {
+  const { deps, updateId } = await racingDeps('raced-domain')
+  expect(await deleteDomain(deps, 'raced-domain')).toBe(false)
+  await finishDeletions(testDeps())
+  expect(await findDomain(db, 'raced-domain')).toBeDefined()
+  expect(await getUpdate(updateId())).toMatchObject({ state: 'calibrating' })
+  await cancel(updateId())
+  await finishDeletions(testDeps())
+  expect(await findDomain(db, 'raced-domain')).toBeUndefined()
+  expect(await listDatasetsOf(db, 'raced-domain')).toEqual([])
+})
+
+test('an update for which the deletion of a domain has waited for a week is cancelled', async () => {
+  const { deps, updateId } = await racingDeps('slow-domain')
+  expect(await deleteDomain(deps, 'slow-domain')).toBe(false)
+  const after = (days: number) => testDeps({ nowMs: () => Date.now() + days * 24 * 60 * 60 * 1000 })
+  await finishDeletions(after(6.9))
+  expect(await getUpdate(updateId())).toMatchObject({ state: 'calibrating' })
+  await finishDeletions(after(7.1))
+  expect(await getUpdate(updateId())).toMatchObject({ state: 'cancelled' })
+  await finishDeletions(after(7.2))
+  expect(await findDomain(db, 'slow-domain')).toBeUndefined()
+})
+
+test('the deletion of a domain that fails midway is finished by the cron task, and until then no text is stored for it', async () => {
+  await importTexts('half')
+  const artifacts = new Proxy(env.ARTIFACTS, {
+    get(bucket, name: keyof R2Bucket) {
+      if (name === 'delete') return () => Promise.reject(new Error('R2 is away'))
+      return bucket[name].bind(bucket)
+    },
+  })
+  await freezeDataset(testDeps(), 'half', [{ text: 'a frozen text', sources: [] }])
+  await expect(deleteDomain(testDeps({ artifacts }), 'half')).rejects.toThrow('R2 is away')
+  const response = await admin('POST', '/domains/half/texts', { texts: ['a new text'] })
+  expect([response.status, (await errorOf(response)).message]).toEqual([
+    409,
+    "The domain 'half' is being deleted. Try again when 'GET /admin/domains' no longer lists it.",
+  ])
+  await finishDeletions(testDeps())
+  expect(await findDomain(db, 'half')).toBeUndefined()
+  expect((await admin('POST', '/domains/half/texts', { texts: ['a new text'] })).status).toBe(201)
+})
+
+test('a request that was ended while it deleted a domain is taken for failed a quarter of an hour later', async () => {
+  await importTexts('ended')
+  await insertPendingDeletions(db, [
+    { domain: 'ended', doneUntil: REQUEST_RUNNING, createdAt: Date.now() - 14 * 60_000 },
+  ])
+  await finishDeletions(testDeps())
+  expect(await findDomain(db, 'ended')).toBeDefined()
+  await finishDeletions(testDeps({ nowMs: () => Date.now() + 2 * 60_000 }))
+  expect(await findDomain(db, 'ended')).toBeUndefined()
+  expect((await testDeps().reservoir('ended').stats()).samples).toBe(0)
+})

@@ -63,7 +63,7 @@ test('samples delete names what it deleted, what was made of it, what is pending
     ],
     kept: [{ domain: 'legal', datasets: 2 }],
   } satisfies DeletedSamples
-  const shown = (await succeed('samples', 'delete', '--key', 'key_1')).stdout
+  const shown = (await succeed('samples', 'delete', '--key', 'key_1', '--yes')).stdout
   expect(shown.trimEnd().split('\n')).toEqual([
     'legal: deleted 3 texts and 1 frozen text; these masks were chosen with them and stay: tiny@mask-2',
     'mail: frozen texts may be left, because update up_2 reads them. They are deleted when it has ended.',
@@ -72,7 +72,7 @@ test('samples delete names what it deleted, what was made of it, what is pending
       ' To make them anew: copal domains rebuild legal',
   ])
   answers['DELETE /admin/samples?request=req_1'] = NOTHING
-  expect((await succeed('samples', 'delete', '--request', 'req_1')).stdout).toBe(
+  expect((await succeed('samples', 'delete', '--request', 'req_1', '-y')).stdout).toBe(
     "No text of request 'req_1' is stored.\n",
   )
   expect((await run('samples', 'delete')).code).toBe(2)

@@ -55,7 +55,7 @@ test('accept, merge and discard send their decision and print what became of it'
   response = { id: PROPOSAL.id, state: 'merged', domain: 'legal', owner: null }
   expect(await run('merge', PROPOSAL.id, 'legal')).toBe('Merged into legal.\n')
   response = { id: PROPOSAL.id, state: 'discarded', domain: null, owner: null }
-  expect(await run('discard', PROPOSAL.id)).toBe(`Discarded ${PROPOSAL.id} and its texts.\n`)
+  expect(await run('discard', PROPOSAL.id, '--yes')).toBe(`Discarded ${PROPOSAL.id} and its texts.\n`)
   const path = `POST /admin/proposals/${PROPOSAL.id}`
   expect(calls).toEqual([
     { call: `${path}/accept`, body: { name: 'recipes' } },

@@ -2,7 +2,7 @@ import { expect, test } from 'vitest'
 import { copal } from '../../../support/doubles/copal-command.ts'
 
 test('deleting texts of a key without texts says so, because the id may be mistyped', async () => {
-  const args = ['domains', 'delete', 'general', '--key', 'key_1']
+  const args = ['domains', 'delete', 'general', '--key', 'key_1', '--yes']
   const none = { domain: 'general', deleted: 0, deleted_frozen: 0 }
   expect((await copal(none, args)).stdout).toMatch(/^No texts of key_1 were found in general\./)
   expect((await copal({ ...none, deleted: 1, deleted_frozen: 2 }, args)).stdout).toBe(
@@ -24,9 +24,19 @@ test('texts of a tenant and of a request are deleted, and the domain stays', asy
     'a b',
     '--request',
     'req_1',
+    '--yes',
   ])
   expect(stdout).toBe('Deleted 1 sampled text and 0 frozen texts of a b and req_1 from general.\n')
   expect(calls).toEqual(['DELETE /admin/domains/general/samples?tenant=a%20b&request=req_1'])
+})
+
+test('a domain whose deletion goes on by itself says so', async () => {
+  const left = { domain: 'general', deleted: false }
+  const { code, stdout } = await copal(left, ['domains', 'delete', 'general', '--yes'])
+  expect([code, stdout]).toEqual([
+    0,
+    'A part of general is left. The service deletes it within the next minutes, or when an update that reads it has ended.\n',
+  ])
 })
 
 test('a domain gets a mask of its own, or loses it', async () => {

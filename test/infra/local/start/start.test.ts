@@ -210,7 +210,7 @@ describe('copal', () => {
     expect(await copalJson('domains', 'import', 'legal', file)).toMatchObject({ domain: 'legal', texts: 1 })
     const legal = (entries: DomainEntry[]) => entries.find(({ name }) => name === 'legal')
     expect(legal(await copalJson('domains'))).toMatchObject({ seen: expect.any(Number) })
-    await copalJson('domains', 'delete', 'legal')
+    await copalJson('domains', 'delete', 'legal', '--yes')
     expect(legal(await copalJson('domains'))).toBeUndefined()
   })
 

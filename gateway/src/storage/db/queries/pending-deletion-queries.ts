@@ -1,4 +1,4 @@
-import { and, eq, inArray, lt, notInArray, or, sql } from 'drizzle-orm'
+import { and, eq, inArray, lt, ne, not, notInArray, or, sql } from 'drizzle-orm'
 import type { Database } from '../../../contracts/database.ts'
 import { pendingDeletions } from '../schema/domains.ts'
 import { isAmong } from './is-among.ts'
@@ -26,6 +26,9 @@ export const REQUEST_RUNNING = 'request running'
 
 /** Time after which a request has failed that has not recorded what it left. */
 const ABANDONED_MS = 15 * 60_000
+
+/** The condition of deletions of whole domains: they name nobody whose texts are deleted. */
+const IS_OF_DOMAIN = sql`(coalesce(${pendingDeletions.keyId}, ${pendingDeletions.tenant}, ${pendingDeletions.requestId}) is null)`
 
 /** The row of a deletion that begins to wait. */
 export type NewPendingDeletion = typeof pendingDeletions.$inferInsert
@@ -93,37 +96,66 @@ export async function setDoneUntil(db: Database, id: number, doneUntil: string):
 }
 
 /**
- * Returns deletions that have deleted the samples of their domains, in random order, so that those that wait for an update do not delay
- * others.
+ * Returns deletions of texts that have deleted the samples of their domains, in random order, so that those that wait for an update do
+ * not delay others.
  */
 export async function listPendingDeletions(db: Database, limit: number): Promise<PendingDeletion[]> {
   return db
     .select()
     .from(pendingDeletions)
-    .where(notInArray(pendingDeletions.doneUntil, [SAMPLES_LEFT, SAMPLES_BEGUN, REQUEST_RUNNING]))
+    .where(
+      and(
+        not(IS_OF_DOMAIN),
+        notInArray(pendingDeletions.doneUntil, [SAMPLES_LEFT, SAMPLES_BEGUN, REQUEST_RUNNING]),
+      ),
+    )
     .orderBy(sql`random()`)
     .limit(limit)
 }
 
 /**
- * Returns deletions that have not deleted the samples of their domains yet, and those of requests that failed, in random order as
- * {@link listPendingDeletions} does.
+ * Returns deletions of texts that have not deleted the samples of their domains yet, and those of requests that failed, in random order
+ * as {@link listPendingDeletions} does.
  */
 export async function listUnbegunDeletions(
   db: Database,
   limit: number,
   nowMs: number,
 ): Promise<PendingDeletion[]> {
-  const isAbandoned = and(
-    eq(pendingDeletions.doneUntil, REQUEST_RUNNING),
-    lt(pendingDeletions.createdAt, nowMs - ABANDONED_MS),
-  )
+  const isUnbegun = inArray(pendingDeletions.doneUntil, [SAMPLES_LEFT, SAMPLES_BEGUN])
   return db
     .select()
     .from(pendingDeletions)
-    .where(or(inArray(pendingDeletions.doneUntil, [SAMPLES_LEFT, SAMPLES_BEGUN]), isAbandoned))
+    .where(and(not(IS_OF_DOMAIN), or(isUnbegun, isAbandoned(nowMs))))
     .orderBy(sql`random()`)
     .limit(limit)
+}
+
+/** Returns deletions of whole domains that a request has left, in random order as {@link listPendingDeletions} does. */
+export async function listDomainDeletions(
+  db: Database,
+  limit: number,
+  nowMs: number,
+): Promise<PendingDeletion[]> {
+  const isLeft = or(ne(pendingDeletions.doneUntil, REQUEST_RUNNING), isAbandoned(nowMs))
+  return db
+    .select()
+    .from(pendingDeletions)
+    .where(and(IS_OF_DOMAIN, isLeft))
+    .orderBy(sql`random()`)
+    .limit(limit)
+}
+
+/** Returns whether a deletion of a whole domain has begun and not ended. */
+export async function isBeingDeleted(db: Database, domain: string): Promise<boolean> {
+  return (await db.$count(pendingDeletions, and(eq(pendingDeletions.domain, domain), IS_OF_DOMAIN))) > 0
+}
+
+function isAbandoned(nowMs: number) {
+  return and(
+    eq(pendingDeletions.doneUntil, REQUEST_RUNNING),
+    lt(pendingDeletions.createdAt, nowMs - ABANDONED_MS),
+  )
 }
 
 /** Forgets a deletion that is done. */

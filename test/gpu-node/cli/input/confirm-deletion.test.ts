@@ -1,0 +1,54 @@
+import { PassThrough } from 'node:stream'
+import { expect, test } from 'vitest'
+import { askLine } from '../../../../gpu-node/cli/input/ask-line.ts'
+import { copal } from '../../../support/doubles/copal-command.ts'
+
+const NOTHING_LEFT = { domains: [], pending: [], kept: [] }
+
+test.each([
+  [['domains', 'delete', 'legal'], 'the domain legal with all its texts and statistics'],
+  [
+    ['domains', 'delete', 'legal', '--key', 'k', '--tenant', 'a'],
+    'the texts of key k and tenant a in the domain legal',
+  ],
+  [['domains', 'discard', 'found_1'], 'the proposed domain found_1 with its texts'],
+  [['samples', 'delete', '--key', 'k'], 'the stored texts of key k in all domains'],
+  [['holdout', 'delete'], 'the general holdout with all its versions and what was measured on them'],
+])('%j asks before it deletes', async (args, what) => {
+  for (const answer of ['', 'n', 'no', 'legal']) {
+    const refused = await copal({}, args, { answer })
+    expect(refused).toMatchObject({ code: 1, stdout: '', calls: [] })
+    expect(refused.stderr).toBe(`Delete ${what}? This cannot be undone. [y/N] copal: Nothing was deleted.\n`)
+  }
+  const unasked = await copal({}, args)
+  expect(unasked).toMatchObject({ code: 1, stdout: '', calls: [] })
+  expect(unasked.stderr).toBe(
+    `copal: Nothing was deleted. This deletes ${what}, and nobody can be asked without a terminal. Run it with --yes.\n`,
+  )
+})
+
+test.each(['y', 'YES', ' yes '])(
+  'the answer %j deletes, and --yes does without a question',
+  async (answer) => {
+    const args = ['samples', 'delete', '--key', 'k']
+    const asked = await copal(NOTHING_LEFT, args, { answer })
+    expect(asked).toMatchObject({ code: 0, calls: [{ call: 'DELETE /admin/samples?key=k' }] })
+    const sure = await copal(NOTHING_LEFT, [...args, '--yes'], { answer: 'n' })
+    expect(sure).toMatchObject({ code: 0, stderr: '', calls: [{ call: 'DELETE /admin/samples?key=k' }] })
+  },
+)
+
+test('a line is read from the terminal, and none where the input ends or Ctrl-C is pressed', async () => {
+  let shown = ''
+  const output = { write: (text: string) => (shown += text) }
+  const ask = (prepare: (input: PassThrough, interruption: AbortController) => void) => {
+    const [input, interruption] = [new PassThrough(), new AbortController()]
+    const line = askLine('Sure? ', { input, output, signal: interruption.signal })
+    prepare(input, interruption)
+    return line
+  }
+  expect(await ask((input) => input.write('yes\nmore\n'))).toBe('yes')
+  expect(await ask((input) => input.end())).toBe('')
+  expect(await ask((_, interruption) => interruption.abort())).toBe('')
+  expect(shown).toBe('Sure? Sure? Sure? ')
+})
