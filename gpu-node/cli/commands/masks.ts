@@ -84,7 +84,16 @@ function describe(masks: MaskEntry[], session: Session): string {
   )
 }
 
-function roleOf({ active, previous, pinned, swept_at: sweptAt }: MaskEntry): string {
-  const role = active ? 'active' : previous ? 'previous' : sweptAt == null ? '' : 'no file'
-  return [role, ...(pinned ? ['pinned'] : [])].filter((word) => word !== '').join(', ')
+function roleOf({ active, previous, canary, shadow, pinned, swept_at: sweptAt }: MaskEntry): string {
+  const roles = {
+    active,
+    previous: previous && !active,
+    canary,
+    shadow,
+    'no file': sweptAt != null && !active && !previous,
+    pinned,
+  }
+  return Object.entries(roles)
+    .flatMap(([role, isOne]) => (isOne ? role : []))
+    .join(', ')
 }

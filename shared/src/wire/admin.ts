@@ -143,6 +143,8 @@ export const maskEntry = z.object({
     .describe('When its file was given up, because nothing used it; null while the file is kept.'),
   active: z.boolean(),
   previous: z.boolean(),
+  canary: z.boolean().optional().describe('Whether it is the canary of its model now.'),
+  shadow: z.boolean().optional().describe('Whether it is the shadow of its model now.'),
   created_at: time,
   promoted_at: time
     .nullable()

@@ -1,6 +1,6 @@
 import { env } from 'cloudflare:workers'
 import { beforeAll, beforeEach, describe, expect, test } from 'vitest'
-import type { StatusReport } from '@copal/shared/wire/admin.ts'
+import type { MaskEntry, StatusReport } from '@copal/shared/wire/admin.ts'
 import type { Heartbeat } from '@copal/shared/wire/heartbeat.ts'
 import type { ChatCall } from '@copal/shared/wire/node-calls.ts'
 import type { CanaryReport } from '@copal/shared/wire/admin-trials.ts'
@@ -131,6 +131,9 @@ describe('a canary', () => {
       canary: { mask_version: 5, share: 0.5 },
       nodes: { ready: 0, alive: 1, errors: [] },
     })
+    const { data } = await adminJson<{ data: MaskEntry[] }>('GET', '/masks')
+    const canaries = data.filter(({ canary }) => canary).map(({ version }) => version)
+    expect([canaries, data.some(({ shadow }) => shadow)]).toEqual([[5], false])
     const { desired } = await heartbeat()
     expect(desired).toMatchObject({
       active: { version: 4 },

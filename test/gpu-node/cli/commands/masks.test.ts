@@ -36,3 +36,15 @@ test('a mask that is pinned says so whatever else it is', async () => {
   expect(stdout).toMatch(/^m2 +pinned +wanda/m)
   expect(stdout).toMatch(/^m1 +no file +wanda/m)
 })
+
+test('a mask under trial says so beside its other roles', async () => {
+  const data = [
+    maskOf(6, { canary: true, shadow: true }),
+    maskOf(5, { active: true, canary: false, shadow: false }),
+    maskOf(4, { previous: true, shadow: true }),
+  ]
+  const { stdout } = await copal({ data }, ['masks'], { piped: true })
+  expect(stdout).toMatch(/^m6 +canary, shadow +wanda/m)
+  expect(stdout).toMatch(/^m5 +active +wanda/m)
+  expect(stdout).toMatch(/^m4 +previous, shadow +wanda/m)
+})
