@@ -14,7 +14,7 @@ import { findActivation, listRecentDecisions } from '../storage/db/queries/decis
 import { findOwners } from '../storage/db/queries/domain-queries.ts'
 import { listJobStates } from '../storage/db/queries/job-queries.ts'
 import { findMask } from '../storage/db/queries/mask-queries.ts'
-import { listModels } from '../storage/db/queries/model-queries.ts'
+import { listModels, type ModelRow } from '../storage/db/queries/model-queries.ts'
 import { listCurrentUpdates } from '../storage/db/queries/update-queries.ts'
 import { trialsInForce } from '../storage/db/trials-in-force.ts'
 import { recentTraffic } from '../usage/series/recent-traffic.ts'
@@ -56,7 +56,7 @@ export async function overviewReport(
       findActivation(db, model),
       recentTraffic(deps, id),
       listRecentDecisions(db, id, MAX_DECISIONS),
-      currentUpdates(deps, id),
+      currentUpdates(deps, model),
       trialsInForce(model).canary ? canaryReport(deps, model, snapshot) : null,
       findPolicy(deps, id),
     ])
@@ -123,14 +123,14 @@ async function countUnlisted({ db }: Pick<Deps, 'db'>, others: readonly DomainSu
   return others.filter(({ name }) => !registered.has(name)).length
 }
 
-async function currentUpdates({ db }: Pick<Deps, 'db'>, model: string) {
-  const rows = await listCurrentUpdates(db, model)
+async function currentUpdates({ db }: Pick<Deps, 'db'>, model: ModelRow) {
+  const rows = await listCurrentUpdates(db, model.id)
   const jobs = await listJobStates(
     db,
     rows.map(({ id }) => id),
   )
   const byUpdate = Map.groupBy(jobs, ({ updateId }) => updateId)
-  return rows.map((update) => updateEntry(update, byUpdate.get(update.id) ?? []))
+  return rows.map((update) => updateEntry(update, byUpdate.get(update.id) ?? [], { model }))
 }
 
 /** Returns the bytes of a weight set on the node where it takes most; null if no node reports them. */

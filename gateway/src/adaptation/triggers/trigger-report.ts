@@ -37,7 +37,7 @@ export async function triggersReport(
 async function runningUpdate(deps: Pick<Deps, 'db'>, model: ModelRow): Promise<TriggersReport['running']> {
   const [running] = await listRunningUpdates(deps.db, model.id)
   if (!running) return null
-  const entry = updateEntry(running, await listJobStates(deps.db, [running.id]))
+  const entry = updateEntry(running, await listJobStates(deps.db, [running.id]), { model })
   const { id, domains, state, progress, message, trigger, trigger_reason, job } = entry
   return { id, domains, state, progress, message, trigger, trigger_reason, job }
 }

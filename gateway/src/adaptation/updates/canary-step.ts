@@ -13,6 +13,7 @@ import { trialLimits, type TrialVerdict } from '../trials/trial-judge.ts'
 import {
   CHECK_INTERVAL_MS,
   describeHarm,
+  describeScored,
   evidenceOf,
   isCheckDue,
   liveNodes,
@@ -91,7 +92,7 @@ function decide(
   }
   if (servedMs === undefined) return undefined
   const minutes = Math.floor(servedMs / MINUTE_MS)
-  const scored = `${verdict.scoredRequests} requests with ${verdict.scoredTokens} tokens were scored`
+  const scored = describeScored(verdict)
   const isEnough =
     servedMs >= limits.min_minutes * MINUTE_MS && verdict.scoredTokens >= limits.min_scored_tokens
   const reason =

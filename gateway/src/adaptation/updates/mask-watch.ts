@@ -19,6 +19,7 @@ import { rollBackTo } from './mask-rollback.ts'
 import {
   CHECK_INTERVAL_MS,
   describeHarm,
+  describeScored,
   evidenceOf,
   isCheckDue,
   liveNodes,
@@ -113,7 +114,7 @@ async function watchMask(deps: StepDeps, model: ModelRow, watch: StoredWatch): P
   // While its update waits for slower nodes, the watch goes on: otherwise the update would begin another one.
   if (nowMs < untilMs || (await findUpdate(deps.db, updateId))?.finishedAt === null) return
   const minutes = Math.round((untilMs - sinceMs) / MINUTE_MS)
-  const reason = `No harm in ${counted(minutes, 'minute')}: ${verdict.scoredRequests} requests with ${verdict.scoredTokens} tokens were scored.`
+  const reason = `No harm in ${counted(minutes, 'minute')}: ${describeScored(verdict)}.`
   await endWatch(deps, model, watch, {
     ...decisionOf(watch, verdict),
     verdict: 'done',

@@ -80,6 +80,13 @@ export function evidenceOf({ figures, scoredRequests, scoredTokens }: TrialVerdi
   }
 }
 
+/** Describes how much of a trial was scored, for the reason of a decision that found no harm. */
+export function describeScored({ scoredRequests, scoredTokens }: TrialVerdict): string {
+  return scoredRequests === 0
+    ? 'no request was scored under both masks, so their losses were not compared'
+    : `${scoredRequests} requests with ${scoredTokens} tokens were scored`
+}
+
 /** The outcome of the requests that a figure counts, by its name. */
 const WHAT_HAPPENED: Readonly<Record<string, string>> = {
   'failed requests': 'failed',

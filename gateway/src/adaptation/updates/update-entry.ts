@@ -1,8 +1,11 @@
+import { counted, percentOf } from '@copal/shared/phrases.ts'
 import type { DecisionEntry } from '@copal/shared/wire/admin-decisions.ts'
 import type { UpdateEntry, UpdateJob } from '@copal/shared/wire/admin.ts'
 import type { DecisionRow } from '../../storage/db/queries/decision-queries.ts'
 import type { JobState } from '../../storage/db/queries/job-queries.ts'
+import type { ModelRow } from '../../storage/db/queries/model-queries.ts'
 import type { UpdateRow } from '../../storage/db/queries/update-queries.ts'
+import { trialsInForce } from '../../storage/db/trials-in-force.ts'
 
 /** Progress of an update when its calibration begins and ends, and when its evaluation ends. */
 const CALIBRATION_BEGINS = 0.05
@@ -13,12 +16,13 @@ const EVALUATION_ENDS = 0.95
  * Describes an update for the admin API.
  *
  * @param jobs its jobs
- * @param decisions what was decided about it; left out in lists, as the jobs are then
+ * @param of.decisions what was decided about it; left out in lists, as the jobs are then
+ * @param of.model its model, which holds the canary of the update
  */
 export function updateEntry(
   update: UpdateRow,
   jobs: readonly JobState[],
-  decisions?: readonly DecisionRow[],
+  { decisions, model }: { decisions?: readonly DecisionRow[]; model?: ModelRow | undefined } = {},
 ): UpdateEntry {
   const current = jobs.find(({ state }) => state === 'running')
   return {
@@ -31,7 +35,7 @@ export function updateEntry(
     scope: update.scope,
     state: update.state,
     progress: progressOf(update, jobs),
-    message: messageOf(update, current),
+    message: messageOf(update, current, model),
     mask_version: update.maskVersion,
     parent_version: update.parentVersion,
     candidate: update.candidate,
@@ -92,7 +96,7 @@ function progressOf(update: UpdateRow, jobs: readonly JobState[]): number {
   return CALIBRATION_ENDS + (EVALUATION_ENDS - CALIBRATION_ENDS) * done('evaluate')
 }
 
-function messageOf(update: UpdateRow, current: JobState | undefined): string {
+function messageOf(update: UpdateRow, current: JobState | undefined, model: ModelRow | undefined): string {
   switch (update.state) {
     case 'collecting':
       return `freezing datasets of ${update.domains.join(', ')}`
@@ -102,7 +106,7 @@ function messageOf(update: UpdateRow, current: JobState | undefined): string {
     case 'confirming':
       return current?.message ?? `another node selects m${update.maskVersion} again: waiting for a node`
     case 'canary':
-      return `m${update.maskVersion} is a canary: it answers a share of the conversations, once the active mask is no longer watched`
+      return canaryMessage(update, model)
     case 'promoting':
       return `waiting until every live node serves m${update.maskVersion}`
     case 'promoted':
@@ -114,4 +118,21 @@ function messageOf(update: UpdateRow, current: JobState | undefined): string {
     case 'cancelled':
       return 'cancelled'
   }
+}
+
+function canaryMessage({ id, maskVersion }: UpdateRow, model: ModelRow | undefined): string {
+  const mask = `m${maskVersion}`
+  const { canary } = model ? trialsInForce(model) : {}
+  if (canary?.updateId !== id) {
+    const watch = model?.watch?.version === model?.activeVersion ? model?.watch : undefined
+    return watch
+      ? `${mask} becomes a canary when m${watch.version} is no longer watched, at ${new Date(watch.untilMs).toISOString()}`
+      : `${mask} becomes a canary`
+  }
+  const requests = canary.evidence?.requests ?? 0
+  const scored =
+    requests > 0
+      ? `${counted(requests, 'request')} ${requests === 1 ? 'was' : 'were'} scored under both masks`
+      : 'no request was scored under both masks yet, which only those are that may be sampled'
+  return `${mask} is a canary: it answers ${percentOf(canary.share)} of the conversations; ${scored}`
 }

@@ -21,7 +21,7 @@ export function ownMaskRoutes(): Hono<ActorEnv> {
       const domain = await requireDomain(deps, c.req.param('domain'))
       const update = await createOwnMaskUpdate(deps, domain, await readAdminBody(c, createOwnMask))
       deps.waitUntil(beginInRequest(deps, update.id))
-      return c.json(updateEntry(update, [], []), 201)
+      return c.json(updateEntry(update, [], { decisions: [] }), 201)
     })
     .delete('/domains/:domain/mask', async (c) => {
       requireQueryParameters(c, ['model'])

@@ -6,6 +6,7 @@ import { meterDeps } from '../../calls/metered-deps.ts'
 import type { ActorEnv } from '../../contracts/context.ts'
 import { listDecisionsOf } from '../../storage/db/queries/decision-queries.ts'
 import { listJobStates } from '../../storage/db/queries/job-queries.ts'
+import { findModel, listModels } from '../../storage/db/queries/model-queries.ts'
 import { listUpdates, type UpdateRow } from '../../storage/db/queries/update-queries.ts'
 import type { Deps } from '../../contracts/bindings.ts'
 import { rejectMethod } from '../../middleware/error-responses.ts'
@@ -43,7 +44,13 @@ export function updateRoutes(): Hono<ActorEnv> {
         updates.map(({ id }) => id),
       )
       const byUpdate = Map.groupBy(jobs, ({ updateId }) => updateId)
-      return c.json({ data: updates.map((update) => updateEntry(update, byUpdate.get(update.id) ?? [])) })
+      const models = updates.some(({ state }) => state === 'canary') ? await listModels(db) : []
+      const data = updates.map((update) =>
+        updateEntry(update, byUpdate.get(update.id) ?? [], {
+          model: models.find(({ id }) => id === update.model),
+        }),
+      )
+      return c.json({ data })
     })
     .all('/updates', rejectMethod('GET', 'POST'))
     .get('/updates/:id', async (c) => {
@@ -77,9 +84,10 @@ export function updateRoutes(): Hono<ActorEnv> {
 }
 
 async function entryWithJobs(deps: Deps, update: UpdateRow) {
-  const [jobs, decisions] = await Promise.all([
+  const [jobs, decisions, model] = await Promise.all([
     listJobStates(deps.db, [update.id]),
     listDecisionsOf(deps.db, update.id),
+    update.state === 'canary' ? findModel(deps.db, update.model) : undefined,
   ])
-  return updateEntry(update, jobs, decisions)
+  return updateEntry(update, jobs, { decisions, model })
 }

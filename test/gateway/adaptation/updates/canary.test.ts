@@ -71,6 +71,37 @@ describe('a canary', () => {
     })
   })
 
+  test('says whether anything is compared yet, in lists too', async () => {
+    const { id, score, after } = await inCanary('message', { share: 0.05 })
+    const messages = async () => {
+      const { data } = await adminJson<{ data: UpdateEntry[] }>('GET', '/updates')
+      const { message } = await adminJson<UpdateEntry>('GET', `/updates/${id}`)
+      return [message, data.find((update) => update.id === id)?.message]
+    }
+    const runs = 'm2 is a canary: it answers 5 % of the conversations; '
+    const nothing = `${runs}no request was scored under both masks yet, which only those are that may be sampled`
+    expect(await messages()).toEqual([nothing, nothing])
+    await after(11_000)
+    expect(await messages()).toEqual([nothing, nothing])
+    await score(0, 3)
+    await after(22_000)
+    const some = `${runs}3 requests were scored under both masks`
+    expect(await messages()).toEqual([some, some])
+  })
+
+  test('that waits for the end of a watch says when it begins', async () => {
+    const model = 'message-watch'
+    const node = new SimulatedNode(`${model}-1`, model)
+    await node.beat()
+    await seedMasks(model, [1, 2])
+    const untilMs = Date.parse('2030-01-01T00:00:00Z')
+    const watch = { version: 1, beside: 0, updateId: 'before', sinceMs: 1, untilMs }
+    await env.DB.prepare('update models set watch = ? where id = ?').bind(JSON.stringify(watch), model).run()
+    const id = await seedUpdate(model, 2)
+    const { message } = await adminJson<UpdateEntry>('GET', `/updates/${id}`)
+    expect(message).toBe('m2 becomes a canary when m1 is no longer watched, at 2030-01-01T00:00:00.000Z')
+  })
+
   test('that does harm to one domain is rolled back at once, with the figure that proves it', async () => {
     const { id, node, holding, score, after, decisions, modelRow } = await inCanary('harm')
     const sha256 = '7'.repeat(64)
@@ -149,7 +180,8 @@ describe('a canary', () => {
     expect((await after(101 * MINUTE_MS))?.state).toBe('promoting')
     expect((await decisions())[0]).toMatchObject({
       verdict: 'passed',
-      reason: 'No harm in 60 minutes, the maximum of the policy: 0 requests with 0 tokens were scored.',
+      reason:
+        'No harm in 60 minutes, the maximum of the policy: no request was scored under both masks, so their losses were not compared.',
     })
   })
 
