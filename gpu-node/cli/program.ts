@@ -26,6 +26,7 @@ import { addTriggers } from './commands/triggers.ts'
 import { addUpdate } from './commands/update.ts'
 import { addCancel, addUpdates } from './commands/updates.ts'
 import { createSession, type Session } from './api/session.ts'
+import { printableLines } from './output/table.ts'
 import { lineWidth, type Terminal } from './output/terminal.ts'
 import { rejectUnknownCommands } from './unknown-command.ts'
 
@@ -48,7 +49,9 @@ export async function runCommand(args: readonly string[], terminal: Terminal): P
     if (!failure) throw error
     const { code, message } = failure
     terminal.stderr.write(
-      args.includes('--json') ? `${JSON.stringify({ error: { code, message } })}\n` : `copal: ${message}\n`,
+      args.includes('--json')
+        ? `${JSON.stringify({ error: { code, message } })}\n`
+        : `copal: ${printableLines(message)}\n`,
     )
     return 1
   }

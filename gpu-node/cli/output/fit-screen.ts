@@ -1,4 +1,6 @@
-/** The size of a terminal in characters; a size that is not known, or 0 as in a terminal that was given none, bounds nothing. */
+import { firstCharacter, fittingStart, textWidth } from './text-width.ts'
+
+/** The size of a terminal in columns and rows; a size that is not known, or 0 as in a terminal that was given none, bounds nothing. */
 export interface ScreenSize {
   columns?: number | undefined
   rows?: number | undefined
@@ -15,18 +17,20 @@ export function fitScreen(text: string, size: ScreenSize): string {
   if (lines.length < rows) return lines.join('\n')
   const shown = lines.slice(0, Math.max(0, rows - 2))
   const note = `… ${lines.length - shown.length} more lines: enlarge the window`
-  return [...shown, note.slice(0, columns)].join('\n')
+  return [...shown, fittingStart(note, columns)].join('\n')
 }
 
 /** Breaks a line at blanks, and words that are longer than a line where it ends. */
 function breakLine(line: string, columns: number): string[] {
   const parts: string[] = []
   let rest = line
-  while (rest.length > columns) {
-    const blank = rest.lastIndexOf(' ', columns)
-    const end = blank > 0 && rest.slice(0, blank).trim() !== '' ? blank : columns
+  while (textWidth(rest) > columns) {
+    // A character that is wider than a line still has to go somewhere.
+    const fitting = fittingStart(rest, columns) || firstCharacter(rest)
+    const blank = rest.lastIndexOf(' ', fitting.length)
+    const end = blank > 0 && rest.slice(0, blank).trim() !== '' ? blank : fitting.length
     parts.push(rest.slice(0, end).trimEnd())
     rest = rest.slice(end).trimStart()
   }
-  return [...parts, rest]
+  return rest === '' && parts.length > 0 ? parts : [...parts, rest]
 }

@@ -1,10 +1,12 @@
+import { fittingEnd, fittingStart, padEnd, padStart, textWidth } from './text-width.ts'
+
 /** One column of a table. */
 export interface Column<Row> {
   title: string
   value: (row: Row) => string
   /** Numbers are aligned right. */
   align?: 'left' | 'right'
-  /** Whether this column may shrink, down to 8 characters, when the table is wider than the line. */
+  /** Whether this column may shrink, down to 8 columns of the terminal, when the table is wider than the line. */
   shrinks?: boolean
 }
 
@@ -24,7 +26,7 @@ export function renderTable<Row>(
   width: number,
 ): string {
   const cells = columns.map((column) => [column.title, ...rows.map((row) => printable(column.value(row)))])
-  const wanted = cells.map((texts) => Math.max(...texts.map((text) => text.length)))
+  const wanted = cells.map((texts) => Math.max(...texts.map(textWidth)))
   const widths = [...wanted]
   shrink(columns, widths, width)
   const blocks = splitIntoBlocks(widths, width)
@@ -86,35 +88,36 @@ function renderBlock<Row>(
     block
       .map((index) => {
         const text = (index === 0 ? cutMiddle : cut)(cells[index]?.[line] ?? '', widths[index] ?? 0)
-        return columns[index]?.align === 'right'
-          ? text.padStart(widths[index] ?? 0)
-          : text.padEnd(widths[index] ?? 0)
+        return (columns[index]?.align === 'right' ? padStart : padEnd)(text, widths[index] ?? 0)
       })
       .join(GAP)
       .trimEnd(),
   ).join('\n')
 }
 
-/** Replaces control characters: names and texts come from others, and could move the cursor or write to the terminal. */
+/**
+ * Replaces control characters, and those that reverse the order of the ones after them: names and texts come from others, and could move
+ * the cursor, write to the terminal, or show the rest of a row backwards.
+ */
 export function printable(text: string): string {
-  return text.replaceAll(/\p{Cc}/gu, '?')
+  return text.replaceAll(/[\p{Cc}\u202a-\u202e\u2066-\u2069]/gu, '?')
 }
 
-/** Replaces control characters but for line feeds and tabs, in text of several lines. */
+/** Replaces these characters but for line feeds and tabs, in text of several lines. */
 export function printableLines(text: string): string {
-  return text.replaceAll(/(?![\n\t])\p{Cc}/gu, '?')
+  return text.replaceAll(/(?![\n\t])[\p{Cc}\u202a-\u202e\u2066-\u2069]/gu, '?')
 }
 
-/** Cuts a text to `width` characters, with an ellipsis when it is longer. */
+/** Cuts a text to `width` columns of the terminal, with an ellipsis when it is longer. */
 export function cut(text: string, width: number): string {
-  return text.length <= width ? text : `${text.slice(0, width - 1)}…`
+  return textWidth(text) <= width ? text : `${fittingStart(text, width - 1)}…`
 }
 
-/** Cuts a text to `width` characters in its middle, because names often differ at their ends. */
+/** Cuts a text to `width` columns in its middle, because names often differ at their ends. */
 function cutMiddle(text: string, width: number): string {
-  if (text.length <= width) return text
+  if (textWidth(text) <= width) return text
   const ending = Math.floor((width - 1) / 2)
-  return `${text.slice(0, width - 1 - ending)}…${text.slice(text.length - ending)}`
+  return `${fittingStart(text, width - 1 - ending)}…${fittingEnd(text, ending)}`
 }
 
 function lineLength(widths: readonly number[]): number {

@@ -189,6 +189,11 @@ test('output of a model cannot control the terminal, and a pipe gets it as it is
   expect((await copal('generate x --model m', { piped: true })).output).toBe(`${content}\n`)
 })
 
+test('an error of another server cannot control the terminal', async () => {
+  answer = { status: 502, body: '\u001B]52;c;ZXZpbA==\u0007down' }
+  expect((await copal('status')).errors).toContain('returned status 502: ?]52;c;ZXZpbA==?down. ')
+})
+
 test('these lists have all commands', async () => {
   const named: string[] = []
   for (const command of (await createProgram(createSession(recordedTerminal()))).commands) {

@@ -12,3 +12,13 @@ test.each([
 ])('a text fits a terminal %s', (_, size, shown) => {
   expect(fitScreen(TEXT, size)).toBe(shown)
 })
+
+test.each([
+  ['that are two columns wide', '法律文書の分類', 6, ['法律文', '書の分', '類']],
+  ['of a blank and wide words', 'ab 法律 文書', 7, ['ab 法律', '文書']],
+  ['wider than the whole line', '法律', 1, ['法', '律']],
+  ['that are made of several code points', '👩‍👩‍👧👩‍👩‍👧👩‍👩‍👧', 4, ['👩‍👩‍👧👩‍👩‍👧', '👩‍👩‍👧']],
+  ['with combining marks', 'e\u0301e\u0301e\u0301e\u0301', 4, ['e\u0301e\u0301e\u0301e\u0301']],
+])('a line of characters %s is broken where it fills the window', (_, line, columns, shown) => {
+  expect(fitScreen(line, { columns }).split('\n')).toEqual(shown)
+})

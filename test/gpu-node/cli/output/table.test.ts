@@ -55,6 +55,28 @@ describe('renderTable', () => {
     for (const { title } of many) expect(text).toContain(title)
   })
 
+  test('aligns and cuts names of Chinese characters and emoji by the columns that they take', () => {
+    const rows = [
+      { name: '法律文書', count: 5 },
+      { name: 'cafe\u0301 👩‍👩‍👧', count: 12345 },
+    ]
+    expect(renderTable(columns, rows, 80).split('\n')).toEqual([
+      'NAME      COUNT',
+      '法律文書      5',
+      'cafe\u0301 👩‍👩‍👧   12345',
+    ])
+    // Wide characters that would be cut in half are left out, and blanks stand in their place.
+    expect(renderTable(columns, [{ name: '法律文書の分類', count: 7 }], 18).split('\n')).toEqual([
+      'NAME         COUNT',
+      '法律…分類        7',
+    ])
+  })
+
+  test('shows no characters that would reverse the order of the rest of a row', () => {
+    const rows = [{ name: 'a\u202eb\u2066c', count: 5 }]
+    expect(renderTable(columns, rows, 80).split('\n')[1]).toBe('a?b?c      5')
+  })
+
   test('shows no control characters, by which names of others could write to the terminal', () => {
     const rows = [{ name: 'a\x1b[2Jb\nc\x9bd', count: 5 }]
     expect(renderTable(columns, rows, 80).split('\n')[1]).toBe('a?[2Jb?c?d      5')
