@@ -65,11 +65,11 @@ export function testChangesMeanwhile({
       await route.fulfill({ response, json: { ...report, models } })
     })
     await tab.goto(`${fleet().url}/dashboard/masks`)
-    await tab.getByRole('button', { name: 'Roll back to mask 2' }).click()
+    await tab.getByRole('button', { name: /to mask 2$/ }).click()
     await tab.getByText('Make mask 2 active?').waitFor()
     previous = 3
     await tab.clock.fastForward(11_000)
-    await tab.getByText('Roll back to mask 3').waitFor({ state: 'attached' })
+    await tab.getByText(/^(Roll back|Return) to mask 3$/).waitFor({ state: 'attached' })
     expect(await tab.getByRole('dialog').count()).toBe(0)
     await tab.context().close()
   })

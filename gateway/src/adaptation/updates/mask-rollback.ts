@@ -83,7 +83,10 @@ async function rollbackDecision(
   return {
     kind: 'roll_back' as const,
     verdict: 'done' as const,
-    reason: `An operator rolled back from ${nameOf(activeVersion)} to ${nameOf(version)}.`,
+    reason:
+      version > activeVersion
+        ? `An operator returned from ${nameOf(activeVersion)} to ${nameOf(version)}.`
+        : `An operator rolled back from ${nameOf(activeVersion)} to ${nameOf(version)}.`,
     updateId: update?.id ?? null,
     maskVersion: activeVersion,
   }

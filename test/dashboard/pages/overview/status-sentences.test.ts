@@ -13,11 +13,20 @@ import { domainOf, overviewWith, updateOf } from '../../../support/dashboard/rep
 const now = Date.parse('2026-11-28T12:00:00Z')
 const read = (phrases: Phrase[]) => phrasesText(phrases, now).replaceAll('\u202F', ' ')
 const dense = (changes: Partial<OverviewReport> = {}) =>
-  overviewWith({ model: { ...overviewWith().model, active_version: 0, active_since: null }, ...changes })
+  overviewWith({
+    model: { ...overviewWith().model, active_version: 0, active_since: null, previous_version: null },
+    ...changes,
+  })
 
 test('a service without problems is well, and says which mask serves for how long', () => {
   expect(read(healthSentence(overviewWith()))).toBe('All is well. Mask 14 has served for 30 min.')
   expect(read(healthSentence(dense()))).toBe('All is well. The dense weights serve; no mask is active yet.')
+})
+
+test('a mask that an operator left for the dense weights is named', () => {
+  const left = { ...overviewWith().model, active_version: 0, active_since: null, previous_version: 14 }
+  const phrases = healthSentence(overviewWith({ model: left }))
+  expect(read(phrases)).toBe('All is well. The dense weights serve; mask 14 served before.')
 })
 
 test('problems come first and are marked', () => {

@@ -183,6 +183,7 @@ describe('rolling back', () => {
     )
     expect(await findModel(db, 'back')).toMatchObject({ activeVersion: 1, previousVersion: 2 })
     expect(await (await rollBack('back', 2)).json()).toEqual({ active_version: 2 })
+    expect((await getUpdate(first.id)).decisions?.at(-1)?.reason).toBe('An operator returned from m1 to m2.')
     expect((await getUpdate(second.id)).state).toBe('promoted')
     // m2 descends from m1.
     expect((await getUpdate(first.id)).state).toBe('promoted')

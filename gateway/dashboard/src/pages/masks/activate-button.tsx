@@ -28,7 +28,7 @@ export function ActivateButton(props: ActivateButtonProps) {
     <ConfirmButton
       // A dialog about another mask closes, so that nobody confirms what was not asked.
       key={`${from} ${to}`}
-      label={label ?? `Roll back to ${maskName(to)}`}
+      label={label ?? `${to > from ? 'Return' : 'Roll back'} to ${maskName(to)}`}
       title={`Make ${maskName(to)} active?`}
       consequences={activationConsequences(props)}
       confirm={`Make ${maskName(to)} active`}

@@ -30,7 +30,9 @@ export function Decisions({ decisions }: { decisions: readonly RecentDecision[] 
 
 function Decision({ decision }: { decision: RecentDecision }) {
   const { kind, verdict, reason, mask_version: version, update, created_at: createdAt, actor } = decision
-  const words = `${DECISION_KINDS[kind]}${verdict === 'done' ? '' : ` ${DECISION_VERDICTS[verdict]}`}`
+  const words = isReturn(decision)
+    ? 'Mask returned'
+    : `${DECISION_KINDS[kind]}${verdict === 'done' ? '' : ` ${DECISION_VERDICTS[verdict]}`}`
   return (
     <li>
       <span class="log-time soft">
@@ -39,7 +41,7 @@ function Decision({ decision }: { decision: RecentDecision }) {
       <div>
         <p class="entry-line">
           <Status tone={toneOf(decision)}>{words}</Status>
-          {version !== null && <Link to={paths.mask(version)}>mask {version}</Link>}
+          {version !== null && version !== 0 && <Link to={paths.mask(version)}>mask {version}</Link>}
           {actor !== 'copal' && <span class="soft">by {actor}</span>}
           {update !== null && (
             <span class="entry-end">
@@ -53,7 +55,14 @@ function Decision({ decision }: { decision: RecentDecision }) {
   )
 }
 
-function toneOf({ kind, verdict }: RecentDecision): Tone {
+/** Whether an operator went from the dense weights back to a mask, which the API calls a roll-back too. */
+function isReturn({ kind, mask_version: left }: RecentDecision): boolean {
+  return kind === 'roll_back' && left === 0
+}
+
+function toneOf(decision: RecentDecision): Tone {
+  const { kind, verdict } = decision
+  if (isReturn(decision)) return 'quiet'
   if (verdict === 'failed' || kind === 'roll_back') return 'harm'
   if (verdict === 'passed' || kind === 'promote') return 'good'
   return kind === 'trigger' ? 'busy' : 'quiet'

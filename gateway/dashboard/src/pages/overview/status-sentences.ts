@@ -10,7 +10,17 @@ import { secondsLeft, timeLeft } from '../../format/times.ts'
 /** Names the problems, or says that all is well as far as it is known; then the mask that serves, and since when. */
 export function healthSentence({ health, model }: OverviewReport): Phrase[] {
   const lead: Phrase = health.problems.length === 0 ? health.text : { harm: health.text }
-  if (model.active_version === 0) return [lead, ' The dense weights serve; no mask is active yet.']
+  if (model.active_version === 0) {
+    const { previous_version: previous } = model
+    return previous === null || previous === 0
+      ? [lead, ' The dense weights serve; no mask is active yet.']
+      : [
+          lead,
+          ' The dense weights serve; ',
+          { to: paths.mask(previous), text: `mask ${previous}` },
+          ' served before.',
+        ]
+  }
   const mask: Phrase = { to: paths.mask(model.active_version), text: `Mask ${model.active_version}` }
   return model.active_since === null
     ? [lead, ' ', mask, ' serves.']
