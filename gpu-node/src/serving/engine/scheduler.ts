@@ -24,7 +24,11 @@ import type { EnginePolicy } from './engine-policy.ts'
 import { isQuiet, pagesForRequests, planScoring, scorePages, scoringRequests } from './scoring-share.ts'
 import { pendingDrops, runningRequests, waitingRequests, type EngineState } from './engine-state.ts'
 
-/** Returns the requests to preempt so that the next step of `weights` has its pages; youngest first. */
+/**
+ * Returns the requests to preempt so that the next step of `weights` has its pages, youngest first. Requests on other weights
+ * that wait for a page count too: the younger ones on these weights can only be preempted here, because at any other time they
+ * are in a step.
+ */
 export function choosePreemptions(state: EngineState, weights: WeightSet, policy: EnginePolicy): Request[] {
   const victims: Request[] = []
   /** How many holders each page of the victims still has. */
@@ -52,8 +56,10 @@ export function choosePreemptions(state: EngineState, weights: WeightSet, policy
   const preemptScoring = () => held > own && preempt(scores)
   const running = runningRequests(state)
   for (const request of running) {
-    if (request.status.kind !== 'decode' || pinOf(request) !== weights || victims.includes(request)) continue
-    const needed = pagesForNext(request.status.sequence)
+    if (request.status.kind !== 'decode' || victims.includes(request)) continue
+    const { sequence } = request.status
+    if (sequence.inFlight) continue
+    const needed = pagesForNext(sequence)
     const younger = running.filter((other) => other.order > request.order)
     while (free < needed && (preemptScoring() || preempt(younger))) continue
     if (free >= needed) free -= needed

@@ -124,6 +124,35 @@ test('when the budget runs out the youngest request is preempted, and prefills a
   expect(younger.tokens.length).toBe(before + 1)
 })
 
+test('a request on replaced weights gets its next page although a younger one on the new weights is in a step whenever it is planned', () => {
+  const policy = createPolicy(1552, { kvTokens: 1600, scoreKvTokens: 0, prefillChunk: 16, maxRunning: 4 })
+  const state = createState(policy)
+  const [a, b] = [weightSet(1), weightSet(2)]
+  state.active = a
+  const older = generate(state, 30)
+  step(state, a, policy)
+  state.active = b
+  const younger = generate(state, 1552)
+  /** Reserves a step, as the loop of a weight set does once its last step has ended. */
+  const begin = (weights: WeightSet) => {
+    for (const victim of choosePreemptions(state, weights, policy)) preemptRequest(state, victim)
+    const draft = planStep(state, weights, policy)
+    return isIdle(draft) ? undefined : reserveStep(state, draft)
+  }
+  for (let round = 0; round < 60; round++) {
+    const onB = begin(b)
+    for (const reserved of [begin(a), onB]) {
+      const outputs = reserved?.draft.work.map(({ output }): SequenceOutput =>
+        output === 'token' ? { kind: 'token', token: 7, logprob: 0, top: [] } : { kind: 'none' },
+      )
+      if (reserved && outputs) commitStep(state, reserved, { outputs })
+      checkInvariants(state, policy)
+    }
+  }
+  expect(older.tokens.length).toBe(30 + 60)
+  expect(younger.status.kind).toBe('waiting')
+})
+
 test('scoring gives up pages that are not its own to a request, and restarts afterwards', () => {
   const policy = createPolicy(64, { kvTokens: 64, prefillChunk: 16, maxRunning: 4 })
   const state = createState(policy)
