@@ -114,14 +114,15 @@ impl FormSample {
         self.matrices(form).iter().map(|matrix| matrix.stream_bytes()).sum()
     }
 
-    /// Multiplies by all matrices of a form once. With more tokens than share one pass over the weights it uses only one
-    /// copy, because then memory is not the limit. Returns seconds for one token and one copy: the lower quartile of the
-    /// copies, which other work that takes the processors for some milliseconds does not change.
+    /// Multiplies by the matrices of a form once. With more tokens than share one pass over the weights it uses fewer copies,
+    /// so that it takes as long: then memory is less of a limit. Returns seconds for one token and one copy: the lower quartile
+    /// of the copies, which other work that takes the processors for some milliseconds does not change.
     pub fn time(&mut self, form: Form, tokens: usize) -> Result<f64, MultiplyError> {
         let FormSample { multiplier, packed, dense, block } = self;
         let all = if form == Form::Packed { packed } else { dense };
-        let matrices = if tokens > CHUNK_TOKENS { &all[..*block] } else { &all[..] };
-        let copies = time_blocks(multiplier, matrices, *block, tokens)?;
+        let copies = all.len() / *block;
+        let used = (copies * CHUNK_TOKENS / tokens.max(CHUNK_TOKENS)).max(1);
+        let copies = time_blocks(multiplier, &all[..used * *block], *block, tokens)?;
         let mut seconds: Vec<f64> = copies.iter().map(|time| time.encode_s + time.multiply_s).collect();
         seconds.sort_unstable_by(f64::total_cmp);
         Ok(seconds[(seconds.len() - 1) / 4] / tokens as f64)

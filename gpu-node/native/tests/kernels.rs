@@ -205,20 +205,25 @@ fn a_token_gets_the_same_result_alone_and_among_eight() {
     }
 }
 
-/// Columns that take several slices of a block, in which chunks of tokens are multiplied.
+/// Columns that take several slices of a block, and numbers of chunks that read the block one after another, and its slices.
 #[test]
 fn a_token_gets_the_same_result_alone_and_in_a_prefill_of_long_rows() {
     const COLS: usize = if cfg!(miri) { 320 } else { 3000 };
+    const TOKENS: usize = if cfg!(miri) { 19 } else { 139 };
     let mut random = Random::new(6);
     for (name, matrix) in matrices((33, COLS), &mut random) {
-        let inputs = random.normals(19 * COLS, 1.0);
+        let inputs = random.normals(TOKENS * COLS, 1.0);
         for implementation in Implementation::supported() {
-            let together = multiply(implementation, 1, &matrix, &inputs);
-            for token in [0, 7, 8, 18] {
-                let alone = multiply(implementation, 1, &matrix, &inputs[token * COLS..][..COLS]);
-                let together = &together[token * 33..][..33];
-                let same = alone.iter().zip(together).all(|(a, b)| a.to_bits() == b.to_bits());
-                assert!(same, "{}: {name}, token {token}", implementation.name());
+            let alone = [0, 7, 8, 18, TOKENS - 1]
+                .map(|token| (token, multiply(implementation, 1, &matrix, &inputs[token * COLS..][..COLS])));
+            for tokens in [19, 70, TOKENS] {
+                let tokens = tokens.min(TOKENS);
+                let together = multiply(implementation, 1, &matrix, &inputs[..tokens * COLS]);
+                for (token, alone) in alone.iter().filter(|(token, _)| *token < tokens) {
+                    let together = &together[token * 33..][..33];
+                    let same = alone.iter().zip(together).all(|(a, b)| a.to_bits() == b.to_bits());
+                    assert!(same, "{}: {name}, token {token} of {tokens}", implementation.name());
+                }
             }
         }
     }

@@ -1,7 +1,11 @@
 //! Sparse multiplication in two steps, for instruction sets that cannot expand within registers.
 
+use super::prefetch::prefetch_bytes;
 use super::{BlockFn, BlockSums, ExpandFn, MAX_GROUP_BYTES, Panel};
 use crate::storage::VECTOR_BYTES;
+
+/// Prefetch distance, bytes: about a group, which arrives while the group before it is multiplied.
+pub(super) const EXPAND_AHEAD: usize = 2048;
 
 /// Room for an expanded group of any format, and for the vector that may be read behind it.
 #[repr(align(64))]
@@ -28,6 +32,7 @@ pub(super) unsafe fn expand_then_multiply(
         unsafe {
             let read = expand(stream, 1, &mut expanded.0);
             stream = &stream[read..];
+            prefetch_bytes(stream.as_ptr().wrapping_add(EXPAND_AHEAD), read);
             multiply(&expanded.0, 1, panel, sums);
         }
     }

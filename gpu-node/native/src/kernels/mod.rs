@@ -19,6 +19,7 @@ mod function_tables;
 mod multiply;
 #[cfg(target_arch = "aarch64")]
 mod neon;
+mod prefetch;
 mod scalar;
 
 use crate::cpu::Implementation;
@@ -64,6 +65,7 @@ pub(crate) struct MultiplyFns {
     bf16_words: Bf16Words,
     /// Chunks of at least this many tokens have integer inputs as planes of bytes.
     min_plane_tokens: usize,
+    max_passes: MaxPasses,
     encode: unsafe fn(ChunkMut<'_>),
     dense_bf16: ByTokens,
     dense_int8: ByGroup<ByTokens>,
@@ -78,6 +80,20 @@ pub(crate) struct MultiplyFns {
     expand_bf16: ExpandFn,
     expand_int8: ByGroup<ExpandFn>,
     expand_int4: ByGroup<ExpandFn>,
+}
+
+/// For each precision, the most chunks of tokens for which sparse functions read a block again and again: each expands what it
+/// multiplies in registers, beside its products. For more chunks, groups are expanded once and multiplied from the nearest cache.
+#[derive(Debug)]
+struct MaxPasses {
+    bf16: usize,
+    int8: usize,
+    int4: usize,
+}
+
+impl MaxPasses {
+    /// For functions that cannot expand in registers.
+    const ONE: MaxPasses = MaxPasses { bf16: 1, int8: 1, int4: 1 };
 }
 
 /// How the 32-bit words of a panel hold inputs that were rounded to bf16.
@@ -186,6 +202,16 @@ impl Implementation {
             _ => return self.dense_fn(format, tokens),
         };
         by_tokens[tokens - 1]
+    }
+
+    /// See [`MaxPasses`].
+    fn max_passes(&self, format: Format) -> usize {
+        let MaxPasses { bf16, int8, int4 } = self.multiply.max_passes;
+        match format.precision() {
+            Precision::Bf16 => bf16,
+            Precision::Int8 => int8,
+            Precision::Int4 => int4,
+        }
     }
 
     /// Returns the function that expands sparse groups of `format`.

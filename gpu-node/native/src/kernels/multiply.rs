@@ -2,10 +2,11 @@
 
 use super::activations::fits_activations;
 use super::disjoint::Disjoint;
+use super::prefetch::prefetch_bytes;
 use super::{Activations, BlockSums, CHUNK_TOKENS, Encoding, ExpandFn, MAX_GROUP_BYTES};
 use crate::cpu::Implementation;
 use crate::pool::{Panicked, Pool};
-use crate::storage::{Matrix, VECTOR_BYTES};
+use crate::storage::{Matrix, Precision, VECTOR_BYTES};
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -16,6 +17,12 @@ pub const MAX_PRODUCTS: usize = 4;
 /// Bytes of the groups of a block that all chunks of tokens are multiplied by before the next groups: together
 /// with a chunk's inputs they fit the nearest cache.
 const SLICE_BYTES: usize = 16 << 10;
+
+/// Bytes of the longest block that several chunks of tokens read whole: it stays in the second cache, of a megabyte at least.
+const MAX_PASS_BYTES: usize = 512 << 10;
+
+/// Chunks of tokens from which on prefetching dense bf16 pays: with fewer, too much of a slice is requested at once.
+const MIN_PREFETCHED_CHUNKS: usize = 4;
 
 /// A matrix `[rows, cols]`, and its products `[tokens, rows]` f32 row-major.
 pub type Product<'a> = (&'a Matrix, &'a mut [f32]);
@@ -134,8 +141,8 @@ impl Multiplier {
     /// other once, not after every matrix.
     ///
     /// The result of a row does not depend on the number of threads, nor on the other rows. Up to
-    /// [`CHUNK_TOKENS`] tokens share one pass over the weights. For more tokens, a few groups of a block are
-    /// expanded at a time, and each chunk of tokens reads them from the cache.
+    /// [`CHUNK_TOKENS`] tokens share one pass over the weights. For more tokens, chunks of them read each block
+    /// from a cache, one after another.
     pub fn multiply_all(&mut self, products: &mut [Product<'_>]) -> Result<(), MultiplyError> {
         if products.len() > MAX_PRODUCTS {
             let count = products.len();
@@ -207,19 +214,22 @@ struct MatrixProduct<'a> {
 }
 
 impl MatrixProduct<'_> {
-    /// Multiplies a block. One chunk of tokens reads it from memory. For more chunks, a slice of its groups is
-    /// expanded if it is sparse, and each chunk reads it from the cache before the next slice.
+    /// Multiplies a block. A few chunks of tokens read it from memory or the second cache, one after another. For more
+    /// chunks, a slice of its groups is expanded if it is sparse, and each chunk reads it from the nearest cache before
+    /// the next slice.
     fn multiply_block(&self, block: usize, workspace: &mut Workspace) {
         let stream = self.matrix.block(block);
         let chunks = self.activations.chunks();
-        if chunks == 1 {
-            let panel = self.activations.panel(0);
-            let mut sums = BlockSums::ZERO;
-            let block_fn = self.implementation.matrix_fn(self.matrix, panel.tokens);
-            // SAFETY: the stream has the format and sparsity that the function was chosen for and all groups of
-            // the matrix, with a vector behind them; the panel was encoded for the matrix's columns.
-            unsafe { block_fn(stream, self.matrix.groups(), panel, &mut sums) };
-            self.write(block, 0, &sums);
+        if chunks <= self.max_passes(block) {
+            for chunk in 0..chunks {
+                let panel = self.activations.panel(chunk);
+                let mut sums = BlockSums::ZERO;
+                let block_fn = self.implementation.matrix_fn(self.matrix, panel.tokens);
+                // SAFETY: the stream has the format and sparsity that the function was chosen for and all groups of
+                // the matrix, with a vector behind them; the panel was encoded for the matrix's columns.
+                unsafe { block_fn(stream, self.matrix.groups(), panel, &mut sums) };
+                self.write(block, chunk, &sums);
+            }
             return;
         }
         let sums = &mut workspace.sums[..chunks];
@@ -230,10 +240,23 @@ impl MatrixProduct<'_> {
         }
     }
 
+    /// Returns the most chunks of tokens of which each reads the whole of a block.
+    fn max_passes(&self, block: usize) -> usize {
+        if self.matrix.is_sparse() && self.matrix.block_bytes(block) <= MAX_PASS_BYTES {
+            self.implementation.max_passes(self.matrix.format())
+        } else {
+            1
+        }
+    }
+
     /// Adds the products of a block and of every chunk to `sums[chunk]`.
     fn multiply_slices(&self, mut stream: &[u8], dense: &mut [u8], sums: &mut [BlockSums]) {
-        let groups = self.matrix.groups();
+        let (groups, chunks) = (self.matrix.groups(), sums.len());
         let (format, expand) = (self.matrix.format(), self.expand_fn());
+        // A sparse slice is read at once, when it is expanded, and chunks of bf16 are multiplied faster than memory brings them. The
+        // kernels of dense integers prefetch enough themselves, and more takes longer.
+        let is_prefetched =
+            expand.is_some() || format.precision() == Precision::Bf16 && chunks >= MIN_PREFETCHED_CHUNKS;
         let group_bytes = if expand.is_some() { format.expanded_group() } else { format.dense_group() };
         // Slices of about the same length.
         let slices = (groups * group_bytes).div_ceil(SLICE_BYTES).min(groups);
@@ -241,21 +264,25 @@ impl MatrixProduct<'_> {
         for number in 1..=slices {
             let end = groups * number / slices;
             let length = (end - first) * group_bytes;
-            let slice = match expand {
+            let (slice, read) = match expand {
                 Some(expand) => {
                     assert!(length + VECTOR_BYTES <= dense.len());
                     // SAFETY: the stream has these groups, and `dense` has room for them.
                     let read = unsafe { expand(stream, end - first, dense) };
                     stream = &stream[read..];
-                    &*dense
+                    (&*dense, read)
                 }
                 None => {
                     let slice = stream;
                     stream = &stream[length..];
-                    slice
+                    (slice, length)
                 }
             };
+            // The next slice, or the first one of the next block, arrives meanwhile: a part of it beside each chunk.
+            let next = if is_prefetched { read } else { 0 };
             for (chunk, sums) in sums.iter_mut().enumerate() {
+                let part = next * chunk / chunks..next * (chunk + 1) / chunks;
+                prefetch_bytes(stream.as_ptr().wrapping_add(part.start), part.len());
                 let panel = self.activations.panel(chunk);
                 let block_fn = match expand {
                     Some(_) => self.implementation.expanded_fn(format, panel.tokens),

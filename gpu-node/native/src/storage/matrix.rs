@@ -115,6 +115,11 @@ impl Matrix {
         &self.buffer[self.offsets[index]..]
     }
 
+    /// Bytes of block `index`.
+    pub(crate) fn block_bytes(&self, index: usize) -> usize {
+        self.offsets[index + 1] - self.offsets[index]
+    }
+
     /// The rows of block `index`, without those behind the last row of the matrix.
     pub(crate) fn block_rows(&self, index: usize) -> Range<usize> {
         let start = index * BLOCK_ROWS;

@@ -2,13 +2,10 @@
 
 use super::super::expand_table::{EXPAND_BYTES, EXPAND_UPPER_BYTES};
 use super::bf16::expand_eight;
-use super::{LANES, PIECES, TILES, prefetch};
+use super::{LANES, PIECES, TILES};
 use crate::cpu::levels::avx2;
 use crate::storage::{BLOCK_ROWS, EXPANDED_INT4_HEADER, Format};
 use std::arch::x86_64::*;
-
-/// Prefetch distance, bytes: about a group, which arrives while the group before it is multiplied.
-const EXPAND_AHEAD: usize = 2048;
 
 avx2!(
     /// # Safety
@@ -24,9 +21,6 @@ avx2!(
             unsafe {
                 at = at.add(Format::BF16.sparse_header());
                 for index in 0..Format::BF16.sparse_header() {
-                    if index.is_multiple_of(8) {
-                        prefetch(at, EXPAND_AHEAD);
-                    }
                     _mm_storeu_si128(out.cast(), expand_eight(&mut at, *masks.add(index)));
                     out = out.add(16);
                 }
@@ -52,9 +46,6 @@ avx2!(
                 let masks = at.add(2 * BLOCK_ROWS);
                 at = masks.add(GROUP * BLOCK_ROWS / 8);
                 for index in (0..GROUP * BLOCK_ROWS / 8).step_by(2) {
-                    if index.is_multiple_of(16) {
-                        prefetch(at, EXPAND_AHEAD);
-                    }
                     let codes = _mm_xor_si128(sixteen_signed(&mut at, masks.add(index)), offset);
                     _mm_storeu_si128(out.cast(), codes);
                     out = out.add(16);
@@ -86,7 +77,6 @@ avx2!(
                 let mut masks = at.add(2 * BLOCK_ROWS);
                 let mut taken = [masks.add(GROUP * BLOCK_ROWS / 8); TILES];
                 for _ in 0..GROUP / 4 {
-                    prefetch(taken[0], EXPAND_AHEAD);
                     for (index, zeros) in zeros.into_iter().enumerate() {
                         let tile = index / (BLOCK_ROWS / 4 / TILES);
                         let (kept, places) = take_sixteen(&mut taken[tile], masks.add(2 * index));

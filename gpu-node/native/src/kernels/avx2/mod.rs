@@ -16,7 +16,8 @@ mod two_of_four;
 
 use super::activations::{ChunkMut, encode_chunk};
 use super::function_tables::{ByGroup, by_group_and_tokens, by_tokens};
-use super::{Bf16Words, BlockSums, MultiplyFns, Panel};
+use super::prefetch::prefetch_line;
+use super::{Bf16Words, BlockSums, MaxPasses, MultiplyFns, Panel};
 use crate::cpu::levels::avx2;
 use crate::storage::BLOCK_ROWS;
 use std::arch::x86_64::*;
@@ -24,6 +25,7 @@ use std::arch::x86_64::*;
 pub(crate) const AVX2: MultiplyFns = MultiplyFns {
     bf16_words: Bf16Words::Floats,
     min_plane_tokens: usize::MAX,
+    max_passes: MaxPasses::ONE,
     encode,
     dense_bf16: by_tokens!(bf16::dense),
     dense_int8: by_group_and_tokens!(int8::dense),
@@ -91,11 +93,7 @@ avx2!(
     /// Prefetches the memory `ahead` bytes behind `at`; any address is allowed.
     #[inline]
     fn prefetch(at: *const u8, ahead: usize) {
-        #[allow(unused_unsafe, reason = "unsafe in the oldest Rust that builds it")]
-        // SAFETY: a prefetch reads no memory and accepts any address.
-        unsafe {
-            _mm_prefetch::<_MM_HINT_T0>(at.wrapping_add(ahead).cast());
-        }
+        prefetch_line(at.wrapping_add(ahead));
     }
 );
 

@@ -6,7 +6,8 @@
 //! combined afterwards; with int4 weights they have 8 bits and one plane. Integer sums are exact: a token gets
 //! the same bits as alone, where AVX-512 multiplies it.
 
-use super::super::expand_then_multiply::expand_then_multiply;
+use super::super::expand_then_multiply::{EXPAND_AHEAD, expand_then_multiply};
+use super::super::prefetch::prefetch_bytes;
 use super::expand::by_moves::{self, expand_int8};
 use super::int4::{Scales, add_minimums, nibbles, scale_upper_nibbles};
 use super::integers::{Dots, add_scaled, load_halves};
@@ -106,7 +107,9 @@ avx512vbmi2!(
             configure::<GROUP, T>();
             for group in 0..groups {
                 let scales = load_halves(at);
+                let group_at = at;
                 at = expand_int8::<GROUP>(at.add(2 * TILES * TILE_ROWS), codes.0.as_mut_ptr());
+                prefetch_bytes(at.wrapping_add(EXPAND_AHEAD), at.addr() - group_at.addr());
                 multiply::<GROUP, T>(codes.0.as_ptr(), panel, group, &mut products);
                 add_products(&products, scales, panel, group, &mut totals);
             }

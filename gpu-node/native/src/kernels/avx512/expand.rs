@@ -1,7 +1,7 @@
 //! Expansion of sparse groups.
 
 use super::int4::header_of_sparse;
-use super::{TILES, load, moves, prefetch, shuffles, store};
+use super::{TILES, load, moves, shuffles, store};
 use crate::cpu::levels::{avx512, avx512vbmi2};
 use crate::storage::{BLOCK_ROWS, EXPANDED_INT4_HEADER, Format, TILE_ROWS, VECTOR_BYTES};
 
@@ -85,7 +85,6 @@ macro_rules! expand_fns {
                             let mut first = masks.add(GROUP * BLOCK_ROWS / 8);
                             let mut second = first;
                             for _ in 0..GROUP / 4 {
-                                prefetch(first);
                                 let codes = $expand::take_nibbles::<0>(&tables, pruned[0], &mut first, masks);
                                 store(out, codes);
                                 let codes =
@@ -118,7 +117,6 @@ macro_rules! expand_fns {
                     unsafe {
                         let mut at = masks.add(GROUP * BLOCK_ROWS / 8);
                         for index in 0..GROUP / 4 * TILES {
-                            prefetch(at);
                             store(out, $expand::take_bytes(&tables, &mut at, masks.add(8 * index)));
                             out = out.add(VECTOR_BYTES);
                         }

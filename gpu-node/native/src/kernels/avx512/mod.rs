@@ -14,7 +14,8 @@ mod two_of_four;
 
 use super::activations::{ChunkMut, encode_chunk};
 use super::function_tables::{ByGroup, by_group_and_tokens, by_tokens};
-use super::{Bf16Words, BlockSums, MultiplyFns, Panel};
+use super::prefetch::prefetch_line;
+use super::{Bf16Words, BlockSums, MaxPasses, MultiplyFns, Panel};
 use crate::cpu::levels::avx512;
 use crate::storage::TILE_ROWS;
 use std::arch::x86_64::*;
@@ -40,6 +41,7 @@ macro_rules! tiles_from_4 {
 pub(crate) const AVX512: MultiplyFns = MultiplyFns {
     bf16_words: Bf16Words::Floats,
     min_plane_tokens: usize::MAX,
+    max_passes: MaxPasses { bf16: 4, int8: 2, int4: 2 },
     encode,
     dense_bf16: by_tokens!(bf16::dense),
     dense_int8: by_group_and_tokens!(int8::dense),
@@ -67,6 +69,7 @@ pub(crate) const AVX512_VNNI: MultiplyFns = MultiplyFns {
 
 /// AVX-512 with dot products of integers and expanding moves.
 pub(crate) const AVX512_VBMI2: MultiplyFns = MultiplyFns {
+    max_passes: MaxPasses { bf16: 16, int8: 16, int4: 8 },
     sparse_bf16: by_tokens!(bf16::sparse_by_moves),
     sparse_int8: by_group_and_tokens!(int8::sparse_vbmi2),
     sparse_int4: by_group_and_tokens!(int4::sparse_vbmi2),
@@ -88,6 +91,7 @@ pub(crate) const AVX512_BF16: MultiplyFns = MultiplyFns {
 /// AVX-512 with AMX tiles for the integer formats of several tokens.
 pub(crate) const AMX: MultiplyFns = MultiplyFns {
     min_plane_tokens: amx::MIN_TOKENS,
+    max_passes: MaxPasses { int8: 1, int4: 1, ..AVX512_VBMI2.max_passes },
     dense_int8: ByGroup {
         of_64: tiles_from_4!(int8::dense_vnni, amx::dense_int8, 64),
         of_32: tiles_from_4!(int8::dense_vnni, amx::dense_int8, 32),
@@ -227,11 +231,7 @@ avx512!(
     /// Prefetches what is read [`AHEAD`] bytes behind `at`; any address is allowed.
     #[inline]
     fn prefetch(at: *const u8) {
-        #[allow(unused_unsafe, reason = "unsafe in the oldest Rust that builds it")]
-        // SAFETY: a prefetch reads no memory and accepts any address.
-        unsafe {
-            _mm_prefetch::<_MM_HINT_T0>(at.wrapping_add(AHEAD).cast());
-        }
+        prefetch_line(at.wrapping_add(AHEAD));
     }
 );
 

@@ -11,7 +11,7 @@ mod int8;
 
 use super::activations::{ChunkMut, encode_chunk};
 use super::function_tables::{ByGroup, by_group_and_tokens, by_tokens};
-use super::{Bf16Words, BlockSums, MultiplyFns, Panel};
+use super::{Bf16Words, BlockSums, MaxPasses, MultiplyFns, Panel};
 use crate::cpu::levels::neon;
 use crate::storage::BLOCK_ROWS;
 use std::arch::{aarch64::*, asm};
@@ -19,6 +19,7 @@ use std::arch::{aarch64::*, asm};
 pub(crate) const NEON: MultiplyFns = MultiplyFns {
     bf16_words: Bf16Words::Pairs,
     min_plane_tokens: usize::MAX,
+    max_passes: MaxPasses::ONE,
     encode,
     dense_bf16: by_tokens!(bf16::dense),
     dense_int8: by_group_and_tokens!(int8::dense),

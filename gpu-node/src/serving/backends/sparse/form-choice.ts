@@ -32,21 +32,23 @@ export interface FormQuestion {
 }
 
 /**
- * A form that is taken by measurement is at least this fast, relative to dense, at one stream, at eight and in prefill,
- * also if its speeds are the lowest that the measurement allows.
+ * A form that is taken by measurement is at least this fast, relative to dense, at one stream, at eight, at the expected
+ * number and in prefill, also if its speeds are the lowest that the measurement allows.
  */
 export const MIN_SPEED = 0.97
 /** Keeping both forms must be this much faster than the better one alone, because it takes the memory of both. */
 const MIN_GAIN_OF_BOTH = 1.1
 /** Streams at which the rule looks whatever is expected: as many tokens share one pass over the weights. */
-const MAX_STREAMS = 8
+const USUAL_STREAMS = 8
+/** With more streams than this, the speeds at so many are taken. */
+const MAX_STREAMS = 32
 
 /**
  * Chooses the form of a weight set.
  *
  * The speed of packed weights is taken at the low end of its interval, so that noise alone does not replace the dense
- * form. A form qualifies if it is at least {@link MIN_SPEED} × as fast as dense at one stream, at eight streams and in
- * prefill. Among the forms that qualify and fit the memory, the function chooses the one with the best geometric mean of
+ * form. A form qualifies if it is at least {@link MIN_SPEED} × as fast as dense at one stream, at eight, at the expected
+ * number of streams and in prefill. Among the forms that qualify and fit the memory, the function chooses the one with the best geometric mean of
  * its speeds at one stream and at the expected number of streams. Of equal ones it chooses the packed form, which takes
  * less memory, and also where no fast form fits.
  *
@@ -116,7 +118,12 @@ function candidateForms({ counts, prefill }: FormFigures, streams: number): Cand
       form,
       denseFrom: form === 'both' ? denseFrom : 0,
       mean: Math.sqrt(speedAt(1) * speedAt(expected)),
-      slowest: Math.min(speedAt(1), speedAt(MAX_STREAMS), at(prefill.tokens, prefill.low)),
+      slowest: Math.min(
+        speedAt(1),
+        speedAt(USUAL_STREAMS),
+        speedAt(expected),
+        at(prefill.tokens, prefill.low),
+      ),
     }
   }
   // The first count from which on the dense form is never slower. Above the largest count, several passes over the
@@ -128,16 +135,15 @@ function candidateForms({ counts, prefill }: FormFigures, streams: number): Cand
 }
 
 /**
- * Describes figures: `packed runs 1.21 × (1.19–1.24) as fast as dense at one stream, 0.98 × (0.97–0.99) at 8, 1.00 ×
- * (0.99–1.01) in prefill`.
+ * Describes figures: `packed runs 1.21 × (1.19–1.24) as fast as dense at one stream, 0.98 × (0.97–0.99) at 8, 1.02 ×
+ * (1.01–1.03) at 32, 1.00 × (0.99–1.01) in prefill`.
  */
 export function describeFigures({ counts, prefill }: FormFigures): string {
   const at = ({ packedSpeed, low, high }: FormSpeed) =>
     `${packedSpeed.toFixed(2)} × (${low.toFixed(2)}–${high.toFixed(2)})`
-  const [one, many] = [counts[0], counts.at(-1)]
-  if (!one || !many) return ''
-  return (
-    `measured: packed runs ${at(one)} as fast as dense at one stream, ` +
-    `${at(many)} at ${many.tokens}, ${at(prefill)} in prefill`
-  )
+  const [one] = counts
+  if (!one) return ''
+  const many = counts.filter(({ tokens }) => [USUAL_STREAMS, MAX_STREAMS].includes(tokens))
+  const parts = many.map((speed) => `${at(speed)} at ${speed.tokens}`)
+  return `measured: packed runs ${[`${at(one)} as fast as dense at one stream`, ...parts, `${at(prefill)} in prefill`].join(', ')}`
 }

@@ -24,7 +24,7 @@ import {
 import type { MaskPlaces } from './mask-locations.ts'
 
 const figures = z.object({
-  /** Few tokens, which share a pass over the weights; ascending. */
+  /** Tokens of a step; ascending. */
   counts: z.array(formSpeed).min(1),
   prefill: formSpeed,
 })
@@ -70,8 +70,8 @@ export interface FormMeter {
   ): Promise<FormFigures | null>
 }
 
-/** Numbers of tokens that are measured, as streams that decode together. */
-const COUNTS = [1, 2, 4, 8]
+/** Numbers of tokens that are measured, as streams that decode together, or beside a piece of a prompt. */
+const COUNTS = [1, 2, 4, 8, 16, 32]
 /** As many tokens as the engine passes through the blocks together. */
 const PREFILL_TOKENS = 256
 const FORMS: readonly StoredForm[] = ['packed', 'dense']

@@ -7,18 +7,18 @@ import {
 import type { FormFigures } from '../../../../../gpu-node/src/serving/backends/sparse/form-figures.ts'
 
 /**
- * Speeds of packed weights relative to dense ones at 1, 2, 4 and 8 tokens, and in prefill.
+ * Speeds of packed weights relative to dense ones at 1, 2, 4 and 8 tokens, and if given at 16 and 32, and in prefill.
  *
  * @param noise half the width of the interval of each, relative to the speed
  */
-function figuresOf(speeds: readonly [number, number, number, number], prefill = 1, noise = 0): FormFigures {
+function figuresOf(speeds: readonly number[], prefill = 1, noise = 0): FormFigures {
   const speed = (tokens: number, packedSpeed: number) => ({
     tokens,
     packedSpeed,
     low: packedSpeed * (1 - noise),
     high: packedSpeed * (1 + noise),
   })
-  const counts = [1, 2, 4, 8].map((tokens, index) => speed(tokens, speeds[index] ?? Number.NaN))
+  const counts = speeds.map((packedSpeed, index) => speed(2 ** index, packedSpeed))
   return { counts, prefill: speed(256, prefill) }
 }
 
@@ -80,6 +80,15 @@ test('both forms are not kept for a small gain', () => {
 
 test('a form that is slower only at a number of streams that is not expected is not taken either', () => {
   expect(choose(figuresOf([1.02, 1, 1, 0.5]), { streams: 1 }).form).toBe('dense')
+})
+
+test('more than eight streams are looked at where they are expected', () => {
+  const figures = figuresOf([1.5, 1.5, 1.5, 1.2, 0.6, 0.7])
+  expect(choose(figures, { streams: 8 }).form).toBe('packed')
+  expect(choose(figures, { streams: 20 })).toMatchObject({ form: 'both', denseFrom: 16 })
+  expect(choose(figures, { streams: 64 }), 'as with 32').toMatchObject({ form: 'both', denseFrom: 16 })
+  expect(choose(figures, { streams: 20, fits: (bytes) => bytes <= 100 }).form).toBe('dense')
+  expect(choose(figures).why).toContain('1.20 × (1.20–1.20) at 8, 0.70 × (0.70–0.70) at 32, 1.00 ×')
 })
 
 test('without memory for the dense form the packed one is taken, and the reason says what it costs', () => {

@@ -43,14 +43,14 @@ test('a quiet machine is measured in seven rounds, a noisy one in more', async (
   const found = await measureForms(quiet, SUBJECT, atOnce)
   const speed = { packedSpeed: 1.2, low: 1.2, high: 1.2 }
   expect(found.prefill).toEqual({ tokens: 256, ...speed })
-  expect(found.counts).toEqual([1, 2, 4, 8].map((tokens) => ({ tokens, ...speed })))
-  expect(quiet.timed).toHaveLength(7 * 5 * 2)
+  expect(found.counts).toEqual([1, 2, 4, 8, 16, 32].map((tokens) => ({ tokens, ...speed })))
+  expect(quiet.timed).toHaveLength(7 * 7 * 2)
 
   const random = createRandom(1)
   const noisy = noisyAddon(random)
   const { counts } = await measureForms(noisy, SUBJECT, atOnce)
-  expect(noisy.timed.length).toBeGreaterThan(7 * 5 * 2)
-  expect(noisy.timed.length).toBeLessThanOrEqual(21 * 5 * 2)
+  expect(noisy.timed.length).toBeGreaterThan(7 * 7 * 2)
+  expect(noisy.timed.length).toBeLessThanOrEqual(21 * 7 * 2)
   for (const { low, high } of counts) {
     expect(low).toBeLessThan(1.2)
     expect(high / low).toBeGreaterThan(1.02)
