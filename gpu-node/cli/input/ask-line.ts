@@ -6,12 +6,18 @@ import type { OutputStream } from '../output/terminal.ts'
  *
  * @returns what was typed; empty where the input ends or the person presses Ctrl-C
  */
-export async function askLine(
+export function askLine(
   question: string,
   { input, output, signal }: { input: NodeJS.ReadableStream; output: OutputStream; signal: AbortSignal },
 ): Promise<string> {
   output.write(question)
-  // Leaving the loop pauses the input, so that it does not keep the process running.
-  for await (const line of createInterface({ input, signal })) return line
-  return ''
+  return new Promise((resolve) => {
+    const lines = createInterface({ input, signal })
+    lines.once('line', (line) => {
+      resolve(line)
+      // Otherwise the terminal keeps the process running. Ending a loop over the lines does not pause it.
+      lines.close()
+    })
+    lines.once('close', () => resolve(''))
+  })
 }

@@ -41,14 +41,15 @@ test.each(['y', 'YES', ' yes '])(
 test('a line is read from the terminal, and none where the input ends or Ctrl-C is pressed', async () => {
   let shown = ''
   const output = { write: (text: string) => (shown += text) }
-  const ask = (prepare: (input: PassThrough, interruption: AbortController) => void) => {
+  const ask = async (prepare: (input: PassThrough, interruption: AbortController) => void) => {
     const [input, interruption] = [new PassThrough(), new AbortController()]
     const line = askLine('Sure? ', { input, output, signal: interruption.signal })
     prepare(input, interruption)
-    return line
+    // A terminal that is not paused keeps the process running.
+    return [await line, input.isPaused()]
   }
-  expect(await ask((input) => input.write('yes\nmore\n'))).toBe('yes')
-  expect(await ask((input) => input.end())).toBe('')
-  expect(await ask((_, interruption) => interruption.abort())).toBe('')
+  expect(await ask((input) => input.write('yes\nmore\n'))).toEqual(['yes', true])
+  expect(await ask((input) => input.end())).toEqual(['', true])
+  expect(await ask((_, interruption) => interruption.abort())).toEqual(['', true])
   expect(shown).toBe('Sure? Sure? Sure? ')
 })
