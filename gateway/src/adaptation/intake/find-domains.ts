@@ -11,6 +11,7 @@ import { listDomains } from '../../storage/db/queries/domain-queries.ts'
 import { listModels, type ModelRow } from '../../storage/db/queries/model-queries.ts'
 import { UNASSIGNED } from '../../storage/db/schema/domains.ts'
 import { findPolicy } from '../policy/find-policy.ts'
+import { forgetEmptyProposals } from './forget-proposals.ts'
 import { proposeDomains } from './propose-domains.ts'
 import { acceptProposal, finishProposals, settleTexts } from './settle-proposal.ts'
 import { trainOnExamples } from './train-on-examples.ts'
@@ -30,6 +31,7 @@ type FindDeps = Parameters<typeof trainOnExamples>[0] & Pick<Deps, 'adaptationPr
 export async function findDomains(deps: FindDeps): Promise<void> {
   await finishProposals(deps)
   await deleteDecidedProposals(deps.db, deps.nowMs() - DECIDED_DAYS * DAY_MS)
+  await forgetEmptyProposals(deps)
   if (!(await isDiscovering(deps.db)) && (await isStagingEmpty(deps))) return
   const models = await listModels(deps.db)
   const bases = models.map(({ baseSha256 }) => baseSha256)

@@ -28,9 +28,18 @@ export class ReservoirDeletions {
     return (offer) => deletions.some(({ atMs, filter }) => offer.atMs < atMs && matchesFilter(offer, filter))
   }
 
-  /** Deletes the matching sources and the texts that have none left; see {@link deleteSources}. */
+  /**
+   * Deletes the matching sources and the texts that have none left; see {@link deleteSources}. The other texts of their proposals
+   * are in none until they are grouped again, because a proposal has words of all its texts.
+   */
   delete(filter: SourceFilter): number {
     const { condition, values } = sourceCondition(filter)
+    this.#sql.exec(
+      `UPDATE descriptions SET proposal = NULL WHERE proposal IN (
+         SELECT proposal FROM descriptions JOIN sources USING (hash) WHERE proposal > '' AND ${condition}
+       )`,
+      ...values,
+    )
     return this.deleteSources(condition, ...values)
   }
 

@@ -116,6 +116,22 @@ export async function deleteDecidedProposals(db: Database, beforeMs: number): Pr
     .where(and(ne(domainProposals.state, 'proposed'), sql`${domainProposals.updatedAt} < ${beforeMs}`))
 }
 
+/** Deletes the open proposals that were last changed before a time, except some. */
+export async function deleteOpenProposals(
+  db: Database,
+  { beforeMs, kept }: { beforeMs: number; kept: readonly string[] },
+): Promise<void> {
+  await db
+    .delete(domainProposals)
+    .where(
+      and(
+        eq(domainProposals.state, 'proposed'),
+        sql`${domainProposals.updatedAt} < ${beforeMs}`,
+        not(isAmong(domainProposals.id, kept)),
+      ),
+    )
+}
+
 /** Registers a domain that was found. @returns false if the name is taken */
 export async function insertDomain(
   db: Database,
