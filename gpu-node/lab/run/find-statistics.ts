@@ -17,6 +17,7 @@ import { coverParts } from '@copal/gpu-node/pruning/statistics/artifact-folder.t
 import { modelIdentity, type IdentifiedModel } from '@copal/gpu-node/model/master/model-identity.ts'
 import { readFolderModel } from './folder-model.ts'
 import { readResults } from '../results/results-file.ts'
+import { LAB_DRAW } from '../texts/prepare-domains.ts'
 
 /** Statistics whose sum covers exactly the chosen domains. */
 export interface FoundStatistics {
@@ -127,10 +128,9 @@ async function countedPartsOfLab(dir: string, baseSha256: string): Promise<Count
   const results = await readResults(dir).catch(() => undefined)
   if (results?.model.baseSha256 !== baseSha256) return undefined
   const { samples, length, seed } = results.settings
+  const spec = { baseSha256, samples, length, seed, draw: LAB_DRAW }
   return results.domains.flatMap(({ name: domain, calibration }) =>
-    calibration
-      ? [{ domain, id: partId({ baseSha256, datasetSha256: calibration.sha256, samples, length, seed }) }]
-      : [],
+    calibration ? [{ domain, id: partId({ ...spec, datasetSha256: calibration.sha256 }) }] : [],
   )
 }
 

@@ -16,7 +16,7 @@ import type { CachedEvaluation, CachedMask, LabCache, Rates } from './lab-cache.
 import { maskKey, pairKey, type Findings } from './findings.ts'
 import type { LabProcess } from './lab-process.ts'
 import { requiredCalibrations, type MaskPlan } from '../plan/plan-runs.ts'
-import type { PreparedDomain } from '../texts/prepare-domains.ts'
+import { LAB_DRAW, type PreparedDomain } from '../texts/prepare-domains.ts'
 import type { TimingMachine } from '../results/lab-results.ts'
 
 /** How much was done; results from the cache do not count. */
@@ -99,7 +99,7 @@ export async function createLabSteps(deps: LabStepsDeps): Promise<LabSteps> {
     if (!calibration || !sequences) throw new RangeError(`${name} has no ${samples} sequences`)
     const { sha256: datasetSha256 } = calibration
     const { length, seed } = settings
-    const spec = { baseSha256, datasetSha256, samples, length, seed }
+    const spec = { baseSha256, datasetSha256, samples, length, seed, draw: LAB_DRAW }
     const part: ArtifactPart = {
       id: partId(spec),
       datasetSha256,

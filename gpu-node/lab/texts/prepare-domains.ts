@@ -1,10 +1,14 @@
 import { AppError } from '@copal/shared/errors.ts'
 import { sampleSequences, type TokenSequences } from '@copal/gpu-node/pruning/calibration/token-sequences.ts'
 import type { DenseModel } from '@copal/gpu-node/model/master/dense-model.ts'
+import type { Draw } from '@copal/gpu-node/pruning/statistics/statistics-artifact.ts'
 import type { DomainSpec } from './domain-spec.ts'
 import { cutEvaluationWindows, type EvaluationWindows } from './evaluation-windows.ts'
 import { overlapShare } from './text-overlap.ts'
 import { readTextInput, type TextInput } from './text-input.ts'
+
+/** How the laboratory draws calibration sequences. */
+export const LAB_DRAW: Draw = 'shuffled'
 
 /** Options of {@link prepareDomains}. */
 export interface PrepareOptions {
@@ -94,7 +98,7 @@ function drawSequences(
   return new Map(
     samples.map((count) => [
       count,
-      sampleSequences(parts, codec, { samples: count, length, seed, separator, exact: true }),
+      sampleSequences(parts, codec, { samples: count, length, seed, draw: LAB_DRAW, separator, exact: true }),
     ]),
   )
 }

@@ -1,7 +1,8 @@
 import { createHash } from 'node:crypto'
-import { createRandom } from '../../platform/seeded-random.ts'
+import { createRandom, shuffle } from '../../platform/seeded-random.ts'
 import { AppError } from '@copal/shared/errors.ts'
 import type { TextCodec } from '../../model/tokenizer/text-codec.ts'
+import type { Draw } from '../statistics/statistics-artifact.ts'
 
 /** Minimum sequences of a calibration: fewer are not representative of a domain. */
 const MIN_SEQUENCES = 2
@@ -21,12 +22,15 @@ export interface TokenSequences {
  * Draws at most `samples` sequences of `length` consecutive tokens from texts.
  *
  * The texts are put in a random order, encoded one by one, and concatenated with one separator token between two, as in the
- * paper, until there are enough tokens. A text gives at most {@link MAX_DENSITY} times as many tokens for its characters as the
- * median text, its separator included, and its end is cut off: who gives a tenth of the characters must not give half of the
- * tokens, by a script with several tokens a character or by texts of one. The stream is cut into windows, and `samples` of them
- * are drawn. Both draws depend only on `seed` and the texts, and one text more or less changes little of what is drawn of the
- * others. If there are fewer tokens than needed, every full window is used. The stream begins with the BOS token if the model's
- * tokenizer adds one, as in the paper.
+ * paper, until there are enough tokens. The stream is cut into windows, and `samples` of them are drawn. If there are fewer
+ * tokens than needed, every full window is used. The stream begins with the BOS token if the model's tokenizer adds one, as in
+ * the paper. Order and windows depend only on `draw`, `seed` and the texts:
+ *
+ * - `shuffled` shuffles the texts, then the windows. The published results of the laboratory were drawn by it.
+ * - `stable` orders texts by their hashes, and windows by numbers of their own, so that one text more or less changes little of
+ *   what is drawn of the others. A text gives at most {@link MAX_DENSITY} times as many tokens for its characters as the median
+ *   text, its separator included, and its end is cut off: who gives a tenth of the characters must not give half of the tokens,
+ *   by a script with several tokens a character or by texts of one.
  *
  * @throws AppError `insufficient_samples` when there are fewer than two full windows, or with `exact` fewer than `samples`
  */
@@ -37,14 +41,16 @@ export function sampleSequences(
     samples: number
     length: number
     seed: number
+    draw: Draw
     /** Token that ends a document. */
     separator: number | undefined
     /** Whether fewer than `samples` full windows are an error. */
     exact?: boolean
   },
 ): TokenSequences {
-  const { samples, length, seed, separator, exact } = options
-  const order = orderTexts(texts, seed)
+  const { samples, length, seed, draw, separator, exact } = options
+  const random = createRandom(seed)
+  const order = draw === 'stable' ? orderTexts(texts, seed) : shuffle(texts, random)
   const needed = samples * length
   const encoded: EncodedText[] = []
   const encodeNext = () => {
@@ -56,7 +62,7 @@ export function sampleSequences(
     encodeNext()
     total += (encoded.at(-1)?.tokens.length ?? 0) + 1
   }
-  const maxDensity = MAX_DENSITY * medianDensity(encoded)
+  const maxDensity = draw === 'stable' ? MAX_DENSITY * medianDensity(encoded) : Number.POSITIVE_INFINITY
   const stream: number[] = []
   for (let text = 0; text < order.length && stream.length < needed; text++) {
     if (text === encoded.length) encodeNext()
@@ -80,7 +86,7 @@ export function sampleSequences(
             `the ${texts.length === 1 ? '1 sample has' : `${texts.length} samples have`} ${stream.length}. Collect more samples, or ask for shorter sequences.`,
     )
   }
-  const chosen = drawWindows(windows, samples, seed)
+  const chosen = (draw === 'stable' ? drawStable : drawShuffled)(windows, samples, random)
   const tokens = new Int32Array(chosen.length * length)
   for (const [row, window] of chosen.entries()) {
     tokens.set(stream.slice(window * length, (window + 1) * length), row * length)
@@ -99,9 +105,17 @@ function orderTexts(texts: readonly string[], seed: number): string[] {
     .map(({ text }) => text)
 }
 
+/** Returns `samples` of the windows, in order. */
+function drawShuffled(windows: number, samples: number, random: () => number): number[] {
+  const all = Array.from({ length: windows }, (_, window) => window)
+  if (windows <= samples) return all
+  return shuffle(all, random)
+    .slice(0, samples)
+    .sort((one, other) => one - other)
+}
+
 /** Returns the `samples` windows with the lowest lots, in order. The lot of a window does not depend on how many there are. */
-function drawWindows(windows: number, samples: number, seed: number): number[] {
-  const random = createRandom(seed)
+function drawStable(windows: number, samples: number, random: () => number): number[] {
   return Array.from({ length: windows }, (_, window) => ({ window, lot: random() }))
     .sort((one, other) => one.lot - other.lot)
     .slice(0, samples)

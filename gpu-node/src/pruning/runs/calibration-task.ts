@@ -4,7 +4,10 @@ import type { DenseModel } from '../../model/master/dense-model.ts'
 import { parseMethod } from '../methods/method-registry.ts'
 import type { StatisticSet } from '../statistics/statistic-names.ts'
 import { coverDatasets, type Cover } from '../statistics/artifact-folder.ts'
-import { partId, statisticsOf, type Artifact } from '../statistics/statistics-artifact.ts'
+import { partId, statisticsOf, type Artifact, type Draw } from '../statistics/statistics-artifact.ts'
+
+/** How updates draw sequences: texts of a domain come and go. */
+export const UPDATE_DRAW: Draw = 'stable'
 
 /** A dataset file on this machine, newline-delimited `{"text": …}`, named by its hash. */
 export interface DatasetFile {
@@ -91,7 +94,8 @@ export function datasetPartId(
   { sha256: datasetSha256 }: { sha256: string },
   statistics: StatisticSet,
 ): string {
-  return partId({ baseSha256: master.baseSha256, datasetSha256, samples, length, seed, statistics })
+  const { baseSha256 } = master
+  return partId({ baseSha256, datasetSha256, samples, length, seed, draw: UPDATE_DRAW, statistics })
 }
 
 /** Returns the dataset of each part whose statistics suffice for `needed`, by the id of the part. */

@@ -12,6 +12,7 @@ import {
   datasetPartId,
   neededStatistics,
   selectionShare,
+  UPDATE_DRAW,
   wantedParts,
   type CalibrationProgress,
   type CalibrationTask,
@@ -123,7 +124,7 @@ async function readSequences(model: DenseModel, task: CalibrationTask, dataset: 
   const texts = await readDataset(dataset.path, dataset.sha256)
   try {
     const [separator] = model.config.eosTokenIds
-    return sampleSequences(texts, model.codec, { samples, length, seed, separator })
+    return sampleSequences(texts, model.codec, { samples, length, seed, draw: UPDATE_DRAW, separator })
   } catch (error) {
     if (!(error instanceof AppError)) throw error
     throw new AppError(error.code, `Domain '${dataset.domain}': ${error.message}`, { cause: error })

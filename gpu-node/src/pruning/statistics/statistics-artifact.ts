@@ -10,6 +10,12 @@ import { readBlockTensor, readTensorLengths, writeBlockFile, type BlockTensor } 
 /** Incremented when the meaning or layout of statistics changes. Older artifacts are then calibrated again. */
 export const FORMAT_VERSION = 2
 
+/**
+ * A way to draw sequences from texts. Each is part of the ids of statistics, so that it must not change: another one needs a
+ * name of its own. `shuffled` is that of the laboratory, `stable` that of updates (see `sampleSequences`).
+ */
+export type Draw = 'shuffled' | 'stable'
+
 /** The inputs of a calibration: everything that the statistics of one dataset depend on. */
 export interface CalibrationSpec {
   baseSha256: string
@@ -18,16 +24,18 @@ export interface CalibrationSpec {
   samples: number
   length: number
   seed: number
+  draw: Draw
   /** Default `all`. */
   statistics?: StatisticSet
 }
 
 /** Returns the content address of a dataset's statistics: a SHA-256 over everything that they depend on. */
 export function partId(spec: CalibrationSpec): string {
-  const { baseSha256, datasetSha256, samples, length, seed, statistics = 'all' } = spec
+  const { baseSha256, datasetSha256, samples, length, seed, draw, statistics = 'all' } = spec
   const identity = [FORMAT_VERSION, baseSha256, datasetSha256, samples, length, seed, 'propagation:dense']
-  // The id of all statistics is that of versions that had no others, so that their artifacts stay valid.
+  // The id of all statistics of shuffled texts is that of versions that had no others, so that their artifacts stay valid.
   if (statistics !== 'all') identity.push(`statistics:${statistics}`)
+  if (draw !== 'shuffled') identity.push(`draw:${draw}`)
   return createHash('sha256').update(JSON.stringify(identity)).digest('hex')
 }
 

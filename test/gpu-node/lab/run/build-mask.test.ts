@@ -6,10 +6,16 @@ import { afterAll, beforeAll, expect, test } from 'vitest'
 import { checkMask, decodeMask, maskChurn } from '@copal/shared/mask/mask-codec.ts'
 import { runCommand } from '../../../../gpu-node/cli/program.ts'
 import { calibrateAndSelect } from '../../../../gpu-node/src/pruning/runs/calibrate-and-select.ts'
-import type { CalibrationTask, DatasetFile } from '../../../../gpu-node/src/pruning/runs/calibration-task.ts'
+import {
+  UPDATE_DRAW,
+  type CalibrationTask,
+  type DatasetFile,
+} from '../../../../gpu-node/src/pruning/runs/calibration-task.ts'
+import { partId } from '../../../../gpu-node/src/pruning/statistics/statistics-artifact.ts'
 import { writeFolderModel } from '../../../../gpu-node/lab/run/folder-model.ts'
 import { writeResults } from '../../../../gpu-node/lab/results/results-file.ts'
 import type { LabResults } from '../../../../gpu-node/lab/results/lab-results.ts'
+import { LAB_DRAW } from '../../../../gpu-node/lab/texts/prepare-domains.ts'
 import { linearShapes } from '../../../../gpu-node/src/model/config/llama-config.ts'
 import type { DenseModel } from '../../../../gpu-node/src/model/master/dense-model.ts'
 import { openModel } from '../../../../gpu-node/src/model/open-model.ts'
@@ -77,8 +83,20 @@ async function createLab(): Promise<string> {
   await calibrate(home, { datasets: [law, sea, former], method: 'copal' })
   mkdirSync(join(lab, 'cache'))
   rmSync(join(await statisticsFolderOf(join(lab, 'statistics'), model), 'counted.json'))
-  renameSync(await statisticsFolderOf(join(lab, 'statistics'), model), join(lab, 'cache', 'statistics'))
+  const statistics = join(lab, 'cache', 'statistics')
+  renameSync(await statisticsFolderOf(join(lab, 'statistics'), model), statistics)
+  giveLabIds(statistics, law, 1)
+  for (const dataset of [law, sea, former]) giveLabIds(statistics, dataset, 0)
   return lab
+}
+
+/** Renames the statistics of an update as if a laboratory had drawn the same sequences. */
+function giveLabIds(statistics: string, { sha256: datasetSha256 }: DatasetFile, seed: number): void {
+  const spec = { baseSha256: model.master.baseSha256, datasetSha256, samples: 4, length: 32, seed }
+  const [from, to] = [partId({ ...spec, draw: UPDATE_DRAW }), partId({ ...spec, draw: LAB_DRAW })]
+  const manifest = join(statistics, from, 'manifest.json')
+  writeFileSync(manifest, readFileSync(manifest, 'utf8').replaceAll(from, to))
+  renameSync(join(statistics, from), join(statistics, to))
 }
 
 /** Results of `law`, and of `sea` under the name `ocean`. */

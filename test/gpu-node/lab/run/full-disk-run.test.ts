@@ -6,6 +6,7 @@ import { partId } from '../../../../gpu-node/src/pruning/statistics/statistics-a
 import type { LabResults } from '../../../../gpu-node/lab/results/lab-results.ts'
 import type { LabOutcome } from '../../../../gpu-node/lab/run/run-lab.ts'
 import type { LabSettings } from '../../../../gpu-node/lab/plan/lab-settings.ts'
+import { LAB_DRAW } from '../../../../gpu-node/lab/texts/prepare-domains.ts'
 import { runLabSettings as run } from '../../../support/pruning/run-lab-settings.ts'
 import { createLabFolder } from '../../../support/pruning/lab-folder.ts'
 
@@ -35,7 +36,8 @@ test.each([
     // The file that commits a block of the second domain.
     path: (results: LabResults, { samples, seed, length }: LabSettings) => {
       const datasetSha256 = results.domains[1]!.calibration!.sha256
-      const spec = { baseSha256: results.model.baseSha256, datasetSha256, samples, seed, length: length! }
+      const { baseSha256 } = results.model
+      const spec = { baseSha256, datasetSha256, samples, seed, draw: LAB_DRAW, length: length! }
       return join('cache', 'statistics', 'partial', `${partId(spec)}~full`, 'progress.tmp')
     },
     left: { calibrated: 1, selected: 2, evaluated: 2 + 3 },

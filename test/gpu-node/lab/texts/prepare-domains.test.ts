@@ -48,3 +48,25 @@ test('evaluation text on which a sensitivity was measured causes a warning', asy
   layerSensitivity.text.sha256 = sha256
   expect(await warningsOf()).toHaveLength(2)
 })
+
+test('calibration sequences are those that the published results were drawn by', async () => {
+  const { dir, model } = tiny
+  const letters = Array.from({ length: 540 }, (_, i) => String.fromCharCode(97 + ((i * i) % 26))).join('')
+  writeFileSync(join(dir, 'letters.txt'), letters)
+  const specs = [{ name: 'letters', calibrationPath: 'letters.txt', evaluationPath: 'letters.txt' }]
+  const options = {
+    samples: [16],
+    length: 4,
+    seed: 0,
+    windowTokens: 16,
+    maxWindows: 2,
+    field: 'text',
+    cwd: dir,
+  }
+  const { domains } = await prepareDomains(model, specs, options, () => undefined)
+  const stream = model.codec.encodeDocument(letters)
+  expect(Math.floor(stream.length / 4)).toBe(124)
+  const windows = [4, 8, 21, 22, 27, 29, 40, 58, 97, 99, 100, 105, 113, 114, 115, 123]
+  const drawn = windows.flatMap((window) => stream.slice(4 * window, 4 * window + 4))
+  expect([...(domains[0]?.calibration?.sequences.get(16)?.tokens ?? [])]).toEqual(drawn)
+})

@@ -44,6 +44,7 @@ function stage(name: string, seed: number): PrunedStage {
       samples: SEQUENCES,
       length: LENGTH,
       seed,
+      draw: 'shuffled',
     },
     domain: name,
     sequences: { tokens, sequences: SEQUENCES, length: LENGTH },

@@ -72,6 +72,7 @@ test('the statistics equal those of an f64 forward pass', async () => {
     samples: 5,
     length: 32,
     seed: 7,
+    draw: 'stable',
     separator: config.eosTokenIds[0],
   })
   expect(tokens).toEqual([{ sha256: dataset.sha256, tokens: sequences.sequences * 32 }])
