@@ -251,6 +251,7 @@ export async function startNode(settings: NodeSettings, environment: NodeProcess
 
     function snapshot(): Heartbeat {
       const prefixes = engine.cachedPrefixes()
+      const active = swap.readySets().find(({ version }) => version === swap.activeVersion())
       return {
         nodeId,
         url: settings.advertisedUrl ?? listener.url,
@@ -265,6 +266,7 @@ export async function startNode(settings: NodeSettings, environment: NodeProcess
         },
         activeVersion: swap.activeVersion(),
         weightSets: swap.weightSets(),
+        ...(active?.numerics === undefined ? {} : { numerics: active.numerics }),
         memory: { budgetBytes: weightBudget, freeBytes: swap.freeBytes(), unheld: swap.unheld() },
         load: { ...loadOf(engine), tokensPerSecond: generated.perSecond() },
         ...(registered ? {} : { methods, device: describeDevice(backend, settings.threads) }),

@@ -14,6 +14,8 @@ export interface NodeView {
   serving: boolean
   activeVersion: number
   weightSets: WeightSetState[]
+  /** The numerics of its active weights; absent from older nodes. */
+  numerics?: string | undefined
   /** Absent from older nodes. */
   memory?: SetMemoryReport | undefined
   running: number

@@ -114,6 +114,8 @@ export const heartbeat = z.object({
   /** The version new requests start on. */
   activeVersion: count,
   weightSets: boundedArray(weightSetState),
+  /** The numerics of its active weights, see `numericsOf`; absent from older nodes, and while these are not loaded. */
+  numerics: z.string().min(1).max(64).optional(),
   /** Absent from older nodes. */
   memory: setMemory.optional(),
   load: z.object({

@@ -85,6 +85,9 @@ test('a node serves dense, calibrates a mask, uploads it, swaps to it and evalua
     throw new Error('not evaluations')
   expect(pruned.result.domains[0]?.tokens).toBe(unpruned.result.domains[0]?.tokens)
   expect(pruned.result.domains[0]?.nllMean).not.toBe(unpruned.result.domains[0]?.nllMean)
+  const { numerics } = pruned.result
+  expect(numerics).toMatch(/, head /)
+  await heartbeatWhere(gateway, (beat) => beat.numerics === numerics)
 
   const events = await evaluateText(gateway, node, { maskVersion: 1 })
   const last = events.at(-1)

@@ -1,7 +1,8 @@
+import { sameNumerics } from '@copal/shared/metrics/numerics.ts'
 import type { DecisionFigure } from '@copal/shared/wire/admin-decisions.ts'
 import type { CalibrateJob, CalibrateResult, EvaluateJob } from '@copal/shared/wire/adaptation-jobs.ts'
 import { SERVICE_ACTOR } from '../../storage/db/queries/decision-queries.ts'
-import { findJob, findJobs, type JobRow } from '../../storage/db/queries/job-queries.ts'
+import { findJob, type JobRow } from '../../storage/db/queries/job-queries.ts'
 import { findMask } from '../../storage/db/queries/mask-queries.ts'
 import type { UpdateRow } from '../../storage/db/queries/update-queries.ts'
 import { maskKey } from '../../storage/artifacts/artifact-keys.ts'
@@ -10,6 +11,7 @@ import { findPolicy } from '../policy/find-policy.ts'
 import { selectingNodes } from './gate-jobs.ts'
 import { approval, rejection } from './gate-outcome.ts'
 import { repeatCalibration } from './job-losses.ts'
+import { nodesUnlike } from './nodes-by-numerics.ts'
 import { liveNodes } from './trial-check.ts'
 import {
   calibrateJobId,
@@ -17,6 +19,7 @@ import {
   evaluateConfirmedJobId,
   evaluateJobId,
   invalidResult,
+  jobNumerics,
   queueJob,
   stepOfJobs,
   type FinishedJob,
@@ -92,8 +95,17 @@ async function compare(
       false,
     )
   }
-  if (!evaluated) return evaluateOther(deps, update, job, result)
-  const losses = await lossFigures(deps, update, evaluated)
+  const own = await firstEvaluation(deps, update, job)
+  if (!evaluated) return evaluateOther(deps, update, job, { result, own })
+  const [numerics, otherNumerics] = [own, evaluated].map((each) => jobNumerics(each))
+  if (!sameNumerics(numerics ?? null, otherNumerics ?? null))
+    return end(
+      [agreement],
+      `${who} a mask with nearly the same bits, whose losses cannot be compared: they were measured in ` +
+        `'${otherNumerics ?? 'unknown'}', and those of the first mask in '${numerics ?? 'unknown'}'. Start the update again.`,
+      false,
+    )
+  const losses = lossFigures(own, evaluated)
   const passed = losses.every((each) => each.passed)
   const reason = passed
     ? `${who} a mask with nearly the same bits and the same losses.`
@@ -119,20 +131,19 @@ async function evaluateOther(
   deps: StepDeps,
   update: UpdateRow,
   job: JobRow,
-  { maskSha256 }: CalibrateResult,
+  { result: { maskSha256 }, own }: { result: CalibrateResult; own: FinishedJob },
 ): Promise<undefined> {
   if (!(await deps.artifacts.head(maskKey(maskSha256)))) {
     await repeatCalibration(deps, job)
     return undefined
   }
-  const evaluation = await findJob(deps.db, evaluateJobId(update))
   const payload = {
-    ...(evaluation?.payload as EvaluateJob),
+    ...(own.job.payload as EvaluateJob),
     id: evaluateConfirmedJobId(update),
     mask: maskSha256,
     checkGeneration: false,
   }
-  await queueJob(deps, update, payload)
+  await queueJob(deps, update, payload, await nodesUnlike(deps, own))
   return undefined
 }
 
@@ -144,15 +155,21 @@ function agreementFigure(value: number | null): DecisionFigure {
   })
 }
 
-async function lossFigures(
-  deps: StepDeps,
+/** Returns the evaluation of the mask that is confirmed. */
+async function firstEvaluation(
+  { db }: Pick<StepDeps, 'db'>,
   update: UpdateRow,
-  { job, result }: FinishedJob,
-): Promise<DecisionFigure[]> {
-  const [first] = await findJobs(deps.db, [evaluateJobId(update)])
-  if (first?.result?.kind !== 'evaluate' || result.kind !== 'evaluate')
+  confirming: JobRow,
+): Promise<FinishedJob> {
+  const job = await findJob(db, evaluateJobId(update))
+  if (!job?.result) throw invalidResult(confirming, 'the mask that it confirms was not evaluated')
+  return { job, result: job.result }
+}
+
+function lossFigures({ result: first }: FinishedJob, { job, result }: FinishedJob): DecisionFigure[] {
+  if (first.kind !== 'evaluate' || result.kind !== 'evaluate')
     throw invalidResult(job, `it has the kind '${result.kind}'`)
-  return first.result.domains.map(({ domain, holdoutSha256, tokens, nllMean }) => {
+  return first.domains.map(({ domain, holdoutSha256, tokens, nllMean }) => {
     const other = result.domains.find((each) => each.holdoutSha256 === holdoutSha256)?.nllMean ?? null
     const difference =
       nllMean === null || other === null ? null : Math.abs(other - nllMean) / Math.abs(nllMean)

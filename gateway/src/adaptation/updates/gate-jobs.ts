@@ -12,7 +12,7 @@ import { chooseHoldouts } from '../holdouts/choose-holdouts.ts'
 import { currentHoldouts } from '../holdouts/current-holdouts.ts'
 import { findPolicy } from '../policy/find-policy.ts'
 import { evaluationWindow } from './evaluation-window.ts'
-import { liveNodes } from './trial-check.ts'
+import { nodesOfOtherNumerics, nodesUnlike } from './nodes-by-numerics.ts'
 import {
   calibrateJobId,
   evaluateDenseJobIds,
@@ -66,9 +66,27 @@ export async function queueEvaluations(deps: StepDeps, update: UpdateRow): Promi
     checkGeneration: true,
   }
   // Where another node lives, it checks what one node selected.
-  await queueJob(deps, update, payload, await selectingNodes(deps, update))
+  const selecting = await selectingNodes(deps, update)
+  const unlike = await unlikeParent(deps, update, holdouts, selecting)
+  await queueJob(deps, update, payload, [...selecting, ...unlike])
   const stored = await findJob(deps.db, payload.id)
-  if (stored) await queueReferences(deps, update, stored)
+  if (stored) await queueReferences(deps, update, stored, [], unlike)
+}
+
+/** Returns the nodes that do not measure as the mask was that a candidate is compared with, if another one does. */
+async function unlikeParent(
+  deps: StepDeps,
+  { model, parentVersion }: UpdateRow,
+  holdouts: readonly DatasetRef[],
+  selecting: readonly string[],
+): Promise<string[]> {
+  const cells = await listCellsOn(
+    deps.db,
+    model,
+    holdouts.map(({ sha256 }) => sha256),
+  )
+  const known = cells.find(({ version, numerics }) => version === (parentVersion ?? 0) && numerics !== null)
+  return known?.numerics ? nodesOfOtherNumerics(deps, model, known.numerics, selecting) : []
 }
 
 /** Returns the current holdouts, as many as the policy allows. */
@@ -96,6 +114,7 @@ async function holdoutsToEvaluate(
  * candidate is measured, only losses of its numerics count: others are measured once more, by the same node while it lives.
  *
  * @param finished the jobs whose results are known; another call may have queued jobs since they were read
+ * @param avoidNodes nodes that likely measure in other numerics than the candidate is measured in
  * @returns whether nothing is missing that can still be measured
  */
 export async function queueReferences(
@@ -103,6 +122,7 @@ export async function queueReferences(
   update: UpdateRow,
   evaluation: JobRow,
   finished: readonly FinishedJob[] = [],
+  avoidNodes: readonly string[] = [],
 ): Promise<boolean> {
   const holdouts = holdoutsOf(evaluation)
   const cells = await listCellsOn(
@@ -161,14 +181,9 @@ export async function queueReferences(
       windowTokens,
       checkGeneration: needsCheck,
     } as const
-    await queueJob(deps, update, payload, candidate ? await otherNodes(deps, candidate.job) : [])
+    await queueJob(deps, update, payload, candidate ? await nodesUnlike(deps, candidate) : avoidNodes)
   }
   return isComplete
-}
-
-/** Returns the live nodes of a model except the one that ended a job, which measures with the same numerics again. */
-async function otherNodes(deps: Pick<StepDeps, 'fleet'>, { model, nodeId }: JobRow): Promise<string[]> {
-  return (await liveNodes(deps, model)).map(({ id }) => id).filter((id) => id !== nodeId)
 }
 
 /** Returns the holdouts of an evaluation job. */

@@ -86,6 +86,7 @@ export function toView(node: Node, alive: boolean, nowMs: number): NodeView {
     serving: alive && !isDraining(node) && isReady(heartbeat),
     activeVersion: heartbeat.activeVersion,
     weightSets: heartbeat.weightSets,
+    numerics: heartbeat.numerics,
     memory: heartbeat.memory,
     running,
     waiting,

@@ -31,6 +31,7 @@ describe('with two nodes', () => {
     agreement: number | undefined,
     ratio = 1,
     failing?: Pick<PolicyOverrides, 'confirm'>,
+    numerics: readonly (string | undefined)[] = [],
   ) {
     let masks = 0
     let confirmations = 0
@@ -43,7 +44,8 @@ describe('with two nodes', () => {
       new SimulatedNode(`${model}-1`, model, scores),
       new SimulatedNode(`${model}-2`, model, scores),
     ]
-    for (const node of [one, two]) {
+    for (const [index, node] of [one, two].entries()) {
+      node.numerics = numerics[index]
       const done = node.done.bind(node)
       node.done = async (job: Job): Promise<JobReport> => {
         const report = await done(job)
@@ -117,6 +119,15 @@ describe('with two nodes', () => {
     expect(confirmation?.verdict).toBe('passed')
     expect(confirmation?.figures[0]).toMatchObject({ name: 'equal mask bits', value: 0.9995, limit: 0.999 })
     expect(confirmation?.figures[1]?.value).toBeCloseTo(0.0005, 9)
+  })
+
+  test('the losses of both masks are measured by one node, because another may have other numerics', async () => {
+    const { update, nodeOf } = await pair('alike', 0.9995, 1, undefined, [
+      'bf16, head int8',
+      'int8, head int8',
+    ])
+    expect(update.state).toBe('promoted')
+    expect(nodeOf('-confirm-evaluate-1')).toBe(nodeOf('-evaluate'))
   })
 
   test.each([

@@ -139,3 +139,44 @@ test('a mask that no node can measure as the active one was is rejected, and the
   expect((await jobRowsOf(id)).filter(({ id: job }) => job.includes('-parent'))).toHaveLength(2)
   await adminJson('POST', `/updates/${id}/force`, { reason: 'the same weights in another precision' })
 })
+
+test('an evaluation goes to a node that reports the numerics in which the active mask was measured', async () => {
+  // The first one polls first, and would take it.
+  const nodes = nodesOf('alike', [10, 12, 11.9], [DENSE_FORM, PACKED, PACKED])
+  const [other, ...alike] = nodes
+  if (!other) throw new Error('there is no node')
+  for (const node of nodes) node.namesNumerics = true
+  for (const node of alike) await node.beat()
+  await serve('alike', alike)
+  await other.beat()
+  const { id } = await startUpdate('alike', ['alike-b'])
+  expect((await finish(id, nodes)).state).toBe('promoted')
+  const jobs = (await jobRowsOf(id)).filter(({ kind }) => kind === 'evaluate')
+  expect(jobs.map((job) => job.id.slice(id.length)).toSorted()).toEqual(['-dense', '-evaluate', '-parent'])
+  expect(jobs.map(({ nodeId }) => nodeId)).not.toContain('alike-0')
+  expect(await numericsOf('alike')).toEqual(new Set([PACKED]))
+})
+
+test('where the node is gone that measured the candidate, one that reports its numerics measures what it is compared with', async () => {
+  const nodes = nodesOf('heir', [10, 12, 11.9], [DENSE_FORM, PACKED, PACKED])
+  const [other, gone, heir] = nodes
+  if (!other || !gone || !heir) throw new Error('there are too few nodes')
+  for (const node of nodes) node.namesNumerics = true
+  await serve('heir', [other])
+  await gone.beat()
+  const { id } = await startUpdate('heir', ['heir-b'])
+  await other.reach(id, 'evaluating')
+  await gone.beat()
+  for (let turn = 0; turn < 3; turn += 1) {
+    await other.work()
+    await other.beat()
+  }
+  await heir.beat()
+  // It reports the evaluation, and leaves.
+  await gone.work()
+  await gone.beat({ draining: true, leaving: true })
+  expect(await finish(id, [other, heir])).toMatchObject({ state: 'promoted', error: null })
+  const jobs = await jobRowsOf(id)
+  const nodeOf = (suffix: string) => jobs.find((job) => job.id === id + suffix)?.nodeId
+  expect([nodeOf('-evaluate'), nodeOf('-parent-2')]).toEqual(['heir-1', 'heir-2'])
+})

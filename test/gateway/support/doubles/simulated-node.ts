@@ -162,6 +162,8 @@ export class SimulatedNode {
   activeVersion = 0
   /** The numerics that it measures with; undefined, it names none, like an older node. */
   numerics: string | undefined
+  /** Whether it names them in heartbeats too. */
+  namesNumerics = false
   /** The jobs of the last heartbeat response. */
   jobs: Job[] = []
   readonly #reports = new Map<string, JobReport>()
@@ -181,6 +183,7 @@ export class SimulatedNode {
       activeVersion: this.activeVersion,
       weightSets: [{ version: this.activeVersion, state: 'ready', requests: 0 }],
       jobs: [...this.#reports.values()],
+      ...(this.namesNumerics && this.numerics !== undefined ? { numerics: this.numerics } : {}),
       ...changes,
     }
   }
