@@ -1,4 +1,4 @@
-import { open, type FileHandle } from 'node:fs/promises'
+import { open as openFile, type FileHandle } from 'node:fs/promises'
 import { join } from 'node:path'
 import { toAppError } from '@copal/shared/errors.ts'
 import { receipt as receiptSchema, type Receipt } from '@copal/shared/wire/receipts.ts'
@@ -33,6 +33,8 @@ export interface ReceiptOutboxDeps {
   urgentFrom?: number
   /** Largest number of receipts; beyond it the oldest are dropped. */
   capacity?: number
+  /** For tests of full disks. */
+  openFile?: typeof openFile
 }
 
 /** Largest batch that the wire schema allows. */
@@ -52,6 +54,8 @@ export async function openReceiptOutbox(deps: ReceiptOutboxDeps): Promise<Receip
   /** Lines of the file once all queued writes are done. */
   let lines = waiting.length
   let file: FileHandle = await rewrite()
+  /** A write failed, as on a full disk: the file lacks receipts, and may end within a line. */
+  let isIncomplete = false
   let disk = Promise.resolve()
   let sending: Promise<void> | undefined
   let timer: NodeJS.Timeout | undefined
@@ -65,29 +69,44 @@ export async function openReceiptOutbox(deps: ReceiptOutboxDeps): Promise<Receip
     await writeAtomically(path, async function* () {
       yield new TextEncoder().encode(receipts.map((receipt) => `${JSON.stringify(receipt)}\n`).join(''))
     })
-    return open(path, 'a')
+    return (deps.openFile ?? openFile)(path, 'a')
   }
 
   function onDisk(write: () => Promise<void>): void {
     disk = disk.then(write).catch((error: unknown) => {
-      deps.log.error('receipts cannot be written to disk', { path, reason: reasonOf(error) })
+      if (!isIncomplete)
+        deps.log.error('receipts cannot be written to disk', { path, reason: reasonOf(error) })
+      isIncomplete = true
+    })
+  }
+
+  /** Appends a receipt, unless the file has to be rewritten with all of them. */
+  function append(receipt: Receipt): void {
+    lines += 1
+    onDisk(async () => {
+      if (!isIncomplete) await file.appendFile(`${JSON.stringify(receipt)}\n`)
     })
   }
 
   /** Rewrites the file once most lines are acknowledged, so that it stays bounded without a rewrite per batch. */
   function compact(): void {
     const isWorthIt = waiting.length === 0 ? lines > 0 : lines > 2 * waiting.length + 1024
-    if (!isWorthIt) return
+    if (isWorthIt) replaceFile()
+  }
+
+  function replaceFile(): void {
     lines = waiting.length
     onDisk(async () => {
       const next = await rewrite()
       await file.close()
       file = next
+      isIncomplete = false
     })
   }
 
   /** Sends the receipts that wait now. Receipts that arrive meanwhile form the next batch, so that batches stay large. */
   async function send(): Promise<void> {
+    if (isIncomplete) replaceFile()
     const due = waiting.slice()
     while (due.length > 0) {
       const batch = due.splice(0, MAX_BATCH)
@@ -151,8 +170,7 @@ export async function openReceiptOutbox(deps: ReceiptOutboxDeps): Promise<Receip
         waiting = waiting.slice(dropped)
         deps.log.error('the outbox is full: the oldest receipts are dropped', { dropped })
       }
-      lines += 1
-      onDisk(() => file.appendFile(`${JSON.stringify(receipt)}\n`))
+      append(receipt)
       compact()
       sendIfUrgent()
     },

@@ -1,4 +1,4 @@
-import { appendFile, readFile, readlink, symlink } from 'node:fs/promises'
+import { appendFile, open as openFile, readFile, readlink, symlink } from 'node:fs/promises'
 import { join } from 'node:path'
 import { expect, onTestFinished, test, vi } from 'vitest'
 import type { Receipt } from '@copal/shared/wire/receipts.ts'
@@ -28,7 +28,7 @@ function receiptOf(index: number): Receipt {
 async function setup({
   capacity,
   ...pace
-}: { capacity?: number; intervalMs?: number; urgentFrom?: number } = {}) {
+}: { capacity?: number; intervalMs?: number; urgentFrom?: number; openFile?: typeof openFile } = {}) {
   const gateway = await startGatewayDouble()
   onTestFinished(() => gateway.close())
   const home = temporaryDir()
@@ -197,4 +197,38 @@ test('a full outbox drops and logs the oldest receipts, and its file stays bound
   await restarted.flush()
   expect(gateway.receipts.has('request-4999')).toBe(true)
   await restarted.stop()
+})
+
+test('receipts that a full disk did not take are written once it has room, and the rest of a line harms none', async () => {
+  let isFull = false
+  const { gateway, open, fileLines, log } = await setup({
+    async openFile(...place) {
+      const file = await openFile(...place)
+      const append = file.appendFile.bind(file)
+      file.appendFile = async (data) => {
+        if (!isFull) return append(data)
+        await append((data as string).slice(0, 20))
+        throw Object.assign(new Error('ENOSPC: no space left on device, write'), { code: 'ENOSPC' })
+      }
+      return file
+    },
+  })
+  gateway.disconnect()
+  const outbox = await open()
+  outbox.add(receiptOf(1))
+  await vi.waitFor(async () => expect(await fileLines()).toHaveLength(1), WAIT)
+  isFull = true
+  outbox.add(receiptOf(2))
+  outbox.add(receiptOf(3))
+  await vi.waitFor(() => expect(log.lines.join()).toContain('no space left'), WAIT)
+  isFull = false
+  outbox.add(receiptOf(4))
+  outbox.start()
+  const stored = async () => (await fileLines()).map((line) => (JSON.parse(line) as Receipt).requestId)
+  await vi.waitFor(
+    async () => expect(await stored()).toEqual([1, 2, 3, 4].map((index) => `request-${index}`)),
+    WAIT,
+  )
+  expect(log.lines.filter((line) => line.includes('no space left'))).toHaveLength(1)
+  await outbox.stop()
 })
