@@ -121,7 +121,7 @@ export function createAdmission(
       checkTokens(spec.tokens, config.vocabSize, 'tokens')
       if (spec.tokens.length > policy.contextLength)
         throw textTooLong(spec.tokens.length, policy.contextLength)
-      checkQueueLength()
+      if (!spec.takesPlace) checkQueueLength()
       const arrivedMs = nowMs()
       const goal = {
         kind: 'embed' as const,

@@ -11,6 +11,8 @@ export interface EmbedRequest {
   tokens: readonly number[]
   /** The weights to compute it with; null or omitted: those that are active at its first step. */
   weights?: WeightSet | null
+  /** A text of the same call has ended, whose place this one takes: a full queue does not reject it. */
+  takesPlace?: boolean
   /** Ends the request at once. */
   signal?: AbortSignal
   /** Milliseconds from now after which it fails with `deadline_exceeded`. */

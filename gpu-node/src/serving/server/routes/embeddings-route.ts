@@ -134,7 +134,13 @@ async function embedAll(
   let next = 0
   const work = async () => {
     for (let index = next++; index < texts.length; index = next++) {
-      const call = engine.embed({ ...common, part: index, tokens: texts[index]!, signal: abort.signal })
+      const call = engine.embed({
+        ...common,
+        part: index,
+        tokens: texts[index]!,
+        takesPlace: index >= MAX_CONCURRENT_TEXTS,
+        signal: abort.signal,
+      })
       started.push(call)
       running.track(index, call.outcome)
       results[index] = await call.embedding

@@ -178,7 +178,23 @@ test('hidden states that are not finite are an error in the receipt too', async 
   ])
 })
 
-test('a call that meets a full queue between its texts failed, also in its receipt, and its client did not leave', async () => {
+test('a call whose first texts were accepted is not rejected when others fill the queue meanwhile', async () => {
+  let steps = 0
+  const first = Promise.withResolvers<void>()
+  const { node } = await start(
+    { onStep: () => (steps++ === 0 ? first.promise : Promise.resolve()) },
+    { policy: { maxRunning: 1, maxWaiting: 8 } },
+  )
+  const embedded = embed(node, { input: Array.from({ length: 20 }, (_, index) => `${TEXT} ${index}`) })
+  await vi.waitFor(() => expect(node.engine.load()).toMatchObject({ running: 1, waiting: 7 }), WAIT)
+  const other = embed(node, { input: TEXT })
+  await vi.waitFor(() => expect(node.engine.load()).toMatchObject({ running: 1, waiting: 8 }), WAIT)
+  first.resolve()
+  expect((await embedded).answer.data).toHaveLength(20)
+  expect((await other).answer.data).toHaveLength(1)
+})
+
+test('a call of which the queue takes one text alone failed, also in its receipt, and its client did not leave', async () => {
   const { node } = await start({}, { policy: { maxRunning: 1, maxWaiting: 1 } })
   const response = await node.post('/rpc/embeddings', call({ model: 'tiny', input: [TEXT, TEXT] }))
   expect(response.status).toBe(429)
