@@ -15,8 +15,6 @@ export interface EmbedRequest {
   takesPlace?: boolean
   /** Ends the request at once. */
   signal?: AbortSignal
-  /** Milliseconds from now after which it fails with `deadline_exceeded`. */
-  deadlineMs?: number | undefined
 }
 
 /** An embedding: the mean over the tokens of the last hidden state, after the final norm. */
@@ -29,7 +27,7 @@ export interface Embedding {
 
 /** An embedding in progress. */
 export interface EmbeddingCall {
-  /** @throws AppError `client_closed_request` after a cancel, `deadline_exceeded`, `node_failed` */
+  /** @throws AppError `client_closed_request` after a cancel, `node_failed` */
   readonly embedding: Promise<Embedding>
   /** The outcome for the receipt, as for a generation without tokens; `stop` means success. Never rejects. */
   readonly outcome: Promise<GenerationOutcome>

@@ -205,12 +205,28 @@ test('a request that takes longer than allowed gives a 504', async () => {
   ])
 })
 
-test('an embedding that takes longer than allowed gives a 504', async () => {
-  const { node } = await start({
-    requestTimeoutMs: 50,
-    engine: { config: { ...nodes.model().config, hiddenSize: HIDDEN_SIZE } },
-    arithmetic: { onStep: () => sleep(200) },
-  })
-  const response = await node.post('/rpc/embeddings', call({ model: 'tiny', input: 'the cat' }))
-  expect(response.status).toBe(504)
+test('an embedding that takes longer than allowed gives a 504, and texts that do together', async () => {
+  const config = { ...nodes.model().config, hiddenSize: HIDDEN_SIZE }
+  const embed = async (input: string[], limits: Partial<{ maxRunning: number }>, stepMs: number) => {
+    const { node } = await start({
+      requestTimeoutMs: 200,
+      engine: { config, policy: limits },
+      arithmetic: { onStep: () => sleep(stepMs) },
+    })
+    const response = await node.post('/rpc/embeddings', call({ model: 'tiny', input }))
+    expect(response.status).toBe(504)
+    expect(await response.json()).toMatchObject({
+      error: { message: 'The request did not finish within 200 ms.' },
+    })
+    expect(await node.untilReceipts(1)).toMatchObject([
+      { finishReason: 'error', errorCode: 'deadline_exceeded' },
+    ])
+    expect(node.engine.load()).toMatchObject({ running: 0, waiting: 0 })
+  }
+  await embed(['the cat'], {}, 400)
+  await embed(
+    Array.from({ length: 32 }, (_, index) => `the cat ${index}`),
+    { maxRunning: 1 },
+    20,
+  )
 })

@@ -7,7 +7,7 @@ import type { WeightSet } from '../../contract/backend.ts'
 import type { Engine } from '../../engine/engine-api.ts'
 import type { Embedding, EmbeddingCall, EmbedRequest } from '../../engine/embedding-request.ts'
 import type { GenerationOutcome } from '../../engine/generation-request.ts'
-import { finishReasonOf, textTooLong } from '../../engine/request-errors.ts'
+import { deadlineExceeded, finishReasonOf, textTooLong } from '../../engine/request-errors.ts'
 import { startCallTelemetry } from '../../telemetry/call-telemetry.ts'
 import { monotonicMs } from '../../../platform/clock.ts'
 import { logInTrace } from '../../../platform/log.ts'
@@ -67,8 +67,12 @@ export function embeddings(
       for (const { length } of texts)
         if (length > engine.policy.contextLength) throw textTooLong(length, engine.policy.contextLength)
       const weights = chooseWeights(deps, { ...call, model: request.model }, texts.length)
-      const common = { id: requestId, weights, deadlineMs: deps.requestTimeoutMs }
-      const embedded = await embedAll(engine, texts, common, { signal, started, running })
+      const embedded = await embedAll(
+        engine,
+        texts,
+        { id: requestId, weights },
+        { signal, deadlineMs: deps.requestTimeoutMs, started, running },
+      )
       const data = embedded.map(({ embedding }, index) => ({
         object: 'embedding' as const,
         index,
@@ -117,12 +121,25 @@ export function embeddings(
   })
 }
 
-/** Embeds texts in order. Throws when one fails, which cancels the others. Appends every call made to `started`. */
+/**
+ * Embeds texts in order. Throws when one fails, or at the deadline of all of them, which cancels the others. Appends every call
+ * made to `started`.
+ */
 async function embedAll(
   engine: Pick<Engine, 'embed' | 'hold'>,
   texts: readonly (readonly number[])[],
-  common: Pick<EmbedRequest, 'id' | 'deadlineMs'> & { weights: WeightSet | null },
-  { signal, started, running }: { signal: AbortSignal; started: EmbeddingCall[]; running: RunningCall },
+  common: Pick<EmbedRequest, 'id'> & { weights: WeightSet | null },
+  {
+    signal,
+    deadlineMs,
+    started,
+    running,
+  }: {
+    signal: AbortSignal
+    deadlineMs: number | undefined
+    started: EmbeddingCall[]
+    running: RunningCall
+  },
 ): Promise<Embedding[]> {
   const abort = new AbortController()
   const cancel = () => abort.abort()
@@ -130,6 +147,11 @@ async function embedAll(
   if (signal.aborted) cancel()
   // Keeps the weights loaded between two texts, when no request is bound to them.
   const release = common.weights ? engine.hold(common.weights) : undefined
+  const late = Promise.withResolvers<never>()
+  const timer =
+    deadlineMs === undefined
+      ? undefined
+      : setTimeout(() => late.reject(deadlineExceeded(deadlineMs)), deadlineMs)
   const results: Embedding[] = []
   let next = 0
   const work = async () => {
@@ -147,9 +169,11 @@ async function embedAll(
     }
   }
   try {
-    await Promise.all(Array.from({ length: Math.min(MAX_CONCURRENT_TEXTS, texts.length) }, work))
+    const embedded = Promise.all(Array.from({ length: Math.min(MAX_CONCURRENT_TEXTS, texts.length) }, work))
+    await Promise.race([embedded, late.promise])
     return results
   } finally {
+    clearTimeout(timer)
     next = texts.length
     abort.abort()
     signal.removeEventListener('abort', cancel)
