@@ -6,6 +6,7 @@
 //! | `storage` | packs a dense f32 matrix and a mask into blocks of rows |
 //! | `cpu` | detects what the processor can run, and selects an implementation: the fastest, or the one that is named |
 //! | `kernels` | encodes inputs and multiplies |
+//! | `prefetch` | asks the processor to read memory before it is needed |
 //! | `processor` | tells which processor a thread runs on, and moves it away |
 //! | `pool` | divides a multiplication by rows between a fixed number of threads |
 //! | `engine` | the forward pass of a LLaMA |
@@ -17,8 +18,8 @@
 //!
 //! Both addons link this crate: `addon`, with the functions and classes that Node sees, and `../gpu`.
 //!
-//! Unsafe code is in `kernels`, `engine`, `engine_binding`, `poison`, `allocator`, `processor`, `storage/packing`
-//! and `cpu/x86.rs`, and in one place each of `pool` and `exchange`.
+//! Unsafe code is in `kernels`, `engine`, `engine_binding`, `poison`, `allocator`, `prefetch`, `processor`,
+//! `storage/packing` and `cpu/x86.rs`, and in one place each of `pool` and `exchange`.
 
 #![deny(unsafe_code)]
 
@@ -33,5 +34,6 @@ pub mod kernels;
 pub mod measure;
 pub mod poison;
 pub mod pool;
+mod prefetch;
 mod processor;
 pub mod storage;

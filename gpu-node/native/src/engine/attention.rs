@@ -108,6 +108,10 @@ pub(crate) fn attend<const FMA: bool, const SIDE: usize, const VECTORS: usize>(
     for (page, &id) in pages[..=last / PAGE_TOKENS].iter().enumerate() {
         let first = page * PAGE_TOKENS;
         let (keys, values) = pool.read(id, *layer, *kv_head);
+        // Pages lie apart, so that the processor does not see by itself what is read next.
+        if page < last / PAGE_TOKENS {
+            pool.prefetch(pages[page + 1], *layer, *kv_head);
+        }
         if count == heads {
             // One token: its rows are computed side by side, so each key and value is read once.
             let visible = (last - first + 1).min(PAGE_TOKENS);

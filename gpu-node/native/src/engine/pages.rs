@@ -1,5 +1,6 @@
 use super::ModelConfig;
 use crate::poison::Mapping;
+use crate::prefetch::prefetch_bytes;
 use half::f16;
 use half::slice::HalfFloatSliceExt;
 use memmap2::MmapOptions;
@@ -53,6 +54,12 @@ impl PagePool {
     /// Offset of the keys of a head of a layer of a page, in elements.
     fn offset(&self, id: u32, layer: usize, head: usize) -> usize {
         ((id as usize * self.layers + layer) * self.kv_heads + head) * 2 * self.plane()
+    }
+
+    /// Begins to read keys and values of a page.
+    pub(crate) fn prefetch(&self, id: u32, layer: usize, head: usize) {
+        let (keys, values) = self.read(id, layer, head);
+        prefetch_bytes(keys.as_ptr().cast(), size_of_val(keys) + size_of_val(values));
     }
 
     /// Keys `[head_dim, PAGE_TOKENS]` and values `[PAGE_TOKENS, head_dim]` of a page.

@@ -1,7 +1,7 @@
 //! Sparse multiplication in two steps, for instruction sets that cannot expand within registers.
 
-use super::prefetch::prefetch_bytes;
 use super::{BlockFn, BlockSums, ExpandFn, MAX_GROUP_BYTES, Panel};
+use crate::prefetch::prefetch_bytes;
 use crate::storage::VECTOR_BYTES;
 
 /// Prefetch distance, bytes: about a group, which arrives while the group before it is multiplied.

@@ -19,7 +19,6 @@ mod function_tables;
 mod multiply;
 #[cfg(target_arch = "aarch64")]
 mod neon;
-mod prefetch;
 mod scalar;
 
 use crate::cpu::Implementation;

@@ -2,10 +2,10 @@
 
 use super::activations::fits_activations;
 use super::disjoint::Disjoint;
-use super::prefetch::prefetch_bytes;
 use super::{Activations, BlockSums, CHUNK_TOKENS, Encoding, ExpandFn, MAX_GROUP_BYTES};
 use crate::cpu::Implementation;
 use crate::pool::{Panicked, Pool};
+use crate::prefetch::prefetch_bytes;
 use crate::storage::{Matrix, Precision, VECTOR_BYTES};
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -16,9 +16,9 @@ mod two_of_four;
 
 use super::activations::{ChunkMut, encode_chunk};
 use super::function_tables::{ByGroup, by_group_and_tokens, by_tokens};
-use super::prefetch::prefetch_line;
 use super::{Bf16Words, BlockSums, MaxPasses, MultiplyFns, Panel};
 use crate::cpu::levels::avx2;
+use crate::prefetch::prefetch_line;
 use crate::storage::BLOCK_ROWS;
 use std::arch::x86_64::*;
 

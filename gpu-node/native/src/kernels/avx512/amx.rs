@@ -7,7 +7,6 @@
 //! the same bits as alone, where AVX-512 multiplies it.
 
 use super::super::expand_then_multiply::{EXPAND_AHEAD, expand_then_multiply};
-use super::super::prefetch::prefetch_bytes;
 use super::expand::by_moves::{self, expand_int8};
 use super::int4::{Scales, add_minimums, nibbles, scale_upper_nibbles};
 use super::integers::{Dots, add_scaled, load_halves};
@@ -15,6 +14,7 @@ use super::{BlockSums, Panel, TILES, Totals};
 use super::{each_token, load, load_totals, prefetch, store, store_totals};
 use crate::cpu::levels::avx512vbmi2;
 use crate::kernels::CHUNK_TOKENS;
+use crate::prefetch::prefetch_bytes;
 use crate::storage::{BLOCK_ROWS, EXPANDED_INT4_HEADER, MAX_GROUP, TILE_ROWS, VECTOR_BYTES};
 use std::arch::asm;
 use std::arch::x86_64::*;

@@ -14,9 +14,9 @@ mod two_of_four;
 
 use super::activations::{ChunkMut, encode_chunk};
 use super::function_tables::{ByGroup, by_group_and_tokens, by_tokens};
-use super::prefetch::prefetch_line;
 use super::{Bf16Words, BlockSums, MaxPasses, MultiplyFns, Panel};
 use crate::cpu::levels::avx512;
+use crate::prefetch::prefetch_line;
 use crate::storage::TILE_ROWS;
 use std::arch::x86_64::*;
 

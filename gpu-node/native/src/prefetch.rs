@@ -1,11 +1,13 @@
 //! Hints to the processor to read memory before it is needed.
 
+#![allow(unsafe_code)]
+
 /// Bytes of a line of the cache.
 const LINE: usize = 64;
 
 /// Begins to read the line of `at` into the nearest cache; any address is allowed.
 #[inline]
-pub(super) fn prefetch_line(at: *const u8) {
+pub(crate) fn prefetch_line(at: *const u8) {
     if cfg!(miri) {
         return;
     }
@@ -27,7 +29,7 @@ pub(super) fn prefetch_line(at: *const u8) {
 
 /// Begins to read `bytes` bytes from `at` on; any address is allowed.
 #[inline]
-pub(super) fn prefetch_bytes(at: *const u8, bytes: usize) {
+pub(crate) fn prefetch_bytes(at: *const u8, bytes: usize) {
     for offset in (0..bytes).step_by(LINE) {
         prefetch_line(at.wrapping_add(offset));
     }
