@@ -1,16 +1,19 @@
-/** Counts the rows that D1 reads. */
+/** Counts the rows that D1 reads and writes. */
 
-/** A database, and how many rows its statements have read. */
+/** A database, and how many rows its statements have read and written, entries of indexes included. */
 export interface CountedDatabase {
   binding: D1Database
   rowsRead(): number
+  rowsWritten(): number
 }
 
-/** Wraps a binding so that the rows that its statements read are added up. Statements that return rows as arrays run twice. */
+/** Wraps a binding so that the rows that its statements read and write are added up. Statements that return rows as arrays run twice. */
 export function countRows(inner: D1Database): CountedDatabase {
   let rows = 0
+  let written = 0
   const count = <T extends { meta: D1Meta }>(result: T): T => {
     rows += result.meta.rows_read
+    written += result.meta.rows_written
     return result
   }
   const wrapped = new WeakMap<object, D1PreparedStatement>()
@@ -42,5 +45,5 @@ export function countRows(inner: D1Database): CountedDatabase {
       throw new TypeError(`rows of '${String(name)}' are not counted`)
     },
   })
-  return { binding, rowsRead: () => rows }
+  return { binding, rowsRead: () => rows, rowsWritten: () => written }
 }
