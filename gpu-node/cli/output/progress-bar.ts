@@ -16,6 +16,8 @@ export interface ProgressBar {
 }
 
 const BAR_CELLS = 20
+/** On a line of fewer columns than this the bar has half as many cells, so that the detail has room. */
+const WIDE_LINE = 100
 /** The time left is shown only after this much was measured. */
 const MIN_MEASURED = { ms: 1000, fraction: 0.1 }
 
@@ -42,7 +44,8 @@ export function createProgressBar(stream: OutputStream, nowMs: () => number = Da
       const percent = fraction === null ? '' : `${String(Math.floor(reached * 100)).padStart(3)} %`
       const facts = [percent, timeLeft(reached, started, nowMs()), detail].filter(Boolean).join('  ')
       if (stream.isTTY) {
-        const line = fraction === null ? `${label}  ${facts}` : `${label}  ${bar(reached)} ${facts}`
+        const line =
+          fraction === null ? `${label}  ${facts}` : `${label}  ${bar(reached, lineWidth(stream))} ${facts}`
         stream.write(`\r\x1b[K${cut(line, lineWidth(stream) - 1)}`)
         drawn = true
       } else if (Math.floor(reached * 10) !== tenth) {
@@ -59,9 +62,10 @@ export function createProgressBar(stream: OutputStream, nowMs: () => number = Da
   }
 }
 
-function bar(fraction: number): string {
-  const full = Math.round(fraction * BAR_CELLS)
-  return `${'█'.repeat(full)}${'░'.repeat(BAR_CELLS - full)}`
+function bar(fraction: number, columns: number): string {
+  const cells = columns < WIDE_LINE ? BAR_CELLS / 2 : BAR_CELLS
+  const full = Math.round(fraction * cells)
+  return `${'█'.repeat(full)}${'░'.repeat(cells - full)}`
 }
 
 function timeLeft(fraction: number, started: { atMs: number; fraction: number }, nowMs: number): string {

@@ -50,6 +50,16 @@ describe('createProgressBar', () => {
     expect(stream.writes.at(-1)).toBe('\n')
   })
 
+  test('leaves room for the detail on a terminal of 80 columns', () => {
+    const stream = recorder(true)
+    let nowMs = 0
+    const bar = createProgressBar(stream, () => nowMs)
+    bar.update('Update of general', 0)
+    nowMs = 30_000
+    bar.update('Update of general', 0.5, 'evaluating, window 12 of 24')
+    expect(stream.writes.at(-1)).toMatch(/█{5}░{5}  50 %  30 s left  evaluating, window 12 of 24$/)
+  })
+
   test('shows only the detail when the total is unknown', () => {
     const stream = recorder(true)
     const bar = createProgressBar(stream, () => 0)
