@@ -37,7 +37,7 @@ export interface WeightMemory {
 
 /** Parts of {@link createWeightMemory}. */
 export interface WeightMemoryDeps {
-  /** Memory for all sets together, and that of the dense one while its size is unknown. */
+  /** Memory for all sets together, and that of the dense one, perhaps not whole, while its size is unknown. */
   memory: { bytes: number; denseBytes: number }
   /** Returns the sets that are held. */
   held: () => MeasuredSet[]
@@ -59,7 +59,7 @@ const TRIAL_WAIT_MS = 30 * 60_000
 
 /** Creates the memory for weight sets, of which nothing is reserved. */
 export function createWeightMemory(deps: WeightMemoryDeps): WeightMemory {
-  const { memory } = deps
+  const memory = { ...deps.memory, denseBytes: Math.ceil(deps.memory.denseBytes) }
   /** Bytes of the sets that were loaded, also of those that are no longer held, by name. */
   const sizes = new Map<string, number>()
   /** Bytes reserved for other work. */

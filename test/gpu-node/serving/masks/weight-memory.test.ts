@@ -205,3 +205,11 @@ test('a trial that has waited half an hour for reserved memory counts as one tha
   await vi.waitFor(() => expect(states()).toEqual({ 1: 'ready', 2: 'ready', 3: 'ready' }), WAIT)
   expect(swap.unheld()).not.toContainEqual(expect.objectContaining({ version: 3 }))
 })
+
+test('memory is reported in whole bytes, as heartbeats take them, where a weight takes a part of a byte', async () => {
+  const { swap } = faultySwap(undefined, { bytes: 300, denseBytes: 100.625 })
+  await swap.start({ active: A, previous: B })
+  await swap.settled()
+  expect(swap.unheld()).toEqual([{ version: 0, bytes: 101 }])
+  expect(swap.freeBytes()).toBe(98)
+})
