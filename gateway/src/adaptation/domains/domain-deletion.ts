@@ -1,7 +1,7 @@
 import { AppError } from '@copal/shared/errors.ts'
 import { listDatasetsOf } from '../../storage/db/queries/dataset-queries.ts'
 import { SERVICE_ACTOR } from '../../storage/db/queries/decision-queries.ts'
-import { forgetDomain } from '../../storage/db/queries/domain-queries.ts'
+import { forgetDomain, withdrawDomain } from '../../storage/db/queries/domain-queries.ts'
 import { listKeyIds } from '../../storage/db/queries/key-queries.ts'
 import { listRunningUpdates } from '../../storage/db/queries/update-queries.ts'
 import { createCallBudget, isCallsUsedUp } from '../../calls/call-budget.ts'
@@ -70,6 +70,8 @@ export async function deleteStored(
 ): Promise<boolean> {
   await writeTombstone(deps, domain)
   await deps.reservoir(domain).clear()
+  // Before the files: updates of other domains may begin until all of them are deleted.
+  await withdrawDomain(deps.db, domain)
   const hashes = await listDatasetsOf(deps.db, domain)
   await deleteDatasetFiles(deps, hashes)
   await deleteStatisticsOf(deps, hashes)

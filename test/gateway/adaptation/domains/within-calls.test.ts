@@ -8,13 +8,17 @@ import { createCallBudget, EVENT_CALLS } from '../../../../gateway/src/calls/cal
 import { meterDeps } from '../../../../gateway/src/calls/metered-deps.ts'
 import { openDatabase } from '../../../../gateway/src/storage/db/open-database.ts'
 import { listPendingAudit } from '../../../../gateway/src/storage/db/queries/audit-queries.ts'
-import { listBatchesOf } from '../../../../gateway/src/storage/db/queries/batch-queries.ts'
+import { listBatchesOf, listCounted } from '../../../../gateway/src/storage/db/queries/batch-queries.ts'
 import { insertDataset } from '../../../../gateway/src/storage/db/queries/dataset-queries.ts'
 import {
   ensureDomains,
   findDomain,
   forgetDomain,
 } from '../../../../gateway/src/storage/db/queries/domain-queries.ts'
+import {
+  insertHoldout,
+  listLatestHoldouts,
+} from '../../../../gateway/src/storage/db/queries/holdout-queries.ts'
 import { listStatistics } from '../../../../gateway/src/storage/db/queries/statistics-queries.ts'
 import { testDeps } from '../../support/doubles/simulated-node.ts'
 import { errorOf, ORIGIN } from '../../support/requests/gateway-requests.ts'
@@ -55,6 +59,14 @@ beforeEach(async () => {
   )
     .bind(DATASET, DOMAIN)
     .run()
+  await insertHoldout(db, {
+    domain: DOMAIN,
+    version: 1,
+    sha256: DATASET,
+    samples: 1,
+    characters: 1,
+    createdAt: 1,
+  })
   // More than one call can delete.
   await env.DB.prepare(
     `insert into statistics (model, artifact, domain, datasets, bytes, created_at)
@@ -86,6 +98,8 @@ test('what one call cannot delete of a domain, the cron task deletes', async () 
   expect(calls).toBeLessThan(EVENT_CALLS + 50)
   expect([response.status, await response.json()]).toEqual([202, { domain: DOMAIN, deleted: false }])
   await expectSomeLeft()
+  // Updates of other domains may begin meanwhile, and must not read what is deleted.
+  expect([await listCounted(db, 'sums'), await listLatestHoldouts(db)]).toEqual([[], []])
   for (let run = 0; run < 20 && (await findDomain(db, DOMAIN)); run += 1)
     await finishDeletions(meterDeps(testDeps(), createCallBudget(60))).catch(() => undefined)
   expect([await listStatistics(db, 'sums'), await listBatchesOf(db, 'old')]).toEqual([[], []])

@@ -84,6 +84,15 @@ export async function setDomainOwner(db: Database, name: string, owner: string |
   await db.update(domains).set({ owner }).where(eq(domains.name, name))
 }
 
+/** Deletes what updates count and evaluate of a domain, so that none that begins reads its datasets. */
+export async function withdrawDomain(db: Database, name: string): Promise<void> {
+  await db.batch([
+    db.delete(batches).where(eq(batches.domain, name)),
+    db.delete(holdouts).where(eq(holdouts.domain, name)),
+    db.delete(evaluations).where(eq(evaluations.domain, name)),
+  ])
+}
+
 /** Deletes a domain with its counts, datasets, holdouts, statistics, evaluations, usage totals and periods. */
 export async function forgetDomain(db: Database, name: string): Promise<void> {
   await db.batch([
