@@ -74,3 +74,23 @@ test('the fleet names the last job that failed on a node, and why', async () => 
   const failed = page.getByText('node-3: a job of an update failed. No disk space is left in')
   expect(await failed.getByRole('link').getAttribute('href')).toMatch(/\/updates\/upd_0014$/)
 })
+
+test('the dialog that revokes a key of a long name begins lines at their start, keeps words whole, and says when it takes effect', async () => {
+  const name = 'W'.repeat(128)
+  await page.route('**/admin/keys', async (route) => {
+    const response = await route.fetch()
+    const list = (await response.json()) as { data: { name: string }[] }
+    await route.fulfill({ response, json: { ...list, data: list.data.map((key) => ({ ...key, name })) } })
+  })
+  await page.goto(`${url}/keys`)
+  await page.getByRole('button', { name: 'Revoke' }).first().click()
+  const dialog = page.getByRole('dialog')
+  expect(await dialog.textContent()).toContain('within half a minute')
+  expect(await page.evaluate(`getComputedStyle(document.querySelector("dialog[open]")).textAlign`)).toBe(
+    'start',
+  )
+  const leave = await dialog.getByRole('button', { name: 'Leave it' }).boundingBox()
+  // One line.
+  expect(leave?.height).toBeLessThan(40)
+  await page.unroute('**/admin/keys')
+})

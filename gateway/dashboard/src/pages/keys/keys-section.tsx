@@ -179,7 +179,7 @@ function KeyActions({ account, onRotated }: { account: KeyEntry; onRotated: (cre
         label="Revoke"
         title={`Revoke ${account.name}?`}
         consequences={[
-          `Every client with this key gets 401 from now on; a request that streams ends within a few seconds.`,
+          'Every client with this key gets 401 within half a minute, and responses that stream end within a minute.',
           'It cannot be restored: create another key to let them in again. Its usage stays counted.',
         ]}
         confirm={`Revoke ${account.name}`}
