@@ -6,6 +6,7 @@ export interface ReplayGuard {
   /**
    * Records the use of a signature.
    *
+   * @param nowMs by a clock that only moves forward, so that signatures are neither forgotten early nor kept for long
    * @throws AppError `invalid_signature` when the signature was used before
    */
   use(signature: string, nowMs: number): void

@@ -1,6 +1,7 @@
 import { AppError } from '@copal/shared/errors.ts'
 import { parseJson } from '@copal/shared/wire/validate.ts'
 import { BODY_HASH_HEADER, sha256, SIGNATURE_HEADER, verify } from '@copal/shared/wire/signature.ts'
+import { monotonicMs } from '../../platform/clock.ts'
 import type { ReplayGuard } from './replay-guard.ts'
 
 /**
@@ -16,6 +17,7 @@ export async function readSignedJson(
     secrets: readonly string[]
     replays: ReplayGuard
     maxBytes: number
+    /** Unix time, with which that of the signature is compared. */
     nowMs: number
   },
 ): Promise<unknown> {
@@ -32,7 +34,7 @@ export async function readSignedJson(
   const { nodeId } = options
   const signed = { nodeId, to: 'node', method: request.method, path: pathname + search, bodySha256 } as const
   await verify(options.secrets, signed, signature, options.nowMs)
-  options.replays.use(signature, options.nowMs)
+  options.replays.use(signature, monotonicMs())
   const body = await readBounded(request, options.maxBytes)
   if ((await sha256(body)) !== bodySha256)
     throw new AppError(

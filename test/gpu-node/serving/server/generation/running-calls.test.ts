@@ -134,6 +134,24 @@ test('a call is accepted once, and rejected when it is sent again', async () => 
   expect(await node.untilReceipts(1)).toHaveLength(1)
 })
 
+test('a call is accepted once also where the clock of the system is set forward and back', async () => {
+  const { node } = await start()
+  const now = Date.now
+  let aheadMs = 0
+  const clock = vi.spyOn(Date, 'now').mockImplementation(() => now() + aheadMs)
+  onTestFinished(() => clock.mockRestore())
+  const path = '/rpc/completions'
+  const body = JSON.stringify(call(PROMPT))
+  const bytes = new TextEncoder().encode(body)
+  const signed = { nodeId: 'node-under-test', to: 'node', method: 'POST', path, body: bytes } as const
+  const signature = await sign(OTHER_SECRET, signed, Date.now())
+  expect((await node.post(path, {}, { body, signature })).status).toBe(200)
+  aheadMs = 3_600_000
+  expect((await node.post(path, call(PROMPT))).status).toBe(200)
+  aheadMs = 0
+  expect((await node.post(path, {}, { body, signature })).status).toBe(401)
+})
+
 /** Returns the headers with which the gateway signs a call to the node under test. */
 function signing(path: string, body: Uint8Array<ArrayBuffer>): Promise<Record<string, string>> {
   const signed = { nodeId: 'node-under-test', to: 'node', method: 'POST', path, body } as const
