@@ -4,8 +4,8 @@ import type { ApiClient } from './api-client.ts'
 import { formatMask } from '@copal/gpu-node/platform/quantities.ts'
 
 /**
- * Describes when a mask that was just activated serves requests: at once where a node has loaded it, else when a node
- * has. The mask is active even if that cannot be found out.
+ * Describes when a mask that was just activated serves requests: with the next heartbeat where a node has loaded it, else when a
+ * node has. The mask is active even if that cannot be found out.
  *
  * @param model the model, where the fleet serves several
  */
@@ -27,7 +27,7 @@ export async function describeGoingLive(
   const holds = able.some(({ weight_sets: sets }) =>
     sets.some((set) => set.version === version && set.state === 'ready'),
   )
-  if (holds) return `${mask} serves from the next request on.`
+  if (holds) return `${mask} serves within some 2 s, from the next heartbeat of each node on.`
   const others = [...new Set(able.map((node) => formatMask(node.active_version)))].join(' or ')
   return `Nodes are loading ${mask}. Until then ${others} serves. See: copal status`
 }

@@ -101,7 +101,7 @@ test('making an earlier mask active tells who is concerned, what is undone, and 
     nodes: [node(12), node(14)],
   }).join(' ')
   expect(consequences).toContain('Mask 12 serves all conversations of smollm instead of mask 14.')
-  expect(consequences).toContain('1 of 2 live nodes hold it')
+  expect(consequences).toContain('1 of 2 live nodes hold it and serve it within some 2 seconds')
   expect(consequences).toContain('4 requests that run now end on mask 14.')
   expect(consequences).toContain('Mask 14 and Mask 13 count as rolled back')
   expect(consequences).toContain(

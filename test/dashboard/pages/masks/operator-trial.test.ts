@@ -81,7 +81,7 @@ test('a trial says what it does, what it replaces and how it ends', () => {
   expect(startConsequences('canary', model, 15).join(' ')).not.toContain('takes the place')
   expect(startConsequences('shadow', model, 13).join(' ')).toContain('Clients do not notice it')
   expect(endConsequences('canary', modelWith({ active_version: 0 }))[0]).toContain(
-    'The dense weights answer all conversations of m again',
+    'The dense weights answer all conversations of m again, within some 2 seconds.',
   )
   expect(trialSentence('canary', 0.25, { ready: 1, alive: 2, errors: [] }).replaceAll('\u202F', ' ')).toBe(
     'Answers 25 % of the conversations, because an operator started it. 1 of 2 live nodes have loaded it.',

@@ -16,9 +16,9 @@ function told(...nodes: object[]): Promise<string> {
   return describeGoingLive(client, 2, 'tiny')
 }
 
-test('a mask that a node has loaded serves from the next request on', async () => {
+test('a mask that a node has loaded serves from the next heartbeat on', async () => {
   expect(await told(node(4, { 4: 'ready', 2: 'ready' }), node(4, { 4: 'ready' }))).toBe(
-    'm2 serves from the next request on.',
+    'm2 serves within some 2 s, from the next heartbeat of each node on.',
   )
 })
 

@@ -77,7 +77,7 @@ export function RemoveFromDomain({ name, entry }: DomainProps) {
           label="Remove its own mask"
           title={`Let the shared mask serve ${name}?`}
           consequences={[
-            `Requests of ${name} are served by the shared mask instead of mask ${entry.own_mask}, at once. Those that run end as they began.`,
+            `Requests of ${name} are served by the shared mask instead of mask ${entry.own_mask}, within some 2 seconds. Those that run end as they began.`,
             'An update of the domain alone can make another mask for it.',
           ]}
           confirm="Use the shared mask"

@@ -59,7 +59,7 @@ function EditAccountDialog({ title, account: present, samplingLabel, send, onClo
         const body = { limits, ...(sampling === account.sampling ? {} : { sampling }) }
         await client.send(send.method, send.path, body)
         client.refresh('/admin/keys', '/admin/tenants')
-        toast(`The limits of ${account.name} are changed; they hold from the next request on.`)
+        toast(`The limits of ${account.name} are changed; they hold everywhere within half a minute.`)
       }}
       onClose={onClose}
     >

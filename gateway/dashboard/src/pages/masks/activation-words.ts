@@ -29,9 +29,9 @@ export function activationConsequences(activation: Activation): string[] {
     alive.length === 0
       ? 'No live node can serve it now.'
       : holding.length === alive.length
-        ? `${alive.length === 1 ? 'The live node holds it' : `All ${alive.length} live nodes hold it`}, so the next request of every conversation uses it.`
+        ? `${alive.length === 1 ? 'The live node holds it and serves it' : `All ${alive.length} live nodes hold it and serve it`} within some 2 seconds.`
         : holding.length > 0
-          ? `${holding.length} of ${alive.length} live nodes hold it and serve it at once; the others load it first.`
+          ? `${holding.length} of ${alive.length} live nodes hold it and serve it within some 2 seconds; the others load it first.`
           : `${alive.length === 1 ? 'The live node loads' : 'The live nodes load'} it first, and ${maskName(from)} ${maskVerb(from, 'serves', 'serve')} until then.`
   return [
     `${maskNameFirst(to)} ${maskVerb(to, 'serves', 'serve')} all conversations of ${model} instead of ${maskName(from)}. ${speed}`,

@@ -54,7 +54,7 @@ export function endConsequences(kind: TrialKind, model: Model): string[] {
   const active = model.active_version
   return kind === 'canary'
     ? [
-        `${maskNameFirst(active)} ${maskVerb(active, 'answers', 'answer')} all conversations of ${model.id} again, at once. Running requests end where they are.`,
+        `${maskNameFirst(active)} ${maskVerb(active, 'answers', 'answer')} all conversations of ${model.id} again, within some 2 seconds. Running requests end where they are.`,
         'Start another canary to try the mask again.',
       ]
     : ['Nothing is scored under the mask any more. Its scores are kept for 30 days.']
