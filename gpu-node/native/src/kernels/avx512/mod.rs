@@ -69,7 +69,7 @@ pub(crate) const AVX512_VNNI: MultiplyFns = MultiplyFns {
 
 /// AVX-512 with dot products of integers and expanding moves.
 pub(crate) const AVX512_VBMI2: MultiplyFns = MultiplyFns {
-    max_passes: MaxPasses { bf16: 32, int8: 16, int4: 8 },
+    max_passes: MaxPasses { bf16: 32, int8: 32, int4: 8 },
     sparse_bf16: by_tokens!(bf16::sparse_by_moves),
     sparse_int8: by_group_and_tokens!(int8::sparse_vbmi2),
     sparse_int4: by_group_and_tokens!(int4::sparse_vbmi2),
