@@ -26,14 +26,35 @@ export function firstError(error: z.ZodError): { param: string; message: string 
 
 const MISSING = 'it is missing'
 
-/** Rewrites zod's message about a wrong type in the terms of JSON; other messages stay as they are. */
+/** Zod's signs of bounds, in words. */
+const BOUNDS: Readonly<Record<string, string>> = {
+  '<=': 'at most',
+  '<': 'less than',
+  '>=': 'at least',
+  '>': 'more than',
+}
+
+/** Rewrites zod's messages about types, bounds and options in plain words; those of our own schemas stay as they are. */
 function describeIssue(message: string): string {
+  const [, options] = /^Invalid (?:option: expected one of|input: expected) (".+")$/s.exec(message) ?? []
+  if (options !== undefined)
+    return `expected ${options.includes('"|"') ? 'one of ' : ''}${options.slice(1, -1).split('"|"').map(quote).join(', ')}`
+  const [, sign = '', limit, unit] =
+    /^Too (?:big|small): expected \w+ to (?:be|have) ([<>]=?)(\S+)(?: (\w+))?$/.exec(message) ?? []
+  if (limit !== undefined)
+    return unit === undefined
+      ? `expected a number of ${BOUNDS[sign]} ${limit}`
+      : `expected ${BOUNDS[sign]} ${limit} ${limit === '1' ? unit.replace(/s$/, '') : unit}`
   const [, expected, received] = /^Invalid input: expected (\w+), received (\w+)$/.exec(message) ?? []
   if (expected === undefined) return message
   const kind = expected === 'record' ? 'object' : expected
   return received === 'undefined'
     ? MISSING
     : `expected ${/^[aeiou]/.test(kind) ? 'an' : 'a'} ${kind}, got ${received}`
+}
+
+function quote(text: string): string {
+  return `'${text}'`
 }
 
 /**

@@ -6,6 +6,12 @@ const schema = z.object({
   model: z.string(),
   patterns: z.record(z.string(), z.string()).optional(),
   n: z.int().optional(),
+  temperature: z.number().min(0).max(2).optional(),
+  share: z.number().gt(0).lt(1).optional(),
+  name: z.string().max(4).optional(),
+  list: z.array(z.string()).min(1).max(2).optional(),
+  policy: z.enum(['never', 'opt_in']).optional(),
+  kind: z.literal('text').optional(),
 })
 
 test.each([
@@ -13,6 +19,15 @@ test.each([
   [{ model: 3 }, "Invalid 'model': expected a string, got number."],
   [{ model: 'm', patterns: [] }, "Invalid 'patterns': expected an object, got array."],
   [{ model: 'm', n: 'x' }, "Invalid 'n': expected a number, got string."],
+  [{ model: 'm', temperature: 5 }, "Invalid 'temperature': expected a number of at most 2."],
+  [{ model: 'm', temperature: -0.5 }, "Invalid 'temperature': expected a number of at least 0."],
+  [{ model: 'm', share: 0 }, "Invalid 'share': expected a number of more than 0."],
+  [{ model: 'm', share: 1 }, "Invalid 'share': expected a number of less than 1."],
+  [{ model: 'm', name: 'abcde' }, "Invalid 'name': expected at most 4 characters."],
+  [{ model: 'm', list: [] }, "Invalid 'list': expected at least 1 item."],
+  [{ model: 'm', list: ['a', 'b', 'c'] }, "Invalid 'list': expected at most 2 items."],
+  [{ model: 'm', policy: 'x' }, "Invalid 'policy': expected one of 'never', 'opt_in'."],
+  [{ model: 'm', kind: 'x' }, "Invalid 'kind': expected 'text'."],
   [[], 'Invalid request body: expected an object, got array.'],
   [undefined, 'Invalid request body: it is missing.'],
 ])('%j is rejected in plain words', (value, message) => {

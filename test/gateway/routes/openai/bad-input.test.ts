@@ -30,7 +30,7 @@ test.each<[string, string, unknown, number, string, string | null, RegExp]>([
     'temperature',
     /expected a number/,
   ],
-  ['a value out of range', CHAT, { ...hello, top_p: 2 }, 400, 'invalid_request', 'top_p', /<=1/],
+  ['a value out of range', CHAT, { ...hello, top_p: 2 }, 400, 'invalid_request', 'top_p', /at most 1\b/],
   ['no model', CHAT, { messages: hello.messages }, 400, 'invalid_request', 'model', /'model' is missing/],
   [
     'no messages',
@@ -48,7 +48,7 @@ test.each<[string, string, unknown, number, string, string | null, RegExp]>([
     400,
     'invalid_request',
     'messages[1].content',
-    />=1 items/,
+    /at least 1 item\b/,
   ],
   [
     'an image',
@@ -68,7 +68,7 @@ test.each<[string, string, unknown, number, string, string | null, RegExp]>([
     'messages[0].role',
     /"user"/,
   ],
-  ['too many choices', CHAT, { ...hello, n: 17 }, 400, 'invalid_request', 'n', /<=16/],
+  ['too many choices', CHAT, { ...hello, n: 17 }, 400, 'invalid_request', 'n', /at most 16\b/],
   [
     'a list of texts and token ids',
     COMPLETIONS,
