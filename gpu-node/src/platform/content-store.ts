@@ -6,6 +6,7 @@ import { AppError } from '@copal/shared/errors.ts'
 import { explainFullDisk } from './full-disk.ts'
 import { isErrno } from './scratch.ts'
 import { makeFolder } from './make-folder.ts'
+import { unlessAborted } from './unless-aborted.ts'
 
 /** Files of one directory, each named by the SHA-256 of its content and fetched when missing. */
 export interface ContentStore {
@@ -77,7 +78,7 @@ export function createContentStore(deps: ContentStoreDeps): ContentStore {
       return path
     }
     try {
-      return await running.path
+      return await unlessAborted(running.path, signal)
     } catch (error) {
       // The caller that started the fetch gave up; this one has not.
       if (running.signal?.aborted && !signal?.aborted) return ensure(sha256, signal)

@@ -34,6 +34,28 @@ test('a caller that aborts a shared download does not fail the other callers', a
   expect(fetches).toBe(2)
 })
 
+test('a caller that aborts does not wait for the download of another one', async () => {
+  const { promise: rest, resolve: finish } = Promise.withResolvers<void>()
+  const store = createContentStore({
+    dir: temporaryDir(),
+    extension: '.txt',
+    mismatch: () => new AppError('mask_invalid', 'damaged'),
+    fetch: async () =>
+      (async function* () {
+        yield BYTES.subarray(0, 4)
+        await rest
+        yield BYTES.subarray(4)
+      })(),
+  })
+  const impatient = new AbortController()
+  const first = store.ensure(SHA256)
+  const second = store.ensure(SHA256, impatient.signal)
+  impatient.abort()
+  await expect(second).rejects.toMatchObject({ code: 'client_closed_request' })
+  finish()
+  expect(new Uint8Array(await readFile(await first))).toEqual(BYTES)
+})
+
 test('a full disk is an error that names the folder and what helps', async () => {
   const dir = temporaryDir()
   const store = createContentStore({

@@ -82,6 +82,15 @@ export function createGrammarCompiler(deps: {
   const limits = createTenantSchemaLimits(deps.nowMs)
   let vocabulary: Promise<Vocabulary> | undefined
 
+  /** Makes the vocabulary once; after a failure again. */
+  function makeVocabulary(addon: ReturnType<Load>): Promise<Vocabulary> {
+    vocabulary ??= createVocabulary(addon, codec, config).catch((error: unknown) => {
+      vocabulary = undefined
+      throw error
+    })
+    return vocabulary
+  }
+
   async function compile(
     { language, text, param }: GrammarSource,
     owner: string,
@@ -92,9 +101,8 @@ export function createGrammarCompiler(deps: {
     const observe = (outcome: 'compiled' | 'failed') =>
       deps.observer?.compiled(outcome, performance.now() - startedMs)
     const work = async () => {
-      vocabulary ??= createVocabulary(addon, codec, config)
-      await Promise.all([vocabulary, sandbox({ language, text })])
-      return (await vocabulary).compile(language, text)
+      const [made] = await Promise.all([makeVocabulary(addon), sandbox({ language, text })])
+      return made.compile(language, text)
     }
     try {
       const grammar = await queue.run(work, owner, signal)

@@ -347,6 +347,20 @@ function testGrammars(): void {
     expect(compiled).toBe(1)
   })
 
+  test('a vocabulary that could not be made is made for the next grammar', async () => {
+    let failures = 1
+    const failing = createGrammarCompiler({
+      ...tiny.model,
+      load: () => ({
+        ...loadNative(),
+        createVocabulary: (...parts) =>
+          failures-- > 0 ? Promise.reject(new Error('no memory')) : loadNative().createVocabulary(...parts),
+      }),
+    })
+    await expect(failing.compile(jsonOf({ type: 'boolean' }))).rejects.toThrow('no memory')
+    await expect(failing.compile(jsonOf({ type: 'boolean' }))).resolves.toBeDefined()
+  })
+
   test('a grammar that would take minutes and gigabytes is rejected within the limits, and the next is compiled', async () => {
     const together = Array.from({ length: 40 }, (_, index) => ({ type: 'string', pattern: `.*x${index}.*` }))
     const before = process.memoryUsage.rss()
