@@ -122,8 +122,8 @@ impl FormSample {
         let all = if form == Form::Packed { packed } else { dense };
         let copies = all.len() / *block;
         let used = (copies * CHUNK_TOKENS / tokens.max(CHUNK_TOKENS)).max(1);
-        let copies = time_blocks(multiplier, &all[..used * *block], *block, tokens)?;
-        let mut seconds: Vec<f64> = copies.iter().map(|time| time.encode_s + time.multiply_s).collect();
+        let times = time_blocks(multiplier, &all[..used * *block], *block, tokens)?;
+        let mut seconds: Vec<f64> = times.iter().map(|time| time.encode_s + time.multiply_s).collect();
         seconds.sort_unstable_by(f64::total_cmp);
         Ok(seconds[(seconds.len() - 1) / 4] / tokens as f64)
     }

@@ -27,7 +27,7 @@ pub(crate) fn prefetch_line(at: *const u8) {
     let _ = at;
 }
 
-/// Begins to read `bytes` bytes from `at` on; any address is allowed.
+/// Begins to read `bytes` bytes from `at` on, without the end of the last line if `at` is within a line; any address is allowed.
 #[inline]
 pub(crate) fn prefetch_bytes(at: *const u8, bytes: usize) {
     for offset in (0..bytes).step_by(LINE) {
