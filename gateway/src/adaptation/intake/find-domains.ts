@@ -29,9 +29,9 @@ type FindDeps = Parameters<typeof trainOnExamples>[0] & Pick<Deps, 'adaptationPr
  * be accepted, and trains the classifier of each model. Without a node, what needs none is done.
  */
 export async function findDomains(deps: FindDeps): Promise<void> {
-  await finishProposals(deps)
+  const withTexts = await finishProposals(deps)
   await deleteDecidedProposals(deps.db, deps.nowMs() - DECIDED_DAYS * DAY_MS)
-  await forgetEmptyProposals(deps)
+  await forgetEmptyProposals(deps, withTexts)
   if (!(await isDiscovering(deps.db)) && (await isStagingEmpty(deps))) return
   const models = await listModels(deps.db)
   const bases = models.map(({ baseSha256 }) => baseSha256)

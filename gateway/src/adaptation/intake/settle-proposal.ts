@@ -93,17 +93,18 @@ export async function settleTexts(deps: SettleDeps, id: string, domain: string |
   else await moveTexts(deps, { id, domain })
 }
 
-/** Moves or deletes what is left of the texts of decided proposals. */
-export async function finishProposals(deps: SettleDeps): Promise<void> {
+/** Moves or deletes what is left of the texts of decided proposals. Returns the ids of the proposals that had texts before. */
+export async function finishProposals(deps: SettleDeps): Promise<string[]> {
   const sizes = await deps.reservoir(UNASSIGNED).proposalSizes()
   const ids = Object.keys(sizes).filter((id) => id !== NO_PROPOSAL)
-  if (ids.length === 0) return
+  if (ids.length === 0) return ids
   for (const { id, state, domain, createdAt } of await findProposals(deps.db, ids)) {
     if (state === 'proposed') continue
     if (state === 'accepted' && domain !== null)
       await insertDomain(deps.db, { name: domain, createdAt, owner: await ownerOf(deps, id) })
     await settleTexts(deps, id, domain)
   }
+  return ids
 }
 
 /** Returns the tenant that all texts of a proposal are of; null if there are several, or one is unknown. */

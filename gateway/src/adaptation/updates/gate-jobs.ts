@@ -13,6 +13,7 @@ import { currentHoldouts } from '../holdouts/current-holdouts.ts'
 import { findPolicy } from '../policy/find-policy.ts'
 import { evaluationWindow } from './evaluation-window.ts'
 import { nodesOfOtherNumerics, nodesUnlike } from './nodes-by-numerics.ts'
+import { liveNodes } from './trial-check.ts'
 import {
   calibrateJobId,
   evaluateDenseJobIds,
@@ -86,7 +87,7 @@ async function unlikeParent(
     holdouts.map(({ sha256 }) => sha256),
   )
   const known = cells.find(({ version, numerics }) => version === (parentVersion ?? 0) && numerics !== null)
-  return known?.numerics ? nodesOfOtherNumerics(deps, model, known.numerics, selecting) : []
+  return known?.numerics ? nodesOfOtherNumerics(await liveNodes(deps, model), known.numerics, selecting) : []
 }
 
 /** Returns the current holdouts, as many as the policy allows. */

@@ -1,5 +1,6 @@
 /** The nodes that measure losses as others were measured, so that the two can be compared. */
 import { sameNumerics } from '@copal/shared/metrics/numerics.ts'
+import type { NodeView } from '../../contracts/node-view.ts'
 import { liveNodes } from './trial-check.ts'
 import { jobNumerics, type FinishedJob } from './update-jobs.ts'
 import type { StepDeps } from './update-step.ts'
@@ -10,25 +11,24 @@ import type { StepDeps } from './update-step.ts'
  */
 export async function nodesUnlike(deps: Pick<StepDeps, 'fleet'>, ended: FinishedJob): Promise<string[]> {
   const { model, nodeId } = ended.job
-  const ids = (await liveNodes(deps, model)).map(({ id }) => id)
-  if (nodeId !== null && ids.includes(nodeId)) return ids.filter((id) => id !== nodeId)
+  const nodes = await liveNodes(deps, model)
+  const others = nodes.map(({ id }) => id).filter((id) => id !== nodeId)
+  if (others.length < nodes.length) return others
   const numerics = jobNumerics(ended)
-  return numerics === null ? [] : nodesOfOtherNumerics(deps, model, numerics)
+  return numerics === null ? [] : nodesOfOtherNumerics(nodes, numerics)
 }
 
 /**
- * Returns the nodes of a model that do not report some numerics, if another node does that is not avoided anyway.
+ * Returns those of some nodes that do not report some numerics, if another one does that is not avoided anyway.
  *
  * @param avoided nodes that are avoided for another reason
  */
-export async function nodesOfOtherNumerics(
-  deps: Pick<StepDeps, 'fleet'>,
-  model: string,
+export function nodesOfOtherNumerics(
+  nodes: readonly Pick<NodeView, 'id' | 'numerics'>[],
   wanted: string,
   avoided: readonly string[] = [],
-): Promise<string[]> {
-  const nodes = await liveNodes(deps, model)
-  const isAlike = ({ numerics }: (typeof nodes)[number]) =>
+): string[] {
+  const isAlike = ({ numerics }: Pick<NodeView, 'numerics'>) =>
     numerics !== undefined && sameNumerics(numerics, wanted)
   if (!nodes.some((node) => isAlike(node) && !avoided.includes(node.id))) return []
   return nodes.filter((node) => !isAlike(node)).map(({ id }) => id)

@@ -158,25 +158,25 @@ test('an evaluation goes to a node that reports the numerics in which the active
 })
 
 test('where the node is gone that measured the candidate, one that reports its numerics measures what it is compared with', async () => {
-  const nodes = nodesOf('heir', [10, 12, 11.9], [DENSE_FORM, PACKED, PACKED])
-  const [other, gone, heir] = nodes
-  if (!other || !gone || !heir) throw new Error('there are too few nodes')
+  const nodes = nodesOf('left', [10, 12, 11.9], [DENSE_FORM, PACKED, PACKED])
+  const [other, gone, alike] = nodes
+  if (!other || !gone || !alike) throw new Error('there are too few nodes')
   for (const node of nodes) node.namesNumerics = true
-  await serve('heir', [other])
+  await serve('left', [other])
   await gone.beat()
-  const { id } = await startUpdate('heir', ['heir-b'])
+  const { id } = await startUpdate('left', ['left-b'])
   await other.reach(id, 'evaluating')
   await gone.beat()
   for (let turn = 0; turn < 3; turn += 1) {
     await other.work()
     await other.beat()
   }
-  await heir.beat()
+  await alike.beat()
   // It reports the evaluation, and leaves.
   await gone.work()
   await gone.beat({ draining: true, leaving: true })
-  expect(await finish(id, [other, heir])).toMatchObject({ state: 'promoted', error: null })
+  expect(await finish(id, [other, alike])).toMatchObject({ state: 'promoted', error: null })
   const jobs = await jobRowsOf(id)
   const nodeOf = (suffix: string) => jobs.find((job) => job.id === id + suffix)?.nodeId
-  expect([nodeOf('-evaluate'), nodeOf('-parent-2')]).toEqual(['heir-1', 'heir-2'])
+  expect([nodeOf('-evaluate'), nodeOf('-parent-2')]).toEqual(['left-1', 'left-2'])
 })
