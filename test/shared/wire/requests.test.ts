@@ -1,27 +1,16 @@
 import { describe, expect, test } from 'vitest'
 import type { z } from 'zod'
-import { AppError } from '@copal/shared/errors.ts'
 import { chatRequest } from '@copal/shared/wire/chat.ts'
 import { completionRequest } from '@copal/shared/wire/completions.ts'
 import { embeddingsRequest, inputsOf } from '@copal/shared/wire/embeddings.ts'
 import { validate } from '@copal/shared/wire/validate.ts'
 import { toChatRequest, responsesRequest } from '@copal/shared/wire/responses.ts'
+import { requestError } from '../../support/harness/request-error.ts'
 
 const chat = (fields: object) => () =>
   validate(chatRequest, { model: 'tiny', messages: [{ role: 'user', content: 'hi' }], ...fields })
 const completion = (fields: object) => () =>
   validate(completionRequest, { model: 'tiny', prompt: 'hi', ...fields })
-
-/** Returns the field and the message of the error. */
-function errorOf(request: () => unknown): { param: string | null; message: string } {
-  try {
-    request()
-  } catch (error) {
-    if (error instanceof AppError && error.status === 400) return error
-    throw error
-  }
-  throw new Error('the request was accepted')
-}
 
 /** Every accepted parameter of OpenAI's chat completions, with a valid value. */
 const ACCEPTED_BY_CHAT: Record<string, unknown> = {
@@ -92,7 +81,7 @@ describe('chat completions', () => {
   })
 
   test.each(REJECTED_BY_CHAT)('reject %s %j and name it', (field, value, param, message) => {
-    const error = errorOf(chat({ [field]: value }))
+    const error = requestError(chat({ [field]: value }))
     expect(error.param).toBe(param)
     expect(error.message).toMatch(message)
     expect(error.message.startsWith(`Invalid '${param}': `)).toBe(true)
@@ -106,7 +95,9 @@ describe('chat completions', () => {
   test('accept stream options with a stream, but no obfuscation', () => {
     const options = (fields: object) => chat({ stream: true, stream_options: fields })
     expect(options({ include_usage: true, include_obfuscation: false })).not.toThrow()
-    expect(errorOf(options({ include_obfuscation: true })).param).toBe('stream_options.include_obfuscation')
+    expect(requestError(options({ include_obfuscation: true })).param).toBe(
+      'stream_options.include_obfuscation',
+    )
   })
 })
 
@@ -123,14 +114,14 @@ describe('completions', () => {
     ['prompt', Array.from({ length: 17 }, () => 'a'), 'prompt', /at most 16/],
     ['stream_options', {}, 'stream_options', /'stream': true/],
   ])('reject %s %j and name it', (field, value, param, message) => {
-    const error = errorOf(completion({ [field]: value }))
+    const error = requestError(completion({ [field]: value }))
     expect(error.param).toBe(param)
     expect(error.message).toMatch(message)
   })
 
   test('several choices of a prompt that is only repeated are rejected, because they would be equal', () => {
     for (const fields of [{ logprobs: 1 }, { max_tokens: 0 }]) {
-      const { param, message } = errorOf(completion({ echo: true, n: 2, ...fields }))
+      const { param, message } = requestError(completion({ echo: true, n: 2, ...fields }))
       expect(param).toBe('n')
       expect(message).toMatch(/every choice would repeat the same/)
     }
@@ -144,7 +135,7 @@ describe('completions', () => {
 
   test('accept as many choices over all prompts as one request may have', () => {
     expect(completion({ prompt: ['a', 'b'], n: 8, best_of: 8 })).not.toThrow()
-    const error = errorOf(completion({ prompt: ['a', 'b'], n: 9 }))
+    const error = requestError(completion({ prompt: ['a', 'b'], n: 9 }))
     expect(error).toMatchObject({ param: 'n', message: expect.stringContaining('would have 18') as string })
   })
 })
@@ -199,7 +190,7 @@ describe('responses', () => {
     ['top_logprobs', 2, 'top_logprobs', /chat\/completions/],
     ['truncation', 'auto', 'truncation', /'disabled'/],
   ])('reject %s %j and name it', (field, value, param, message) => {
-    const error = errorOf(responses({ [field]: value }))
+    const error = requestError(responses({ [field]: value }))
     expect(error.param).toBe(param)
     expect(error.message).toMatch(message)
   })
@@ -289,61 +280,6 @@ describe('responses', () => {
   })
 })
 
-describe('tool messages', () => {
-  const user = { role: 'user', content: 'a' }
-  const calls = (...ids: string[]) => ({
-    role: 'assistant',
-    content: null,
-    tool_calls: ids.map((id) => ({ id, type: 'function', function: { name: 'f', arguments: '{}' } })),
-  })
-  const output = (id: string) => ({ role: 'tool', content: 'b', tool_call_id: id })
-
-  test.each([
-    ['the outputs of all calls, in another order', [user, calls('1', '2'), output('2'), output('1'), user]],
-    ['two outputs of one call', [user, calls('1'), output('1'), output('1')]],
-    ['the same id in another turn', [user, calls('1'), output('1'), user, calls('1'), output('1')]],
-    ['calls after outputs', [user, calls('1'), output('1'), calls('2'), output('2')]],
-    ['last calls that wait for outputs', [user, calls('1', '2'), output('1')]],
-  ])('may be %s', (_, messages) => {
-    expect(chat({ messages })).not.toThrow()
-  })
-
-  const noCalls =
-    "Invalid 'messages[1].role': messages with role 'tool' must be a response to a preceding message with 'tool_calls'."
-  const unanswered =
-    "an assistant message with 'tool_calls' must be followed by tool messages responding to each 'tool_call_id'. " +
-    'The following tool_call_ids did not have response messages: '
-  test.each([
-    ['of no call', [user, output('1')], 'messages[1].role', noCalls],
-    [
-      'of another call',
-      [user, calls('1'), output('1'), output('2')],
-      'messages[3].tool_call_id',
-      "Invalid 'messages[3].tool_call_id': 'tool_call_id' of '2' not found in 'tool_calls' of previous message.",
-    ],
-    [
-      'of a call of an earlier turn',
-      [user, calls('1'), output('1'), user, output('1')],
-      'messages[4].role',
-      noCalls.replace('[1]', '[4]'),
-    ],
-    [
-      'missing',
-      [user, calls('1', '2', '3'), output('2'), user],
-      'messages[3].role',
-      `Invalid 'messages[3].role': ${unanswered}1, 3.`,
-    ],
-    [
-      'missing before other calls',
-      [user, calls('1'), calls('2'), output('2')],
-      'messages[2].role',
-      `Invalid 'messages[2].role': ${unanswered}1.`,
-    ],
-  ])('are rejected if they are %s', (_, messages, param, message) => {
-    expect(errorOf(chat({ messages }))).toMatchObject({ param, message })
-  })
-})
-
 describe('embeddings', () => {
   const embeddings = (fields: object) => () => validate(embeddingsRequest, { model: 'tiny', ...fields })
 
@@ -368,7 +304,7 @@ describe('embeddings', () => {
     ['input', [], 'input', /none of them empty/],
     ['input', undefined, 'input', /a text, a list of token ids/],
   ])('reject %s %j and name it', (field, value, param, message) => {
-    const error = errorOf(embeddings({ input: 'x', [field]: value }))
+    const error = requestError(embeddings({ input: 'x', [field]: value }))
     expect(error.param).toBe(param)
     expect(error.message).toMatch(message)
   })
@@ -393,7 +329,7 @@ test.each<[param: string, schema: typeof chatRequest | typeof responsesRequest, 
   ['text.format.schema', responsesRequest, { text: { format: schemaFormat } }],
 ])('reject %s that is too deep to be written as JSON', (param, schema, fields) => {
   const text = schema === chatRequest ? { messages: [{ role: 'user', content: 'hi' }] } : { input: 'hi' }
-  const error = errorOf(() => validate(schema as z.ZodType, { model: 'tiny', ...text, ...fields }))
+  const error = requestError(() => validate(schema as z.ZodType, { model: 'tiny', ...text, ...fields }))
   expect(error).toMatchObject({
     param,
     message: expect.stringContaining('nested more than 64 levels deep') as string,
