@@ -1,6 +1,6 @@
 import type { ToolCall } from './tools.ts'
 
-/** What the order of tool calls and their outputs depends on in a message of a conversation. */
+/** The fields of a conversation's message that tell whether tool calls and their outputs are in order. */
 interface OrderedMessage {
   role: string
   tool_calls?: readonly ToolCall[] | null | undefined

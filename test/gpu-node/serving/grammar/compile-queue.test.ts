@@ -89,7 +89,7 @@ test('a schema that made the compiling process fail is refused for a minute, for
     sandboxCall(text).reject(crash)
   }
   await expect(ask('bad-1', 'tenant-1')).rejects.toMatchObject({ code: 'node_failed' })
-  // Of a minute, as the gateway's clients are told at most 59 s, the message too.
+  // It must wait a minute. Header and message name at most 59 s, the longest time that all of OpenAI's clients wait.
   const message = expect.stringContaining('try again in 59 s') as string
   const refusal = { code: 'rate_limit_exceeded', param: 'tools', retryAfterS: 59, message }
   await expect(ask('bad-1', 'tenant-1')).rejects.toMatchObject(refusal)
