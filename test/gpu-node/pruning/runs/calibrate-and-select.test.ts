@@ -1,4 +1,4 @@
-import { open, readdir, readFile, rename, truncate, writeFile } from 'node:fs/promises'
+import { readdir, readFile, rename, truncate, writeFile } from 'node:fs/promises'
 import { basename, join } from 'node:path'
 import { afterAll, beforeAll, expect, onTestFinished, test } from 'vitest'
 import { decodeMask, maskChurn } from '@copal/shared/mask/mask-codec.ts'
@@ -15,6 +15,7 @@ import {
   linearShape,
   linearShapes,
 } from '../../../../gpu-node/src/model/config/llama-config.ts'
+import { calibrationTask, type CalibrationTaskOptions } from '../../../support/pruning/calibration-task.ts'
 import { writeDataset, writeWordsDataset } from '../../../support/pruning/calibration-datasets.ts'
 import { storedStatistics, statisticsFolderOf } from '../../../support/pruning/stored-statistics.ts'
 import { referenceBlock, type Matrix } from '../../../support/models/reference-block.ts'
@@ -22,7 +23,6 @@ import { openTinyModel, type TinyModel } from '../../../support/models/tiny-mode
 
 let tiny: TinyModel
 let datasets: DatasetFile[]
-let counter = 0
 
 beforeAll(async () => {
   tiny = await openTinyModel({ layers: 3, intermediateSize: 96 })
@@ -35,24 +35,7 @@ beforeAll(async () => {
 
 afterAll(() => tiny.remove())
 
-function task(
-  options: Partial<CalibrationTask> & { method?: SelectionSpec['method'] } = {},
-): CalibrationTask {
-  const { method, ...rest } = options
-  return {
-    datasets: [],
-    accumulated: [],
-    samples: 5,
-    length: 32,
-    seed: 7,
-    selection: { method: method ?? 'copal', pattern: '0.5', scope: 'row' },
-    parentMaskPath: null,
-    created: '2026-11-25T00:00:00.000Z',
-    workDir: join(tiny.dir, 'masks'),
-    statisticsDir: join(tiny.dir, `statistics-${counter++}`),
-    ...rest,
-  }
-}
+const task = (options: CalibrationTaskOptions = {}) => calibrationTask(tiny.dir, options)
 
 const run = (given: CalibrationTask, messages: string[] = []) =>
   calibrateAndSelect(tiny.model, given, 1, ({ message }) => messages.push(message))
@@ -307,51 +290,6 @@ test('statistics that an older version stored without a folder are used', async 
   expect(messages.some((message) => message.startsWith('calibrating'))).toBe(false)
   expect(await readdir(given.statisticsDir)).toEqual([basename(folder)])
 })
-
-test.each([
-  ['copal', Number.NaN],
-  ['magnitude', Number.POSITIVE_INFINITY],
-] as const)(
-  'weights that are not finite are an error that names the linear (%s, %s)',
-  async (method, poison) => {
-    const name = linearName(1, 'mlp.down_proj')
-    const damaged = await openTinyModel()
-    try {
-      await overwrite(damaged, name, 77, poison)
-      await expect(
-        calibrateAndSelect(damaged.model, task({ method, datasets: [datasets[0]!] }), 1, () => undefined),
-      ).rejects.toMatchObject({ code: 'unsupported_model', message: expect.stringContaining(name) as string })
-    } finally {
-      await damaged.remove()
-    }
-  },
-)
-
-test('a model that overflows on the text is an error that names the block', async () => {
-  const damaged = await openTinyModel()
-  try {
-    // The product of gate and up projection exceeds the range of f32.
-    for (let i = 0; i < 64; i++) {
-      await overwrite(damaged, linearName(1, 'mlp.gate_proj'), i, 1e30)
-      await overwrite(damaged, linearName(1, 'mlp.up_proj'), i, 1e30)
-    }
-    await expect(
-      calibrateAndSelect(damaged.model, task({ datasets: [datasets[0]!] }), 1, () => undefined),
-    ).rejects.toMatchObject({
-      code: 'unsupported_model',
-      message: expect.stringMatching(/^Block 1 .* \(mlp_hidden\)/) as string,
-    })
-  } finally {
-    await damaged.remove()
-  }
-})
-
-async function overwrite(target: TinyModel, name: string, element: number, value: number): Promise<void> {
-  const { path, tensors } = target.model.master
-  const file = await open(path, 'r+')
-  await file.write(Float32Array.of(value), 0, 4, tensors.get(name)!.offset + 4 * element)
-  await file.close()
-}
 
 test('too little text is an error that states how much there is and how much is needed', async () => {
   await expect(run(task({ datasets: [datasets[0]!], length: 250 }))).resolves.toBeDefined()
