@@ -1,7 +1,7 @@
 import { z } from 'zod'
 import { parseErrorBody } from '@copal/shared/errors.ts'
 import { storedPart } from '@copal/shared/wire/admin.ts'
-import { firstError } from '@copal/shared/wire/validate.ts'
+import { findError } from '@copal/shared/wire/validate.ts'
 import { sendMaskFile } from '@copal/gpu-node/model/mask-file/upload-parts.ts'
 import { toCommandError } from './command-wording.ts'
 import { UserError } from '@copal/gpu-node/platform/user-error.ts'
@@ -186,16 +186,15 @@ export function parseResponse<T>(text: string, schema: z.ZodType<T>, url: string
   } catch {
     throw noGateway(url, text, 'which is not JSON')
   }
-  const { error } = schema.safeParse(value)
-  if (error) throw noGateway(url, text, `where ${firstError(error).message}`)
+  const error = findError(schema, value)
+  if (error) throw noGateway(url, text, `where ${error.message}`)
   return value as T
 }
 
 /** Returns how JSON differs from a schema; undefined if it is none, or does not differ. */
 function mismatchOf(text: string, schema: z.ZodType): string | undefined {
   try {
-    const { error } = schema.safeParse(JSON.parse(text))
-    return error && firstError(error).message
+    return findError(schema, JSON.parse(text))?.message
   } catch {
     return undefined
   }

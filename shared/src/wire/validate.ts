@@ -1,5 +1,11 @@
-import type { z } from 'zod'
+import { z } from 'zod'
 import { AppError } from '../errors.ts'
+
+/** The first error of a value: the field (empty for the value itself), and a sentence without its full stop. */
+interface FirstError {
+  param: string
+  message: string
+}
 
 /**
  * Validates a value from outside against `schema`.
@@ -7,54 +13,59 @@ import { AppError } from '../errors.ts'
  * @throws AppError `invalid_request` that names the first wrong field in `param`
  */
 export function validate<T extends z.ZodType>(schema: T, value: unknown): z.output<T> {
-  const result = schema.safeParse(value)
+  const result = schema.safeParse(value, { error: describeIssue })
   if (result.success) return result.data
   const { param, message } = firstError(result.error)
   if (!param) throw new AppError('invalid_request', `Invalid request body: ${message}.`)
   throw new AppError('invalid_request', `${message[0]?.toUpperCase()}${message.slice(1)}.`, { param })
 }
 
-/** Returns the first error of a value: the field (empty for the value itself), and a sentence without its full stop. */
-export function firstError(error: z.ZodError): { param: string; message: string } {
+/** Returns the first error of a value; undefined where it has none. */
+export function findError(schema: z.ZodType, value: unknown): FirstError | undefined {
+  const { error } = schema.safeParse(value, { error: describeIssue })
+  return error && firstError(error)
+}
+
+function firstError(error: z.ZodError): FirstError {
   const [first] = error.issues
   const issue = first && innermostIssue(first)
   const param = formatPath(issue?.path ?? [])
-  const reason = issue ? describeIssue(issue.message) : 'invalid value'
+  const reason = issue?.message ?? 'invalid value'
   const message = reason === MISSING ? `'${param}' is missing` : `invalid '${param}': ${reason}`
   return { param, message: param ? message : reason }
 }
 
 const MISSING = 'it is missing'
+/** The units of bounds; others are bounds of numbers. */
+const UNITS: Readonly<Record<string, string>> = { string: 'character', array: 'item', set: 'item' }
 
-/** Zod's signs of bounds, in words. */
-const BOUNDS: Readonly<Record<string, string>> = {
-  '<=': 'at most',
-  '<': 'less than',
-  '>=': 'at least',
-  '>': 'more than',
+/** Describes an issue of a type, a bound or an option in plain words. Schemas with messages of their own are not asked. */
+function describeIssue(issue: z.core.$ZodRawIssue): string | undefined {
+  switch (issue.code) {
+    case 'invalid_type': {
+      if (issue.input === undefined) return MISSING
+      const kind = issue.expected === 'record' ? 'object' : issue.expected
+      const article = /^[aeiou]/.test(kind) ? 'an' : 'a'
+      return `expected ${article} ${kind}, got ${z.core.util.parsedType(issue.input)}`
+    }
+    case 'invalid_value': {
+      const options = issue.values.map((value) => (typeof value === 'string' ? `'${value}'` : String(value)))
+      return `expected ${options.length > 1 ? 'one of ' : ''}${options.join(', ')}`
+    }
+    case 'too_big':
+      return describeBound(issue.inclusive === false ? 'less than' : 'at most', issue.maximum, issue.origin)
+    case 'too_small':
+      return describeBound(issue.inclusive === false ? 'more than' : 'at least', issue.minimum, issue.origin)
+    default:
+      return undefined
+  }
 }
 
-/** Rewrites zod's messages about types, bounds and options in plain words; those of our own schemas stay as they are. */
-function describeIssue(message: string): string {
-  const [, options] = /^Invalid (?:option: expected one of|input: expected) (".+")$/s.exec(message) ?? []
-  if (options !== undefined)
-    return `expected ${options.includes('"|"') ? 'one of ' : ''}${options.slice(1, -1).split('"|"').map(quote).join(', ')}`
-  const [, sign = '', limit, unit] =
-    /^Too (?:big|small): expected \w+ to (?:be|have) ([<>]=?)(\S+)(?: (\w+))?$/.exec(message) ?? []
-  if (limit !== undefined)
-    return unit === undefined
-      ? `expected a number of ${BOUNDS[sign]} ${limit}`
-      : `expected ${BOUNDS[sign]} ${limit} ${limit === '1' ? unit.replace(/s$/, '') : unit}`
-  const [, expected, received] = /^Invalid input: expected (\w+), received (\w+)$/.exec(message) ?? []
-  if (expected === undefined) return message
-  const kind = expected === 'record' ? 'object' : expected
-  return received === 'undefined'
-    ? MISSING
-    : `expected ${/^[aeiou]/.test(kind) ? 'an' : 'a'} ${kind}, got ${received}`
-}
-
-function quote(text: string): string {
-  return `'${text}'`
+function describeBound(relation: string, limit: number | bigint, origin: string): string {
+  const unit = UNITS[origin]
+  return unit === undefined
+    ? `expected a number of ${relation} ${limit}`
+    : `expected ${relation} ${limit} ${unit}${Number(limit) === 1 ? '' : 's'}`
 }
 
 /**
