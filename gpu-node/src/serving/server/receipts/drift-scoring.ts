@@ -70,6 +70,7 @@ export function createDriftScorer(deps: DriftDeps): DriftScorer {
   const bos = deps.codec.encodeDocument('')
   const waiting: WaitingText[] = []
   let isScoring = false
+  let wasDenseLoaded = true
 
   async function scoreWaiting(): Promise<void> {
     if (isScoring) return
@@ -86,7 +87,7 @@ export function createDriftScorer(deps: DriftDeps): DriftScorer {
     const { requestId, weights, text, abort } = item
     const window = drawWindow(text, { requestId, windowTokens, minTokens: MIN_TOKENS, maxTokens, bos })
     if (!window) return unscored('too_short')
-    const dense = weights.version === 0 ? weights : deps.denseWeights()
+    const dense = weights.version === 0 ? weights : denseWeights()
     if (!dense) return unscored('failed')
     try {
       const nllMasked = await nllOf(weights, window, abort.signal)
@@ -98,10 +99,25 @@ export function createDriftScorer(deps: DriftDeps): DriftScorer {
     } catch (error) {
       if (abort.signal.aborted) pace.record(window.tokens.length, performance.now() - startedMs, false)
       const outcome = failureOutcome(error)
-      if (outcome === 'failed')
-        log.warn('a sampled text was not scored', { version: weights.version, reason: reasonOf(error) })
+      if (outcome === 'failed') logFailure(requestId, weights, error)
       return unscored(outcome)
     }
+  }
+
+  /** Returns the dense weights. Their loss is logged once, because no text is scored until they are loaded again. */
+  function denseWeights(): WeightSet | null {
+    const dense = deps.denseWeights()
+    if (!dense && wasDenseLoaded)
+      log.warn(
+        'sampled texts are not scored, because the dense weights are not loaded. If memory does not suffice for them, ' +
+          'raise COPAL_WEIGHT_BYTES',
+      )
+    wasDenseLoaded = dense !== null
+    return dense
+  }
+
+  function logFailure(requestId: string, { version }: WeightSet, error: unknown): void {
+    log.warn('a sampled text was not scored', { requestId, version, reason: reasonOf(error) })
   }
 
   /** Returns the sum over the scored tokens of a window, nats. */
@@ -124,7 +140,7 @@ export function createDriftScorer(deps: DriftDeps): DriftScorer {
       try {
         text = readText()
       } catch (error) {
-        log.warn('a sampled text was not scored', { version: weights.version, reason: reasonOf(error) })
+        logFailure(requestId, weights, error)
         return unscored('failed')
       }
       if (text.own.length < MIN_TOKENS) return unscored('too_short')

@@ -81,8 +81,18 @@ test.each([
 ])('a text that is not scored says that it is %s', async (scoring, options, length) => {
   const { scorer, log } = scorerWith(options)
   expect(await scorer.score('request-1', masked, () => text(length))).toEqual({ drift: null, scoring })
-  const isLogged = scoring === 'failed' && !('dense' in options)
-  expect(log.lines).toHaveLength(isLogged ? 1 : 0)
+  expect(log.lines).toHaveLength(scoring === 'failed' ? 1 : 0)
+})
+
+test('the loss of the dense weights is logged once, and again only after they were loaded', async () => {
+  const options: { dense: WeightSet | null } = { dense: null }
+  const { scorer, log } = scorerWith(options)
+  for (const loaded of [null, null, dense, null]) {
+    options.dense = loaded
+    await scorer.score('request-1', masked, () => text())
+  }
+  const line = expect.stringContaining('the dense weights are not loaded')
+  expect(log.lines).toEqual([line, line])
 })
 
 test('a text that cannot be read fails alone', async () => {
