@@ -12,8 +12,10 @@ export interface Lease {
   readonly promptTokens: number
   readonly completionTokens: number
   readonly acquiredAtMs: number
-  /** Whether a heartbeat of its node has listed it. */
+  /** Whether a heartbeat of its node has listed it, of the present process of the node. */
   readonly named: boolean
+  /** When the process of its node was replaced; left out unless that happened. */
+  readonly replacedAtMs?: number
   /** The time of its last step as the node reported it; before that, the time of the lease. */
   readonly progressAtMs: number
   /** When it began to run without a token, as its node reported; left out while it waits there, and if none will come. */

@@ -57,12 +57,14 @@ export class Leases {
 
   /**
    * Has the leases of a node whose process was replaced expire like those of a dead node: what ran there is lost. The new
-   * process has this time to send receipts that the old one left, and to name requests that have reached it already.
+   * process has this time to send receipts that the old one left. Requests that it does not report are missing.
    */
   expireReplaced(node: Node, nowMs: number): void {
     const byMs = nowMs + this.#policy.deadMs
-    for (const [requestId, lease] of node.leases)
-      if (lease.expiresAtMs > byMs) node.leases.set(requestId, { ...lease, expiresAtMs: byMs })
+    for (const [requestId, lease] of node.leases) {
+      const expiresAtMs = Math.min(lease.expiresAtMs, byMs)
+      node.leases.set(requestId, { ...lease, named: false, replacedAtMs: nowMs, expiresAtMs })
+    }
   }
 
   /** Ends the leases of settled requests; unknown ones are ignored. */
@@ -109,7 +111,8 @@ export class Leases {
   /** A heartbeat cannot list a request that arrived after it was composed. */
   #stateOf(node: Node, lease: Lease): LeaseState {
     if (lease.named) return 'taken'
-    return node.previousHeartbeatMs - lease.acquiredAtMs < this.#policy.connectMs ? 'sent' : 'missing'
+    const sentAtMs = lease.replacedAtMs ?? lease.acquiredAtMs
+    return node.previousHeartbeatMs - sentAtMs < this.#policy.connectMs ? 'sent' : 'missing'
   }
 }
 

@@ -24,6 +24,9 @@ export interface LeaseWatch {
  * If the node's heartbeats are missing, its `/health` is called: heartbeats may be lost while responses still arrive.
  * The lease is then extended.
  *
+ * A request without a lease may be settled, with its last bytes on their way. If its node cannot be reached for the idle
+ * timeout, it is lost. So is a request of which the fleet says nothing.
+ *
  * @param attempt is aborted when the request has failed; its reason is a NodeCallError
  */
 export function watchLease(
@@ -46,17 +49,22 @@ export function watchLease(
     cancel()
     cancelTotal()
   }
+  /** When the node of a request without a lease was first found unreachable; undefined while it responds. */
+  let unreachableSinceMs: number | undefined
 
   async function check(): Promise<void> {
     // A fleet that does not respond says nothing about the node.
     const view = await askFleet(deps, (fleet) => fleet.leaseView(leaseId)).catch(() => undefined)
     const verdict = judgeLease(view, policy)
-    const isAlive = verdict === 'silent' && (await isReachable(deps, node, policy.connectMs))
+    const isAsked = verdict === 'silent' || verdict === 'unknown'
+    const isAlive = isAsked && (await isReachable(deps, node, policy.connectMs))
     if (stopped) return
-    const lost = verdict === 'lost' || (verdict === 'silent' && !isAlive)
+    unreachableSinceMs = verdict === 'unknown' && !isAlive ? (unreachableSinceMs ?? Date.now()) : undefined
+    const isGone = Date.now() - (unreachableSinceMs ?? Infinity) >= policy.idleMs
+    const lost = verdict === 'lost' || (verdict === 'silent' && !isAlive) || isGone
     if (verdict === 'late') return end(firstTokenError(node, policy.firstTokenMs))
     if (lost) return end(stalledError(node))
-    if (isAlive) await askFleet(deps, (fleet) => fleet.touch(leaseId)).catch(() => undefined)
+    if (verdict === 'silent') await askFleet(deps, (fleet) => fleet.touch(leaseId)).catch(() => undefined)
     if (stopped) return
     const isKnownToRun = view === undefined || view.state === 'taken'
     const intervalMs = Math.min(policy.idleMs / 3, policy.deadMs / 2, MAX_CHECK_INTERVAL_MS)
@@ -69,7 +77,8 @@ export function watchLease(
 /**
  * Judges a request by the state of its lease. A pure function.
  *
- * - `fine`: the request runs, or it is settled and its last bytes are on their way
+ * - `fine`: the request runs, or it is too early to say
+ * - `unknown`: it is settled and its last bytes are on their way, or the fleet does not know
  * - `silent`: the node's heartbeats are missing
  * - `lost`: the node is alive but does not have the request, or has not worked on it for too long
  * - `late`: the request progresses but has run for too long without a token
@@ -77,8 +86,8 @@ export function watchLease(
 export function judgeLease(
   view: LeaseView | undefined,
   policy: Pick<FleetPolicy, 'firstTokenMs' | 'idleMs'>,
-): 'fine' | 'silent' | 'lost' | 'late' {
-  if (!view) return 'fine'
+): 'fine' | 'unknown' | 'silent' | 'lost' | 'late' {
+  if (!view) return 'unknown'
   if (view.silent) return 'silent'
   if (view.state !== 'taken') return view.state === 'missing' ? 'lost' : 'fine'
   if (view.idleMs >= policy.idleMs) return 'lost'

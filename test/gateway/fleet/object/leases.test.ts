@@ -74,6 +74,28 @@ describe('heartbeats', () => {
     expect(fleet.leaseView('request-1', CONNECT_MS + 3)).toMatchObject({ state: 'taken' })
   })
 
+  test('of a new process mark the requests of the old one missing that it does not report', () => {
+    const fleet = new FleetState()
+    const beat = (process: string, requests: string[], atMs: number) => {
+      const progress = (requestId: string) => ({
+        requestId,
+        promptTokens: 7,
+        completionTokens: 1,
+        idleMs: 0,
+      })
+      fleet.heartbeat(heartbeatOf(a, 'm', { process, requests: requests.map(progress) }), 0, atMs)
+    }
+    beat('old', [], 0)
+    for (const id of ['request-1', 'request-2']) fleet.acquire(acquireRequest(id), 1)
+    beat('old', ['request-1', 'request-2'], 10_000)
+    // It may have reached the new process already.
+    beat('new', [], 12_000)
+    expect(fleet.leaseView('request-1', 12_000)).toMatchObject({ state: 'sent' })
+    for (const atMs of [12_000 + CONNECT_MS, 12_001 + CONNECT_MS]) beat('new', ['request-2'], atMs)
+    expect(fleet.leaseView('request-1', 12_001 + CONNECT_MS)).toMatchObject({ state: 'missing' })
+    expect(fleet.leaseView('request-2', 12_001 + CONNECT_MS)).toMatchObject({ state: 'taken' })
+  })
+
   test('of a node that shuts down end its leases at once, and it is forgotten', () => {
     const fleet = new FleetState()
     fleet.heartbeat(heartbeatOf(a, 'm'), 0, 0)

@@ -5,6 +5,7 @@ import { NodeCallError } from '../../../../gateway/src/fleet/client/node-client.
 import { DEFAULT_POLICY } from '../../../../gateway/src/fleet/object/policy-variables.ts'
 import { judgeLease, watchLease } from '../../../../gateway/src/inference/dispatch/lease-watch.ts'
 import { createAlarms } from '../../../../gateway/src/runtime/alarms.ts'
+import { stopClock } from '../../support/doubles/stopped-clock.ts'
 import { testDeps } from '../../support/doubles/simulated-node.ts'
 import { heartbeatOf } from '../../../support/doubles/heartbeat.ts'
 import { sendHeartbeat } from '../../support/requests/gateway-requests.ts'
@@ -13,7 +14,7 @@ const { idleMs, firstTokenMs } = DEFAULT_POLICY
 const view = { silent: false, state: 'taken', idleMs: 0, firstTokenWaitMs: 0 } as const
 
 test.each([
-  ['is settled, or unknown because the fleet was reset', undefined, 'fine'],
+  ['is settled, or unknown because the fleet was reset', undefined, 'unknown'],
   ['progresses', view, 'fine'],
   ['was sent and not reported yet', { ...view, state: 'sent', idleMs }, 'fine'],
   ['is missing on its node', { ...view, state: 'missing' }, 'lost'],
@@ -60,6 +61,40 @@ test('a request that runs for too long without a token misses its deadline, and 
   const reason: unknown = signal.reason
   expect(reason).toBeInstanceOf(NodeCallError)
   expect(reason).toMatchObject({ how: 'refused', error: { code: 'deadline_exceeded' } })
+})
+
+test('a request that the fleet does not know is lost once its node was unreachable for the idle timeout, not before', async () => {
+  const goOn = stopClock()
+  let isReachable = true
+  const nodeFetch = vi.fn(() =>
+    isReachable ? Promise.resolve(new Response('{}')) : Promise.reject(new Error('unreachable')),
+  )
+  const fleet = env.FLEET.get(env.FLEET.idFromName('knows-nothing'))
+  const attempt = new AbortController()
+  const policy = { ...DEFAULT_POLICY, connectMs: 1, deadMs: 100 }
+  const node = { nodeId: 'gone-1', url: 'http://127.0.0.1:9' }
+  const watch = watchLease({ fleet, policy, nodeFetch }, node, 'unknown', createAlarms(), attempt)
+  onTestFinished(() => watch.stop())
+  const untilChecked = async () => {
+    // The check that was running may have begun earlier.
+    const atLeast = nodeFetch.mock.calls.length + 2
+    await expect
+      .poll(() => (goOn(50), nodeFetch.mock.calls.length), { timeout: 60_000 })
+      .toBeGreaterThanOrEqual(atLeast)
+  }
+  await untilChecked()
+  goOn(idleMs)
+  isReachable = false
+  await untilChecked()
+  isReachable = true
+  goOn(idleMs)
+  await untilChecked()
+  isReachable = false
+  await untilChecked()
+  expect(attempt.signal.aborted).toBe(false)
+  goOn(idleMs)
+  await expect.poll(() => (goOn(50), attempt.signal.aborted), { timeout: 60_000 }).toBe(true)
+  expect(attempt.signal.reason).toMatchObject({ how: 'failed', error: { code: 'node_failed' } })
 })
 
 test('a stream continues while its node sends no heartbeats but responds, and still occupies the only slot of its key', async () => {
