@@ -170,12 +170,14 @@ function testStructure(): void {
       expect(response.output.map(({ type }) => type)).toEqual(['message'])
     })
 
-    test('need a call for each output: an output without a call is rejected', async () => {
-      const input: ResponseInputItem[] = [
-        { role: 'user', content: 'a' },
-        { type: 'function_call_output', call_id: 'call_1', output: 'noon' },
-      ]
-      const asking = client.responses.create({ ...ask, input })
+    test.each<[string, ResponseInputItem]>([
+      ['an output without a call', { type: 'function_call_output', call_id: 'call_1', output: 'noon' }],
+      [
+        'a call without an output',
+        { type: 'function_call', call_id: 'call_1', name: 'clock', arguments: '{}' },
+      ],
+    ])('need an output for each call: %s is rejected', async (_, item) => {
+      const asking = client.responses.create({ ...ask, input: [{ role: 'user', content: 'a' }, item] })
       await expect(asking).rejects.toMatchObject({ status: 400, param: 'input[1].call_id' })
     })
 

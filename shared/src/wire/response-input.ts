@@ -35,6 +35,32 @@ const inputItem = z.discriminatedUnion(
 /** One item of a conversation. */
 export type InputItem = z.output<typeof inputItem>
 
+/**
+ * Checks that each output follows its function call, and that each call has an output, as OpenAI does.
+ *
+ * @returns the field of the first wrong item and the reason; undefined if there is none
+ */
+function findCallError(
+  items: readonly InputItem[],
+): { path: (string | number)[]; message: string } | undefined {
+  const called = new Set<string>()
+  /** The index of each call without an output. */
+  const open = new Map<string, number>()
+  for (const [index, item] of items.entries()) {
+    if (item.type === 'function_call') {
+      called.add(item.call_id)
+      open.set(item.call_id, index)
+    } else if (item.type === 'function_call_output') {
+      const message = 'expected the function call of this output before it; responses are not stored'
+      if (!called.has(item.call_id)) return { path: [index, 'call_id'], message }
+      open.delete(item.call_id)
+    }
+  }
+  for (const [id, index] of open)
+    return { path: [index, 'call_id'], message: `no tool output found for function call ${id}` }
+  return undefined
+}
+
 /** `input` of a request: a text, or the items of a conversation. */
 export const responseInput = z.union(
   [
@@ -43,16 +69,8 @@ export const responseInput = z.union(
       .min(1)
       .max(LIMITS.messages)
       .superRefine((items, context) => {
-        const called = new Set<string>()
-        for (const [index, item] of items.entries()) {
-          if (item.type === 'function_call') called.add(item.call_id)
-          if (item.type !== 'function_call_output' || called.has(item.call_id)) continue
-          context.addIssue({
-            code: 'custom',
-            path: [index, 'call_id'],
-            message: 'expected the function call of this output before it; responses are not stored',
-          })
-        }
+        const error = findCallError(items)
+        if (error) context.addIssue({ code: 'custom', ...error })
       }),
   ],
   'expected a text that is not empty, or a list of items',

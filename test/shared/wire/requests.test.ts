@@ -162,6 +162,12 @@ describe('responses', () => {
     ],
     [
       'input',
+      [...user('a'), { type: 'function_call', call_id: 'c', name: 'f', arguments: '{}' }, ...user('b')],
+      'input[1].call_id',
+      /no tool output found for function call c\./,
+    ],
+    [
+      'input',
       [{ type: 'function_call', call_id: 'c', name: 'a b', arguments: '{}' }],
       'input[0].name',
       /letters/,
