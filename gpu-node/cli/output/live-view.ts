@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { fitScreen } from './fit-screen.ts'
+import { printableLines } from './table.ts'
 import type { Terminal } from './terminal.ts'
 
 /** Moves to the upper left corner and clears the screen. */
@@ -19,7 +20,7 @@ export async function liveView(
 ): Promise<void> {
   while (!signal.aborted) {
     try {
-      const text = await draw()
+      const text = printableLines(await draw())
       stdout.write(stdout.isTTY ? `${CLEAR}${fitScreen(text, stdout)}\n` : `${text}\n\n`)
       await sleep(intervalMs, undefined, { signal })
     } catch (error) {

@@ -1,5 +1,5 @@
 import { formatDuration } from '@copal/gpu-node/platform/quantities.ts'
-import { cut } from './table.ts'
+import { cut, printable, printableLines } from './table.ts'
 import { lineWidth, type OutputStream } from './terminal.ts'
 
 /** A progress bar. On a terminal it rewrites its line; into a file or pipe it prints a line every 10 %. */
@@ -46,16 +46,16 @@ export function createProgressBar(stream: OutputStream, nowMs: () => number = Da
       if (stream.isTTY) {
         const line =
           fraction === null ? `${label}  ${facts}` : `${label}  ${bar(reached, lineWidth(stream))} ${facts}`
-        stream.write(`\r\x1b[K${cut(line, lineWidth(stream) - 1)}`)
+        stream.write(`\r\x1b[K${cut(printable(line), lineWidth(stream) - 1)}`)
         drawn = true
       } else if (Math.floor(reached * 10) !== tenth) {
         tenth = Math.floor(reached * 10)
-        stream.write(`${label}  ${facts}\n`)
+        stream.write(`${printable(`${label}  ${facts}`)}\n`)
       }
     },
     end(lastLine) {
       if (stream.isTTY && drawn) stream.write(lastLine === undefined ? '\n' : '\r\x1b[K')
-      if (lastLine !== undefined) stream.write(`${lastLine}\n`)
+      if (lastLine !== undefined) stream.write(`${printableLines(lastLine)}\n`)
       label = undefined
       drawn = false
     },

@@ -1,3 +1,4 @@
+import { visibleText } from '@copal/shared/visible-text.ts'
 import { fittingEnd, fittingStart, padEnd, padStart, textWidth } from './text-width.ts'
 
 /** One column of a table. */
@@ -14,9 +15,9 @@ const GAP = '  '
 const MIN_WIDTH = 8
 
 /**
- * Renders a table with no line longer than `width`. Columns that may shrink are cut with an ellipsis, the first in its middle; columns that
- * still do not fit follow in a second table, which repeats the first column. Then columns that were cut get the room that is left,
- * and one that does not fit beside the first column is cut.
+ * Renders a table with no line longer than `width`. Where cutting the columns that may shrink makes the rows fit, they are cut with an
+ * ellipsis, the first in its middle. Otherwise the columns follow in several tables, each with the first column, and only those
+ * are cut that do not fit beside it.
  *
  * @returns lines without trailing blanks, joined by newlines
  */
@@ -27,12 +28,10 @@ export function renderTable<Row>(
 ): string {
   const cells = columns.map((column) => [column.title, ...rows.map((row) => printable(column.value(row)))])
   const wanted = cells.map((texts) => Math.max(...texts.map(textWidth)))
-  const widths = [...wanted]
-  shrink(columns, widths, width)
+  const widths = shrunkToFit(columns, wanted, width) ?? besideFirst(columns, wanted, width)
   const blocks = splitIntoBlocks(widths, width)
-  widen(widths, wanted, 0, Math.max(0, Math.min(...blocks.map((block) => roomOf(block, widths, width)))))
-  for (const block of blocks)
-    for (const column of block.slice(1)) widen(widths, wanted, column, roomOf(block, widths, width))
+  const room = Math.max(0, Math.min(...blocks.map((block) => roomOf(block, widths, width))))
+  widths[0] = Math.min(wanted[0] ?? 0, (widths[0] ?? 0) + room)
   return blocks.map((block) => renderBlock(columns, cells, widths, block)).join('\n\n')
 }
 
@@ -43,22 +42,41 @@ function roomOf(block: readonly number[], widths: readonly number[], width: numb
     : width - lineLength(block.map((column) => widths[column] ?? 0))
 }
 
-/** Gives a column the room that its block has, up to what its texts take; without room, cuts it. */
-function widen(widths: number[], wanted: readonly number[], column: number, room: number): void {
-  widths[column] = Math.max(1, Math.min(wanted[column] ?? 0, (widths[column] ?? 0) + room))
-}
-
-function shrink<Row>(columns: readonly Column<Row>[], widths: number[], width: number): void {
+/** Cuts the columns that may shrink, the widest first, until a row fits; undefined if they would have to be narrower than `MIN_WIDTH`. */
+function shrunkToFit<Row>(
+  columns: readonly Column<Row>[],
+  wanted: readonly number[],
+  width: number,
+): number[] | undefined {
+  const widths = [...wanted]
   let excess = lineLength(widths) - width
   while (excess > 0) {
     const widest = widths
       .map((columnWidth, index) => ({ columnWidth, index }))
       .filter(({ columnWidth, index }) => columns[index]?.shrinks && columnWidth > MIN_WIDTH)
       .toSorted((a, b) => b.columnWidth - a.columnWidth)[0]
-    if (widest === undefined) return
+    if (widest === undefined) return undefined
     widths[widest.index] = widest.columnWidth - 1
     excess -= 1
   }
+  return widths
+}
+
+/** Cuts the first column, if it may shrink, to what the widest other one leaves of a line; then those that do not fit beside it. */
+function besideFirst<Row>(
+  columns: readonly Column<Row>[],
+  wanted: readonly number[],
+  width: number,
+): number[] {
+  const half = Math.floor(width / 2)
+  const widest = Math.max(
+    0,
+    ...wanted.slice(1).map((each, index) => (columns[index + 1]?.shrinks ? Math.min(each, half) : each)),
+  )
+  const all = wanted[0] ?? 0
+  const first = columns[0]?.shrinks ? Math.min(all, Math.max(MIN_WIDTH, width - GAP.length - widest)) : all
+  const rest = Math.max(1, width - GAP.length - first)
+  return [first, ...wanted.slice(1).map((each) => Math.min(each, rest))]
 }
 
 /** Returns the column indexes of each block. Every block but the first starts with column 0. */
@@ -95,17 +113,14 @@ function renderBlock<Row>(
   ).join('\n')
 }
 
-/**
- * Replaces control characters, and those that reverse the order of the ones after them: names and texts come from others, and could move
- * the cursor, write to the terminal, or show the rest of a row backwards.
- */
+/** Replaces characters that are not seen but change what is, in text of one line. */
 export function printable(text: string): string {
-  return text.replaceAll(/[\p{Cc}\u202a-\u202e\u2066-\u2069]/gu, '?')
+  return visibleText(text, '?', { lines: false })
 }
 
 /** Replaces these characters but for line feeds and tabs, in text of several lines. */
 export function printableLines(text: string): string {
-  return text.replaceAll(/(?![\n\t])[\p{Cc}\u202a-\u202e\u2066-\u2069]/gu, '?')
+  return visibleText(text, '?', { lines: true })
 }
 
 /** Cuts a text to `width` columns of the terminal, with an ellipsis when it is longer. */

@@ -13,7 +13,7 @@ const KEY_NAMES = [
   'batch-eval',
   'call-centre',
   'legal-search',
-  '<script>alert(1)</script>',
+  '<script>alert(1)</script>\u202egnp.exe',
   'grafana',
 ]
 

@@ -41,6 +41,29 @@ describe('renderTable', () => {
     expect(narrow.at(-1)).toMatch(/^n{4}…n{2}1 {2}d{29}…$/)
   })
 
+  test('cuts nothing where a second table is needed anyway, and a long first column beside a longer one', () => {
+    const row = { name: 'a name of thirty characters xx', count: 7 }
+    const wide = [
+      { title: 'KEY', value: () => 'k'.repeat(36) },
+      { title: 'NAME', value: (each: Row) => each.name },
+      { title: 'SCOPES', value: () => 'inference,read-metrics', shrinks: true },
+      { title: 'LIMITS', value: () => 'l'.repeat(30), shrinks: true },
+    ]
+    const text = renderTable(wide, [row], 80)
+    expect(text).not.toContain('…')
+    expect(text.split('\n\n')).toHaveLength(3)
+    const [, line] = renderTable(
+      [
+        { title: 'NAME', value: () => 'n'.repeat(60), shrinks: true },
+        { title: 'TERMS', value: () => 't'.repeat(90), shrinks: true },
+        { title: 'FOUND', value: () => 'f'.repeat(62) },
+      ],
+      [row],
+      80,
+    ).split('\n')
+    expect(line).toMatch(/^n{8}…n{7} {2}t+…$/)
+  })
+
   test('puts columns that do not fit into a second table that repeats the first column', () => {
     const many = Array.from({ length: 12 }, (_, index) => ({ title: `DOMAIN${index}`, value: () => '123.4' }))
     const text = renderTable(
