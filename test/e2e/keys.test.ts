@@ -93,11 +93,15 @@ test('a revoked key grants nothing, is no longer listed, and cannot be revoked a
   const key = await create('revoked')
   const { id } = await found('revoked')
   expect(await opens(key)).toBe(200)
-  expect(await copal('keys', 'revoke', id)).toEqual({ code: 0, stdout: `Revoked ${id}.\n`, stderr: '' })
+  expect(await copal('keys', 'revoke', id, '--yes')).toEqual({
+    code: 0,
+    stdout: `Revoked ${id}.\n`,
+    stderr: '',
+  })
   await expect.poll(() => opens(key)).toBe(401)
   expect((await copal('keys', 'list', '--json')).stdout).not.toContain(id)
   for (const command of ['revoke', 'rotate']) {
-    const again = await copal('keys', command, id)
+    const again = await copal('keys', command, id, ...(command === 'revoke' ? ['--yes'] : []))
     expect(again.code).not.toBe(0)
     expect(again.stderr).toContain(id)
   }

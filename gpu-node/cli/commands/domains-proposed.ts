@@ -7,7 +7,7 @@ import {
 } from '@copal/shared/wire/admin-proposals.ts'
 import { counted, formatAge, formatCount } from '@copal/gpu-node/platform/quantities.ts'
 import { listOf } from '../api/api-client.ts'
-import { addYesOption, confirmDeletion } from '../input/confirm-deletion.ts'
+import { addYesOption, confirm } from '../input/confirm.ts'
 import { modelQuery } from '../input/mask-argument.ts'
 import { printable } from '../output/table.ts'
 import type { Session } from '../api/session.ts'
@@ -68,7 +68,7 @@ export function addProposals(domains: Command, session: Session): void {
     .option('--json', 'print JSON')
     .addHelpText('after', '\nExample:\n  copal domains discard found_0123456789ab')
     .action(async (id: string, { yes }: { yes?: boolean }, command: Command) => {
-      await confirmDeletion(session.terminal, `the proposed domain ${id} with its texts`, yes)
+      await confirm(session.terminal, `delete the proposed domain ${id} with its texts`, yes)
       print(
         session,
         command,

@@ -2,17 +2,20 @@ import type { Command } from 'commander'
 import { rebuiltDomain, type RebuiltDomain } from '@copal/shared/wire/admin-domains.ts'
 import { counted } from '@copal/gpu-node/platform/quantities.ts'
 import type { Session } from '../api/session.ts'
+import { addYesOption, confirm } from '../input/confirm.ts'
 
 /** Adds `copal domains rebuild`. */
 export function addRebuild(domains: Command, session: Session): void {
-  domains
+  const rebuild = domains
     .command('rebuild')
     .description('make the statistics of a domain anew from the texts that are retained')
     .argument('<name>', 'the domain')
+  addYesOption(rebuild, 'rebuild')
     .option('--json', 'print JSON')
     .addHelpText('after', '\nExample:\n  copal domains rebuild legal')
-    .action(async (name: string, _options: unknown, command: Command) => {
+    .action(async (name: string, { yes }: { yes?: boolean }, command: Command) => {
       const { json } = command.optsWithGlobals<{ json?: boolean }>()
+      await confirm(session.terminal, `delete the statistics of the domain ${name} and make them anew`, yes)
       const path = `/domains/${encodeURIComponent(name)}/rebuild`
       const rebuilt = await session.client().admin('POST', path, rebuiltDomain)
       session.print(json, rebuilt, () => describe(rebuilt))

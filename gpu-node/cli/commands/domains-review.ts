@@ -3,22 +3,30 @@ import { reviewEntry, settledReview, type ReviewEntry } from '@copal/shared/wire
 import { counted } from '@copal/gpu-node/platform/quantities.ts'
 import { listOf } from '../api/api-client.ts'
 import type { Session } from '../api/session.ts'
+import { addYesOption, confirm } from '../input/confirm.ts'
 import { oneLine } from './domains-proposed.ts'
+
+interface ReviewOptions {
+  keep?: string
+  drop?: string
+  yes?: boolean
+}
 
 /** Adds `copal domains review`. */
 export function addReview(domains: Command, session: Session): void {
-  domains
+  const review = domains
     .command('review')
     .description('list texts of a domain that are set aside as outliers; keep or drop one')
     .argument('<name>', 'the domain')
     .addOption(new Option('--keep <id>', 'put a text back for good').conflicts('drop'))
     .option('--drop <id>', 'delete a text')
+  addYesOption(review)
     .option('--json', 'print JSON')
     .addHelpText(
       'after',
       '\nExamples:\n  copal domains review legal\n  copal domains review legal --drop 3f9c…',
     )
-    .action(async (name: string, { keep, drop }: { keep?: string; drop?: string }, command: Command) => {
+    .action(async (name: string, { keep, drop, yes }: ReviewOptions, command: Command) => {
       const { json } = command.optsWithGlobals<{ json?: boolean }>()
       const path = `/domains/${encodeURIComponent(name)}/review`
       const id = keep ?? drop
@@ -28,6 +36,8 @@ export function addReview(domains: Command, session: Session): void {
         return
       }
       const decision = keep === undefined ? 'drop' : 'keep'
+      if (decision === 'drop')
+        await confirm(session.terminal, `delete the text ${id} of the domain ${name}`, yes)
       const settled = await session
         .client()
         .admin('POST', `${path}/${encodeURIComponent(id)}/${decision}`, settledReview, {})

@@ -15,7 +15,7 @@ import { addProposals } from './domains-proposed.ts'
 import { addRebuild } from './domains-rebuild.ts'
 import { addReview } from './domains-review.ts'
 import { addSet } from './domains-set.ts'
-import { addYesOption, confirmDeletion } from '../input/confirm-deletion.ts'
+import { addYesOption, confirm } from '../input/confirm.ts'
 import { readTextFile, splitIntoTexts } from '../input/text-file.ts'
 
 /** About 900 English tokens: enough for one calibration sample, and short enough that a file gives many. */
@@ -92,7 +92,7 @@ export function addDomains(program: Command, session: Session): void {
       const filter = Object.entries({ key, tenant, request }).filter(([, value]) => value !== undefined)
       if (filter.length > 0) {
         const sources = filter.map(([source, value]) => `${source} ${value}`).join(' and ')
-        await confirmDeletion(session.terminal, `the texts of ${sources} in the domain ${name}`, yes)
+        await confirm(session.terminal, `delete the texts of ${sources} in the domain ${name}`, yes)
         const query = filter.map(([field, value]) => `${field}=${encodeURIComponent(value ?? '')}`).join('&')
         const path = `/domains/${encodeURIComponent(name)}/samples?${query}`
         const gone = await session.client().admin('DELETE', path, deletedSamples)
@@ -100,7 +100,7 @@ export function addDomains(program: Command, session: Session): void {
         session.print(json, gone, () => describeDeleted(gone, whose))
         return
       }
-      await confirmDeletion(session.terminal, `the domain ${name} with all its texts and statistics`, yes)
+      await confirm(session.terminal, `delete the domain ${name} with all its texts and statistics`, yes)
       const gone = await session
         .client()
         .admin('DELETE', `/domains/${encodeURIComponent(name)}`, deletedDomain)

@@ -2,7 +2,7 @@ import type { Command } from 'commander'
 import { generalHoldout, type GeneralHoldout } from '@copal/shared/wire/admin-holdout.ts'
 import { counted, formatAge } from '@copal/gpu-node/platform/quantities.ts'
 import type { Session } from '../api/session.ts'
-import { addYesOption, confirmDeletion } from '../input/confirm-deletion.ts'
+import { addYesOption, confirm } from '../input/confirm.ts'
 import { readTextFile, splitIntoTexts } from '../input/text-file.ts'
 
 const TEXT_CHARACTERS = 4000
@@ -42,8 +42,8 @@ export function addHoldout(program: Command, session: Session): void {
     .option('--json', 'print JSON')
     .addHelpText('after', '\nExample:\n  copal holdout delete')
     .action(async ({ json, yes }: { json?: boolean; yes?: boolean }) => {
-      const what = 'the general holdout with all its versions and what was measured on them'
-      await confirmDeletion(session.terminal, what, yes)
+      const deed = 'delete the general holdout with all its versions and what was measured on them'
+      await confirm(session.terminal, deed, yes)
       const gone = await session.client().admin('DELETE', '/holdout', generalHoldout)
       session.print(json, gone, () => 'Deleted the general holdout.')
     })

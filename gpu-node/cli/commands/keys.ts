@@ -13,6 +13,7 @@ import {
 } from '@copal/shared/wire/admin-keys.ts'
 import { splitList } from '../options/option-parsers.ts'
 import { listOf } from '../api/api-client.ts'
+import { addYesOption, confirm } from '../input/confirm.ts'
 import { addLimitOptions, formatLimits, limitChanges, type LimitOptions } from '../options/limit-options.ts'
 import { formatAge, formatDuration } from '@copal/gpu-node/platform/quantities.ts'
 import type { Session } from '../api/session.ts'
@@ -106,13 +107,15 @@ export function addKeys(program: Command, session: Session): void {
       })
     })
 
-  keys
+  const revoke = keys
     .command('revoke')
     .description('revoke a key, which takes effect everywhere within half a minute')
     .argument('<id>', 'id of the key, see copal keys list')
+  addYesOption(revoke, 'revoke')
     .option('--json', 'print JSON')
     .addHelpText('after', '\nExample:\n  copal keys revoke key_0123456789abcdef')
-    .action(async (id: string, { json }: { json?: boolean }) => {
+    .action(async (id: string, { json, yes }: { json?: boolean; yes?: boolean }) => {
+      await confirm(session.terminal, `revoke the key ${id}`, yes)
       const response = await session.client().admin('DELETE', `/keys/${encodeURIComponent(id)}`, revokedKey)
       session.print(json, response, () => `Revoked ${id}.`)
     })
@@ -230,7 +233,7 @@ function describe(keys: KeyEntry[], session: Session): string {
   return session.table(
     [
       { title: 'KEY', value: (key) => key.id },
-      { title: 'NAME', value: (key) => key.name, shrinks: true },
+      { title: 'NAME', value: (key) => key.name },
       { title: 'TENANT', value: (key) => key.tenant, shrinks: true },
       { title: 'BEGINS', value: (key) => key.prefix },
       { title: 'SCOPES', value: (key) => key.scopes.join(','), shrinks: true },

@@ -2,7 +2,8 @@ import type { Command } from 'commander'
 import { deletedSamples, type DeletedSamples } from '@copal/shared/wire/admin-samples.ts'
 import { counted } from '@copal/gpu-node/platform/quantities.ts'
 import type { Session } from '../api/session.ts'
-import { addYesOption, confirmDeletion } from '../input/confirm-deletion.ts'
+import { addYesOption, confirm } from '../input/confirm.ts'
+import { printableLines } from '../output/table.ts'
 
 type Source = 'request' | 'key' | 'tenant'
 
@@ -29,15 +30,16 @@ export function addSamples(program: Command, session: Session): void {
     .action(async ({ json, yes, ...sources }: DeleteOptions) => {
       if (Object.keys(sources).length === 0)
         remove.error('error: name what to delete, like --key key_0123456789abcdef')
-      const whose = Object.entries(sources).map(([source, name]) => `${source} ${name}`)
-      await confirmDeletion(
-        session.terminal,
-        `the stored texts of ${whose.join(' and ')} in all domains`,
-        yes,
-      )
+      await confirm(session.terminal, deletionOf(sources), yes)
       const deleted = await deleteSamples(session, sources)
       session.print(json, deleted, () => describe(deleted, sources))
     })
+}
+
+/** Returns the deletion of stored texts in words, for {@link confirm}. */
+export function deletionOf(sources: Partial<Record<Source, string>>): string {
+  const whose = Object.entries(sources).map(([source, name]) => `${source} ${name}`)
+  return `delete the stored texts of ${whose.join(' and ')} in all domains`
 }
 
 /** Deletes the stored texts of a key or tenant whose policy was changed, or says on stderr how to do it. */
@@ -51,7 +53,7 @@ export async function settleStoredTexts(
   const message = wanted
     ? describe(await deleteSamples(session, sources), sources)
     : `Texts that were sampled before stay. Delete them with: copal samples delete --${source} ${name}`
-  session.terminal.stderr.write(`${message}\n`)
+  session.terminal.stderr.write(`${printableLines(message)}\n`)
 }
 
 function deleteSamples(session: Session, sources: Partial<Record<Source, string>>): Promise<DeletedSamples> {

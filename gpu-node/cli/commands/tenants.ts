@@ -18,12 +18,14 @@ import {
   formatPercent,
 } from '@copal/gpu-node/platform/quantities.ts'
 import type { Session } from '../api/session.ts'
-import { settleStoredTexts } from './samples.ts'
+import { addYesOption, confirm } from '../input/confirm.ts'
+import { deletionOf, settleStoredTexts } from './samples.ts'
 
 interface SetOptions extends LimitOptions {
   json?: boolean
   sampling?: SamplingPolicy
   deleteTexts?: boolean
+  yes?: boolean
 }
 
 export function addTenants(program: Command, session: Session): void {
@@ -51,6 +53,7 @@ export function addTenants(program: Command, session: Session): void {
       ),
     )
     .option('--delete-texts', 'delete the texts of its keys that are stored')
+  addYesOption(set)
   addLimitOptions(set)
     .option('--json', 'print JSON')
     .addHelpText(
@@ -59,7 +62,8 @@ export function addTenants(program: Command, session: Session): void {
         '  copal tenants set acme --sampling never --delete-texts\n' +
         '  copal tenants set acme --requests-per-minute none',
     )
-    .action(async (name: string, { json, sampling, deleteTexts, ...options }: SetOptions) => {
+    .action(async (name: string, { json, sampling, deleteTexts, yes, ...options }: SetOptions) => {
+      if (deleteTexts) await confirm(session.terminal, deletionOf({ tenant: name }), yes)
       const changes = { limits: limitChanges(options), ...(sampling === undefined ? {} : { sampling }) }
       const tenant = await session
         .client()

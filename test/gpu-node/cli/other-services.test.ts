@@ -28,7 +28,7 @@ const LINES = [
   'domains discard p1 --yes',
   'domains review law',
   'domains mask law',
-  'domains rebuild law',
+  'domains rebuild law --yes',
   'domains set law --shared',
   'samples delete --key k --yes',
   'triggers',
@@ -68,7 +68,7 @@ const LINES = [
   'keys sampling k never',
   'keys limit k --concurrent 1',
   'keys rotate k',
-  'keys revoke k',
+  'keys revoke k --yes',
   'tenants list',
   'tenants set a --concurrent 1',
   'tenants cache a',
@@ -216,7 +216,7 @@ describe('a gateway of another version', () => {
 
   test('may send unknown fields, which are part of the JSON output', async () => {
     answer = { status: 200, body: '{"id":"k","revoked":true,"more":1}' }
-    expect(JSON.parse((await copal('keys revoke k --json')).output)).toEqual({
+    expect(JSON.parse((await copal('keys revoke k --yes --json')).output)).toEqual({
       id: 'k',
       revoked: true,
       more: 1,

@@ -88,7 +88,7 @@ test('keys sampling and tenants set change the policy, and delete stored texts o
   expect(kept.stdout).toBe('Sampling of key_1: never, within half a minute.\n')
   expect(kept.stderr).toContain('copal samples delete --key key_1')
   expect(calls).toEqual([{ call: 'PATCH /admin/keys/key_1', body: { sampling: 'never' } }])
-  await succeed('keys', 'sampling', 'key_1', 'never', '--delete-texts')
+  await succeed('keys', 'sampling', 'key_1', 'never', '--delete-texts', '--yes')
   expect(calls.at(-1)?.call).toBe('DELETE /admin/samples?key=key_1')
 
   calls = []
@@ -97,11 +97,11 @@ test('keys sampling and tenants set change the policy, and delete stored texts o
   expect(calls).toEqual([
     { call: 'PUT /admin/tenants/acme', body: expect.objectContaining({ sampling: 'never' }) as unknown },
   ])
-  await succeed('tenants', 'set', 'acme', '--sampling', 'never', '--delete-texts')
+  await succeed('tenants', 'set', 'acme', '--sampling', 'never', '--delete-texts', '--yes')
   expect(calls.at(-1)?.call).toBe('DELETE /admin/samples?tenant=acme')
 
   calls = []
-  await succeed('tenants', 'set', 'acme', '--delete-texts')
+  await succeed('tenants', 'set', 'acme', '--delete-texts', '--yes')
   expect(calls.map(({ call }) => call)).toEqual([
     'PUT /admin/tenants/acme',
     'DELETE /admin/samples?tenant=acme',
@@ -119,7 +119,7 @@ test('domains rebuild tells how much text there is and what starts the update', 
       { model: 'other', starts: 'by_trigger' },
     ],
   }
-  const shown = (await succeed('domains', 'rebuild', 'legal')).stdout
+  const shown = (await succeed('domains', 'rebuild', 'legal', '--yes')).stdout
   for (const part of [
     '2 datasets',
     '40 texts',

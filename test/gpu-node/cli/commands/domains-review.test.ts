@@ -35,13 +35,13 @@ test('review lists the texts that are set aside, with id, key, loss, length and 
 test('--keep and --drop settle one text and say what became of it', async () => {
   for (const decision of ['keep', 'drop'] as const) {
     const response = { domain: 'legal', id: ENTRY.id, decision }
-    const { code, output, calls } = await run(response, 'legal', `--${decision}`, ENTRY.id)
+    const { code, output, calls } = await run(response, 'legal', `--${decision}`, ENTRY.id, '--yes')
     expect(code).toBe(0)
     expect(calls).toEqual([`POST /admin/domains/legal/review/${ENTRY.id}/${decision}`])
     expect(output.trim()).toBe(`${decision === 'keep' ? 'Kept' : 'Deleted'} ${ENTRY.id}.`)
   }
   const dropped = { domain: 'legal', id: ENTRY.id, decision: 'drop' }
-  const { output } = await run(dropped, 'legal', '--drop', ENTRY.id, '--json')
+  const { output } = await run(dropped, 'legal', '--drop', ENTRY.id, '--yes', '--json')
   expect(JSON.parse(output)).toEqual(dropped)
 })
 

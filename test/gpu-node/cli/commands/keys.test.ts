@@ -144,7 +144,7 @@ test('revoke, limit and the tenants commands print what they did', async () => {
     'PUT /admin/tenants/acme': tenant,
     [`PATCH /admin/keys/${ENTRY.id}`]: ENTRY,
   }
-  expect((await run('keys', 'revoke', ENTRY.id)).stdout).toBe(`Revoked ${ENTRY.id}.\n`)
+  expect((await run('keys', 'revoke', ENTRY.id, '--yes')).stdout).toBe(`Revoked ${ENTRY.id}.\n`)
   expect((await run('tenants', 'list')).stdout).toMatch(
     /TENANT +KEYS +LIMITS +SAMPLING +CREATED\nacme +2 +60 req\/min, 1,000,000 tok\/month +always +3 h ago/,
   )

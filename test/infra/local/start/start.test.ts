@@ -243,7 +243,7 @@ describe('copal', () => {
     expect(response.status).toBe(200)
     const names = async () => (await copalJson<{ name: string }[]>('keys', 'list')).map(({ name }) => name)
     expect(await names()).toContain('notebook')
-    await copalJson('keys', 'revoke', id)
+    await copalJson('keys', 'revoke', id, '--yes')
     expect(await names()).toEqual(['local'])
   })
 

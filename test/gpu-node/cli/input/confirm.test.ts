@@ -6,24 +6,30 @@ import { copal } from '../../../support/doubles/copal-command.ts'
 const NOTHING_LEFT = { domains: [], pending: [], kept: [] }
 
 test.each([
-  [['domains', 'delete', 'legal'], 'the domain legal with all its texts and statistics'],
+  [['domains', 'delete', 'legal'], 'delete the domain legal with all its texts and statistics'],
   [
     ['domains', 'delete', 'legal', '--key', 'k', '--tenant', 'a'],
-    'the texts of key k and tenant a in the domain legal',
+    'delete the texts of key k and tenant a in the domain legal',
   ],
-  [['domains', 'discard', 'found_1'], 'the proposed domain found_1 with its texts'],
-  [['samples', 'delete', '--key', 'k'], 'the stored texts of key k in all domains'],
-  [['holdout', 'delete'], 'the general holdout with all its versions and what was measured on them'],
-])('%j asks before it deletes', async (args, what) => {
+  [['domains', 'discard', 'found_1'], 'delete the proposed domain found_1 with its texts'],
+  [['samples', 'delete', '--key', 'k'], 'delete the stored texts of key k in all domains'],
+  [['keys', 'sampling', 'k', 'never', '--delete-texts'], 'delete the stored texts of key k in all domains'],
+  [['tenants', 'set', 'a', '--delete-texts'], 'delete the stored texts of tenant a in all domains'],
+  [['domains', 'rebuild', 'legal'], 'delete the statistics of the domain legal and make them anew'],
+  [['domains', 'review', 'legal', '--drop', 't'], 'delete the text t of the domain legal'],
+  [['keys', 'revoke', 'k'], 'revoke the key k'],
+  [['holdout', 'delete'], 'delete the general holdout with all its versions and what was measured on them'],
+])('%j asks before it changes anything', async (args, deed) => {
   for (const answer of ['', 'n', 'no', 'legal']) {
     const refused = await copal({}, args, { answer })
     expect(refused).toMatchObject({ code: 1, stdout: '', calls: [] })
-    expect(refused.stderr).toBe(`Delete ${what}? This cannot be undone. [y/N] copal: Nothing was deleted.\n`)
+    const question = `${deed.slice(0, 1).toUpperCase()}${deed.slice(1)}? This cannot be undone. [y/N] `
+    expect(refused.stderr).toBe(`${question}copal: Nothing was changed.\n`)
   }
   const unasked = await copal({}, args)
   expect(unasked).toMatchObject({ code: 1, stdout: '', calls: [] })
   expect(unasked.stderr).toBe(
-    `copal: Nothing was deleted. This deletes ${what}, and nobody can be asked without a terminal. Run it with --yes.\n`,
+    `copal: Nothing was changed. There is no terminal to ask at. To ${deed}, add --yes.\n`,
   )
 })
 
