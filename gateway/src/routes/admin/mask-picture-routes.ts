@@ -11,6 +11,7 @@ import { findStoredHeader } from '../../storage/artifacts/mask-files.ts'
 import { findMask } from '../../storage/db/queries/mask-queries.ts'
 import type { ModelRow } from '../../storage/db/queries/model-queries.ts'
 import { storeLatest } from '../../runtime/bounded-map.ts'
+import { nameMask, parseMaskVersion } from './mask-version.ts'
 
 /** Comparisons of masks that an isolate keeps; a file never changes, so neither does its comparison. */
 const MAX_COMPARISONS = 64
@@ -58,14 +59,13 @@ async function findCompared(
   model: ModelRow,
   text: string,
 ): Promise<{ version: number; mask: ComparedMask }> {
-  const name = text.replace(/^m/, '')
-  if (name === '0' || name === 'dense') return { version: 0, mask: null }
-  const version = /^[1-9]\d{0,9}$/.test(name) ? Number(name) : Number.NaN
-  const mask = Number.isNaN(version) ? undefined : await findMask(db, model.id, version)
+  const version = parseMaskVersion(text)
+  if (version === 0) return { version, mask: null }
+  const mask = version === undefined ? undefined : await findMask(db, model.id, version)
   const header = mask && (await findStoredHeader(artifacts, mask.sha256))
-  if (mask && header) return { version, mask: { sha256: mask.sha256, header } }
+  if (mask && header) return { version: mask.version, mask: { sha256: mask.sha256, header } }
   throw new AppError(
     'not_found',
-    `'${model.id}' has no mask file '${text}'. 'GET /admin/masks' lists the masks; files that nothing needs are deleted.`,
+    `'${model.id}' has no mask file ${nameMask(text)}. 'GET /admin/masks' lists the masks; files that nothing needs are deleted.`,
   )
 }

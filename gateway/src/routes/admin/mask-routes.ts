@@ -9,7 +9,8 @@ import { validate } from '@copal/shared/wire/validate.ts'
 import type { Deps } from '../../contracts/bindings.ts'
 import type { ActorEnv } from '../../contracts/context.ts'
 import { actorId } from '../../keys/actor-id.ts'
-import { findMask, listMasks } from '../../storage/db/queries/mask-queries.ts'
+import type { Database } from '../../contracts/database.ts'
+import { findMask, listMasks, type MaskRow } from '../../storage/db/queries/mask-queries.ts'
 import { setPinned } from '../../storage/db/queries/sweep-queries.ts'
 import { storeMaskFile } from '../../storage/artifacts/mask-files.ts'
 import { maskEntry } from '../../adaptation/masks/mask-entry.ts'
@@ -21,6 +22,7 @@ import { findOperatorModel } from '../../adaptation/models/find-operator-model.t
 import { beginInRequest } from '../../adaptation/updates/update-requests.ts'
 import { rollBack } from '../../adaptation/updates/mask-rollback.ts'
 import { readAdminBody } from './admin-body.ts'
+import { nameMask, parseMaskVersion } from './mask-version.ts'
 
 const maskPath = z.object({ sha256: sha256Hex })
 const partPath = z.object({ sha256: sha256Hex, part: sha256Hex })
@@ -37,13 +39,12 @@ export function maskRoutes(): Hono<ActorEnv> {
     .get('/masks/:version/file', async (c) => {
       const { db, artifacts } = c.var.deps
       const model = await findOperatorModel(db, c.req.query('model'))
-      const version = c.req.param('version').replace(/^m/, '')
-      const mask = /^[1-9]\d{0,9}$/.test(version) ? await findMask(db, model.id, Number(version)) : undefined
+      const mask = await findNamedMask(db, model.id, c.req.param('version'))
       const object = mask && (await artifacts.get(maskKey(mask.sha256)))
       if (!mask || !object) {
         throw new AppError(
           'not_found',
-          `'${model.id}' has no mask file '${c.req.param('version')}'. 'GET /admin/masks' lists the masks.`,
+          `'${model.id}' has no mask file ${nameMask(c.req.param('version'))}. 'GET /admin/masks' lists the masks.`,
         )
       }
       return new Response(object.body, {
@@ -95,18 +96,24 @@ export function maskRoutes(): Hono<ActorEnv> {
     .all('/rollback', rejectMethod('POST'))
 }
 
+/** Finds the mask of a path like `m3`; the dense model is none. */
+async function findNamedMask(db: Database, modelId: string, named: string): Promise<MaskRow | undefined> {
+  const version = parseMaskVersion(named)
+  return version ? findMask(db, modelId, version) : undefined
+}
+
 /** Pins a mask, or ends that. Pinning keeps a file that is not deleted yet. */
 async function pin(c: Context<ActorEnv>, pinned: boolean): Promise<MaskEntry> {
   const { db, artifacts } = c.var.deps
   const model = await findOperatorModel(db, c.req.query('model'))
-  const version = c.req.param('version')?.replace(/^m/, '') ?? ''
-  const mask = /^[1-9]\d{0,9}$/.test(version) ? await findMask(db, model.id, Number(version)) : undefined
+  const named = c.req.param('version') ?? ''
+  const mask = await findNamedMask(db, model.id, named)
   if (!mask) {
-    const message = `'${model.id}' has no mask '${version}'. 'GET /admin/masks' lists the masks.`
+    const message = `'${model.id}' has no mask ${nameMask(named)}. 'GET /admin/masks' lists the masks.`
     throw new AppError('not_found', message)
   }
   if (pinned && !(await artifacts.head(maskKey(mask.sha256)))) {
-    throw new AppError('conflict', `The file of mask m${version} of '${model.id}' was deleted already.`)
+    throw new AppError('conflict', `The file of mask m${mask.version} of '${model.id}' was deleted already.`)
   }
   await setPinned(db, mask, pinned)
   return maskEntry(model, { ...mask, pinned, sweptAt: pinned ? null : mask.sweptAt })

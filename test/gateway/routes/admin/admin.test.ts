@@ -107,7 +107,23 @@ describe('status and drift', () => {
     const response = await admin('GET', '/masks/m1/file?model=file')
     expect(response.headers.get('content-disposition')).toContain('file-m1.safetensors')
     expect((await response.arrayBuffer()).byteLength).toBeGreaterThan(100)
-    expect((await admin('GET', '/masks/2/file?model=file')).status).toBe(404)
+  })
+
+  test('a mask that does not exist has its usual name in each message', async () => {
+    await new SimulatedNode('unnamed-1', 'unnamed').beat()
+    for (const [method, path, says] of [
+      ['GET', '99/file', 'no mask file m99.'],
+      ['GET', 'm99/file', 'no mask file m99.'],
+      ['PUT', 'm99/pin', 'no mask m99.'],
+      ['DELETE', '99/pin', 'no mask m99.'],
+      ['PUT', 'dense/pin', 'no mask dense.'],
+      ['GET', '99/linears', 'no mask file m99.'],
+      ['GET', 'm0099/linears', "no mask file 'm0099'."],
+    ] as const) {
+      const response = await admin(method, `/masks/${path}?model=unnamed`)
+      expect(response.status).toBe(404)
+      expect((await errorOf(response)).message).toContain(`'unnamed' has ${says}`)
+    }
   })
 })
 

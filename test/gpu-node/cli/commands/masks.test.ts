@@ -37,6 +37,14 @@ test('a mask that is pinned says so whatever else it is', async () => {
   expect(stdout).toMatch(/^m1 +no file +wanda/m)
 })
 
+test.each(['pin', 'unpin'])('masks %s prints JSON, and offers that in its help', async (command) => {
+  const entry = maskOf(3, { pinned: command === 'pin' })
+  const { stdout } = await copal(entry, ['masks', command, 'm3', '--model', 'tiny', '--json'])
+  expect(JSON.parse(stdout)).toEqual(entry)
+  const { stdout: help } = await copal({}, ['masks', command, '--help'])
+  for (const option of ['--json', '--model <id>']) expect(help).toContain(option)
+})
+
 test('a mask under trial says so beside its other roles', async () => {
   const data = [
     maskOf(6, { canary: true, shadow: true }),
