@@ -2,7 +2,7 @@ import { AppError } from '@copal/shared/errors.ts'
 import type { DenseModel } from '../../model/master/dense-model.ts'
 import type { TextWindows } from './text-windows.ts'
 
-/** Maximum tokens per step. Cancelling waits for at most one step. */
+/** Maximum tokens per step. */
 const STEP_TOKENS = 512
 
 /** Tokens to score: up to {@link STEP_TOKENS} of one window, and as `targets` the token that follows each of them. */
@@ -16,7 +16,10 @@ interface ScoringWork {
 
 /** The part of a serving backend that evaluation uses. */
 export interface ScoringBackend<Weights> {
-  load(source: EvaluatedWeights & { priority: 'background' }): Promise<Weights>
+  /** Loads the weights; aborting the signal ends them, also while they load or run a step. */
+  load(
+    source: EvaluatedWeights & { priority: 'background'; signal?: AbortSignal | undefined },
+  ): Promise<Weights>
   /** Frees the sequences of `drop`, then scores the work of one step. */
   step(plan: {
     weights: Weights

@@ -60,8 +60,23 @@ export async function evaluateTexts<Weights extends { readonly numerics?: string
     signal,
   )
   signal?.throwIfAborted()
-  const { model, version, maskPath } = target
-  const weights = await backend.load({ model, version, maskPath, priority: 'background' })
+  try {
+    return await evaluateWith(backend, target, texts, options)
+  } catch (error) {
+    // The weights end when the signal is aborted.
+    signal?.throwIfAborted()
+    throw error
+  }
+}
+
+async function evaluateWith<Weights extends { readonly numerics?: string | undefined }>(
+  backend: ScoringBackend<Weights> & GeneratingBackend<Weights>,
+  { model, version, maskPath }: EvaluationTarget,
+  texts: TextWindows[],
+  options: EvaluationOptions,
+): Promise<TextEvaluation> {
+  const { signal } = options
+  const weights = await backend.load({ model, version, maskPath, priority: 'background', signal })
   try {
     const evaluations: Evaluation[] = []
     for await (const evaluation of scoreWindows(backend, weights, texts, options))

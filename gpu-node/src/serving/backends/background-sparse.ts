@@ -23,9 +23,9 @@ export function createBackgroundSparseBackend(
 
     async load(source) {
       const startedMs = performance.now()
-      const { model, version, maskPath } = source
+      const { model, version, maskPath, signal } = source
       const name = version === 0 ? 'the dense weights' : `mask version ${version}`
-      const started = startWeightSetProcess<BackgroundSparseOptions>(name, WORKER)
+      const started = startWeightSetProcess<BackgroundSparseOptions>(name, signal, WORKER)
       try {
         const { config, master } = model
         await started.call({ kind: 'load', options: { ...engine, config, master, version, maskPath } })

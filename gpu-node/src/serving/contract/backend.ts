@@ -19,6 +19,8 @@ export interface WeightSetSource {
   maskPath: string | null
   /** `background` sets yield the processor to serving: evaluation uses them. */
   priority: 'serving' | 'background'
+  /** Ends a background set at once when it is aborted, also while it loads or runs a step; that call fails then. */
+  signal?: AbortSignal | undefined
 }
 
 /**

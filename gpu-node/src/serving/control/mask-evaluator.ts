@@ -6,6 +6,7 @@ import {
   type TextEvaluation,
 } from '../../pruning/runs/evaluate-texts.ts'
 import type { TextSource } from '../../pruning/evaluation/text-windows.ts'
+import { createSerialQueue } from '../../platform/serial-queue.ts'
 import type { MaskStore } from '../masks/mask-store.ts'
 import type { DenseModel } from '../../model/master/dense-model.ts'
 
@@ -13,9 +14,10 @@ import type { DenseModel } from '../../model/master/dense-model.ts'
 export interface MaskEvaluator {
   /**
    * Evaluates texts. Evaluations of a node run one at a time; each loads its own weight set and releases it afterwards.
+   * Aborting ends it at once, also while it waits for another one.
    *
    * @param maskSha256 hash of the mask; null is dense
-   * @throws AppError as the mask store and `evaluateTexts` do, or the abort reason of the signal
+   * @throws AppError as the mask store and `evaluateTexts` do; after an abort `client_closed_request` or the reason of the signal
    */
   evaluate(
     maskSha256: string | null,
@@ -35,7 +37,7 @@ export function createMaskEvaluator(deps: {
   masks: Pick<MaskStore, 'ensure'>
 }): MaskEvaluator {
   const { backend, model, reference, masks } = deps
-  let last: Promise<unknown> = Promise.resolve()
+  const queue = createSerialQueue('texts to evaluate', Infinity)
 
   async function run(
     maskSha256: string | null,
@@ -56,10 +58,7 @@ export function createMaskEvaluator(deps: {
   }
 
   return {
-    evaluate(maskSha256, sources, options) {
-      const turn = last.then(() => run(maskSha256, sources, options))
-      last = turn.catch(() => undefined)
-      return turn
-    },
+    evaluate: (maskSha256, sources, options) =>
+      queue.run(() => run(maskSha256, sources, options), options.signal),
   }
 }

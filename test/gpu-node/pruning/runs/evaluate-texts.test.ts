@@ -2,7 +2,10 @@ import { readdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import type { Backend, WeightSet } from '../../../../gpu-node/src/serving/contract/backend.ts'
-import { createOnnxBackend } from '../../../../gpu-node/src/serving/backends/onnx/onnx-backend.ts'
+import {
+  createOnnxBackend,
+  type OnnxBackend,
+} from '../../../../gpu-node/src/serving/backends/onnx/onnx-backend.ts'
 import { calibrateAndSelect } from '../../../../gpu-node/src/pruning/runs/calibrate-and-select.ts'
 import {
   evaluateTexts,
@@ -10,6 +13,7 @@ import {
   type EvaluationTarget,
 } from '../../../../gpu-node/src/pruning/runs/evaluate-texts.ts'
 import { cutWindows, type TextSource } from '../../../../gpu-node/src/pruning/evaluation/text-windows.ts'
+import { isAlive } from '../../../../gpu-node/src/platform/process-identity.ts'
 import { writeDataset, writeWordsDataset } from '../../../support/pruning/calibration-datasets.ts'
 import { referenceBlock } from '../../../support/models/reference-block.ts'
 import { openTinyModel, type TinyModel } from '../../../support/models/tiny-model.ts'
@@ -18,13 +22,14 @@ const WINDOW = 48
 const TEXT = 'The whale and the ship of the nation sail over the sea. '.repeat(20)
 
 let tiny: TinyModel
+let onnx: OnnxBackend
 let backend: Backend
 let released: WeightSet[]
 
 beforeAll(async () => {
   tiny = await openTinyModel({ layers: 2 })
   released = []
-  const onnx = createOnnxBackend({ workDir: join(tiny.dir, 'work'), threads: 1 })
+  onnx = createOnnxBackend({ workDir: join(tiny.dir, 'work'), threads: 1 })
   backend = {
     ...onnx,
     release: async (weights) => {
@@ -43,6 +48,10 @@ const reference = () => ({
   baseSha256: tiny.model.master.baseSha256,
 })
 
+function target(mask: string | null = null): EvaluationTarget {
+  return { model: tiny.model, reference: reference(), version: mask === null ? 0 : 1, maskPath: mask }
+}
+
 async function run(
   sources: TextSource[],
   options: Partial<EvaluationOptions> = {},
@@ -52,13 +61,7 @@ async function run(
 }
 
 function evaluate(sources: TextSource[], options: Partial<EvaluationOptions>, mask: string | null) {
-  const target: EvaluationTarget = {
-    model: tiny.model,
-    reference: reference(),
-    version: mask === null ? 0 : 1,
-    maskPath: mask,
-  }
-  return evaluateTexts(backend, target, sources, { windowTokens: WINDOW, ...options })
+  return evaluateTexts(backend, target(mask), sources, { windowTokens: WINDOW, ...options })
 }
 
 /** Computes the sum of the negative log-likelihoods of tokens 2…T of one window, in f64. */
@@ -189,3 +192,41 @@ test('generation is checked with the same weight set, and the same way each time
   const again = await evaluate([{ texts: [TEXT] }], { maxWindows: 1, checkGeneration: true }, null)
   expect(again).toEqual(first)
 })
+
+test.skipIf(process.platform === 'win32')(
+  'a cancelled evaluation ends at once, also in a step or a load that does not end, and leaves no process',
+  async () => {
+    const cancel = new AbortController()
+    let weights: WeightSet | undefined
+    let pid: number | undefined
+    const stopped: Backend = {
+      ...backend,
+      load: async (source) => (weights = await onnx.load(source)),
+      async step(plan) {
+        pid = onnx.pidOf(plan.weights)
+        // A stopped process stands for one whose step takes minutes.
+        process.kill(pid!, 'SIGSTOP')
+        setImmediate(() => cancel.abort(new Error('cancelled in a step')))
+        return onnx.step(plan)
+      },
+    }
+    const options = { windowTokens: WINDOW, signal: cancel.signal }
+    await expect(evaluateTexts(stopped, target(), [{ texts: [TEXT] }], options)).rejects.toThrow(
+      'cancelled in a step',
+    )
+    expect(released).toContain(weights)
+    expect(isAlive(pid!)).toBe(false)
+
+    const loading = new AbortController()
+    const load = onnx.load({
+      model: tiny.model,
+      version: 0,
+      maskPath: null,
+      priority: 'background',
+      signal: loading.signal,
+    })
+    loading.abort()
+    await expect(load).rejects.toThrow()
+    expect(await readdir(join(tiny.dir, 'work'))).toEqual([])
+  },
+)

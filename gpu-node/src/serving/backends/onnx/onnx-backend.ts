@@ -43,14 +43,14 @@ export function createOnnxBackend(options: OnnxBackendOptions): OnnxBackend {
     async load(source) {
       await cleaned
       const startedMs = performance.now()
+      const name = source.version === 0 ? 'the dense weights' : `mask version ${source.version}`
       const workDir = await createLoadDir(options.workDir)
-      const started = startWeightSetProcess(
-        source.version === 0 ? 'the dense weights' : `mask version ${source.version}`,
-      )
+      let started: WeightSetProcess | undefined
       try {
+        started = startWeightSetProcess(name, source.signal)
         await started.call({ kind: 'load', options: { ...loadOptions(source), workDir, threads } })
       } catch (thrown) {
-        await started.close()
+        await started?.close()
         throw thrown
       } finally {
         await rm(workDir, { recursive: true, force: true })

@@ -44,12 +44,16 @@ const HUGE_PAGES = { GLIBC_TUNABLES: 'glibc.malloc.hugetlb=1' }
  * Starts the process of a weight set.
  *
  * @param name for messages: `mask version 3`
+ * @param signal kills the process
  * @param worker program of the process, which calls `serveWeightSet`
+ * @throws the reason of `signal`
  */
 export function startWeightSetProcess<Options = LoadOptions>(
   name: string,
+  signal?: AbortSignal,
   worker = ONNX_WORKER,
 ): WeightSetProcess<Options> {
+  signal?.throwIfAborted()
   const child = fork(fileURLToPath(worker), [], {
     serialization: 'advanced',
     execArgv: [],
@@ -65,8 +69,11 @@ export function startWeightSetProcess<Options = LoadOptions>(
   let stderr = ''
   let numerics: string | undefined
 
+  const kill = () => void child.kill('SIGKILL')
+  signal?.addEventListener('abort', kill, { once: true })
   const fail = (how: string) => {
     if (failure) return
+    signal?.removeEventListener('abort', kill)
     const lastLine = stderr.trim().split('\n').at(-1) ?? ''
     failure = new AppError('node_failed', `The process of ${name} ${how}${lastLine && `: ${lastLine}`}`)
     for (const call of waiting.values()) call.reject(failure)
@@ -77,7 +84,7 @@ export function startWeightSetProcess<Options = LoadOptions>(
     stderr = (stderr + text).slice(-STDERR_CHARACTERS)
   })
   child.on('error', (error) => {
-    child.kill('SIGKILL')
+    kill()
     fail(`could not be started or reached (${error.message})`)
   })
   child.on('exit', (code, signal) => fail(signal ? `was ended by ${signal}` : `ended with exit code ${code}`))
@@ -126,7 +133,7 @@ export function startWeightSetProcess<Options = LoadOptions>(
     async close() {
       if (closing) return void (await ended)
       closing = true
-      const timer = setTimeout(() => child.kill('SIGKILL'), CLOSE_TIMEOUT_MS)
+      const timer = setTimeout(kill, CLOSE_TIMEOUT_MS)
       // Only the end of the process counts; the reply may be lost.
       await call({ kind: 'close' }).catch(() => undefined)
       await ended
