@@ -82,11 +82,12 @@ export async function createProgram(session: Session, options = { lab: true }): 
     .configureOutput({
       writeOut: (text) => stdout.write(text),
       writeErr: (text) => stderr.write(text),
+      outputError: (text, write) => write(inPlainWords(text)),
       getOutHelpWidth: () => lineWidth(stdout),
       getErrHelpWidth: () => lineWidth(stderr),
     })
     .exitOverride()
-    .showHelpAfterError('Run it with --help to see its arguments and options.')
+    .showHelpAfterError('Add --help to see the arguments and options.')
     .addHelpText(
       'after',
       '\nExamples:\n  copal status\n  copal generate "What is resin?"\n  copal domains import legal contracts.txt\n  copal update legal\n  copal drift',
@@ -137,6 +138,16 @@ export async function createProgram(session: Session, options = { lab: true }): 
     const empty = command.args.indexOf('')
     if (empty >= 0) command.error(`error: argument '${nameOf(command, empty)}' is empty`)
   })
+}
+
+/** Says of a wrong argument or value what Commander says twice as long. */
+function inPlainWords(error: string): string {
+  return error
+    .replace(
+      /command-argument value (.*) is invalid for argument '(.*?)'\./s,
+      "argument '<$2>' does not take $1.",
+    )
+    .replace(/(option '.*?') argument (.*) is invalid\./s, '$1 does not take $2.')
 }
 
 function nameOf({ registeredArguments }: Command, index: number): string {

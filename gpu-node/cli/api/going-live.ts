@@ -24,6 +24,7 @@ export async function describeGoingLive(
   const { nodes } = status
   const able = nodes.filter((node) => node.alive && !node.draining && (model ?? node.model) === node.model)
   if (able.length === 0) return `${mask} is active, but no node can serve it. See: copal nodes`
+  if (able.every((node) => node.active_version === version)) return `${mask} serves already.`
   const holds = able.some(({ weight_sets: sets }) =>
     sets.some((set) => set.version === version && set.state === 'ready'),
   )

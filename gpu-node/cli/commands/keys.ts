@@ -47,11 +47,7 @@ export function addKeys(program: Command, session: Session): void {
     .action(async ({ json, tenant }: { json?: boolean; tenant?: string }) => {
       const query = tenant === undefined ? '' : `?tenant=${encodeURIComponent(tenant)}`
       const { data } = await session.client().admin('GET', `/keys${query}`, listOf(keyEntry))
-      session.print(json, data, () =>
-        data.length === 0
-          ? 'There are no keys. Create one with: copal keys create <name>'
-          : describe(data, session),
-      )
+      session.print(json, data, () => (data.length === 0 ? describeNone(tenant) : describe(data, session)))
     })
 
   const limit = keys
@@ -226,6 +222,12 @@ function duration(text: string): number {
   const match = /^(\d{1,6})([smhd])$/.exec(text)
   if (!match) throw new InvalidArgumentError('A time like 90s, 30m, 24h or 7d is expected.')
   return Number(match[1]) * SECONDS[match[2] as keyof typeof SECONDS]
+}
+
+function describeNone(tenant: string | undefined): string {
+  return tenant === undefined
+    ? 'There are no keys. Create one with: copal keys create <name>'
+    : `The tenant '${tenant}' has no keys. 'copal tenants list' lists the tenants.`
 }
 
 function describe(keys: KeyEntry[], session: Session): string {

@@ -43,7 +43,8 @@ function parseValue(text: string, name: string): unknown {
     return Object.fromEntries(
       text.split(',').map((part) => {
         const [domain = '', weight = ''] = part.split(':')
-        return [domain.trim(), Number(weight)]
+        // JSON has no NaN: the gateway shall reject the word that was typed.
+        return [domain.trim(), Number.isNaN(Number(weight)) ? weight : Number(weight)]
       }),
     )
   }

@@ -44,14 +44,14 @@ function describeIssue(issue: z.core.$ZodRawIssue): string | undefined {
   switch (issue.code) {
     case 'invalid_type': {
       if (issue.input === undefined) return MISSING
-      const kind = issue.expected === 'record' ? 'object' : issue.expected
-      const article = /^[aeiou]/.test(kind) ? 'an' : 'a'
-      return `expected ${article} ${kind}, got ${z.core.util.parsedType(issue.input)}`
+      return `expected ${describeKind(issue.expected)}, got ${z.core.util.parsedType(issue.input)}`
     }
     case 'invalid_value': {
-      const options = issue.values.map((value) => (typeof value === 'string' ? `'${value}'` : String(value)))
+      const options = describeOptions(issue.values)
       return `expected ${options.length > 1 ? 'one of ' : ''}${options.join(', ')}`
     }
+    case 'invalid_union':
+      return describeAlternatives(issue.errors)
     case 'too_big':
       return describeBound(issue.inclusive === false ? 'less than' : 'at most', issue.maximum, issue.origin)
     case 'too_small':
@@ -59,6 +59,27 @@ function describeIssue(issue: z.core.$ZodRawIssue): string | undefined {
     default:
       return undefined
   }
+}
+
+function describeKind(expected: string): string {
+  const kind = expected === 'record' ? 'object' : expected
+  return `${/^[aeiou]/.test(kind) ? 'an' : 'a'} ${kind}`
+}
+
+function describeOptions(values: readonly z.core.util.Primitive[]): string[] {
+  return values.map((value) => (typeof value === 'string' ? `'${value}'` : String(value)))
+}
+
+/** Lists what a union takes; undefined if an alternative rejects a value for more than its type. */
+function describeAlternatives(alternatives: readonly z.core.$ZodIssue[][]): string | undefined {
+  const expected = alternatives.map(([issue]) => {
+    if (!issue || issue.path.length > 0) return []
+    if (issue.code === 'invalid_type') return [describeKind(issue.expected)]
+    return issue.code === 'invalid_value' ? describeOptions(issue.values) : []
+  })
+  if (expected.some((each) => each.length === 0)) return undefined
+  const all = [...new Set(expected.flat())]
+  return `expected ${all.length > 1 ? `${all.slice(0, -1).join(', ')} or ` : ''}${all.at(-1)}`
 }
 
 function describeBound(relation: string, limit: number | bigint, origin: string): string {

@@ -67,7 +67,7 @@ test('every wrong argument of every command exits with 2 and points to the help'
     const env = { COPAL_BASE_URL: 'http://127.0.0.1:1', COPAL_ADMIN_KEY: 'a', COPAL_API_KEY: 'k' }
     const terminal = recordedTerminal({ env, cwd: '/nowhere' })
     const code = await runCommand(line, terminal)
-    const helps = terminal.errors().includes(line.length === 0 ? 'Usage:' : 'Run it with --help')
+    const helps = terminal.errors().includes(line.length === 0 ? 'Usage:' : 'Add --help')
     if (code !== 2 || !helps || terminal.output() !== '')
       told.push(`copal ${line.join(' ')}: ${code}, ${terminal.errors()}`)
   }
@@ -83,6 +83,8 @@ test.each([
     args: ['keys', 'create', 'x', '--scopes', 'root'],
     says: 'Expected one of inference, read-metrics, admin, read-admin.',
   },
+  { args: ['rollback', 'foo'], says: "argument '<version>' does not take 'foo'. A mask is a number" },
+  { args: ['update', 'law', '--pattern', '3:2'], says: "option '--pattern <pattern>' does not take '3:2'. " },
   { args: ['keys', 'revoke', ''], says: "argument 'id' is empty" },
   { args: ['update', 'law', ''], says: "argument 'domain' is empty" },
   { args: ['domains', 'delete', 'law', 'code'], says: 'too many arguments' },
@@ -94,5 +96,5 @@ test.each([
   const terminal = recordedTerminal()
   expect(await runCommand(args, terminal)).toBe(2)
   expect(terminal.errors()).toContain(says)
-  expect(terminal.errors()).toContain('Run it with --help')
+  expect(terminal.errors()).toContain('Add --help')
 })

@@ -12,6 +12,9 @@ const schema = z.object({
   list: z.array(z.string()).min(1).max(2).optional(),
   policy: z.enum(['never', 'opt_in']).optional(),
   kind: z.literal('text').optional(),
+  confirm: z.union([z.literal('auto'), z.literal([1, 2])]).optional(),
+  weights: z.union([z.enum(['equal', 'traffic']), z.record(z.string(), z.number())]).optional(),
+  own: z.union([z.string(), z.number()], { error: 'say what' }).optional(),
 })
 
 test.each([
@@ -28,6 +31,10 @@ test.each([
   [{ model: 'm', list: ['a', 'b', 'c'] }, "Invalid 'list': expected at most 2 items."],
   [{ model: 'm', policy: 'x' }, "Invalid 'policy': expected one of 'never', 'opt_in'."],
   [{ model: 'm', kind: 'x' }, "Invalid 'kind': expected 'text'."],
+  [{ model: 'm', confirm: 7 }, "Invalid 'confirm': expected 'auto', 1 or 2."],
+  [{ model: 'm', weights: 'x' }, "Invalid 'weights': expected 'equal', 'traffic' or an object."],
+  [{ model: 'm', weights: { a: 'x' } }, "Invalid 'weights.a': expected a number, got string."],
+  [{ model: 'm', own: true }, "Invalid 'own': say what."],
   [[], 'Invalid request body: expected an object, got array.'],
   [undefined, 'Invalid request body: it is missing.'],
 ])('%j is rejected in plain words', (value, message) => {

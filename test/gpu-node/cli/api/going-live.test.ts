@@ -31,6 +31,11 @@ test('until a node has loaded the mask, another one serves', async () => {
   expect(await told(node(0, { 0: 'ready' }))).toContain('Until then dense serves')
 })
 
+test('a mask that every node serves already says so', async () => {
+  expect(await told(node(2, { 2: 'ready' }), node(2, { 2: 'ready' }))).toBe('m2 serves already.')
+  expect(await told(node(2, { 2: 'ready' }), node(4, { 2: 'ready' }))).toContain('within some 2 s')
+})
+
 test('without a node the mask is not served', async () => {
   expect(await told(node(2, { 2: 'ready' }, { draining: true }))).toContain('no node can serve it')
 })

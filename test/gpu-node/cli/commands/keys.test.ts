@@ -111,7 +111,7 @@ test('list shows a table that fits the terminal, of all keys or of one tenant', 
   for (const shown of ['notebook', 'acme', 'sk-copal-abcdef', 'legal', 'tiny', '3 h ago', 'in 90 d'])
     expect(text).toContain(shown)
   expect((await run('keys', 'list', '--tenant', 'new')).stdout).toBe(
-    'There are no keys. Create one with: copal keys create <name>\n',
+    "The tenant 'new' has no keys. 'copal tenants list' lists the tenants.\n",
   )
   expect(JSON.parse((await run('keys', 'list', '--json')).stdout)).toEqual([ENTRY])
 })

@@ -88,6 +88,12 @@ test('values are numbers, words, switches, null and weights of domains', () => {
   })
 })
 
+test('a weight that is no number is sent as it was typed, so that the message names its type', () => {
+  expect(withSettings({}, ['statistics.weights=legal:x'])).toEqual({
+    statistics: { weights: { legal: 'x' } },
+  })
+})
+
 test.each([
   ['gate.max_regresion=1.1', /no setting 'gate\.max_regresion'\. Did you mean 'gate\.max_regression'\?/],
   ['speed=9', /no setting 'speed'\. The settings are preset, gate\.confidence, /],

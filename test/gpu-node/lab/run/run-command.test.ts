@@ -148,7 +148,7 @@ test('killing the command ends its child processes, and the next run resumes', a
 test.each([
   [
     ['--methods', 'copall'],
-    /'--methods <list>' argument 'copall' is invalid. There is no pruning method 'copall'. Did you mean 'copal'\?/,
+    /'--methods <list>' does not take 'copall'. There is no pruning method 'copall'. Did you mean 'copal'\?/,
   ],
   [['--pattern', '0.5,1.5'], /the fraction of pruned weights must be above 0 and below 1/],
   [['--domain', 'law'], /The domain 'law' is invalid: expected name=calibration.txt:evaluation.txt/],
