@@ -3,6 +3,7 @@ import { AppError } from '@copal/shared/errors.ts'
 import type { Backend, WeightSet, WeightSetSource } from '../../../gpu-node/src/serving/contract/backend.ts'
 import { createMaskSwap, type SwapEngine } from '../../../gpu-node/src/serving/masks/mask-swap.ts'
 import type { DenseModel } from '../../../gpu-node/src/model/master/dense-model.ts'
+import { reasonOf } from '../../../gpu-node/src/platform/log.ts'
 import { memoryLog } from './memory-log.ts'
 
 export const A = { version: 1, sha256: 'a'.repeat(64) }
@@ -102,6 +103,7 @@ export function faultySwap(
       activeSet = set
       faulty.events.push(`activate ${set.version}`)
     },
+    failWithoutWeights: (cause) => void faulty.events.push(`fail without weights: ${reasonOf(cause)}`),
     requestsOn: (version) => (busy.has(version) ? 1 : 0),
     drain: async (version) => {
       faulty.events.push(`drain ${version}`)

@@ -84,6 +84,8 @@ export interface Engine {
    * @throws AppError `context_length_exceeded`, `invalid_request` (empty, or a token out of range), `overloaded`
    */
   embed(request: EmbedRequest): EmbeddingCall
+  /** Fails the requests that have no weights to start on: the active set was lost, and for this cause cannot be replaced. */
+  failWithoutWeights(cause: unknown): void
   /** Keeps drains of these weights from ending until the returned function is called; for calls of several requests. */
   hold(weights: WeightSet): () => void
   /** Returns the number of requests and scorings bound to the version. */

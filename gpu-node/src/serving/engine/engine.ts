@@ -15,8 +15,8 @@ import { createAdmission } from './admission.ts'
 import { createRequestTracker } from './request-tracker.ts'
 import { createStepLoops } from './step-loop.ts'
 import { createPolicy } from './engine-policy.ts'
-import { shuttingDown, stepError, weightsLost } from './request-errors.ts'
-import type { Request } from './engine-request.ts'
+import { noWeights, shuttingDown, stepError, weightsLost } from './request-errors.ts'
+import { pinOf, type Request } from './engine-request.ts'
 import { choosePreemptions, isIdle, planStep } from './scheduler.ts'
 import { payForStep } from './scoring-share.ts'
 import {
@@ -180,6 +180,12 @@ export function createEngine(deps: EngineDeps): Engine {
       state.active = weights
       drains.settle()
       stepLoops.wake()
+    },
+
+    failWithoutWeights(cause) {
+      if (state.active) return
+      for (const request of waitingRequests(state))
+        if (!pinOf(request)) tracker.fail(request, noWeights(cause))
     },
 
     requestsOn: (version) => boundTo(state, (weights) => weights.version === version).length,

@@ -80,6 +80,12 @@ export function weightsLost(version: number, cause: Error | undefined): AppError
   return new AppError('node_failed', `The weights of mask version ${version} ${what}. Try again.`, { cause })
 }
 
+/** Creates the error for requests that wait for weights which were lost and cannot be loaded again. */
+export function noWeights(cause: unknown): AppError {
+  const message = 'The weights of this node were lost and cannot be loaded again now. Try again.'
+  return new AppError('node_failed', message, { cause })
+}
+
 /** Creates the error for a full queue of requests or of texts to score. */
 export function overloaded(what: string, limit: number, waitMs: number): AppError {
   const retryAfterS = retryAfterSeconds(waitMs)

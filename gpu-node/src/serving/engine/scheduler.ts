@@ -2,7 +2,7 @@
  * Decides what runs next. Pure: reads the state and changes nothing.
  *
  * - Admission is strictly first come, first served. If the first request is large, the others wait for it, so it cannot
- *   starve.
+ *   starve. Only requests without weights to start on, because the active set was lost, let others pass.
  *   Admission is optimistic: a request is admitted when there are pages for its present tokens and one more page for each
  *   running request; the length of its output is not considered. Pages that it can share with other requests
  *   (`prefix-reuse.ts`) cost nothing. A request whose next page another one is about to fill waits for that page and
@@ -64,8 +64,8 @@ export function choosePreemptions(state: EngineState, weights: WeightSet, policy
     while (free < needed && (preemptScoring() || preempt(younger))) continue
     if (free >= needed) free -= needed
   }
-  const [head] = waitingRequests(state)
-  if (head && startsOn(state, head, weights) && running.length < policy.maxRunning) {
+  const head = waitingRequests(state).find((request) => startSet(state, request))
+  if (head && startSet(state, head) === weights && running.length < policy.maxRunning) {
     const { needed } = admission(state, head, weights)
     while (free < needed + running.length && preemptScoring()) continue
   }
@@ -93,16 +93,16 @@ export function planStep(state: EngineState, weights: WeightSet, policy: EngineP
 
   const admissions: Request[] = []
   const feeding = running.filter((request) => request.status.kind === 'prefill' && pinOf(request) === weights)
-  const inTurn = [...feeding, ...waitingRequests(state)].toSorted(
-    (a, b) => a.turn - b.turn || a.order - b.order,
-  )
+  const waiting = waitingRequests(state).filter((request) => startSet(state, request))
+  const inTurn = [...feeding, ...waiting].toSorted((a, b) => a.turn - b.turn || a.order - b.order)
   /** Keys of pages that running or newly admitted requests are about to fill. */
   const filling = new Set(feeding.flatMap((request) => keysToFill(request, weights, fedOf(request))))
   let admitting = true
   for (const request of inTurn) {
     const sequence = sequenceOf(request)
     const ahead = running.length + admissions.length
-    admitting &&= sequence !== undefined || (ahead < policy.maxRunning && startsOn(state, request, weights))
+    admitting &&=
+      sequence !== undefined || (ahead < policy.maxRunning && startSet(state, request) === weights)
     if (!sequence && !admitting) continue
     const { shared, needed } = sequence ? { shared: [], needed: 0 } : admission(state, request, weights)
     const next = sequence ? undefined : nextSharedKey(request, weights, shared.length)
@@ -132,8 +132,9 @@ export function isIdle(draft: StepDraft): boolean {
   return draft.work.length === 0 && draft.drops.length === 0
 }
 
-function startsOn(state: EngineState, request: Request, weights: WeightSet): boolean {
-  return (pinOf(request) ?? state.active) === weights
+/** Returns the weights on which a waiting request starts; null while it has none. */
+function startSet(state: EngineState, request: Request): WeightSet | null {
+  return pinOf(request) ?? state.active
 }
 
 function prefillOutput(request: Request, to: number): SequenceWork['output'] {

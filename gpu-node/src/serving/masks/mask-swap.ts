@@ -26,6 +26,8 @@ export interface SwapEngine {
    * @throws AppError when the engine is closed
    */
   setActive(weights: WeightSet): void
+  /** Fails the requests that wait for weights, if none are active: for this cause those to come cannot be loaded now. */
+  failWithoutWeights(cause: unknown): void
   /** Returns the number of requests pinned to a version. */
   requestsOn(version: number): number
   /** Settles when no request is pinned to the version. At the deadline, restartable requests move to the active version. */
@@ -254,6 +256,8 @@ export function createMaskSwap(deps: MaskSwapDeps): MaskSwap {
         reason: reasonOf(error),
         retryInMs: Math.round(entry.retryAtMs - nowMs()),
       })
+      if (name.version === active || name.version === (desired.active ?? DENSE).version)
+        deps.engine.failWithoutWeights(error)
     }
   }
 

@@ -113,6 +113,30 @@ test('requests wait until the first weights are active', async () => {
   expect((await result).versions).toEqual([4])
 })
 
+test('requests that name weights run while the active set is lost, and the others fail once it cannot be loaded again', async () => {
+  const { backend, engine } = startArithmeticEngine()
+  const lost = backend.weights(4)
+  const named = backend.weights(3)
+  engine.setActive(lost)
+  backend.kill(lost)
+  await untilTrue(() => engine.active === null)
+  const waiting = readGeneration(engine.generate(request([5])))
+  const pinned = await readGeneration(engine.generate(request([5], { weights: named })))
+  expect(pinned).toMatchObject({ versions: [3], outcome: { finishReason: 'length' } })
+  expect(engine.load()).toMatchObject({ waiting: 1, running: 0 })
+
+  engine.failWithoutWeights(new Error('no memory'))
+  await expect(waiting).rejects.toMatchObject({
+    code: 'node_failed',
+    retryable: true,
+    message: expect.stringContaining('cannot be loaded again') as string,
+  })
+  const later = readGeneration(engine.generate(request([5])))
+  engine.setActive(backend.weights(4))
+  engine.failWithoutWeights(new Error('of another set'))
+  expect((await later).versions).toEqual([4])
+})
+
 test('every running request reports its progress and its idle time', async () => {
   let held: Promise<void> | undefined
   const { backend, engine } = startArithmeticEngine({

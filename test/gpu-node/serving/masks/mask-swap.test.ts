@@ -143,6 +143,17 @@ test('a crashed active set is loaded again at once and becomes active again', as
   expect(swap.activeVersion()).toBe(1)
 })
 
+test('a crashed active set that cannot be loaded again fails the requests that wait for it', async () => {
+  const { swap, crashVersion, events, failing, states } = faultySwap({ first: 60_000, max: 600_000 })
+  await swap.start({ active: A, previous: null })
+  await swap.settled()
+  events.length = 0
+  failing.set(1, new Error('no memory'))
+  crashVersion(1)
+  await vi.waitFor(() => expect(events).toEqual(['load 1', 'fail without weights: no memory']), WAIT)
+  expect(states()).toEqual({ 0: 'ready', 1: 'failed' })
+})
+
 test('repeated crashes delay the next load', async () => {
   const { swap, crashVersion, events, live, states } = faultySwap({ first: 60_000, max: 600_000 })
   await swap.start({ active: A, previous: null })
