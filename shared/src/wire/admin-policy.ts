@@ -12,7 +12,13 @@ const minutes = z
   .max(7 * 24 * 60)
 
 const gate = z.strictObject({
-  confidence: z.number().min(0.5).max(0.9999).describe('Confidence of each one-sided bound.'),
+  confidence: z
+    .number()
+    .min(0.5)
+    .max(0.9999)
+    .describe(
+      'Confidence of the one-sided bounds, over all candidates that are tested beside one active mask: the first one gets four fifths of the error.',
+    ),
   max_regression: ratio(10).describe(
     'Maximum of the perplexity relative to the active mask, as an upper bound, on every known domain and the general holdout.',
   ),

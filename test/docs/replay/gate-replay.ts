@@ -64,28 +64,37 @@ export interface GateCase {
   ratios: Record<string, number>
   /** The domain that the update calibrates for the first time; none for a refresh. */
   newDomain?: string
+  /** The only domain of the service; all three texts are domains if it is left out. */
+  only?: string
+  /** The numbers of the candidates, from 1, that are tested in turn until one passes. */
+  candidates: readonly number[]
   runs: number
 }
 
 /** The runs by which a test repeats a result. */
 export const FIRST_RUNS = 200
 
-/** How often the gate rejected the candidate of a {@link GateCase}. */
+/** How often the gate rejected all candidates of a {@link GateCase}. */
 export interface GateResult extends GateCase {
-  /** By a constraint, whatever the purpose says. */
+  /** Each by a constraint, whatever the purpose says. */
   by_constraint: number
-  /** By any of its figures. */
+  /** Each by any of its figures. */
   rejected: number
   /** The number of the first {@link FIRST_RUNS} runs that a constraint rejected. */
   first: number
 }
 
-/** Replays one case with fresh holdouts in each run. */
-export function replayGate(windows: GateWindows, { name, ratios, newDomain, runs }: GateCase): GateResult {
+/**
+ * Replays one case with fresh holdouts in each run. Candidates of a run are tested on the same windows, and their differences
+ * are drawn independently, which is the worst case: the errors of candidates that are alike come together.
+ */
+export function replayGate(windows: GateWindows, situation: GateCase): GateResult {
+  const { ratios, newDomain, only, candidates, runs } = situation
   const random = createRandom(19)
   const { window_tokens: windowTokens, texts, losses } = windows
   const count = HOLDOUT_TOKENS / windowTokens
-  const measured = Object.keys(texts).map((text) => {
+  const names = Object.keys(texts).filter((text) => only === undefined || text === only)
+  const measured = names.map((text) => {
     const parent = losses.parent[text] ?? []
     const differences = differencesOf(parent, losses.candidate[text] ?? [])
     const center = mean(differences)
@@ -95,35 +104,46 @@ export function replayGate(windows: GateWindows, { name, ratios, newDomain, runs
   let rejected = 0
   let first = 0
   for (let run = 0; run < runs; run++) {
-    const holdouts = measured.map(({ text, parent, differences }): GateHoldout => {
-      const drawn = Array.from({ length: count }, () => Math.floor(random() * parent.length))
-      const reference = drawn.map((window) => parent[window] ?? 0)
-      const shift = Math.log(ratios[text] ?? 1)
-      const candidate = drawn.map((window) => (parent[window] ?? 0) + (differences[window] ?? 0) + shift)
-      return {
-        domain: text,
-        sha256: text,
-        windowTokens: drawn.map(() => windowTokens - 1),
-        isNew: text === newDomain,
-        weight: 1,
-        candidate: { nllMean: mean(candidate), windowNll: candidate },
-        parent: { nllMean: mean(reference), windowNll: reference },
-        best: { version: 1, nllMean: mean(reference), windowNll: reference },
-      }
+    const drawn = measured.map(({ parent }) => drawWindows(random, count, parent.length))
+    const judged = candidates.map((candidate, place) => {
+      const holdouts = measured.map(({ text, parent, differences }, index): GateHoldout => {
+        const shown = drawn[index] ?? []
+        const reference = shown.map((window) => parent[window] ?? 0)
+        const own = place === 0 ? shown : drawWindows(random, count, parent.length)
+        const shift = Math.log(ratios[text] ?? 1)
+        const losses = reference.map((loss, window) => loss + (differences[own[window] ?? 0] ?? 0) + shift)
+        const parentLosses = { nllMean: mean(reference), windowNll: reference }
+        return {
+          domain: text,
+          sha256: text,
+          windowTokens: shown.map(() => windowTokens - 1),
+          isNew: text === newDomain,
+          weight: 1,
+          candidate: { nllMean: mean(losses), windowNll: losses },
+          parent: parentLosses,
+          best: { version: 1, ...parentLosses },
+        }
+      })
+      const generation = { candidate: GENERATION, dense: GENERATION }
+      const { verdict, figures } = gateVerdict({
+        policy: PRESETS.production.gate,
+        holdouts,
+        generation,
+        candidate,
+      })
+      const violates = figures.some(({ name, passed }) => !passed && CONSTRAINTS.includes(name))
+      return { isRejected: verdict === 'failed', violates }
     })
-    const generation = { candidate: GENERATION, dense: GENERATION }
-    const { verdict, figures } = gateVerdict({
-      policy: PRESETS.production.gate,
-      holdouts,
-      generation,
-    })
-    if (verdict === 'failed') rejected += 1
-    const violates = figures.some(({ name: figure, passed }) => !passed && CONSTRAINTS.includes(figure))
-    if (violates) byConstraint += 1
-    if (violates && run < FIRST_RUNS) first += 1
+    const violate = judged.every(({ violates }) => violates)
+    if (judged.every(({ isRejected }) => isRejected)) rejected += 1
+    if (violate) byConstraint += 1
+    if (violate && run < FIRST_RUNS) first += 1
   }
-  const situation = { name, ratios, ...(newDomain === undefined ? {} : { newDomain }), runs }
   return { ...situation, by_constraint: byConstraint / runs, rejected: rejected / runs, first }
+}
+
+function drawWindows(random: () => number, count: number, windows: number): number[] {
+  return Array.from({ length: count }, () => Math.floor(random() * windows))
 }
 
 /** Returns the cases of the table. */
@@ -133,17 +153,37 @@ export function gateCases({ texts }: Pick<GateWindows, 'texts'>, runs: number): 
     names.map((text) => ({
       name: `refresh, ${text} ${percent} % worse`,
       ratios: { [text]: 1 + percent / 100 },
+      candidates: [1],
       runs,
     }))
   // The gain of the new domain wins the purpose, so that only the constraint of the other one can catch its loss.
   const withGain = (text: string, percent: number) => {
     const newDomain = names.find((name) => name !== text) ?? ''
     const ratios = { [newDomain]: 0.8, [text]: 1 + percent / 100 }
-    return { name: `${newDomain} new and 20 % better, ${text} ${percent} % worse`, ratios, newDomain, runs }
+    return {
+      name: `${newDomain} new and 20 % better, ${text} ${percent} % worse`,
+      ratios,
+      newDomain,
+      candidates: [1],
+      runs,
+    }
   }
+  const equal = (candidate: number, only?: string) => ({
+    name: `refresh${only === undefined ? '' : ` of ${only} alone`}, no difference${candidate === 1 ? '' : `, candidate ${candidate}`}`,
+    ratios: {},
+    ...(only === undefined ? {} : { only }),
+    candidates: [candidate],
+    runs,
+  })
+  const inTurn = names.map((text) => {
+    const situation = withGain(text, 5)
+    return { ...situation, name: `${situation.name}, three candidates in turn`, candidates: [1, 2, 3] }
+  })
   return [
-    { name: 'refresh, no difference', ratios: {}, runs },
+    ...[1, 2, 3, 12].map((candidate) => equal(candidate)),
+    ...[1, 2, 3].map((candidate) => equal(candidate, names[0])),
     ...worse(5),
+    ...inTurn,
     ...names.flatMap((text) => [2, 3, 4, 5, 6].map((percent) => withGain(text, percent))),
   ]
 }

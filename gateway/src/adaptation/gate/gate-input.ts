@@ -42,6 +42,8 @@ export interface GateInput {
   policy: AdaptationPolicy['gate']
   holdouts: readonly GateHoldout[]
   generation: { candidate: GenerationCheck; dense: GenerationCheck }
+  /** The number of the candidate, from 1, among all that were compared with the active mask. */
+  candidate: number
   /** Absent if all losses can be compared. */
   otherNumerics?: OtherNumerics
 }

@@ -1,5 +1,6 @@
 import { percentOf } from '@copal/shared/phrases.ts'
 import type { DecisionFigure } from '@copal/shared/wire/admin-decisions.ts'
+import { confidenceName } from './candidate-confidence.ts'
 import { COMPARISONS, NUMERICS_FIGURE } from './gate-figures.ts'
 
 /** Describes a verdict in a sentence: the purpose of a mask that passed, the worst figure of one that failed. */
@@ -21,7 +22,7 @@ function describePassed(figures: readonly DecisionFigure[], confidence: number):
   }
   return (
     `Its perplexity over all domains${purpose.note === undefined ? '' : ` (${purpose.note})`} is ${times(purpose.value)} that of the active mask, and with ` +
-    `${percentOf(confidence)} confidence at most ${times(purpose.upper)}. No domain loses more than the policy allows.`
+    `${confidenceName(confidence)} confidence at most ${times(purpose.upper)}. No domain loses more than the policy allows.`
   )
 }
 

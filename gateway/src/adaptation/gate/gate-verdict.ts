@@ -11,6 +11,7 @@ import {
   ratioFigure,
   SOUNDNESS_FIGURES,
 } from './gate-figures.ts'
+import { candidateConfidence, confidenceName } from './candidate-confidence.ts'
 import { describeDecidingWindow } from './deciding-window.ts'
 import type { GateHoldout, GateInput, HoldoutLosses } from './gate-input.ts'
 import { describeVerdict } from './gate-reason.ts'
@@ -20,7 +21,7 @@ import { isFiniteLoss, soundnessFigures } from './soundness.ts'
 const MAX_SMALL_REGRESSION = 1.1
 const FEW_WINDOWS = 'too few windows for a bound'
 /**
- * Bounds of constraints are computed for this share of the error that the policy allows: at 96 % confidence for 95 %.
+ * Bounds of constraints are computed for this share of the candidate's error: at 96.8 % confidence for 96 %.
  * Window differences are not quite normal, so with the whole error one of the measured losses would pass a little more
  * often than is allowed (docs/measurements/gate.md).
  */
@@ -76,6 +77,11 @@ function judge(input: GateInput): GateVerdict {
     ...checks.flatMap((check) => check.figures),
   ]
   const violations = checks.flatMap((check) => check.violations)
+  const confidence = candidateConfidence(input.policy.confidence, input.candidate)
+  const later =
+    input.candidate > 1 && figures.some(({ upper }) => upper !== null)
+      ? ` It is candidate ${input.candidate} beside the active mask, so its bounds have ${confidenceName(confidence)} confidence.`
+      : ''
   const isHopeless =
     soundness.some(({ passed }) => !passed) ||
     figures.some(({ name, value, limit }) => {
@@ -84,7 +90,7 @@ function judge(input: GateInput): GateVerdict {
     })
   return {
     verdict: figures.every(({ passed }) => passed) ? 'passed' : 'failed',
-    reason: describeVerdict(figures, input.policy.confidence),
+    reason: describeVerdict(figures, confidence) + later,
     figures,
     violations: isHopeless ? [] : violations,
   }
@@ -112,7 +118,7 @@ function comparisons(input: GateInput): Check[] {
  * The reason for an update: the mean loss over all domains falls, or with known domains only hardly rises. Small domains
  * with too few windows for a bound are left out as long as others remain.
  */
-function purpose({ holdouts, policy }: GateInput): Check {
+function purpose({ holdouts, policy, candidate }: GateInput): Check {
   const ofDomains = holdouts.filter(({ domain }) => domain !== GENERAL_HOLDOUT)
   const groups = groupsOf(
     (ofDomains.length > 0 ? ofDomains : holdouts).flatMap((holdout) => {
@@ -136,7 +142,7 @@ function purpose({ holdouts, policy }: GateInput): Check {
   const note = omitted.length === 0 ? {} : { note: `without ${namesOf(omitted)}: ${FEW_WINDOWS}` }
   const result = ratioFigure(
     COMPARISONS.purpose,
-    boundMean(estimate, policy.confidence),
+    boundMean(estimate, candidateConfidence(policy.confidence, candidate)),
     limit,
     note,
     !isRefresh,
@@ -163,7 +169,7 @@ function purpose({ holdouts, policy }: GateInput): Check {
 
 /** Compares each holdout with the same one under another mask, small ones together. */
 function constraints(
-  { policy }: GateInput,
+  { policy, candidate }: GateInput,
   holdouts: readonly GateHoldout[],
   name: string,
   limit: number,
@@ -177,7 +183,7 @@ function constraints(
     const mask = reference.version === undefined ? undefined : `m${reference.version}`
     return [{ holdout, windows, weight, mask }]
   })
-  const confidence = 1 - USED_ERROR * (1 - policy.confidence)
+  const confidence = 1 - USED_ERROR * (1 - candidateConfidence(policy.confidence, candidate))
   const check: Check = { figures: [], violations: [] }
   const add = (result: DecisionFigure, domains: readonly string[]) => {
     check.figures.push(result)

@@ -1,6 +1,7 @@
 import type { DecisionFigure } from '@copal/shared/wire/admin-decisions.ts'
 import { boundMean, meanDifference } from '@copal/shared/metrics/paired-bound.ts'
 import { GENERAL_HOLDOUT } from '../../storage/db/schema/domains.ts'
+import { candidateConfidence, confidenceName } from './candidate-confidence.ts'
 import { pair } from './comparison-groups.ts'
 import { COMPARISONS, figure, numericsFigures, ofHoldout, pointFigure, ratioFigure } from './gate-figures.ts'
 import type { GateHoldout, GateInput } from './gate-input.ts'
@@ -18,11 +19,12 @@ export interface OwnMaskDemand {
 /** Decides whether a mask may serve one domain instead of the shared one, which is the parent. A pure function. */
 export function ownMaskVerdict(input: GateInput, demand: OwnMaskDemand): GateVerdict {
   const { holdouts, policy } = input
+  const confidence = candidateConfidence(policy.confidence, input.candidate)
   const own = holdouts.find(({ domain }) => domain === demand.domain)
   const general = holdouts.find(({ domain }) => domain === GENERAL_HOLDOUT)
   const isFinite = holdouts.every((holdout) => isFiniteLoss(holdout.candidate))
   const gain = own
-    ? gainFigure(own, policy.confidence, demand.minGain)
+    ? gainFigure(own, confidence, demand.minGain)
     : figure('held-out text', false, { value: 0, note: 'there is none to compare on' })
   const numerics = numericsFigures(input.otherNumerics)
   const figures = [
@@ -35,9 +37,7 @@ export function ownMaskVerdict(input: GateInput, demand: OwnMaskDemand): GateVer
   const passed = figures.every((each) => each.passed)
   return {
     verdict: passed ? 'passed' : 'failed',
-    reason: passed
-      ? describeGain(gain, demand, policy.confidence)
-      : describeVerdict(figures, policy.confidence),
+    reason: passed ? describeGain(gain, demand, confidence) : describeVerdict(figures, confidence),
     figures,
     violations: [],
   }
@@ -70,6 +70,6 @@ function describeGain(
   const times = (ratio: number | null) => (ratio === null ? 'unknown' : `${(1 / ratio).toFixed(3)} ×`)
   return (
     `The perplexity of '${domain}' under the shared mask is ${times(value)} that under its own, and with ` +
-    `${(confidence * 100).toFixed(0)} % confidence at least ${times(upper)}; at least ${minGain.toFixed(3)} × is required.`
+    `${confidenceName(confidence)} confidence at least ${times(upper)}; at least ${minGain.toFixed(3)} × is required.`
   )
 }

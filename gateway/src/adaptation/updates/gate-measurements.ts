@@ -4,7 +4,12 @@ import { sameNumerics } from '@copal/shared/metrics/numerics.ts'
 import { perplexity } from '@copal/shared/metrics/perplexity.ts'
 import { listCountedDomains } from '../../storage/db/queries/batch-queries.ts'
 import { recordEvaluations } from '../../storage/db/queries/evaluation-queries.ts'
-import { findDenseGeneration, listCellsOn, type GateCell } from '../../storage/db/queries/gate-queries.ts'
+import {
+  countCandidates,
+  findDenseGeneration,
+  listCellsOn,
+  type GateCell,
+} from '../../storage/db/queries/gate-queries.ts'
 import { sumTokensByDomain } from '../../storage/db/queries/period-queries.ts'
 import type { UpdateRow } from '../../storage/db/queries/update-queries.ts'
 import type { GateHoldout, GateInput, HoldoutLosses, OtherNumerics } from '../gate/gate-input.ts'
@@ -49,7 +54,7 @@ export async function measure(deps: StepDeps, update: UpdateRow, jobs: Evaluatio
   const refs = holdoutsOf(jobs.candidate.job)
   const names = refs.map(({ domain }) => domain)
   const nowMs = deps.nowMs()
-  const [cells, counted, tokens, policy, generation] = await Promise.all([
+  const [cells, counted, tokens, policy, generation, earlier] = await Promise.all([
     listCellsOn(
       deps.db,
       update.model,
@@ -59,6 +64,7 @@ export async function measure(deps: StepDeps, update: UpdateRow, jobs: Evaluatio
     sumTokensByDomain(deps.db, update.model, { fromMs: nowMs - TRAFFIC_MS, nowMs }),
     findPolicy(deps, update.model),
     generationChecks(deps, update, jobs),
+    countCandidates(deps.db, update, requireMaskVersion(update)),
   ])
   const weights = trafficWeights(names, update.domains, tokens)
   const comparable = cells.filter((cell) => sameNumerics(cell.numerics, numerics))
@@ -100,6 +106,7 @@ export async function measure(deps: StepDeps, update: UpdateRow, jobs: Evaluatio
     policy: policy.gate,
     holdouts,
     generation,
+    candidate: earlier + 1,
     ...(otherNumerics ? { otherNumerics } : {}),
   }
 }

@@ -62,6 +62,7 @@ export function gateInput(sketches: readonly HoldoutSketch[], changes: Partial<G
     policy: PRESETS.production.gate,
     holdouts: sketches.map(holdoutOf),
     generation: { candidate: SOUND_GENERATION, dense: SOUND_GENERATION },
+    candidate: 1,
     ...changes,
   }
 }

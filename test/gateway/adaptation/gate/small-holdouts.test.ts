@@ -27,7 +27,7 @@ describe('small holdouts', () => {
     ])
     // 14 degrees of freedom; the spread around the domains' own means gives s = 0.02 · √(16/14).
     expect(fine[1]?.upper).toBeCloseTo(
-      (fine[1]?.value ?? 0) * Math.exp((1.8875 * 0.02 * Math.sqrt(16 / 14)) / 4),
+      (fine[1]?.value ?? 0) * Math.exp((2.01092 * 0.02 * Math.sqrt(16 / 14)) / 4),
       5,
     )
     expect(fine[1]?.note).toBe('together: one, two')

@@ -127,6 +127,15 @@ describe('an update with a new domain', () => {
     )
     expect(ratios[0]).toBeCloseTo(1.5, 12)
     expect((ratios[2] ?? 0) / (ratios[1] ?? 1)).toBeCloseTo((ratios[1] ?? 0) / 1.5, 6)
+    // All are tested on the same text beside the same mask, and so are those of the next update.
+    const next = await node.finish((await startUpdate('three', ['three-new'])).id)
+    const reasons = [end, next].map(({ decisions = [] }) =>
+      decisions.map(({ reason }) => /candidate \d+ beside the active mask/.exec(reason)?.[0]),
+    )
+    expect(reasons.map((each) => each.slice(0, 3))).toEqual([
+      [undefined, 'candidate 2 beside the active mask', 'candidate 3 beside the active mask'],
+      [4, 5, 6].map((candidate) => `candidate ${candidate} beside the active mask`),
+    ])
   })
 
   test('fails at once where other weights cannot help, or the policy allows one candidate', async () => {

@@ -162,7 +162,7 @@ function formatChange(ratio: number | null): string {
 function intervalOf({ lower, upper }: GateRow): string | undefined {
   return upper === null
     ? undefined
-    : `${formatChange(lower)} to ${formatChange(upper)} with the confidence of the policy`
+    : `${formatChange(lower)} to ${formatChange(upper)} with the confidence of this candidate`
 }
 
 /** Checks that compare no perplexities: whether the mask gives text at all. */

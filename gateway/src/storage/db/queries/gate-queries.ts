@@ -1,4 +1,15 @@
-import { and, desc, eq, getTableColumns, inArray, isNotNull, sql } from 'drizzle-orm'
+import {
+  and,
+  countDistinct,
+  desc,
+  eq,
+  getTableColumns,
+  inArray,
+  isNotNull,
+  isNull,
+  ne,
+  sql,
+} from 'drizzle-orm'
 import type { GenerationCheck } from '@copal/shared/wire/adaptation-jobs.ts'
 import type { UpdateState } from '@copal/shared/wire/admin.ts'
 import type { Database } from '../../../contracts/database.ts'
@@ -7,6 +18,7 @@ import { jobs, updates } from '../schema/updates.ts'
 import type { DecisionRow } from './decision-queries.ts'
 import type { EvaluationRow } from './evaluation-queries.ts'
 import { isAmong } from './is-among.ts'
+import type { UpdateRow } from './update-queries.ts'
 
 /** An evaluation, and whether its mask is a stage: it was active and is not rolled back. The dense model is none. */
 export type GateCell = EvaluationRow & { isStage: boolean }
@@ -66,6 +78,34 @@ export async function hasPassedGate(db: Database, model: string, maskVersion: nu
     eq(decisions.verdict, 'passed'),
   )
   return (await db.$count(decisions, passed)) > 0
+}
+
+/**
+ * Returns how many candidates were compared with a mask by a bound, apart from one. Those of a mask for one domain alone are counted
+ * by that domain, and those of shared masks by themselves.
+ */
+export async function countCandidates(
+  db: Database,
+  { model, parentVersion, ownDomain }: Pick<UpdateRow, 'model' | 'parentVersion' | 'ownDomain'>,
+  exceptVersion: number,
+): Promise<number> {
+  const isBounded = sql`exists (select 1 from json_each(${decisions.figures}) where value ->> 'upper' is not null)`
+  const row = await db
+    .select({ candidates: countDistinct(decisions.maskVersion) })
+    .from(updates)
+    .innerJoin(decisions, eq(decisions.updateId, updates.id))
+    .where(
+      and(
+        eq(updates.model, model),
+        eq(updates.parentVersion, parentVersion ?? 0),
+        ownDomain === null ? isNull(updates.ownDomain) : eq(updates.ownDomain, ownDomain),
+        inArray(decisions.kind, ['gate', 'own_mask']),
+        ne(decisions.maskVersion, exceptVersion),
+        isBounded,
+      ),
+    )
+    .get()
+  return row?.candidates ?? 0
 }
 
 /** Returns the gate's last decision about a mask of an update. */
