@@ -26,6 +26,8 @@ const MIN_RECEIPT_DAYS = ATTESTED_DAYS
 
 /** Minimum receipts to keep: trials read the first thousands of either mask. */
 const MIN_MAX_RECEIPTS = 1_000_000
+/** An update that the gate rejected can be forced for 30 days, from what is recorded of it. */
+const MIN_HISTORY_DAYS = 31
 
 /** Minimum days to keep the periods of a width, because sums over a month or less use the narrowest periods. */
 const MIN_SERIES_DAYS = {
@@ -125,6 +127,7 @@ function createIsolateDeps(env: Bindings): IsolateDeps['parts'] {
     ),
     maskDays: readWholeNumber(env, 'COPAL_MASK_DAYS', SETTINGS.COPAL_MASK_DAYS.default),
     auditDays: readWholeNumber(env, 'COPAL_AUDIT_DAYS', SETTINGS.COPAL_AUDIT_DAYS.default),
+    historyDays: readHistoryDays(env),
     recogniser: readRecogniser(env),
     telemetry: createGatewayTelemetry(readOtel(env)),
     nowMs: () => Date.now(),
@@ -208,6 +211,15 @@ function readMaxReceipts(env: Bindings): number {
   throw notConfigured(
     `the variable COPAL_MAX_RECEIPTS is '${receipts}'; at least ${MIN_MAX_RECEIPTS} must be kept, because trials are judged by ` +
       'receipts. Set it to 0 to keep all.',
+  )
+}
+
+function readHistoryDays(env: Bindings): number {
+  const days = readWholeNumber(env, 'COPAL_HISTORY_DAYS', SETTINGS.COPAL_HISTORY_DAYS.default)
+  if (days === 0 || days >= MIN_HISTORY_DAYS) return days
+  throw notConfigured(
+    `the variable COPAL_HISTORY_DAYS is '${days}'; records of updates must be kept for at least ${MIN_HISTORY_DAYS} days, because ` +
+      'the mask of an update may be forced for 30. Set it to 0 to keep all.',
   )
 }
 

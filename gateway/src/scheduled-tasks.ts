@@ -1,4 +1,5 @@
 import { appendPendingAudit, deleteOldAudit } from './audit/audit-chain.ts'
+import { deleteOldHistory } from './storage/history.ts'
 import {
   deleteOldPeriods,
   deleteOldReceipts,
@@ -73,6 +74,7 @@ const SCHEDULED_TASKS: Readonly<Record<string, ScheduledTasks>> = {
       deleteOldPeriods,
       deleteOldUsageDays,
       deleteOldAudit,
+      deleteOldHistory,
       deleteOldDrift,
       expireDatasets,
       sweepArtifacts,

@@ -159,6 +159,12 @@ export const SETTINGS = {
     default: 365,
     meaning: 'How long the audit log is kept; 0 keeps all ([audit log](operations.md#audit-log)).',
   },
+  COPAL_HISTORY_DAYS: {
+    readers: ['gateway'],
+    default: 365,
+    meaning:
+      'How long records of updates that nothing needs are kept (jobs, decisions, losses, rejected masks), and revoked keys; 31 or more, 0 keeps all ([history](operations.md#history)).',
+  },
   COPAL_NODE_SILENT_MS: {
     readers: ['gateway'],
     default: 6_000,

@@ -42,6 +42,7 @@ export interface Bindings extends PolicyBindings, AccessBindings, OtelVariables 
   COPAL_DATASET_DAYS?: string
   COPAL_PREVIEW_CHARACTERS?: string
   COPAL_MASK_DAYS?: string
+  COPAL_HISTORY_DAYS?: string
   COPAL_ADAPTATION?: string
   /** `json`: the console writes JSON. */
   COPAL_LOG?: string
@@ -112,6 +113,8 @@ export interface Deps {
   readonly maskDays: number
   /** How many days rows of the audit log are kept; 0 keeps them all. */
   readonly auditDays: number
+  /** How many days records of updates and revoked keys are kept that nothing needs; 0 keeps them all. */
+  readonly historyDays: number
   /** The adaptation policy of models for which an operator has set none. */
   readonly adaptationPreset: AdaptationPreset
   /** Finds names and addresses in redacted texts, where an operator has one. */

@@ -1,5 +1,6 @@
 import type { Deps } from '../contracts/bindings.ts'
 import { inRandomOrder } from '../runtime/random-order.ts'
+import { countDeleted } from './db/queries/metric-count-queries.ts'
 import { deletePeriods, deleteUnusedNames, type PeriodWidth } from './db/queries/period-queries.ts'
 import { deleteReceipts, findReceiptTime, moveReceiptHorizon } from './db/queries/receipt-queries.ts'
 import { deleteRequestDomains } from './db/queries/request-domain-queries.ts'
@@ -67,17 +68,19 @@ export async function deleteOldReceipts(
   if (beforeMs <= 0) return
   // First, so that no receipt which is delivered again counts again in between.
   await moveReceiptHorizon(db, beforeMs)
-  let after = 0
-  for (let statement = 0; statement < MAX_RECEIPT_STATEMENTS && calls.left >= RECEIPT_CALLS; statement += 1) {
+  let [after, deletedInAll] = [0, 0]
+  for (let statement = 0; statement < MAX_RECEIPT_STATEMENTS && calls.left > RECEIPT_CALLS; statement += 1) {
     const { examined, deleted, last } = await deleteReceipts(db, {
       beforeMs,
       after,
       limit: ROWS_PER_STATEMENT,
     })
-    if (deleted === 0 || examined < ROWS_PER_STATEMENT) return
+    deletedInAll += deleted
+    if (deleted === 0 || examined < ROWS_PER_STATEMENT) break
     await pause()
     after = last
   }
+  await countDeleted(db, 'receipt', deletedInAll)
 }
 
 /** Deletes periods that are older than their widths are kept, and the names of domains that have none. */

@@ -407,6 +407,21 @@ export const GATEWAY_METRICS = {
     labels: ['model', 'kind', 'verdict'],
     meaning: 'Decisions about masks, such as `gate` with `passed`, `failed`, `retried`.',
   },
+  recordsDeleted: {
+    name: 'copal.records.deleted',
+    type: 'counter',
+    unit: '{record}',
+    labels: ['kind'],
+    meaning:
+      'What the [retention](operations.md#history) deleted: `receipt`, `job`, `decision`, `usage_total`, `mask`, `evaluation`, `update`, `key`, and `file` (masks, datasets and classifiers in R2).',
+  },
+  databaseSize: {
+    name: 'copal.database.size',
+    type: 'gauge',
+    unit: 'By',
+    labels: [],
+    meaning: 'Size of the D1 database, which has at most 10 GB.',
+  },
   cacheLookups: {
     name: 'copal.cache.lookups',
     type: 'counter',

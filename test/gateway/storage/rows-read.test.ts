@@ -1,4 +1,4 @@
-/** Tests that what is asked often reads as many rows of D1 whatever the number of receipts. */
+/** Tests that what is asked often reads as many rows of D1 whatever the number of receipts and of masks. */
 import { env } from 'cloudflare:workers'
 import { expect, test } from 'vitest'
 import { PRESETS } from '@copal/shared/wire/admin-policy.ts'
@@ -10,10 +10,10 @@ import { openDatabase } from '../../../gateway/src/storage/db/open-database.ts'
 import { ensureDomains } from '../../../gateway/src/storage/db/queries/domain-queries.ts'
 import { findModel } from '../../../gateway/src/storage/db/queries/model-queries.ts'
 import { insertReceipts } from '../../../gateway/src/storage/db/queries/receipt-queries.ts'
-import { collectMetrics } from '../../../gateway/src/usage/metrics/collect-metrics.ts'
+import { collectMetrics, collectTenantMetrics } from '../../../gateway/src/usage/metrics/collect-metrics.ts'
 import { seriesReport } from '../../../gateway/src/usage/series/series-report.ts'
 import { testDeps } from '../support/doubles/simulated-node.ts'
-import { receiptOf, sendHeartbeat } from '../support/requests/gateway-requests.ts'
+import { createKey, receiptOf, sendHeartbeat } from '../support/requests/gateway-requests.ts'
 import { countRows } from '../support/state/counted-rows.ts'
 
 const MODEL = 'many'
@@ -76,4 +76,52 @@ test('a scrape, the dashboard, a plan and a selection read as many rows of a tho
   expect(Math.max(...Object.values(few))).toBeLessThan(200)
   await addReceipts(MORE, nowMs)
   expect(await ask()).toEqual(few)
+})
+
+/** Adds the totals of masks that served before: of three tenants and 70 domains each, as a year of updates leaves them. */
+async function addOldMasks(count: number): Promise<void> {
+  await env.DB.prepare(
+    `with recursive numbers(n) as (select 1 union all select n + 1 from numbers where n < ?),
+      domains(d) as (select 1 union all select d + 1 from domains where d < 70)
+      insert into usage_totals select 't' || (n % 3), ?, iif(d = 1, '(other)', 'made-up-' || d), n, 'stop', 1, 10, 5, 1, 10, 21, 20
+      from numbers, domains`,
+  )
+    .bind(count, MASKS)
+    .run()
+}
+
+const MASKS = 'many-masks'
+
+test('a scrape, a plan and the receipt of an unnamed domain read as many rows of twenty masks as of 500', async () => {
+  await sendHeartbeat({ id: 'node-2', url: 'http://127.0.0.1:9' }, MASKS)
+  const counted = countRows(env.DB)
+  const deps = testDeps({ db: openDatabase(counted.binding) })
+  await addOldMasks(20)
+  const ask = async () => {
+    const model = await findModel(deps.db, MASKS)
+    if (!model) throw new Error('the model is unknown')
+    const { id: account } = await createKey({ tenant: 't1' })
+    const receipt = receiptOf(`of-${account}`, { account, model: MASKS, domain: `unnamed-${account}` })
+    const questions = {
+      scrape: () => collectMetrics(deps),
+      tenant: () => collectTenantMetrics(deps, 't1'),
+      plan: () => gatherPlan(deps, model, PRESETS.production, { always: true }),
+      receipt: () => insertReceipts(deps.db, 'node-2', [receipt], 'node', 0),
+    }
+    const rows: Record<string, number> = {}
+    for (const [name, question] of Object.entries(questions)) {
+      const before = counted.rowsRead()
+      await question()
+      rows[name] = counted.rowsRead() - before
+    }
+    return rows
+  }
+  await ask()
+  const few = await ask()
+  await env.DB.prepare('delete from usage_totals where model = ?').bind(MASKS).run()
+  await addOldMasks(500)
+  await ask()
+  const many = await ask()
+  const grown = Object.entries(many).filter(([name, rows]) => rows > (few[name] ?? 0) + 50)
+  expect(grown).toEqual([])
 })

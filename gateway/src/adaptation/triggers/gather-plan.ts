@@ -76,13 +76,12 @@ async function listFacts(deps: PlanDeps, model: ModelRow): Promise<Omit<FactsBes
   const [domains, holdouts, drift, traffic, alerts] = await Promise.all([
     listDomains(deps.db),
     listLatestHoldouts(deps.db),
-    sumDrift(deps.db, { model: model.id }),
+    sumDrift(deps.db, { model: model.id, version: model.activeVersion }),
     sumTokensUnder(deps.db, model.id, versions),
     listHeldAlerts(deps.db, model.id),
   ])
   const latest = new Map(holdouts.map(({ domain, characters }) => [domain, characters]))
-  const scored = drift.filter(({ maskVersion }) => maskVersion === model.activeVersion)
-  const scoredOf = new Map(scored.map((each) => [each.domain, each]))
+  const scoredOf = new Map(drift.map((each) => [each.domain, each]))
   const alertsOf = Map.groupBy(alerts, ({ domain }) => domain)
   return domains.map(({ name: domain, createdAt: createdAtMs }) => ({
     domain,

@@ -6,15 +6,14 @@ import { listDetectorStatistics } from '../../storage/db/queries/detector-querie
 import { listMetricCounts } from '../../storage/db/queries/metric-count-queries.ts'
 import {
   averageJobProgress,
-  countDecisions,
   countFailedInARow,
   countUpdates,
-  listMaskSparsities,
+  findDatabaseSize,
   listNamedDomains,
   listNewestGates,
+  listSparsities,
   sumCacheCounts,
-  sumUsageOfService,
-  sumUsageOfTenant,
+  sumUsage,
 } from '../../storage/db/queries/metric-total-queries.ts'
 import { listModels } from '../../storage/db/queries/model-queries.ts'
 import { listProbeScores, MAX_PROBE_AGE_MS } from '../../storage/db/queries/probe-queries.ts'
@@ -24,7 +23,7 @@ import { cacheSamples } from './cache-metrics.ts'
 import { countSamples } from './count-metrics.ts'
 import { driftSamples } from './drift-metrics.ts'
 import { dispatchSamples, fleetSamples, sparsitySamples } from './fleet-metrics.ts'
-import { createLabelBounds, MAX_DOMAINS } from './label-bounds.ts'
+import { createLabelBounds, masksInForce, MAX_DOMAINS } from './label-bounds.ts'
 import { familiesOf, tenantFamiliesOf } from './metric-samples.ts'
 import { rejectionSamples, usageSamples } from './request-metrics.ts'
 import { shadowSamples, trialSamples } from './trial-metrics.ts'
@@ -33,23 +32,25 @@ import { boundRows } from './usage-rows.ts'
 
 type MetricDeps = Pick<Deps, 'db' | 'fleet' | 'nowMs'>
 
-/** Collects every metric of the service. What it reads does not grow with requests or tenants. */
+/** Collects every metric of the service. What it reads does not grow with requests, tenants or masks. */
 export async function collectMetrics({ db, fleet, nowMs }: MetricDeps): Promise<MetricFamily[]> {
-  const [models, named, usage, snapshot, rejections, dispatch, counts, caches, sparsities, alerts, updates] =
+  const models = await listModels(db)
+  const inForce = masksInForce(models)
+  const [named, usage, snapshot, rejections, dispatch, counts, caches, sparsities, alerts, updates, size] =
     await Promise.all([
-      listModels(db),
       listNamedDomains(db, MAX_DOMAINS),
-      sumUsageOfService(db),
+      sumUsage(db, inForce),
       fleet.snapshot(),
       fleet.rejectionCounts(),
       fleet.dispatchMetrics(),
       listMetricCounts(db),
       sumCacheCounts(db),
-      listMaskSparsities(db),
+      listSparsities(db, inForce),
       collectAlerts(db, nowMs()),
       collectUpdates(db),
+      findDatabaseSize(db),
     ])
-  const bounds = createLabelBounds(models, named, usage)
+  const bounds = createLabelBounds(named)
   const rows = boundRows(usage, bounds)
   return familiesOf({
     ...usageSamples(rows),
@@ -57,26 +58,26 @@ export async function collectMetrics({ db, fleet, nowMs }: MetricDeps): Promise<
     ...driftSamples(rows),
     ...cacheSamples(caches),
     ...fleetSamples(models, snapshot),
-    ...sparsitySamples(models, sparsities),
+    ...sparsitySamples(sparsities),
     ...dispatchSamples(dispatch),
     ...trialSamples(models),
     ...(await shadowSamples(db, models)),
     ...countSamples(counts, new Set(named.map(({ domain }) => domain))),
     ...updateSamples(updates, bounds, nowMs()),
     ...alertSamples(models, alerts, bounds),
+    databaseSize: [{ labels: [], value: size }],
   })
 }
 
 async function collectUpdates(db: Deps['db']) {
-  const [counts, failedInARow, running, progress, decisions, gates] = await Promise.all([
+  const [counts, failedInARow, running, progress, gates] = await Promise.all([
     countUpdates(db),
     countFailedInARow(db),
     listRunningUpdates(db),
     averageJobProgress(db),
-    countDecisions(db),
     listNewestGates(db),
   ])
-  return { counts, failedInARow, running, progress, decisions, gates }
+  return { counts, failedInARow, running, progress, gates }
 }
 
 async function collectAlerts(db: Deps['db'], nowMs: number) {
@@ -93,15 +94,14 @@ export async function collectTenantMetrics(
   { db, fleet }: MetricDeps,
   tenant: string,
 ): Promise<MetricFamily[]> {
-  const [models, usage, caches, rejections] = await Promise.all([
-    listModels(db),
-    sumUsageOfTenant(db, tenant),
+  const [usage, caches, rejections] = await Promise.all([
+    sumUsage(db, masksInForce(await listModels(db)), tenant),
     findCacheCounts(db, tenant),
     fleet.rejectionCounts(),
   ])
   // Its own domains are bounded where they are counted.
   const own = usage.map(({ model, domain }) => ({ model, domain }))
-  const rows = boundRows(usage, createLabelBounds(models, own, usage))
+  const rows = boundRows(usage, createLabelBounds(own))
   return tenantFamiliesOf(
     {
       ...usageSamples(rows),

@@ -5,7 +5,7 @@ import { SUM_LABEL, type MetricCount } from '../../storage/db/queries/metric-cou
 import { UNASSIGNED } from '../../storage/db/schema/domains.ts'
 import type { MetricSamples } from './metric-samples.ts'
 
-/** Returns the metrics that are stored as counts: latencies, errors, scoring outcomes, and what became of samples. */
+/** Returns the metrics that are stored as counts: latencies, errors, scoring outcomes, what became of samples, and decisions. */
 export function countSamples(counts: readonly MetricCount[], namedDomains: ReadonlySet<string>) {
   const of = (metric: MetricCount['metric']) => counts.filter((count) => count.metric === metric)
   const plain = (metric: MetricCount['metric']): Sample[] =>
@@ -15,8 +15,10 @@ export function countSamples(counts: readonly MetricCount[], namedDomains: Reado
     timeToFirstToken: histograms(of('timeToFirstToken'), FIRST_TOKEN_BOUNDS_MS),
     requestErrors: plain('requestErrors'),
     scoringOutcomes: plain('scoringOutcomes'),
-    samplerDecisions: decisions(of('samplerDecisions'), namedDomains),
+    samplerDecisions: samplerDecisions(of('samplerDecisions'), namedDomains),
     redactions: plain('redactions'),
+    decisions: plain('decisions'),
+    recordsDeleted: plain('recordsDeleted'),
   } satisfies Partial<MetricSamples>
 }
 
@@ -34,7 +36,7 @@ function histograms(counts: readonly MetricCount[], boundsMs: readonly number[])
 }
 
 /** Returns the counts of samples, with the domains that have no series of their own added up. */
-function decisions(counts: readonly MetricCount[], namedDomains: ReadonlySet<string>): Sample[] {
+function samplerDecisions(counts: readonly MetricCount[], namedDomains: ReadonlySet<string>): Sample[] {
   const sums = new Map<string, { labels: string[]; value: number }>()
   for (const { labels, value } of counts) {
     const [domain = '', decision = ''] = labels

@@ -1,7 +1,7 @@
 import type { Sample } from '@copal/shared/telemetry/family.ts'
+import type { UsageRow } from '../../storage/db/queries/metric-total-queries.ts'
 import { MOVED } from '../../storage/db/queries/usage-total-queries.ts'
 import type { MetricSamples } from './metric-samples.ts'
-import type { UsageRow } from './usage-rows.ts'
 
 /** Returns the loss of sampled traffic under masks and under dense weights. */
 export function driftSamples(rows: readonly UsageRow[]) {

@@ -4,7 +4,6 @@ import type { FleetSnapshot, NodeView } from '../../contracts/node-view.ts'
 import type { ModelRow } from '../../storage/db/queries/model-queries.ts'
 import { hasConverged } from '../../fleet/client/node-entry.ts'
 import { VERSION } from '../../runtime/version.ts'
-import { versionsInForce } from './label-bounds.ts'
 import type { MetricSamples } from './metric-samples.ts'
 
 /** Returns the state of the models and of their nodes. */
@@ -37,16 +36,13 @@ export function fleetSamples(models: readonly ModelRow[], { nodes }: FleetSnapsh
 
 /** Returns the sparsity of the masks in force. */
 export function sparsitySamples(
-  models: readonly ModelRow[],
   masks: readonly { model: string; version: number; sparsity: number }[],
 ): MetricSamples<'maskSparsity'> {
   return {
-    maskSparsity: models.flatMap((model) => {
-      const versions = versionsInForce(model)
-      return masks
-        .filter((mask) => mask.model === model.id && versions.includes(mask.version))
-        .map(({ version, sparsity }): Sample => ({ labels: [model.id, version], value: sparsity }))
-    }),
+    maskSparsity: masks.map(({ model, version, sparsity }) => ({
+      labels: [model, version],
+      value: sparsity,
+    })),
   }
 }
 

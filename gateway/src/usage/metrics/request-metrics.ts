@@ -1,8 +1,8 @@
 import type { Sample } from '@copal/shared/telemetry/family.ts'
 import type { RejectionCount } from '../../contracts/fleet-object.ts'
+import type { UsageRow } from '../../storage/db/queries/metric-total-queries.ts'
 import { ESTIMATED, MOVED } from '../../storage/db/queries/usage-total-queries.ts'
 import type { MetricSamples } from './metric-samples.ts'
-import type { UsageRow } from './usage-rows.ts'
 
 /** Returns the counts of requests and tokens by model, domain and mask. */
 export function usageSamples(rows: readonly UsageRow[]) {

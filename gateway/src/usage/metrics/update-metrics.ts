@@ -1,7 +1,6 @@
 import type { Sample } from '@copal/shared/telemetry/family.ts'
 import type {
   averageJobProgress,
-  countDecisions,
   countFailedInARow,
   countUpdates,
   listNewestGates,
@@ -16,13 +15,12 @@ export interface UpdateFacts {
   failedInARow: Awaited<ReturnType<typeof countFailedInARow>>
   running: readonly UpdateRow[]
   progress: Awaited<ReturnType<typeof averageJobProgress>>
-  decisions: Awaited<ReturnType<typeof countDecisions>>
   gates: Awaited<ReturnType<typeof listNewestGates>>
 }
 
 /** Returns the updates by state, those that failed in a row, the progress of the running ones, and the figures of the newest gate decisions. */
 export function updateSamples(facts: UpdateFacts, bounds: LabelBounds, nowMs: number) {
-  const { counts, failedInARow, running, progress, decisions, gates } = facts
+  const { counts, failedInARow, running, progress, gates } = facts
   return {
     updatesEnded: counts.map(({ model, state, updates }) => ({ labels: [model, state], value: updates })),
     updatesFailedInARow: failedInARow.map(({ model, updates }) => ({ labels: [model], value: updates })),
@@ -31,10 +29,6 @@ export function updateSamples(facts: UpdateFacts, bounds: LabelBounds, nowMs: nu
       value: Math.max(0, nowMs - createdAt) / 1000,
     })),
     updateProgress: progress.map(({ model, kind, progress: value }) => ({ labels: [model, kind], value })),
-    decisions: decisions.map(({ model, kind, verdict, decisions: value }) => ({
-      labels: [model, kind, verdict],
-      value,
-    })),
     gateRatio: gates.flatMap((gate) => gateFigures(gate, bounds)),
   } satisfies Partial<MetricSamples>
 }

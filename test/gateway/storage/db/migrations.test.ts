@@ -2,6 +2,8 @@ import { applyD1Migrations } from 'cloudflare:test'
 import { env } from 'cloudflare:workers'
 import { expect, test } from 'vitest'
 import { openDatabase } from '../../../../gateway/src/storage/db/open-database.ts'
+import { insertDecision } from '../../../../gateway/src/storage/db/queries/decision-queries.ts'
+import { listMetricCounts } from '../../../../gateway/src/storage/db/queries/metric-count-queries.ts'
 import { insertReceipts } from '../../../../gateway/src/storage/db/queries/receipt-queries.ts'
 import { DAY_MS } from '../../../../gateway/src/storage/db/queries/usage-day-queries.ts'
 import { usageDays } from '../../../../gateway/src/storage/db/schema/usage.ts'
@@ -58,4 +60,24 @@ test("0010 sums this month's receipts by key and day as new receipts are summed"
   const migration = env.TEST_MIGRATIONS.find(({ name }) => name.startsWith('0010'))
   for (const query of migration?.queries ?? []) await env.DB.prepare(query).run()
   expect(await days()).toEqual(counted)
+})
+
+test('0028 counts the decisions of before, and counts go on with new ones and when old ones are deleted', async () => {
+  const db = openDatabase(env.DB)
+  const decision = { model: 'counted', verdict: 'passed', reason: '', actor: 'copal', createdAt: 1 } as const
+  for (const kind of ['gate', 'gate', 'canary'] as const) await insertDecision(db, { ...decision, kind })
+  await env.DB.exec('DELETE FROM metric_counts')
+  await env.DB.exec('DROP TRIGGER count_decisions')
+  await env.DB.exec('DROP INDEX usage_totals_mask')
+  const migration = env.TEST_MIGRATIONS.find(({ name }) => name.startsWith('0028'))
+  for (const query of migration?.queries ?? []) await env.DB.prepare(query).run()
+  await insertDecision(db, { ...decision, kind: 'gate' })
+  await env.DB.exec('DELETE FROM decisions')
+  await insertDecision(db, { ...decision, kind: 'watch' })
+  const counts = (await listMetricCounts(db)).map(({ metric, labels, value }) => [metric, ...labels, value])
+  expect(counts).toEqual([
+    ['decisions', 'counted', 'canary', 'passed', 1],
+    ['decisions', 'counted', 'gate', 'passed', 3],
+    ['decisions', 'counted', 'watch', 'passed', 1],
+  ])
 })

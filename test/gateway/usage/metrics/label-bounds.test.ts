@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest'
 import type { ModelRow } from '../../../../gateway/src/storage/db/queries/model-queries.ts'
-import { createLabelBounds } from '../../../../gateway/src/usage/metrics/label-bounds.ts'
+import { createLabelBounds, masksInForce } from '../../../../gateway/src/usage/metrics/label-bounds.ts'
 
 const MODEL: ModelRow = {
   id: 'tiny',
@@ -16,19 +16,13 @@ const MODEL: ModelRow = {
   watch: null,
   domainVersions: new Map([['legal', 1]]),
 }
-const seen = Array.from({ length: 40 }, (_, version) => ({ model: 'tiny', maskVersion: version }))
 
-test('masks in force and the ten newest have series, also dense, and the others have none', () => {
-  const bounds = createLabelBounds([MODEL], [], seen)
-  const shown = seen
-    .map(({ maskVersion }) => maskVersion)
-    .filter((version) => bounds.showsMask('tiny', version))
-  expect(shown).toEqual([0, 1, 2, 3, 30, 31, 32, 33, 34, 35, 36, 37, 38, 39])
-  expect(bounds.showsMask('other', 3)).toBe(false)
+test('masks in force are dense, the active and the previous one, and those of single domains', () => {
+  expect(masksInForce([MODEL])).toEqual([0, 3, 2, 1].map((version) => ({ model: 'tiny', version })))
 })
 
 test('only named domains of a model have series of their own', () => {
-  const bounds = createLabelBounds([MODEL], [{ model: 'tiny', domain: 'legal' }], seen)
+  const bounds = createLabelBounds([{ model: 'tiny', domain: 'legal' }])
   expect(bounds.domain('tiny', 'legal')).toBe('legal')
   expect(bounds.domain('tiny', 'code')).toBe('(other)')
   expect(bounds.domain('other', 'legal')).toBe('(other)')

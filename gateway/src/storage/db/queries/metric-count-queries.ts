@@ -3,6 +3,7 @@ import { DURATION_BOUNDS_MS, FIRST_TOKEN_BOUNDS_MS } from '@copal/shared/metrics
 import type { Database } from '../../../contracts/database.ts'
 import { metricCounts } from '../schema/usage.ts'
 import { addedColumns } from './added-columns.ts'
+import type { HistoryRecord } from './history-queries.ts'
 import { jsonColumn, jsonColumns } from './json-columns.ts'
 import { bucketOf } from './period-changes.ts'
 
@@ -24,6 +25,15 @@ export async function addMetricCounts(db: Database, counts: readonly MetricCount
     sql`select ${jsonColumns('metric', 'labels')}, sum(${jsonColumn('value')})
     from json_each(${JSON.stringify(added)}) group by 1, 2`,
   )
+}
+
+/** Counts records that the retention deleted. */
+export async function countDeleted(
+  db: Database,
+  kind: HistoryRecord | 'receipt' | 'file',
+  deleted: number,
+): Promise<void> {
+  await addMetricCounts(db, [{ metric: 'recordsDeleted', labels: [kind], value: deleted }])
 }
 
 /**

@@ -1,58 +1,76 @@
-import { and, eq, inArray, isNull, ne, sql, sum } from 'drizzle-orm'
+import { and, eq, inArray, isNull, sql, sum, type SQL } from 'drizzle-orm'
+import type { SQLiteColumn } from 'drizzle-orm/sqlite-core'
 import type { Database } from '../../../contracts/database.ts'
 import { decisions, masks } from '../schema/masks.ts'
 import { periodDomains } from '../schema/periods.ts'
 import { jobs, updates } from '../schema/updates.ts'
 import { cacheCounts, usageTotals } from '../schema/usage.ts'
+import { jsonColumns } from './json-columns.ts'
 
-/**
- * Returns all usage ever settled over all tenants, by model, domain, mask version and finish reason. Its number of rows does
- * not grow with tenants or receipts.
- */
-export async function sumUsageOfService(db: Database) {
-  const { model, domain, maskVersion, finishReason, requests, ...sums } = usageTotals
-  const total = (column: Parameters<typeof sum>[0]) => sum(column).mapWith(Number)
-  return db
-    .select({
-      model,
-      domain,
-      maskVersion,
-      finishReason,
-      requests: total(requests),
-      promptTokens: total(sums.promptTokens),
-      completionTokens: total(sums.completionTokens),
-      driftRequests: total(sums.driftRequests),
-      driftTokens: total(sums.driftTokens),
-      nllMasked: total(sums.nllMasked),
-      nllDense: total(sums.nllDense),
-    })
-    .from(usageTotals)
-    .groupBy(model, domain, maskVersion, finishReason)
-    .orderBy(model, domain, maskVersion, finishReason)
+/** The newest masks with traffic that have series of their own, besides those in force. */
+const NEWEST_MASKS = 10
+
+/** A mask of a model; version 0 is the dense model. */
+export interface ModelMask {
+  model: string
+  version: number
 }
 
-/** Returns all usage of one tenant ever settled, in the same form. */
-export async function sumUsageOfTenant(db: Database, tenant: string): ReturnType<typeof sumUsageOfService> {
-  const { tenant: owner, ...columns } = usageTotals
-  const { model, domain, maskVersion, finishReason, requests, promptTokens, completionTokens } = columns
-  const { driftRequests, driftTokens, nllMasked, nllDense } = columns
-  return db
-    .select({
-      model,
-      domain,
-      maskVersion,
-      finishReason,
-      requests,
-      promptTokens,
-      completionTokens,
-      driftRequests,
-      driftTokens,
-      nllMasked,
-      nllDense,
-    })
-    .from(usageTotals)
-    .where(and(eq(owner, tenant), ne(requests, 0)))
-    .orderBy(model, domain, maskVersion, finishReason)
+/** Sums of settled requests by model, domain, mask and finish reason. */
+export type UsageRow = Omit<typeof usageTotals.$inferSelect, 'tenant'>
+
+/**
+ * Returns the usage of the masks that have series, of all tenants together or of one: of `inForce`, and of each model's newest
+ * with traffic. It reads the rows of these masks alone, so what a scrape costs does not grow with updates.
+ */
+export async function sumUsage(
+  db: Database,
+  inForce: readonly ModelMask[],
+  tenant?: string,
+): Promise<UsageRow[]> {
+  const { model, domain, maskVersion, finishReason } = usageTotals
+  const sums = {
+    requests: total(usageTotals.requests),
+    promptTokens: total(usageTotals.promptTokens),
+    completionTokens: total(usageTotals.completionTokens),
+    driftRequests: total(usageTotals.driftRequests),
+    driftTokens: total(usageTotals.driftTokens),
+    nllMasked: total(usageTotals.nllMasked),
+    nllDense: total(usageTotals.nllDense),
+  }
+  const newestOf = (condition: SQL) => sql`(select max(mask_version) from ${usageTotals} where ${condition})`
+  const shown = sql`(
+    with recursive used(model) as (
+      select min(model) from ${usageTotals}
+      union all
+      select (select min(model) from ${usageTotals} where model > used.model) from used where model is not null
+    ), newest(model, version, place) as (
+      select model, ${newestOf(sql`model = used.model`)}, 1 from used where model is not null
+      union all
+      select model, ${newestOf(sql`model = newest.model and mask_version < newest.version`)}, place + 1
+      from newest where version is not null and place < ${NEWEST_MASKS}
+    )
+    select model, version from newest where version is not null
+    union select ${jsonColumns('model', 'version')} from json_each(${JSON.stringify(inForce)}))`
+  return (
+    db
+      .select({ model, domain, maskVersion, finishReason, ...sums })
+      // In this order, or SQLite reads every mask.
+      .from(sql`${shown} shown`)
+      .crossJoin(usageTotals)
+      .where(
+        and(
+          sql`${model} = shown.model and ${maskVersion} = shown.version`,
+          tenant === undefined ? undefined : eq(usageTotals.tenant, tenant),
+        ),
+      )
+      .groupBy(model, domain, maskVersion, finishReason)
+      .orderBy(model, domain, maskVersion, finishReason)
+  )
+}
+
+function total(column: SQLiteColumn): SQL<number> {
+  return sql`sum(${column})`.mapWith(Number)
 }
 
 /** Returns the domains of models that series name, the oldest `limit` of each model. */
@@ -78,12 +96,18 @@ export async function listNamedDomains(
     .where(sql`${ranked.place} <= ${limit}`)
 }
 
-/** Returns the sparsity of every mask. */
-export async function listMaskSparsities(
+/** Returns the sparsity of some masks. */
+export async function listSparsities(
   db: Database,
-): Promise<{ model: string; version: number; sparsity: number }[]> {
+  of: readonly ModelMask[],
+): Promise<(ModelMask & { sparsity: number })[]> {
   const { model, version, sparsity } = masks
-  return db.select({ model, version, sparsity }).from(masks).orderBy(model, version)
+  const named = sql`(select ${jsonColumns('model', 'version')} from json_each(${JSON.stringify(of)}))`
+  return db
+    .select({ model, version, sparsity })
+    .from(masks)
+    .where(sql`(${model}, ${version}) in ${named}`)
+    .orderBy(model, version)
 }
 
 /** Returns the number of updates by model and state. */
@@ -135,16 +159,6 @@ export async function averageJobProgress(db: Database) {
     .orderBy(model, kind)
 }
 
-/** Returns the number of decisions by model, kind and verdict. */
-export async function countDecisions(db: Database) {
-  const { model, kind, verdict } = decisions
-  return db
-    .select({ model, kind, verdict, decisions: sql<number>`count(*)` })
-    .from(decisions)
-    .groupBy(model, kind, verdict)
-    .orderBy(model, kind, verdict)
-}
-
 /** Returns the newest gate decision of each model. */
 export async function listNewestGates(db: Database) {
   const newest = sql`(select max(id) from ${decisions} where kind = 'gate' group by model)`
@@ -153,11 +167,16 @@ export async function listNewestGates(db: Database) {
 
 /** Returns the counts of the response caches of all tenants together; undefined without any. */
 export async function sumCacheCounts(db: Database) {
-  const total = (column: Parameters<typeof sum>[0]) =>
-    sql<number>`coalesce(${sum(column)}, 0)`.mapWith(Number)
   const { hits, misses, answers, bytes } = cacheCounts
+  const known = (column: SQLiteColumn) => sql<number>`coalesce(${sum(column)}, 0)`.mapWith(Number)
   return db
-    .select({ hits: total(hits), misses: total(misses), answers: total(answers), bytes: total(bytes) })
+    .select({ hits: known(hits), misses: known(misses), answers: known(answers), bytes: known(bytes) })
     .from(cacheCounts)
     .get()
+}
+
+/** Returns the size of the database, bytes. */
+export async function findDatabaseSize(db: Database): Promise<number> {
+  const { meta } = await db.run(sql`select 1`)
+  return meta.size_after
 }

@@ -32,7 +32,7 @@ export async function giveUpMasks(db: Database, beforeMs: number, nowMs: number)
   await db
     .update(masks)
     .set({ sweptAt: nowMs })
-    .where(and(old, unused, sql`not (${inUse()})`))
+    .where(and(old, unused, sql`not (${isMaskInUse()})`))
 }
 
 /** Keeps the files of given up masks after all that became needed again. */
@@ -40,7 +40,7 @@ export async function keepUsedMasks(db: Database): Promise<void> {
   await db
     .update(masks)
     .set({ sweptAt: null })
-    .where(and(sql`${masks.sweptAt} is not null`, inUse()))
+    .where(and(sql`${masks.sweptAt} is not null`, isMaskInUse()))
 }
 
 /** Returns those of some mask files that must be kept: of masks that are not given up since `beforeMs`, and of running updates. */
@@ -55,7 +55,7 @@ export async function keptMasks(
     .where(
       and(
         isAmong(masks.sha256, hashes),
-        sql`(${masks.sweptAt} is null or ${masks.sweptAt} >= ${beforeMs} or ${inUse()})`,
+        sql`(${masks.sweptAt} is null or ${masks.sweptAt} >= ${beforeMs} or ${isMaskInUse()})`,
       ),
     )
   const named = await db.all<{
@@ -86,7 +86,7 @@ export async function keptClassifiers(db: Database, hashes: readonly string[]): 
 }
 
 /** Whether anything needs a row of `masks`: a pin, its model, a running update, or that it was active of late. */
-function inUse(): SQL {
+export function isMaskInUse(): SQL {
   return sql`(
     ${masks.pinned}
     or exists (select 1 from ${models} where ${models.id} = ${masks.model} and (

@@ -45,17 +45,21 @@ export function addToUsageTotals(db: Database, json: string) {
  */
 export function addChangesToTotals(db: Database, changes: SQL) {
   const counted = sql`
-    with ${changes}, owned as (
+    with recursive ${changes}, owned as (
       select changed.*, coalesce(tenant, '') tenant, domain in (select name from domains) or exists (
         select 1 from usage_totals old
         where old.tenant = coalesce(api_keys.tenant, '') and old.model = changed.model and old.domain = changed.domain
       ) is_named, case when moved then ${MOVED} when estimated then ${ESTIMATED} else finish_reason end outcome
       from changed left join api_keys on api_keys.id = key_id
       where finish_reason <> 'superseded'
+    ), walked(tenant, model, domain, place) as (
+      select tenant, model, ${nextDomain(sql`unnamed`)}, 1
+      from (select distinct tenant, model from owned where not is_named) unnamed
+      union all
+      select tenant, model, ${nextDomain(sql`walked`, sql`and domain > walked.domain`)}, place + 1
+      from walked where domain is not null and place <= ${NAMED_DOMAINS}
     ), names as (
-      select tenant, model, count(distinct domain) number from usage_totals
-      where (tenant, model) in (select tenant, model from owned where not is_named) and domain <> ${OTHER_DOMAINS}
-      group by tenant, model
+      select tenant, model, count(*) number from walked where domain <> ${OTHER_DOMAINS} group by tenant, model
     ), named as (
       select owned.*, case
         when is_named or coalesce(number, 0) + dense_rank() over (
@@ -83,6 +87,14 @@ export function addChangesToTotals(db: Database, changes: SQL) {
     })
 }
 
+/**
+ * Returns the first domain that a tenant has on a model: the domains are walked from one to the next, because counting them
+ * otherwise reads the rows of every mask.
+ */
+function nextDomain(of: SQL, after = sql``): SQL {
+  return sql`(select min(domain) from usage_totals where tenant = ${of}.tenant and model = ${of}.model ${after})`
+}
+
 /** The loss by pruning on sampled traffic; the sums are nats over `tokens` tokens. */
 export interface DriftSum {
   model: string
@@ -94,8 +106,8 @@ export interface DriftSum {
   nllDense: number
 }
 
-/** Returns the drift sums of a model, one row per domain and mask version. */
-export async function sumDrift(db: Database, of: { model: string }): Promise<DriftSum[]> {
+/** Returns the drift sums of a model, or of one of its masks alone: one row per domain and mask version. */
+export async function sumDrift(db: Database, of: { model: string; version?: number }): Promise<DriftSum[]> {
   const { model, domain, maskVersion, driftRequests, driftTokens, nllMasked, nllDense } = usageTotals
   const requests = sum(driftRequests).mapWith(Number)
   return db
@@ -109,7 +121,13 @@ export async function sumDrift(db: Database, of: { model: string }): Promise<Dri
       nllDense: sum(nllDense).mapWith(Number),
     })
     .from(usageTotals)
-    .where(and(ne(driftRequests, 0), eq(model, of.model)))
+    .where(
+      and(
+        ne(driftRequests, 0),
+        eq(model, of.model),
+        of.version === undefined ? undefined : eq(maskVersion, of.version),
+      ),
+    )
     .groupBy(model, domain, maskVersion)
     .having(gt(requests, 0))
     .orderBy(model, domain, maskVersion)

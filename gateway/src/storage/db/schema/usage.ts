@@ -79,6 +79,8 @@ export const usageTotals = sqliteTable(
     primaryKey({
       columns: [table.tenant, table.model, table.domain, table.maskVersion, table.finishReason],
     }),
+    // Scrapes and plans read the rows of a few masks, of all tenants or of one.
+    index('usage_totals_mask').on(table.model, table.maskVersion, table.tenant),
   ],
 )
 
@@ -155,6 +157,9 @@ export const metricCounts = sqliteTable(
         'requestErrors',
         'timeToFirstToken',
         'scoringOutcomes',
+        // Counted by a trigger of the database, so that old decisions can be deleted.
+        'decisions',
+        'recordsDeleted',
       ],
     }).notNull(),
     /** The values of the labels, in their order. */
