@@ -308,14 +308,14 @@ test('when the API fails every page says so and what to do, and loads when it an
   errors.length = 0
 })
 
-test('when the gateway falls silent the page keeps what it has and says since when', async () => {
+test('when the gateway falls silent the page keeps what it has and says since when and why', async () => {
   await page.goto(`${fleet.url}/dashboard`)
   await page
     .getByText(/Mask 1/)
     .first()
     .waitFor()
   await fleet.killGateway()
-  await page.getByText(/No data for/).waitFor()
+  await page.getByText(/No data for .* The gateway cannot be reached\./).waitFor()
   expect(await page.getByText(/Mask 1/).count()).toBeGreaterThan(0)
   await draw(page, 'silent', '/dashboard')
   await fleet.startGateway()

@@ -82,7 +82,7 @@ test('the last value stays while later attempts fail, which wait longer and long
   wait(1_000)
   await settle(unreachable)
   expect(store.read('/a')).toMatchObject({ value: 'old', error: unreachable, receivedAtMs: 0 })
-  expect(store.staleSinceMs()).toBe(0)
+  expect(store.oldestStale()).toEqual({ sinceMs: 0, reason: unreachable.message })
   wait(1_000)
   await settle(unreachable)
   wait(1_999)
@@ -90,7 +90,7 @@ test('the last value stays while later attempts fail, which wait longer and long
   wait(1)
   await settle('new')
   expect(store.read('/a')).toMatchObject({ value: 'new', error: undefined })
-  expect(store.staleSinceMs()).toBeUndefined()
+  expect(store.oldestStale()).toBeUndefined()
 })
 
 test('what this key may not see is not tried again', async () => {

@@ -3,7 +3,7 @@ import { useEffect, useState } from 'preact/hooks'
 import { SelectField } from '../components/fields.tsx'
 import { useToast } from '../components/toast.tsx'
 import { toApiError } from '../data/client.ts'
-import { useResource, useStaleSince } from '../data/data.tsx'
+import { useResource, useOldestStale } from '../data/data.tsx'
 import { status } from '../data/endpoints.ts'
 import { formatDuration } from '../format/numbers.ts'
 import { Link } from '../navigation/link.tsx'
@@ -61,15 +61,16 @@ export function Shell({ children }: { children: ComponentChildren }) {
   )
 }
 
-/** Says since when nothing new came, while the last numbers stay visible. */
+/** Says since when nothing new came, and why, while the last numbers stay visible. */
 function Stale() {
-  const sinceMs = useStaleSince()
+  const stale = useOldestStale()
   return (
-    <p class={sinceMs === undefined ? 'stale' : 'stale stale-shown'} role="status">
-      {sinceMs !== undefined && (
+    <p class={stale ? 'stale stale-shown' : 'stale'} role="status">
+      {stale && (
         <>
           <span aria-hidden="true">▲</span> No data for{' '}
-          <span aria-live="off">{formatDuration((Date.now() - sinceMs) / 1000)}</span>, trying again
+          <span aria-live="off">{formatDuration((Date.now() - stale.sinceMs) / 1000)}</span>. {stale.reason}{' '}
+          Trying again.
         </>
       )}
     </p>

@@ -8,7 +8,7 @@ import { receiveEvents } from './live-events.ts'
 import { useNow } from './now.ts'
 import { outOfDate } from './out-of-date.ts'
 import type { Resource, Snapshot } from './resource.ts'
-import { ResourceStore } from './resource-store.ts'
+import { ResourceStore, type StaleValue } from './resource-store.ts'
 
 interface Data {
   client: Client
@@ -139,9 +139,9 @@ export function useClient(): Client & { refresh: (...prefixes: string[]) => void
   )
 }
 
-/** Time at which the oldest stale value on the page came, milliseconds; `undefined` while all are fresh. */
-export function useStaleSince(): number | undefined {
+/** The oldest stale value on the page; `undefined` while all are fresh. */
+export function useOldestStale(): StaleValue | undefined {
   const { store } = useData()
   useNow(1_000)
-  return store.staleSinceMs()
+  return store.oldestStale()
 }

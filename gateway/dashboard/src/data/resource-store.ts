@@ -3,6 +3,14 @@ import type { ApiError } from './client.ts'
 import { toApiError } from './client.ts'
 import { isStale, retryDelayMs, type Snapshot } from './resource.ts'
 
+/** A value that is older than it should be. */
+export interface StaleValue {
+  /** When it came, milliseconds. */
+  sinceMs: number
+  /** Why the last attempt to fetch it failed; `undefined` while none has. */
+  reason: string | undefined
+}
+
 /** Dependencies of a store; the timers are the browser's outside tests. */
 export interface StoreDeps {
   load: (path: string) => Promise<unknown>
@@ -121,13 +129,15 @@ export class ResourceStore {
     }
   }
 
-  /** When the oldest of the stale values that are shown came, milliseconds; `undefined` if none is stale. */
-  staleSinceMs(): number | undefined {
-    const times = [...this.#entries.values()].flatMap(({ snapshot, subscribers }) => {
-      if (subscribers.size === 0 || snapshot.receivedAtMs === undefined) return []
-      return isStale(snapshot, shortestPeriod(subscribers), this.#deps.nowMs()) ? [snapshot.receivedAtMs] : []
+  /** The oldest of the stale values that are shown; `undefined` if none is stale. */
+  oldestStale(): StaleValue | undefined {
+    const stale = [...this.#entries.values()].flatMap(({ snapshot, subscribers }) => {
+      const { receivedAtMs: sinceMs, error } = snapshot
+      if (subscribers.size === 0 || sinceMs === undefined) return []
+      const isOld = isStale(snapshot, shortestPeriod(subscribers), this.#deps.nowMs())
+      return isOld ? [{ sinceMs, reason: error?.message }] : []
     })
-    return times.length > 0 ? Math.min(...times) : undefined
+    return stale.toSorted((a, b) => a.sinceMs - b.sinceMs)[0]
   }
 
   /** Forgets everything, at sign-out. */

@@ -72,8 +72,10 @@ function FirstRequest({ model }: { model: string }) {
       <Empty title="No traffic yet. Send a request:">
         <Code text={curlExample(location.origin, model)} label="A request with curl" />
         <p class="soft">
-          Traffic of a domain is sampled, scored and, once there is enough of it, a mask is made for it. Name
-          the domain in the header <code>x-copal-domain</code>, or leave it out and domains are found.
+          Its text is kept only with consent: add <code>-H 'x-copal-sample: true'</code>, or allow it for all
+          requests of a key with <code>copal keys sampling KEY always</code>. Once a domain has enough texts,
+          a mask is made for it. Name the domain in the header <code>x-copal-domain</code>; without it,
+          domains are found by their content.
         </p>
       </Empty>
     </Section>

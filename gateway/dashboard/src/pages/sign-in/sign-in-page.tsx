@@ -32,7 +32,7 @@ export function SignInPage({ reason }: { reason?: string }) {
     <main class="page page-alone">
       <h1>Sign in to copal</h1>
       <p class="sentence" role="status">
-        {reason ?? 'Use the admin key, a key that may read all, or the key of a tenant’s administrator.'}
+        {reason ?? 'Use the admin key, or an API key with the scope read-admin, admin or read-metrics.'}
       </p>
       <form
         class="sign-in"
