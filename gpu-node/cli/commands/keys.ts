@@ -239,7 +239,7 @@ function describe(keys: KeyEntry[], session: Session): string {
       { title: 'TENANT', value: (key) => key.tenant, shrinks: true },
       { title: 'BEGINS', value: (key) => key.prefix },
       { title: 'SCOPES', value: (key) => key.scopes.join(','), shrinks: true },
-      { title: 'DOMAIN', value: (key) => key.default_domain, shrinks: true },
+      { title: 'DOMAIN', value: describeDomain, shrinks: true },
       { title: 'MODELS', value: (key) => key.allowed_models?.join(',') ?? 'all', shrinks: true },
       { title: 'SAMPLING', value: (key) => key.sampling },
       { title: 'LIMITS', value: (key) => formatLimits(key.limits), shrinks: true },
@@ -248,6 +248,12 @@ function describe(keys: KeyEntry[], session: Session): string {
     ],
     keys,
   )
+}
+
+/** The domain of requests that name none, as the dashboard words it. */
+function describeDomain({ default_domain: domain, discover_domains: found }: KeyEntry): string {
+  if (!found) return domain
+  return domain === 'default' ? 'found' : `found, else ${domain}`
 }
 
 function formatExpiry(iso: string | null, nowMs: number): string {

@@ -22,15 +22,16 @@ export function addTriggers(program: Command, session: Session): void {
 }
 
 function describe(report: TriggersReport, session: Session): string {
-  const { model, running, domains, next_domains: next } = report
+  const { model, enabled, running, domains, next_domains: next, next_schedule_at: scheduleAt } = report
+  const takes = enabled ? 'The next update takes' : 'With triggers on, the next update would take'
   const facts = [
     `Triggers of ${model}${report.dry_run ? ' (dry run: nothing starts)' : ''}`,
     ...(running === null ? [] : [describeRunning(running, report.node_share)]),
     describeStart(report),
-    ...(next.length === 0 ? [] : [`The next update takes ${next.join(', ')}.`]),
-    ...(report.next_schedule_at === null
-      ? []
-      : [`The schedule comes round at ${formatTime(report.next_schedule_at)}.`]),
+    ...(next.length === 0 ? [] : [`${takes} ${next.join(', ')}.`]),
+    ...(enabled && scheduleAt !== null
+      ? [`By the schedule, every domain with new text is due at ${formatTime(scheduleAt)}.`]
+      : []),
   ]
   if (domains.length === 0) return `${facts.join('\n')}\n\nThere is no domain yet.`
   return `${facts.join('\n')}\n\n${describeDomains(domains, session)}`
@@ -55,10 +56,11 @@ function describeStart({
   started_today: started,
 }: TriggersReport) {
   const today = `${started} started in 24 hours.`
+  if (!enabled) return `No update starts by itself: ${waitsFor}.`
   if (running !== null) return `Another one may start when it has ended. ${today}`
   if (waitsFor === null) return `An update may start now. ${today}`
   const when = at === null ? '' : ` The earliest start is ${formatTime(nextMinute(at))}.`
-  return enabled ? `No update may start now: ${waitsFor}.${when} ${today}` : `No update starts: ${waitsFor}.`
+  return `No update may start now: ${waitsFor}.${when} ${today}`
 }
 
 /** The next full minute, so that a time that is shown without seconds is not over while something waits for it. */

@@ -103,6 +103,20 @@ test('an unknown model gives a warning, and the key is created', async () => {
   expect((await create('other')).stderr).toBe('')
 })
 
+test('list says of keys without a domain of their own that domains are found', async () => {
+  const keyOf = (domain: string, found: boolean) => ({
+    ...ENTRY,
+    default_domain: domain,
+    discover_domains: found,
+  })
+  answers = {
+    'GET /admin/keys': { data: [keyOf('default', true), keyOf('legal', true), keyOf('legal', false)] },
+  }
+  const { stdout } = await copal((call) => answers[call], ['keys', 'list'], { piped: true })
+  const [, ...rows] = stdout.trim().split('\n')
+  expect(rows.map((row) => row.split(/ {2,}/)[5])).toEqual(['found', 'found, else legal', 'legal'])
+})
+
 test('list shows a table that fits the terminal, of all keys or of one tenant', async () => {
   answers = { 'GET /admin/keys': { data: [ENTRY] }, 'GET /admin/keys?tenant=new': { data: [] } }
   const lines = (await run('keys', 'list')).stdout.split('\n')

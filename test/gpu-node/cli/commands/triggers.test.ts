@@ -40,6 +40,16 @@ const REPORT: TriggersReport = {
     },
   ],
 }
+const RUNNING: TriggersReport['running'] = {
+  id: 'upd_1',
+  domains: ['law'],
+  state: 'calibrating',
+  progress: 0.256,
+  message: 'calibrating',
+  trigger: 'drift',
+  trigger_reason: '',
+  job: { state: 'running', progress: 0.3, message: 'calibrating law, block 3 of 30', node: 'n', attempt: 1 },
+}
 const show = (report: TriggersReport) => copal(report, ['triggers'], { piped: true })
 
 test('domains are shown with what makes them due, and with the time of the next start', async () => {
@@ -50,31 +60,13 @@ test('domains are shown with what makes them due, and with the time of the next 
   const seconds = await show({ ...REPORT, next_start_at: '2026-11-27T13:05:56.000Z' })
   expect(seconds.stdout).toContain('The earliest start is 2026-11-27 13:06 UTC.')
   expect(stdout).toContain('The next update takes law, mail.')
-  expect(stdout).toContain('The schedule comes round at 2026-11-28 03:00 UTC.')
+  expect(stdout).toContain('By the schedule, every domain with new text is due at 2026-11-28 03:00 UTC.')
   expect(stdout).toMatch(/^law +24 +0\.612 +75 % +11\.02 +volume +24 new segments, and 16 are enough$/m)
   expect(stdout).toMatch(/^chat +3 +- +25 % +0\.46 +no +3 of 16 new segments$/m)
 })
 
 test('a running update is shown with its progress and its priority', async () => {
-  const { stdout } = await show({
-    ...REPORT,
-    running: {
-      id: 'upd_1',
-      domains: ['law'],
-      state: 'calibrating',
-      progress: 0.256,
-      message: 'calibrating',
-      trigger: 'drift',
-      trigger_reason: '',
-      job: {
-        state: 'running',
-        progress: 0.3,
-        message: 'calibrating law, block 3 of 30',
-        node: 'n',
-        attempt: 1,
-      },
-    },
-  })
+  const { stdout } = await show({ ...REPORT, running: RUNNING })
   expect(stdout).toContain('Running: upd_1 (drift) of law: calibrating 25 %, calibrating law, block 3 of 30.')
   expect(stdout).toContain("yields to requests, and takes at most 30 % of a node's time")
 })
@@ -84,7 +76,10 @@ test('a dry run, and triggers that are off, say so', async () => {
     'Triggers of tiny (dry run: nothing starts)\nAn update may start now.',
   )
   const off = { ...REPORT, enabled: false, waits_for: "triggers are off ('triggers.enabled' is false)" }
-  expect((await show(off)).stdout).toContain(
-    "No update starts: triggers are off ('triggers.enabled' is false).",
-  )
+  for (const running of [null, RUNNING]) {
+    const { stdout } = await show({ ...off, running })
+    expect(stdout).toContain("No update starts by itself: triggers are off ('triggers.enabled' is false).")
+    expect(stdout).toContain('With triggers on, the next update would take law, mail.')
+    expect(stdout).not.toMatch(/may start|schedule/)
+  }
 })
