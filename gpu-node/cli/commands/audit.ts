@@ -2,7 +2,9 @@ import { InvalidArgumentError, type Command } from 'commander'
 import { UserError } from '@copal/gpu-node/platform/user-error.ts'
 import { auditPage, type AuditEntry } from '@copal/shared/wire/admin-audit.ts'
 import { auditHash, FIRST_PREVIOUS_HASH } from '@copal/shared/wire/audit-hash.ts'
+import { formatCount } from '@copal/gpu-node/platform/quantities.ts'
 import type { Session } from '../api/session.ts'
+import { spanStart, timeSpan } from '../input/series-options.ts'
 
 const ROWS_PER_PAGE = 500
 
@@ -22,9 +24,12 @@ export function addAudit(program: Command, session: Session): void {
     .description('list who did what, oldest first')
     .option('--actor <id>', 'only rows of this admin key, node:<id>, or copal for the service itself')
     .option('--target <target>', 'only rows about this key, update, or model and mask (smollm/m3)')
-    .option('--since <time>', 'only rows since this time, such as 2026-05-01T00:00:00Z')
+    .option('--since <time>', 'only rows since this time, like 6h, 30d or 2026-05-01T00:00:00Z', startOf)
     .option('--json', 'print JSON')
-    .addHelpText('after', '\nExamples:\n  copal audit list\n  copal audit list --actor node:node-1')
+    .addHelpText(
+      'after',
+      '\nExamples:\n  copal audit list\n  copal audit list --actor node:node-1 --since 7d',
+    )
     .action(async ({ json, ...filter }: ListOptions) => {
       const rows: AuditEntry[] = []
       for await (const page of pages(session, filter)) rows.push(...page.data)
@@ -42,10 +47,15 @@ export function addAudit(program: Command, session: Session): void {
       session.print(json, verified, () =>
         verified.rows === 0
           ? 'The log is empty.'
-          : `${verified.rows} rows are as they were written. Keep the last one for the next time: ` +
-            `--known ${verified.last}`,
+          : `${verified.rows === 1 ? '1 row is as it was' : `${formatCount(verified.rows)} rows are as they were`} written. ` +
+            `Keep the last one for the next time: --known ${verified.last}`,
       )
     })
+}
+
+/** Parses a time span, back from now, or leaves a time for the gateway to check. */
+function startOf(text: string): string {
+  return /^\d+[mhd]$/.test(text) ? spanStart(timeSpan(text)) : text
 }
 
 async function verify(

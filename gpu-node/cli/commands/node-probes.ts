@@ -9,7 +9,7 @@ export function addNodeProbes(nodes: Command, session: Session): void {
   nodes
     .command('probes')
     .description('show how nodes score the same fixed texts, which tells damaged weights')
-    .option('--model <id>', 'the model; default: the only one')
+    .option('--model <id>', 'which model, if the fleet serves several')
     .option('--json', 'print JSON')
     .addHelpText('after', '\nExample:\n  copal nodes probes')
     .action(async (_: object, command: Command) => {

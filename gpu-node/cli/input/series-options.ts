@@ -24,12 +24,17 @@ export function timeSpan(text: string): TimeSpan {
   throw new InvalidArgumentError('A time like 90m, 6h or 7d is expected.')
 }
 
+/** Returns when a span that ends now begins, as an ISO time. */
+export function spanStart({ hours }: TimeSpan): string {
+  return new Date(Date.now() - hours * 3_600_000).toISOString()
+}
+
 /** Returns the path of the series below `/admin`. */
 export function seriesPath({ model, domain, since, width }: SeriesOptions): string {
   const query = new URLSearchParams()
   if (model !== undefined) query.set('model', model)
   if (domain !== undefined) query.set('domain', domain)
-  if (since) query.set('from', new Date(Date.now() - since.hours * 3_600_000).toISOString())
+  if (since) query.set('from', spanStart(since))
   if (width !== undefined) query.set('width', String(width))
   return `/series${query.size > 0 ? `?${query.toString()}` : ''}`
 }

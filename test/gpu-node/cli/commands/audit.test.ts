@@ -113,3 +113,18 @@ test('list shows actor, action, target and outcome, and passes its filters on', 
   expect(stdout).toMatch(/1 +2023-11-14 22:13:20 +key_1 +PATCH \/admin\/keys\/:id +key_1 +200/)
   expect(stdout).toMatch(/forbidden/)
 })
+
+test('list takes a time, or a span back from now', async () => {
+  const since = async (text: string) => {
+    const { calls } = await copal(pageOf([]), ['audit', 'list', '--since', text])
+    return new URL(`http://x${calls[0]?.call.split(' ')[1]}`).searchParams.get('since') ?? ''
+  }
+  expect(await since('2026-05-01T00:00:00Z')).toBe('2026-05-01T00:00:00Z')
+  expect(Math.abs(Date.now() - 6 * 3_600_000 - Date.parse(await since('6h')))).toBeLessThan(60_000)
+  const { code } = await copal(pageOf([]), ['audit', 'list', '--since', '0h'])
+  expect(code).toBe(2)
+})
+
+test('verify counts a single row as one', async () => {
+  expect((await verify(pageOf(await logOf(1)))).stdout).toContain('1 row is as it was written.')
+})
