@@ -83,7 +83,7 @@ export const GATEWAY_METRICS = {
     labels: TRAFFIC,
     perTenant: true,
     meaning:
-      'Settled requests whose domain was found afterwards: negative under the domain that they are counted under, positive under the one found.',
+      'Corrections of `copal_requests_total`, which never falls: requests whose domain was found afterwards, negative under the domain that they are counted under and positive under the one found; and, negative, attempts that were counted before a retry superseded them.',
   },
   tokensMoved: {
     name: 'copal.tokens_moved',
@@ -91,8 +91,7 @@ export const GATEWAY_METRICS = {
     unit: '{token}',
     labels: TRAFFIC,
     perTenant: true,
-    meaning:
-      'Tokens of requests whose domain was found afterwards, with the signs of `copal_requests_moved`.',
+    meaning: 'Tokens of `copal_requests_moved`, with its signs.',
   },
   requestsRefused: {
     name: 'copal.requests_refused',

@@ -6,8 +6,9 @@ import type { SlidingMinute } from './sliding-minute.ts'
 export interface Account {
   minute: SlidingMinute
   month: number
+  /** The tokens that were settled in this month. */
   spent: number
-  /** The tokens of this month's unsettled reservations. */
+  /** The tokens of unsettled reservations, also of those from before the month: they settle in it. */
   reserved: number
   /** The number of running requests. */
   running: number
@@ -15,10 +16,10 @@ export interface Account {
   unreadBeforeMs: number
 }
 
-/** Returns an account after resetting it if a new month has begun. */
+/** Returns an account after resetting what was spent if a new month has begun. */
 export function accountInMonth(account: Account, nowMs: number): Account {
   const month = monthOf(nowMs)
-  if (account.month !== month) Object.assign(account, { month, spent: 0, reserved: 0 })
+  if (account.month !== month) Object.assign(account, { month, spent: 0 })
   return account
 }
 

@@ -18,7 +18,6 @@ export interface Reservation {
   maxTokens: number | null
   /** The slot of the sliding minute in which it is counted. */
   second: number
-  month: number
   touchedAtMs: number
 }
 

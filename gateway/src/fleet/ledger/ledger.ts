@@ -12,9 +12,12 @@ export const RESERVATION_MS = 120_000
 const REMEMBER_MS = 30_000
 /** How long a request that was settled by an estimate is remembered, for the receipt that corrects it. */
 const REMEMBER_ESTIMATE_MS = 600_000
+
 interface Settled {
   reservation: Reservation
   tokens: number
+  /** The month that is charged, as in D1: the one in which it was settled. */
+  month: number
   atMs: number
 }
 
@@ -59,7 +62,7 @@ export class Ledger {
 
   /** Reserves usage, or rejects the request without using any. A later attempt takes over the request's reservation. */
   reserve(request: ReservationRequest, nowMs: number): ReservationResult {
-    const known = this.#reservations.get(request.requestId) ?? this.#reopen(request.requestId)
+    const known = this.#reservations.get(request.requestId) ?? this.#reopen(request.requestId, nowMs)
     if (known) {
       this.#byLease.delete(known.leaseId)
       known.leaseId = request.leaseId
@@ -72,7 +75,6 @@ export class Ledger {
         rates: ratesOf(this.#opened(request.accounts, nowMs), nowMs),
       }
     }
-    const month = monthOf(nowMs)
     const opened = this.#opened(request.accounts, nowMs)
     const { tokens, maxTokens } = sizeReservation(request, opened, nowMs)
     const rejection = findRejection(opened, tokens, nowMs)
@@ -92,7 +94,6 @@ export class Ledger {
       tokens,
       maxTokens,
       second,
-      month,
       touchedAtMs: nowMs,
     }
     this.#add(reservation)
@@ -112,7 +113,11 @@ export class Ledger {
     if (!estimate) return
     this.#estimates.delete(leaseId)
     this.#charge(estimate.reservation, tokens - estimate.tokens, nowMs)
-    estimate.tokens = tokens
+    // The month of the estimate has ended: this one has the receipt alone.
+    if (estimate.month !== monthOf(nowMs))
+      for (const account of this.#accountsOf(estimate.reservation.accounts, nowMs))
+        account.spent += estimate.tokens
+    Object.assign(estimate, { tokens, month: monthOf(nowMs) })
   }
 
   /**
@@ -230,7 +235,7 @@ export class Ledger {
     }
     for (const reservation of reservations.values()) {
       for (const account of this.#accountsOf(reservation.accounts, nowMs)) {
-        if (account.month === reservation.month) account.reserved += reservation.tokens
+        account.reserved += reservation.tokens
         account.running += 1
       }
       this.#add({ ...reservation, touchedAtMs: nowMs })
@@ -250,12 +255,11 @@ export class Ledger {
     this.#changedReservations.add(reservation.requestId)
     // The reservation counts in the minute already, but not in the month.
     for (const account of this.#accountsOf(reservation.accounts, nowMs)) {
-      if (account.month !== reservation.month) continue
       account.reserved -= reservation.tokens
       account.spent += reservation.tokens
     }
     this.#charge(reservation, tokens - reservation.tokens, nowMs)
-    const settled = { reservation, tokens, atMs: nowMs }
+    const settled = { reservation, tokens, month: monthOf(nowMs), atMs: nowMs }
     this.#settled.set(reservation.requestId, settled)
     if (estimated) this.#estimates.set(reservation.leaseId, settled)
   }
@@ -264,29 +268,25 @@ export class Ledger {
   #charge(reservation: Reservation, tokens: number, nowMs: number): void {
     for (const account of this.#accountsOf(reservation.accounts, nowMs)) {
       account.minute.correct(reservation.second, 0, tokens)
-      if (account.month === reservation.month) account.spent += tokens
+      account.spent += tokens
     }
     for (const id of reservation.accounts) this.#changedAccounts.add(id)
   }
 
   /** Reopens a settled reservation, because the receipt of a failed attempt can arrive before the next attempt. */
-  #reopen(requestId: string): Reservation | undefined {
+  #reopen(requestId: string, nowMs: number): Reservation | undefined {
     const settled = this.#settled.get(requestId)
     if (!settled) return undefined
-    const { reservation, tokens } = settled
+    const { reservation, tokens, month } = settled
     this.#settled.delete(requestId)
     this.#estimates.delete(reservation.leaseId)
-    for (const id of reservation.accounts) {
-      const account = this.#accounts.get(id)
-      if (!account) continue
+    for (const account of this.#accountsOf(reservation.accounts, nowMs)) {
       account.minute.correct(reservation.second, 0, reservation.tokens - tokens)
       account.running += 1
-      if (account.month === reservation.month) {
-        account.spent -= tokens
-        account.reserved += reservation.tokens
-      }
-      this.#changedAccounts.add(id)
+      account.reserved += reservation.tokens
+      if (account.month === month) account.spent -= tokens
     }
+    for (const id of reservation.accounts) this.#changedAccounts.add(id)
     this.#add(reservation)
     return reservation
   }

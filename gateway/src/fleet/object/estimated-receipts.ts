@@ -2,19 +2,30 @@ import type { Lease } from '../../contracts/lease.ts'
 import { openDatabase } from '../../storage/db/open-database.ts'
 import { insertReceipts, type StoredReceipt } from '../../storage/db/queries/receipt-queries.ts'
 
-/** Stores the receipts of requests whose node died before it sent them. A receipt that arrived meanwhile stays. */
+/**
+ * Stores the receipts of requests whose node died before it sent them. A receipt that arrived meanwhile stays.
+ *
+ * @param isSuperseded returns whether another attempt followed: then its output did not reach the client
+ */
 export async function storeEstimates(
   binding: D1Database,
   nodeId: string,
   expired: readonly Lease[],
+  isSuperseded: (requestId: string) => boolean,
   nowMs: number,
 ): Promise<void> {
-  const settled = expired.map((lease) => estimateReceipt(lease, nowMs))
+  const settled = expired.map((lease) =>
+    estimateReceipt(lease, isSuperseded(lease.requestId) ? 'superseded' : 'error', nowMs),
+  )
   await insertReceipts(openDatabase(binding), nodeId, settled, 'estimate', nowMs)
 }
 
 /** Creates the receipt of a request whose node died before it sent one, from the last reported usage. */
-function estimateReceipt(lease: Lease, nowMs: number): StoredReceipt {
+function estimateReceipt(
+  lease: Lease,
+  finishReason: StoredReceipt['finishReason'],
+  nowMs: number,
+): StoredReceipt {
   const { requestId, account, model, domain, maskVersion, promptTokens, completionTokens } = lease
   return {
     requestId,
@@ -24,7 +35,7 @@ function estimateReceipt(lease: Lease, nowMs: number): StoredReceipt {
     maskVersion,
     promptTokens,
     completionTokens,
-    finishReason: 'error',
+    finishReason,
     queueMs: 0,
     timeToFirstTokenMs: null,
     totalMs: nowMs - lease.acquiredAtMs,

@@ -2,7 +2,7 @@ import { DurableObject } from 'cloudflare:workers'
 import type { MetricFamily } from '@copal/shared/telemetry/family.ts'
 import type { Heartbeat } from '@copal/shared/wire/heartbeat.ts'
 import { openDatabase } from '../../storage/db/open-database.ts'
-import { findSettledReceipts } from '../../storage/db/queries/receipt-queries.ts'
+import { findSettledReceipts, supersedeReceipt } from '../../storage/db/queries/receipt-queries.ts'
 import { sumChargedTokens } from '../../storage/db/queries/usage-day-queries.ts'
 import type { Bindings } from '../../contracts/bindings.ts'
 import { accountId } from '../ledger/account.ts'
@@ -142,7 +142,7 @@ export class Fleet extends DurableObject<Bindings> implements FleetObject {
     ...request
   }: AdmissionRequest): Promise<AdmissionResult> {
     // Before any await, because the receipt of the failed attempt may be on its way.
-    if (request.failed) this.#failed.add(request.failed.requestId, 'superseded', Date.now())
+    if (request.failed) this.#supersede(request.failed)
     for (const { reason, requests, ...of } of rejectedRequests) this.#rejections.count(of, reason, requests)
     for (const requestId of completedRequests) this.#ledger.finish(requestId, false, Date.now())
     if (!limits) return this.#dispatch(request)
@@ -236,7 +236,7 @@ export class Fleet extends DurableObject<Bindings> implements FleetObject {
     const isOpen = (attemptId: string) =>
       this.#state.leaseOf(attemptId) !== undefined && !this.#failed.isSuperseded(attemptId)
     for (let waitedMs = 0; waitedMs < RETRY_MS && failed.some(isOpen); waitedMs += RETRY_MS / 20)
-      await new Promise((resolve) => setTimeout(resolve, RETRY_MS / 20))
+      await wait(RETRY_MS / 20)
     return this.#failed.find(attemptIds)
   }
 
@@ -285,11 +285,12 @@ export class Fleet extends DurableObject<Bindings> implements FleetObject {
 
   async #settleExpired(nodeId: string, expired: readonly Lease[], nowMs: number): Promise<void> {
     try {
-      await storeEstimates(this.env.DB, nodeId, expired, nowMs)
+      await storeEstimates(this.env.DB, nodeId, expired, (id) => this.#failed.isSuperseded(id), nowMs)
       // The others were settled by their receipts meanwhile.
       const lost = expired.filter(({ requestId }) => this.#state.leaseOf(requestId) !== undefined)
       this.#state.release(lost.map(({ requestId }) => requestId))
       for (const lease of lost) {
+        if (this.#failed.isSuperseded(lease.requestId)) continue
         const tokens = lease.promptTokens + lease.completionTokens
         this.#chargeUnlimited(lease, tokens)
         // The same tokens as in its receipt, because a month may be summed from receipts later.
@@ -328,6 +329,21 @@ export class Fleet extends DurableObject<Bindings> implements FleetObject {
         error,
       )
     }
+  }
+
+  /**
+   * Records that another attempt follows a failed one. Its receipt may have been stored already, if its response was lost on the way: it
+   * is taken out of the sums, when none is on its way to the database any more that the caller of {@link findFailed} took for another one.
+   */
+  #supersede({ requestId, how }: FailedAttempt): void {
+    this.#failed.add(requestId, 'superseded', Date.now())
+    if (how !== 'broke' && how !== 'cut' && how !== 'failed') return
+    const superseded = wait(RETRY_MS).then(() => supersedeReceipt(openDatabase(this.env.DB), requestId))
+    this.ctx.waitUntil(
+      superseded.catch((error: unknown) =>
+        console.error(`The superseded attempt ${requestId} is counted beside its retry:`, error),
+      ),
+    )
   }
 
   /** Charges the usage of this month from before an account had limits, or before this object forgot it, from receipts. */
@@ -375,4 +391,8 @@ export class Fleet extends DurableObject<Bindings> implements FleetObject {
     await this.ctx.storage.setAlarm(Date.now() + inMs, { allowUnconfirmed: true })
     this.#sweepScheduled = true
   }
+}
+
+function wait(ms: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, ms))
 }

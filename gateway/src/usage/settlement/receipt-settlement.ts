@@ -27,7 +27,8 @@ export async function settleReceipts(
   await deps.fleet.settle(
     receipts.map(({ requestId, promptTokens, completionTokens, finishReason }) => ({
       requestId,
-      tokens: promptTokens + completionTokens,
+      // Of a superseded attempt nothing is charged: its retry is.
+      tokens: finishReason === 'superseded' ? 0 : promptTokens + completionTokens,
       succeeded: finishReason === 'stop' || finishReason === 'length',
     })),
   )

@@ -4,7 +4,7 @@ import {
   DEFAULT_COMPLETION_TOKENS,
   MIN_COMPLETION_TOKENS,
 } from '../../../../gateway/src/fleet/ledger/reservation-rules.ts'
-import { reservationRequest, key, START_MS, tenant } from '../../support/state/ledger.ts'
+import { reservationRequest, key, START_MS, storeChanges, tenant } from '../../support/state/ledger.ts'
 
 describe('requests per minute', () => {
   test('are admitted up to the limit and rejected beyond it, with the time until one more fits', () => {
@@ -160,16 +160,51 @@ describe('the monthly budget', () => {
     })
   })
 
-  test('starts anew with the month; a late settlement belongs to the month of its reservation', () => {
-    const ledger = new Ledger()
-    const endMs = Date.UTC(2026, 6, 1) - 1_000
-    ledger.reserve(reservationRequest('a', accounts), endMs)
-    ledger.reserve(reservationRequest('b', accounts), endMs)
-    expect(ledger.reserve(reservationRequest('c', accounts), endMs + 1_000).ok).toBe(true)
-    ledger.settle('a', 100, endMs + 2_000)
-    ledger.settle('b', 100, endMs + 2_000)
-    expect(ledger.reserve(reservationRequest('d', accounts), endMs + 2_000).ok).toBe(true)
-    expect(ledger.reserve(reservationRequest('e', accounts), endMs + 2_000).ok).toBe(false)
+  describe('at the end of a month', () => {
+    const nextMs = Date.UTC(2026, 6, 1)
+    const endMs = nextMs - 1_000
+    const remaining = (ledger: Ledger, nowMs: number) => {
+      const result = ledger.reserve(reservationRequest('too much', accounts, { maxTokens: 1_000 }), nowMs)
+      return result.ok ? undefined : result.rejection.remaining
+    }
+    const restarted = (ledger: Ledger, nowMs: number) => {
+      const { accounts: records, reservations } = storeChanges(ledger, nowMs)
+      const next = new Ledger()
+      next.restore(records, reservations, nowMs)
+      return next
+    }
+
+    test('what was settled counts no more, and what is still reserved counts in the new month', () => {
+      const before = new Ledger()
+      for (const id of ['a', 'b']) before.reserve(reservationRequest(id, accounts), endMs)
+      before.settle('a', 60, endMs)
+      for (const ledger of [restarted(before, nextMs), before]) {
+        expect(ledger.reserve(reservationRequest('c', accounts), nextMs).ok).toBe(true)
+        expect(ledger.reserve(reservationRequest('d', accounts), nextMs).ok).toBe(false)
+        ledger.settle('b', 70, nextMs)
+        ledger.settle('c', 100, nextMs)
+        expect(remaining(ledger, nextMs)).toBe(250 - 170)
+      }
+    })
+
+    test('a receipt that corrects an estimate of the month before is charged whole, and that of a month once', () => {
+      const ledger = new Ledger()
+      for (const id of ['a', 'b']) ledger.reserve(reservationRequest(id, accounts), endMs)
+      ledger.expire(['a'], endMs, 30)
+      ledger.expire(['b'], nextMs, 30)
+      ledger.settle('a', 50, nextMs)
+      ledger.settle('b', 50, nextMs)
+      expect(remaining(ledger, nextMs)).toBe(250 - 100)
+    })
+
+    test('a retry after a receipt of the month before takes nothing from the new month', () => {
+      const ledger = new Ledger()
+      ledger.reserve(reservationRequest('a', accounts), endMs)
+      ledger.settle('a', 90, endMs)
+      ledger.reserve(reservationRequest('a', accounts, { leaseId: 'a.2' }), nextMs)
+      ledger.settle('a.2', 40, nextMs)
+      expect(remaining(ledger, nextMs)).toBe(250 - 40)
+    })
   })
 
   test('counts usage from before the account was seen, once, also if the budget is set later', () => {

@@ -5,6 +5,7 @@ import { openDatabase } from '../../../../gateway/src/storage/db/open-database.t
 import { sumVersionsSince } from '../../../../gateway/src/storage/db/queries/period-queries.ts'
 import { insertReceipts } from '../../../../gateway/src/storage/db/queries/receipt-queries.ts'
 import { sumChargedTokens } from '../../../../gateway/src/storage/db/queries/usage-day-queries.ts'
+import { storeEstimates } from '../../../../gateway/src/fleet/object/estimated-receipts.ts'
 import { RecentAttempts } from '../../../../gateway/src/fleet/object/recent-attempts.ts'
 import {
   sendHeartbeat,
@@ -122,6 +123,51 @@ test('a response that was lost on its way and generated again counts once', asyn
   await retry()
   await settle({ finishReason: 'stop' })
   expect(await told(model, account)).toEqual({ usage: [], charged: 0 })
+})
+
+test('a response that was lost on its way counts once with its retry, also if its receipt arrives before the retry', async () => {
+  const model = 'early-stop'
+  const { account, settle, retry } = await leasedOnOneOfTwo(model)
+  await settle({ finishReason: 'stop' })
+  expect(await told(model, account)).toEqual({ usage: [['stop', 1, 5]], charged: 15 })
+  expect(await retry()).toMatchObject({ ok: true })
+  // No counter falls.
+  const superseded = {
+    usage: [
+      ['moved', -1, -5],
+      ['stop', 1, 5],
+    ],
+    charged: 0,
+  }
+  await expect.poll(() => told(model, account), { timeout: 5_000 }).toEqual(superseded)
+  await settle({ requestId: `request-${model}.2`, completionTokens: 7 })
+  expect(await told(model, account)).toEqual({
+    usage: [
+      ['moved', -1, -5],
+      ['stop', 2, 12],
+    ],
+    charged: 17,
+  })
+  const whole = { fromMs: 0, nowMs: Date.now() }
+  expect(await sumVersionsSince(db, model, whole)).toMatchObject([{ requests: 2, failed: 1 }])
+})
+
+test('a superseded attempt whose node died before its receipt is charged nothing', async () => {
+  const model = 'superseded-death'
+  const { id: account } = await createKey()
+  const counts = { promptTokens: 10, completionTokens: 5, acquiredAtMs: 0, expiresAtMs: 0, progressAtMs: 0 }
+  const lease = {
+    nodeId: 'node-1',
+    model,
+    domain: 'default',
+    maskVersion: 0,
+    account,
+    named: true,
+    ...counts,
+  }
+  const leases = ['request-dead', 'request-dead.2'].map((requestId) => ({ ...lease, requestId }))
+  await storeEstimates(env.DB, 'node-1', leases, (id) => id === 'request-dead', 1)
+  expect(await told(model, account)).toEqual({ usage: [['estimated', 1, 5]], charged: 15 })
 })
 
 test('a request without another node counts with the result of its only attempt', async () => {

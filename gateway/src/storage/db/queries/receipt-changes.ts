@@ -35,7 +35,7 @@ const incomingColumns = sql.join(
 )
 
 /** The columns of a table of receipts, its key first unless it is another expression. */
-const columnsOf = (table: 'new' | 'old' | 'moving', keyId = `${table}.key_id`): SQL =>
+const columnsOf = (table: 'new' | 'old' | 'moving' | 'stored', keyId = `${table}.key_id`): SQL =>
   sql.raw(
     [
       keyId,
@@ -85,3 +85,19 @@ export const movedReceipts = (moving: SQL): SQL => sql`
     union all
     select 1, 1, moving.found, ${columnsOf('moving')} from moving
   )`
+
+/**
+ * Returns a common table expression `changed`: the receipt of an attempt, which was counted, becomes that of a superseded one. It has
+ * sign -1 with its finish reason, and sign 1 as superseded.
+ */
+export const supersededChanges = (attemptId: string): SQL => {
+  const superseded = Object.values(COUNTED).map((column) =>
+    column === 'finish_reason' ? `'superseded'` : `stored.${column}`,
+  )
+  return sql`
+  stored as (select * from receipts where request_id = ${attemptId} and finish_reason <> 'superseded'), ${CHANGED} as (
+    select -1, not estimated, stored.domain, ${columnsOf('stored')} from stored
+    union all
+    select 1, not estimated, stored.domain, ${sql.raw(superseded.join(', '))} from stored
+  )`
+}

@@ -1,16 +1,16 @@
-import { getTableColumns, sql } from 'drizzle-orm'
+import { eq, getTableColumns, sql } from 'drizzle-orm'
 import type { Receipt } from '@copal/shared/wire/receipts.ts'
 import type { Database } from '../../../contracts/database.ts'
 import { receiptHorizons, receipts } from '../schema/usage.ts'
 import { domainOf } from './found-domain-sql.ts'
 import { isAmong } from './is-among.ts'
-import { addToUsageDays } from './usage-day-queries.ts'
+import { addChangesToUsageDays } from './usage-day-queries.ts'
 import { addChangesToPeriods } from './period-changes.ts'
 import { namePeriodDomains } from './period-domains.ts'
 import { addChangesToMetricCounts } from './metric-count-queries.ts'
 import { jsonColumn } from './json-columns.ts'
-import { incomingDomains, isCountable, receiptChanges } from './receipt-changes.ts'
-import { addToUsageTotals } from './usage-total-queries.ts'
+import { incomingDomains, isCountable, receiptChanges, supersededChanges } from './receipt-changes.ts'
+import { addChangesToTotals } from './usage-total-queries.ts'
 
 /**
  * All columns of the receipts in a JSON parameter, so that one statement stores any number of them. The domain is the one
@@ -93,14 +93,30 @@ export async function insertReceipts(
   // One transaction.
   const changes = receiptChanges(json)
   const [, , , , , { meta }] = await db.batch([
-    addToUsageTotals(db, json),
-    addToUsageDays(db, json),
+    addChangesToTotals(db, changes),
+    addChangesToUsageDays(db, changes),
     namePeriodDomains(db, incomingDomains(json), nowMs),
     addChangesToPeriods(db, changes),
     addChangesToMetricCounts(db, changes),
     store,
   ])
   return meta.changes
+}
+
+/**
+ * Marks the stored receipt of an attempt as that of a superseded one, and takes it out of totals, usage days and periods, unless it
+ * is marked. It arrived before the retry, so it was counted. Counters do not fall by it: what they are too high is in the sums
+ * with the finish reason `moved`.
+ */
+export async function supersedeReceipt(db: Database, attemptId: string): Promise<void> {
+  const changes = supersededChanges(attemptId)
+  // One transaction.
+  await db.batch([
+    addChangesToTotals(db, changes),
+    addChangesToUsageDays(db, changes),
+    addChangesToPeriods(db, changes),
+    db.update(receipts).set({ finishReason: 'superseded' }).where(eq(receipts.requestId, attemptId)),
+  ])
 }
 
 /** Returns the settled ones of some requests with their tokens; if `estimated`, their node's receipt may still arrive. */

@@ -1,21 +1,20 @@
-import { and, eq, gte, lt, lte, ne, sql } from 'drizzle-orm'
+import { and, eq, gte, lt, lte, ne, sql, type SQL } from 'drizzle-orm'
 import type { UnchargedUsage } from '../../../contracts/reservation.ts'
 import type { Database } from '../../../contracts/database.ts'
 import { apiKeys } from '../schema/keys.ts'
 import { receipts, usageDays } from '../schema/usage.ts'
 import { addedColumns } from './added-columns.ts'
-import { receiptChanges } from './receipt-changes.ts'
 
 /** A day, milliseconds. */
 export const DAY_MS = 24 * 60 * 60 * 1000
 
 /**
- * Adds the tokens of receipts to the usage days of their keys. A receipt that replaces an estimate is subtracted from the
- * day of the estimate. Run it before the receipts are stored, in the same transaction.
+ * Adds the tokens of the rows of a common table expression `changed`, as of receipts that are stored afterwards in the same
+ * transaction, to the usage days of their keys. What replaces or removes a receipt is subtracted from the day of that one.
  */
-export function addToUsageDays(db: Database, json: string) {
+export function addChangesToUsageDays(db: Database, changes: SQL) {
   const counted = sql`
-    with ${receiptChanges(json)}
+    with ${changes}
     select key_id, created_at / ${sql.raw(String(DAY_MS))}, sum(sign * (prompt_tokens + completion_tokens))
     from changed where key_id is not null and finish_reason <> 'superseded' group by 1, 2`
   return db

@@ -3,7 +3,6 @@ import { OTHER_DOMAINS } from '@copal/shared/wire/other-domains.ts'
 import type { Database } from '../../../contracts/database.ts'
 import { usageTotals } from '../schema/usage.ts'
 import { addedColumns } from './added-columns.ts'
-import { receiptChanges } from './receipt-changes.ts'
 
 /** Unregistered domains of a tenant on a model that totals count by name: the first ones. */
 export const NAMED_DOMAINS = 64
@@ -12,8 +11,8 @@ export const NAMED_DOMAINS = 64
 export const ESTIMATED = 'estimated'
 
 /**
- * The finish reason of sums that moved to another domain: negative under the one that the receipts were counted under, and
- * positive under the one that was found, so that over all domains they are zero.
+ * The finish reason of what corrects sums that must not fall: negative where a receipt was counted that is of another domain, or of an
+ * attempt that was superseded, and positive under the domain that was found.
  */
 export const MOVED = 'moved'
 
@@ -29,19 +28,11 @@ export const USAGE_SUMS = [
 ] as const
 
 /**
- * Adds receipts to the totals, and subtracts the estimates that they replace. Run it before the receipts are stored, in the
- * same transaction. A trigger would do the same, but D1 does not apply triggers in migrations reliably
- * (cloudflare/workers-sdk issues 4998 and 15178).
+ * Adds the rows of a common table expression `changed`, which has the columns of those in `receipt-changes.ts`, to the totals. Run it
+ * before the receipts are stored, in the same transaction. Superseded attempts do not count. A trigger would do the same, but D1
+ * does not apply triggers in migrations reliably (cloudflare/workers-sdk issues 4998 and 15178).
  *
  * Domains are counted by name if they are registered or among the first of their tenant; the others are counted together.
- */
-export function addToUsageTotals(db: Database, json: string) {
-  return addChangesToTotals(db, receiptChanges(json))
-}
-
-/**
- * Adds the rows of a common table expression `changed`, which has the columns of {@link receiptChanges}, to the totals.
- * Superseded attempts do not count.
  */
 export function addChangesToTotals(db: Database, changes: SQL) {
   const counted = sql`
