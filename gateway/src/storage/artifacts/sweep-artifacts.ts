@@ -1,12 +1,15 @@
 import type { Deps } from '../../contracts/bindings.ts'
 import { inRandomOrder } from '../../runtime/random-order.ts'
 import { forgetUnusedDatasets, listUnusedDatasets } from '../db/queries/dataset-queries.ts'
+import { countDeleted } from '../db/queries/metric-count-queries.ts'
 import {
+  findSweepPlace,
   giveUpMasks,
   keepUsedMasks,
   keptClassifiers,
   keptDatasets,
   keptMasks,
+  setSweepPlace,
 } from '../db/queries/sweep-queries.ts'
 import { CLASSIFIER_PREFIX, datasetKey, maskKey } from './artifact-keys.ts'
 import { shardAt } from './shards.ts'
@@ -14,11 +17,13 @@ import { shardAt } from './shards.ts'
 type SweepDeps = Pick<Deps, 'calls' | 'db' | 'artifacts' | 'nowMs' | 'maskDays'>
 
 const DAY_MS = 24 * 60 * 60 * 1000
-/** Calls that a page takes: its files, which of them are needed, and the deletion of the rest. */
-const PAGE_CALLS = 4
+/** Calls that a page takes: its files, which of them are needed, and the deletion of the rest, with its count. */
+const PAGE_CALLS = 5
 /** Calls that a record without a file takes: its file, which is missing, and its deletion. */
 const LOOK_UP_CALLS = 2
-/** Pages of a thousand files of one kind that a run reads at most. */
+/** Calls with which a run finds where the last one ended, and stores where it ends. */
+const PLACE_CALLS = 2
+/** Pages of a thousand files of one kind that a run reads at most. The next run of their digit goes on after them. */
 const MAX_PAGES = 5
 
 /**
@@ -57,24 +62,28 @@ async function forgetWithoutFile({ calls, db, artifacts, nowMs }: SweepDeps, sha
   }
 }
 
+/** Deletes the files of one kind and digit that are not kept, up to a number of pages from where the last run ended. */
 async function sweep(
-  { calls, artifacts, nowMs }: SweepDeps,
-  prefix: string,
+  { calls, db, artifacts, nowMs }: SweepDeps,
+  kind: string,
   shard: string,
   keptOf: (hashes: readonly string[]) => Promise<Set<string>>,
 ): Promise<void> {
-  let cursor: string | undefined
-  for (let page = 0; page < MAX_PAGES && calls.left >= PAGE_CALLS; page += 1) {
-    const listed = await artifacts.list({
-      prefix: prefix + shard,
-      ...(cursor === undefined ? {} : { cursor }),
-    })
+  if (calls.left < PLACE_CALLS + PAGE_CALLS) return
+  const prefix = kind + shard
+  const begin = await findSweepPlace(db, prefix)
+  let [after, deleted] = [begin, 0]
+  for (let page = 0; page < MAX_PAGES && calls.left >= PLACE_CALLS + PAGE_CALLS; page += 1) {
+    const listed = await artifacts.list({ prefix, ...(after === undefined ? {} : { startAfter: after }) })
     const old = listed.objects.filter(({ uploaded }) => uploaded.getTime() < nowMs() - DAY_MS)
-    const hashes = old.map(({ key }) => key.slice(prefix.length))
+    const hashes = old.map(({ key }) => key.slice(kind.length))
     const kept = hashes.length === 0 ? new Set<string>() : await keptOf(hashes)
     const garbage = hashes.filter((hash) => !kept.has(hash))
-    if (garbage.length > 0) await artifacts.delete(garbage.map((hash) => prefix + hash))
-    if (!listed.truncated) return
-    cursor = listed.cursor
+    if (garbage.length > 0) await artifacts.delete(garbage.map((hash) => kind + hash))
+    deleted += garbage.length
+    after = listed.truncated ? listed.objects.at(-1)?.key : undefined
+    if (after === undefined) break
   }
+  if (after !== begin) await setSweepPlace(db, prefix, after)
+  if (deleted > 0) await countDeleted(db, 'file', deleted)
 }

@@ -2,6 +2,8 @@ import { env } from 'cloudflare:workers'
 import { eq } from 'drizzle-orm'
 import { expect, onTestFinished, test, vi } from 'vitest'
 import type { MaskEntry } from '@copal/shared/wire/admin.ts'
+import { createCallBudget } from '../../../../gateway/src/calls/call-budget.ts'
+import { meterDeps } from '../../../../gateway/src/calls/metered-deps.ts'
 import { datasetKey, maskKey } from '../../../../gateway/src/storage/artifacts/artifact-keys.ts'
 import { deleteUnusedDatasets, freezeDataset } from '../../../../gateway/src/storage/artifacts/datasets.ts'
 import { sweepArtifacts } from '../../../../gateway/src/storage/artifacts/sweep-artifacts.ts'
@@ -91,6 +93,37 @@ test('garbage goes after a day, and what is in flight or recorded stays', async 
   for (const key of garbage) expect(await env.ARTIFACTS.head(key)).not.toBeNull()
   await sweepAll(2)
   for (const key of garbage) expect(await env.ARTIFACTS.head(key)).toBeNull()
+})
+
+test('a sweep that has too few calls for all files of a digit goes on after them at the next turn, and then begins anew', async () => {
+  const hashes = Array.from({ length: 1_001 }, (_, index) => `0${String(index).padStart(63, '0')}`)
+  const last = hashes.pop() ?? ''
+  await env.DB.prepare(
+    `insert into classifiers (model, version, sha256, domains, texts, created_at)
+      select 'm', key, value, '[]', 1, 1 from json_each(?)`,
+  )
+    .bind(JSON.stringify(hashes))
+    .run()
+  const put = (hash: string) => env.ARTIFACTS.put(`classifiers/${hash}`, 'x')
+  for (let first = 0; first < hashes.length; first += 100)
+    await Promise.all(hashes.slice(first, first + 100).map(put))
+  const nowMs = Math.ceil((Date.now() + 2 * DAY_MS) / TICK_MS / 16) * 16 * TICK_MS
+  const isStored = async (hash: string) => (await env.ARTIFACTS.head(`classifiers/${hash}`)) !== null
+  /** Runs the task with calls for a thousand files of the last kind. */
+  const sweepPage = () =>
+    sweepArtifacts(meterDeps(testDeps({ maskDays: 0, nowMs: () => nowMs }), createCallBudget(15)))
+  await put(last)
+  await sweepPage()
+  expect(await isStored(last)).toBe(true)
+  await sweepPage()
+  expect(await isStored(last)).toBe(false)
+  // A file before the place where a run ended waits for the turn after the next.
+  const first = '0'.repeat(64)
+  await env.DB.prepare('delete from classifiers where sha256 = ?').bind(first).run()
+  await put(last)
+  await sweepPage()
+  expect(await isStored(first)).toBe(false)
+  expect(await isStored(last)).toBe(true)
 })
 
 test('a dataset that nothing needs, as one of an update that was interrupted, goes after a day with its record, and one of a rejected update after 30', async () => {

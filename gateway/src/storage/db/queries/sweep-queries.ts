@@ -2,6 +2,7 @@ import { and, eq, isNull, lt, sql, type SQL } from 'drizzle-orm'
 import type { Database } from '../../../contracts/database.ts'
 import { classifiers, datasets } from '../schema/domains.ts'
 import { masks, models } from '../schema/masks.ts'
+import { sweepPlaces } from '../schema/sweeps.ts'
 import { jobs, updates } from '../schema/updates.ts'
 import { isAmong } from './is-among.ts'
 import type { MaskRow } from './mask-queries.ts'
@@ -41,6 +42,21 @@ export async function keepUsedMasks(db: Database): Promise<void> {
     .update(masks)
     .set({ sweptAt: null })
     .where(and(sql`${masks.sweptAt} is not null`, isMaskInUse()))
+}
+
+/** Returns the key after which the sweep of files with a prefix goes on; undefined if it begins with the first. */
+export async function findSweepPlace(db: Database, prefix: string): Promise<string | undefined> {
+  return (await db.select().from(sweepPlaces).where(eq(sweepPlaces.prefix, prefix)).get())?.after
+}
+
+/** Stores the key after which the next sweep goes on; without one it begins with the first. */
+export async function setSweepPlace(db: Database, prefix: string, after: string | undefined): Promise<void> {
+  if (after === undefined) await db.delete(sweepPlaces).where(eq(sweepPlaces.prefix, prefix))
+  else
+    await db
+      .insert(sweepPlaces)
+      .values({ prefix, after })
+      .onConflictDoUpdate({ target: sweepPlaces.prefix, set: { after } })
 }
 
 /** Returns those of some mask files that must be kept: of masks that are not given up since `beforeMs`, and of running updates. */
