@@ -4,6 +4,7 @@ import { boundedArray } from './bounded-collections.ts'
 import { domainName } from './inference-fields.ts'
 import { jobReport } from './adaptation-jobs.ts'
 import { count, modelId, time } from './identifiers.ts'
+import { MAX_EVALUATE_BYTES } from './node-calls.ts'
 import { calibrationLength, calibrationSamples, partialSelection, patternRules } from './selection.ts'
 import { trialEntry, watchEntry } from './admin-trials.ts'
 import { decisionEntry } from './admin-decisions.ts'
@@ -184,10 +185,7 @@ export const evaluateText = z.object({
   model: modelId.optional(),
   /** By default the active mask; 0 is dense. */
   mask_version: z.int().min(0).optional(),
-  text: z
-    .string()
-    .min(1)
-    .max(64 * 1024 * 1024),
+  text: z.string().min(1).max(MAX_EVALUATE_BYTES),
   window_tokens: z.int().min(16).max(32768).default(1024),
   max_windows: z.int().min(1).optional(),
 })

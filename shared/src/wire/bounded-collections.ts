@@ -6,9 +6,20 @@
 /* oxlint-disable no-underscore-dangle -- zod's interface for custom schemas is named so */
 import { z } from 'zod'
 
-/** Creates a schema like `z.array` that stops at the first wrong element; the elements of an array that is too long are not parsed. */
-export function boundedArray<T extends z.ZodType>(element: T): z.ZodArray<T> {
-  return new BoundedArray({ type: 'array', element }) as z.ZodArray<T>
+/**
+ * Creates a schema like `z.array` that stops at the first wrong element; the elements of an array that is too long are not parsed.
+ *
+ * @param isValid tells cheaply that an element is valid as it is; the others are parsed. For arrays of very many elements
+ */
+export function boundedArray<T extends z.ZodType>(
+  element: T,
+  isValid?: (item: unknown) => boolean,
+): z.ZodArray<T> {
+  return new BoundedArray({ type: 'array', element, isValid }) as z.ZodArray<T>
+}
+
+interface BoundedArrayDef extends z.core.$ZodArrayDef {
+  isValid?: ((item: unknown) => boolean) | undefined
 }
 
 /**
@@ -20,7 +31,7 @@ export function boundedRecord<T extends z.ZodRecord>(max: number, noun: string, 
   return new BoundedRecord({ ...record._zod.def, max, noun }) as T
 }
 
-const BoundedArray = z.core.$constructor('BoundedArray', (schema: z.ZodArray, def: z.core.$ZodArrayDef) => {
+const BoundedArray = z.core.$constructor('BoundedArray', (schema: z.ZodArray, def: BoundedArrayDef) => {
   z.ZodArray.init(schema, def)
   const maxLength = Math.min(...(def.checks ?? []).map(maxLengthOf))
   const parseAll = schema._zod.parse.bind(schema._zod)
@@ -29,6 +40,10 @@ const BoundedArray = z.core.$constructor('BoundedArray', (schema: z.ZodArray, de
     if (!Array.isArray(value) || value.length > maxLength) return parseAll(payload, context)
     const parsed: unknown[] = []
     for (const [index, item] of value.entries()) {
+      if (def.isValid?.(item)) {
+        parsed.push(item)
+        continue
+      }
       const result = def.element._zod.run({ value: item, issues: [] }, context)
       if (result instanceof Promise) throw new z.core.$ZodAsyncError()
       // Later checks see the elements up to the wrong one, where the issue lets them run.

@@ -106,16 +106,16 @@ export type TextDescription = z.output<typeof textDescription>
 /** Response of `POST /rpc/describe`, in the order of the texts. */
 export const describeResult = z.object({ texts: boundedArray(textDescription).max(64) })
 
+/** Largest body of an operator with a text to evaluate: its parsed copy and the call to the node must fit into a Worker's 128 MB. */
+export const MAX_EVALUATE_BYTES = 16 * 1024 * 1024
+
 /** Body of `POST /rpc/evaluate`, the perplexity of a text; the response is newline-delimited {@link EvaluateEvent}s. */
 export const evaluateCall = z.object({
   model: modelId,
   /** 0 is dense; a version that the node does not know needs `mask`. */
   maskVersion: count,
   mask: maskRef.optional(),
-  text: z
-    .string()
-    .min(1)
-    .max(64 * 1024 * 1024),
+  text: z.string().min(1).max(MAX_EVALUATE_BYTES),
   windowTokens: z.int().min(16).max(32768).default(1024),
   maxWindows: z.int().min(1).max(1_000_000).optional(),
 })

@@ -2,7 +2,9 @@ import { z } from 'zod'
 import { boundedArray } from './bounded-collections.ts'
 
 const text = z.string().min(1)
-const tokens = boundedArray(z.int().min(0)).min(1)
+/** A body holds half a million tokens, whose parsing takes ten times as long as this test. */
+const isToken = (item: unknown) => Number.isSafeInteger(item) && Number(item) >= 0
+const tokens = boundedArray(z.int().min(0), isToken).min(1)
 
 /** Creates the schema of a field with a text or a list of token ids, or with up to `max` of either. */
 export const textInput = (max: number) =>

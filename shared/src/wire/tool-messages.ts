@@ -16,16 +16,16 @@ interface OrderedMessage {
 export function findToolMessageError(
   messages: readonly OrderedMessage[],
 ): { path: (string | number)[]; message: string } | undefined {
-  let called: string[] = []
+  let called = new Set<string>()
   let answered = new Set<string>()
   for (const [index, { role, tool_calls: calls, tool_call_id: id = '' }] of messages.entries()) {
     if (role === 'tool') {
-      if (called.length === 0)
+      if (called.size === 0)
         return {
           path: [index, 'role'],
           message: "messages with role 'tool' must be a response to a preceding message with 'tool_calls'",
         }
-      if (!called.includes(id))
+      if (!called.has(id))
         return {
           path: [index, 'tool_call_id'],
           message: `'tool_call_id' of '${id}' not found in 'tool_calls' of previous message`,
@@ -33,7 +33,7 @@ export function findToolMessageError(
       answered.add(id)
       continue
     }
-    const missing = called.filter((each) => !answered.has(each))
+    const missing = [...called].filter((each) => !answered.has(each))
     if (missing.length > 0)
       return {
         path: [index, 'role'],
@@ -41,7 +41,7 @@ export function findToolMessageError(
           "an assistant message with 'tool_calls' must be followed by tool messages responding to each 'tool_call_id'. " +
           `The following tool_call_ids did not have response messages: ${missing.join(', ')}`,
       }
-    called = (calls ?? []).map((call) => call.id)
+    called = new Set((calls ?? []).map((call) => call.id))
     answered = new Set()
   }
   return undefined

@@ -21,6 +21,14 @@ test('an array stops at its first wrong element and reports only that', () => {
   expect(seen).toEqual([1, 2, -3])
 })
 
+test('an array parses only the elements that are not known to be valid', () => {
+  const { seen, element } = watched()
+  const schema = boundedArray(element, (item) => item === 1)
+  expect(schema.parse([1, 2, 1])).toEqual([1, 2, 1])
+  expect(schema.safeParse([1, 1, -3, 4]).error?.issues).toMatchObject([{ path: [2], message: 'negative' }])
+  expect(seen).toEqual([2, -3])
+})
+
 test('checks after a wrong array see only the elements that were parsed', () => {
   const names: string[] = []
   const schema = boundedArray(z.object({ name: z.string().max(3) })).refine((list) => {

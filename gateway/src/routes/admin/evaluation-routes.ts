@@ -1,7 +1,7 @@
 import { Hono } from 'hono'
 import { AppError, errorBody } from '@copal/shared/errors.ts'
 import { evaluateText } from '@copal/shared/wire/admin.ts'
-import type { EvaluateCall, EvaluateEvent } from '@copal/shared/wire/node-calls.ts'
+import { MAX_EVALUATE_BYTES, type EvaluateCall, type EvaluateEvent } from '@copal/shared/wire/node-calls.ts'
 import type { AppEnv } from '../../contracts/context.ts'
 import { findMask } from '../../storage/db/queries/mask-queries.ts'
 import type { NodeView } from '../../contracts/node-view.ts'
@@ -20,8 +20,6 @@ import { linkAbort } from '../../runtime/linked-abort.ts'
 import { findOperatorModel } from '../../adaptation/models/find-operator-model.ts'
 import { readAdminBody } from './admin-body.ts'
 
-/** The text, its parsed copy and the call to the node must fit into a Worker's 128 MB. */
-const MAX_BODY_BYTES = 16 * 1024 * 1024
 /** Maximum time between two lines. A node reports each window that it has scored; the first may wait for a mask to load. */
 const SILENCE_TIMEOUT_MS = 120_000
 const NEWLINE = 0x0a
@@ -35,7 +33,7 @@ export function evaluationRoutes(silenceMs = SILENCE_TIMEOUT_MS): Hono<AppEnv> {
   return new Hono<AppEnv>()
     .post('/evaluate', async (c) => {
       const { deps } = c.var
-      const request = await readAdminBody(c, evaluateText, MAX_BODY_BYTES)
+      const request = await readAdminBody(c, evaluateText, MAX_EVALUATE_BYTES)
       const model = await findOperatorModel(deps.db, request.model)
       const version = request.mask_version ?? model.activeVersion
       const mask = version === 0 ? undefined : await findMask(deps.db, model.id, version)

@@ -12,6 +12,11 @@ export interface TextEvaluatorDeps {
   keepAliveMs?: number
 }
 
+/** Calls that may run or wait. Each holds a text of up to 16 MB, and they run one at a time. */
+const MAX_CALLS = 8
+/** An evaluation takes seconds to minutes. */
+const RETRY_AFTER_S = 30
+
 /** The newest progress event. Progress may arrive faster than it is read. */
 interface Mailbox {
   progress: EvaluateEvent | undefined
@@ -24,15 +29,21 @@ const NO_PROGRESS: EvaluateEvent = { type: 'progress', windowsDone: 0, windowsTo
  * Creates the function behind `POST /rpc/evaluate`, which yields progress as windows are done, then the result. Ending the
  * iteration early aborts the evaluation.
  *
- * @throws AppError `not_found` for a version that this node does not know and whose hash the call does not give, and as
- * {@link MaskEvaluator} does
+ * @throws AppError `not_found` for a version that this node does not know and whose hash the call does not give, `overloaded`
+ * while too many wait, and as {@link MaskEvaluator} does
  */
 export function createTextEvaluator(
   deps: TextEvaluatorDeps,
 ): (call: EvaluateCall, signal: AbortSignal) => AsyncGenerator<EvaluateEvent> {
   const keepAliveMs = deps.keepAliveMs ?? 15_000
+  let calls = 0
   return async function* evaluateText(call, signal) {
     const maskSha256 = maskOfCall(call, deps.maskOf)
+    if (calls >= MAX_CALLS) {
+      const message = `This node already evaluates ${MAX_CALLS} texts, one after the other. Try again in ${RETRY_AFTER_S} s.`
+      throw new AppError('overloaded', message, { retryAfterS: RETRY_AFTER_S })
+    }
+    calls += 1
     const abandoned = new AbortController()
     const mailbox: Mailbox = { progress: undefined, wake: () => {} }
     let ended = false
@@ -47,6 +58,7 @@ export function createTextEvaluator(
         },
       })
       .finally(() => {
+        calls -= 1
         ended = true
         mailbox.wake()
       })

@@ -96,3 +96,25 @@ test('a consumer that stops reading aborts the evaluation', async () => {
   }
   await vi.waitFor(() => expect(aborted()).toBeInstanceOf(AppError), WAIT)
 })
+
+test('few evaluations wait, further ones are rejected, and those whose client left make room', async () => {
+  const evaluator: MaskEvaluator = {
+    evaluate: (_mask, _sources, { signal }) =>
+      new Promise((_, reject) => signal?.addEventListener('abort', () => reject(signal.reason as Error))),
+  }
+  const evaluateText = createTextEvaluator({ evaluator, maskOf: () => null, keepAliveMs: 1 })
+  const start = () => {
+    const client = new AbortController()
+    const iterator = evaluateText(callOf({ maskVersion: 0 }), client.signal)
+    return { client, first: iterator.next() }
+  }
+  const waiting = Array.from({ length: 8 }, start)
+  await Promise.all(waiting.map(({ first }) => first))
+  await expect(start().first).rejects.toMatchObject({ code: 'overloaded', retryAfterS: 30 })
+  // Nobody reads the events of a client that left.
+  for (const { client } of waiting) client.abort()
+  await vi.waitFor(async () => {
+    const { value } = await start().first
+    expect(value).toMatchObject({ type: 'progress' })
+  }, WAIT)
+})

@@ -61,9 +61,10 @@ export function describeTexts(
     const key = keyOf(text, maxTokens)
     const known = kept.get(key)
     if (known) return known
+    const readTokens = Math.min(maxTokens, MAX_SCORE_TOKENS, engine.policy.contextLength)
     const tokens = model.codec
-      .encodeDocument(text.slice(0, maxTokens * CHARACTERS_PER_TOKEN))
-      .slice(0, Math.min(maxTokens, MAX_SCORE_TOKENS, engine.policy.contextLength))
+      .encodeDocument(text.slice(0, readTokens * CHARACTERS_PER_TOKEN))
+      .slice(0, readTokens)
     if (tokens.length === 0) return { tokens: 0, embedding: [], nllMean: null }
     const { embedding, nll } = await engine.describe({ weights: dense, tokens, lane: 'describe', signal })
     const nllMean = nll.length === 0 ? null : sum(nll) / nll.length

@@ -1,18 +1,18 @@
 import { Hono } from 'hono'
 import { AppError, errorBody, toAppError } from '@copal/shared/errors.ts'
-import { evaluateCall, type EvaluateEvent } from '@copal/shared/wire/node-calls.ts'
+import { evaluateCall, MAX_EVALUATE_BYTES, type EvaluateEvent } from '@copal/shared/wire/node-calls.ts'
 import { validate } from '@copal/shared/wire/validate.ts'
 import { reasonOf } from '../../../platform/log.ts'
 import type { NodeServerDeps } from '../generation/node-server-deps.ts'
 import type { ReadCall } from './route-deps.ts'
 
-/** Largest body: 64 Mi characters as JSON, with room for escapes. */
-const MAX_EVALUATE_BYTES = 96 * 1024 * 1024
+/** Largest body of a call: that of an operator, and the fields that the gateway adds. */
+const MAX_BODY_BYTES = MAX_EVALUATE_BYTES + 64 * 1024
 
 /** Creates the route of `POST /rpc/evaluate`: newline-delimited events. A failure after the first event is the last one. */
 export function evaluate(deps: Pick<NodeServerDeps, 'model' | 'evaluateText' | 'log'>, read: ReadCall): Hono {
   return new Hono().post('/', async (c) => {
-    const call = validate(evaluateCall, await read(c.req.raw, MAX_EVALUATE_BYTES))
+    const call = validate(evaluateCall, await read(c.req.raw, MAX_BODY_BYTES))
     if (call.model !== deps.model.id) {
       throw new AppError(
         'model_not_found',
