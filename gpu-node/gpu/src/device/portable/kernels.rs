@@ -1,5 +1,6 @@
 //! Compiled kernels of wgpu.
 
+use super::commands::group_work;
 use super::template::Template;
 use super::{Portable, exchange};
 use crate::device::kernel::{CALL_BYTES, CalibrationKind, KernelKind};
@@ -29,6 +30,8 @@ enum Use {
 /// A compiled kernel of an engine. Its bind group 0 is that of the call, its bind group 1 holds its own buffers.
 pub(crate) struct Kernel {
     pub(super) pipeline: ComputePipeline,
+    /// See [`group_work`].
+    pub(super) group_work: u64,
     layout: BindGroupLayout,
 }
 
@@ -46,7 +49,11 @@ impl Portable {
                 KernelKind::Exchange(kind, parts) => exchange::source(kind, parts),
                 _ => template.as_ref().expect("all other kernels need a model").source(kind),
             };
-            Kernel { pipeline: pipeline(self, [&call, &layout], source), layout }
+            Kernel {
+                pipeline: pipeline(self, [&call, &layout], source),
+                group_work: group_work(kind),
+                layout,
+            }
         };
         self.run("the kernels", || kinds.iter().map(kernel).collect())
     }

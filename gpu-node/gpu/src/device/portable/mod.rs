@@ -2,11 +2,13 @@
 //!
 //! | Module | Responsibility |
 //! |---|---|
+//! | `commands` | records commands, in submissions of bounded work |
 //! | `kernels` | compiles kernels and binds their buffers |
 //! | `template` | writes the sources of the kernels for a model, `shaders/` |
 //! | `exchange` | those of the refinement of masks |
 //! | `memory` | the memory of a device |
 
+mod commands;
 mod exchange;
 mod kernels;
 mod memory;
@@ -14,15 +16,16 @@ mod template;
 
 use super::{BufferUse, Command, DeviceDescription};
 use crate::fault::DeviceFault;
+use commands::{record, submissions};
 pub(crate) use kernels::Kernel;
 use memory::memory_bytes;
 use pollster::block_on;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, mpsc};
 use std::time::Duration;
 use wgpu::{
-    Adapter, Backends, Buffer, BufferDescriptor, BufferUsages, CommandBuffer, ComputePassDescriptor, Device,
-    DeviceDescriptor, DeviceType, ErrorFilter, Instance, InstanceDescriptor, InstanceFlags, MapMode,
-    MemoryHints, PollType, Queue,
+    Adapter, Backends, Buffer, BufferDescriptor, BufferUsages, CommandBuffer, Device, DeviceDescriptor,
+    DeviceType, ErrorFilter, Instance, InstanceDescriptor, InstanceFlags, MapMode, MemoryHints, PollType,
+    Queue,
 };
 
 /// Why a device was lost; the first reason counts.
@@ -166,13 +169,15 @@ impl Portable {
         commands: &[Command<'_>],
         results: Option<(&Buffer, usize)>,
     ) -> Result<Vec<f32>, DeviceFault> {
-        let recorded = self.run("the commands of a step", || {
-            if let Some((buffer, words)) = upload {
-                self.write(buffer, words);
-            }
-            record(&self.device, commands)
-        })?;
-        let submission = self.submit(recorded)?;
+        if let Some((buffer, words)) = upload {
+            self.run("the data of a step", || self.write(buffer, words))?;
+        }
+        let mut last = None;
+        for part in submissions(commands) {
+            let recorded = self.run("the commands of a step", || record(&self.device, &commands[part]))?;
+            last = Some(self.submit(recorded)?);
+        }
+        let submission = last.expect("no commands are one submission");
         match results {
             Some((buffer, count)) => self.read(buffer, count, submission),
             None => self.wait(submission).map(|()| Vec::new()),
@@ -246,33 +251,6 @@ impl Portable {
         buffer.unmap();
         Ok(floats)
     }
-}
-
-/// Records commands.
-fn record(device: &Device, commands: &[Command<'_>]) -> CommandBuffer {
-    let mut encoder = device.create_command_encoder(&Default::default());
-    let mut rest = commands;
-    while let Some(command) = rest.first() {
-        if let Command::Copy { from: (from, from_byte), to: (to, to_byte), bytes } = *command {
-            encoder.copy_buffer_to_buffer(from.portable(), from_byte, to.portable(), to_byte, bytes);
-            rest = &rest[1..];
-            continue;
-        }
-        if let Command::Clear(buffer) = command {
-            encoder.clear_buffer(buffer.portable(), 0, None);
-            rest = &rest[1..];
-            continue;
-        }
-        let mut pass = encoder.begin_compute_pass(&ComputePassDescriptor::default());
-        while let Some(Command::Run { kernel, call: (step, call), bound, groups: (x, y) }) = rest.first() {
-            pass.set_pipeline(&kernel.portable().pipeline);
-            pass.set_bind_group(0, step.portable(), &[*call]);
-            pass.set_bind_group(1, bound.portable(), &[]);
-            pass.dispatch_workgroups(*x, *y, 1);
-            rest = &rest[1..];
-        }
-    }
-    encoder.finish()
 }
 
 impl From<BufferUse> for BufferUsages {

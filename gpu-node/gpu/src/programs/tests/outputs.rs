@@ -1,5 +1,6 @@
 use super::{Device, assert_close, config, to_floats};
 use crate::device::kernel::{CANDIDATES, VOCAB_PARTS};
+use crate::device::{Command, Gpu};
 use crate::support::native::Random;
 use copal_native::engine::ModelConfig;
 
@@ -47,6 +48,28 @@ fn gates_equal_the_oracles_also_far_from_zero() {
     for ((found, &gate), &up) in found.iter().zip(&gate).zip(&up) {
         let gate = f64::from(gate);
         assert_close(*found, gate / (1.0 + (-gate).exp()) * f64::from(up), gate.abs(), "gate");
+    }
+}
+
+#[test]
+fn a_step_that_takes_several_submissions_runs_in_order() {
+    let device = Device::new(config());
+    // By CUDA a step is not divided, and the driver of the tests would take minutes.
+    if matches!(device.gpu, Gpu::Cuda(_)) {
+        return;
+    }
+    let (width, rows) = (device.config.intermediate, 50_000);
+    let gate: Vec<f32> = (0..rows * width).map(|index| (index % 5) as f32).collect();
+    let (buffer, up) = (device.floats(&gate), device.floats(&vec![2.0; rows * width]));
+    let kernel = &device.kernels.gate;
+    let bound = device.gpu.bind(kernel, &[&buffer, &up]).unwrap();
+    let step = device.step([rows as u32, 0, 0, 0, 0, 0, 0, 0], &[]);
+    let run = || Command::Run { kernel, call: step.call(), bound: &bound, groups: (1, rows as u32) };
+    let found = to_floats(&device.finish(&step, (0..3).map(|_| run()).collect(), (&buffer, gate.len())));
+    let once = |gate: f64| gate / (1.0 + (-gate).exp()) * 2.0;
+    let expected: Vec<f64> = (0..5).map(|index| once(once(once(f64::from(index))))).collect();
+    for (index, found) in found.iter().enumerate() {
+        assert_close(*found, expected[index % 5], expected[index % 5], "gate");
     }
 }
 
