@@ -413,7 +413,7 @@ export const SETTINGS = {
     readers: ['node'],
     default: 'auto',
     meaning:
-      'How the sparse engine stores pruned weights: `packed` (without them), `dense` (with zeros, faster on some machines), or `auto`: the faster form on this machine that fits COPAL_WEIGHT_BYTES. The node measures it for one to three seconds when it first loads a mask of a kind. The form changes no output but in int4: the dense form has more perplexity, and `auto` takes the packed one with kernels that have expanding moves (`amx`, `avx512bf16`, `avx512vbmi2`). On a GPU it has no effect: pruned bf16 and int4 are packed, and int8 is stored dense.',
+      'How the sparse engine stores pruned weights: `packed` (without them), `dense` (with zeros, faster on some machines), or `auto`: what is fastest on this machine and fits COPAL_WEIGHT_BYTES, which may be both at once and then takes more memory than dense weights. The node measures that for some seconds when it first loads a mask of a kind. The form changes no output but in int4: the dense form has more perplexity, and `auto` takes the packed one with kernels that have expanding moves (`amx`, `avx512bf16`, `avx512vbmi2`). On a GPU it has no effect: pruned bf16 and int4 are packed, and int8 is stored dense.',
   },
   COPAL_KERNEL: {
     readers: ['node'],

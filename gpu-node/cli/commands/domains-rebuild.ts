@@ -23,8 +23,9 @@ export function addRebuild(domains: Command, session: Session): void {
 }
 
 function describe({ domain, datasets, samples, characters, models }: RebuiltDomain): string {
-  const retained = `${counted(samples, 'text')} (${counted(characters, 'character')})`
-  const lines = [`${domain}: ${counted(datasets, 'dataset')} no longer count; ${retained} are retained.`]
+  const retained = `${counted(samples, 'text')} (${counted(characters, 'character')}) ${samples === 1 ? 'is' : 'are'} retained`
+  const gone = `${counted(datasets, 'dataset')} no longer ${datasets === 1 ? 'counts' : 'count'}`
+  const lines = [`${domain}: ${gone}; ${retained}.`]
   for (const { model, starts } of models)
     lines.push(
       starts === 'by_trigger'

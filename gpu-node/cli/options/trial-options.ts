@@ -50,7 +50,8 @@ export function describeEvidence({ evidence }: Pick<TrialEntry, 'evidence'>): st
     return 'No request was scored under both masks yet.'
   const { requests, gap, lower, upper } = evidence
   const bounds = [lower, upper].map((bound) => bound?.toFixed(3) ?? '-').join(' to ')
-  return `Loss ${gap.toFixed(3)} nats a token above the other mask (${bounds}), on ${formatCount(requests)} requests.`
+  const side = gap < 0 ? 'below' : 'above'
+  return `Loss ${Math.abs(gap).toFixed(3)} nats a token ${side} the other mask (${bounds}), on ${counted(requests, 'request')}.`
 }
 
 function parseShare(text: string): number {

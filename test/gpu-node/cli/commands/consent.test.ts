@@ -128,6 +128,16 @@ test('domains rebuild tells how much text there is and what starts the update', 
     'a trigger starts',
   ])
     expect(shown).toContain(part)
+  answers['POST /admin/domains/legal/rebuild'] = {
+    domain: 'legal',
+    datasets: 1,
+    samples: 1,
+    characters: 500,
+    models: [],
+  }
+  expect((await succeed('domains', 'rebuild', 'legal', '--yes')).stdout).toBe(
+    'legal: 1 dataset no longer counts; 1 text (500 characters) is retained.\n',
+  )
 })
 
 test('domains set names the owner of a domain, or shares it', async () => {

@@ -103,6 +103,10 @@ test('a canary of an update is shown with the update and what it has shown', asy
   expect(await run('canary')).toContain(
     'Loss 0.012 nats a token above the other mask (-0.007 to 0.031), on 1,200 requests.',
   )
+  answer = { ...REPORT, canary: { ...canary, evidence: { ...evidence, requests: 1, gap: -0.25 } } }
+  expect(await run('canary')).toContain(
+    'Loss 0.250 nats a token below the other mask (-0.007 to 0.031), on 1 request.',
+  )
 })
 
 test('a canary can be ended, and without one the output says how to start one', async () => {
