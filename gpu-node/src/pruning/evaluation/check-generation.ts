@@ -1,4 +1,3 @@
-import { AppError } from '@copal/shared/errors.ts'
 import type { GenerationCheck } from '@copal/shared/wire/adaptation-jobs.ts'
 import type { LlamaConfig } from '../../model/config/llama-config.ts'
 import type { TextCodec } from '../../model/tokenizer/text-codec.ts'
@@ -52,7 +51,7 @@ export interface GeneratingBackend<Weights> {
     outputs: readonly (
       | ({ kind: 'token' } & GeneratedToken)
       | { kind: 'nll'; nll: Float32Array }
-      | { kind: 'none' | 'hidden_sum' }
+      | { kind: 'none' | 'hidden_sum' | 'failed' }
     )[]
   }>
 }
@@ -133,13 +132,9 @@ async function nextTokens<Weights>(
     const sampler = { ...GREEDY, topLogprobs, promptTokens: prompt.length }
     return { sequence, tokens: prompt, position: 0, output: 'token', sampler }
   })
-  try {
-    const { outputs } = await backend.step({ weights, work, drop: [] })
-    return work.map((_, index) => tokenOf(outputs[index]))
-  } catch (error) {
-    if (error instanceof AppError && error.code === 'invalid_output') return undefined
-    throw error
-  }
+  const { outputs } = await backend.step({ weights, work, drop: [] })
+  if (outputs.some(({ kind }) => kind === 'failed')) return undefined
+  return work.map((_, index) => tokenOf(outputs[index]))
 }
 
 function hasFiniteLogprobs({ logprob, top }: GeneratedToken): boolean {

@@ -153,6 +153,11 @@ export type SequenceOutput =
   | { kind: 'nll'; nll: Float32Array }
   /** f32 `[hidden]`, summed in f64 over the tokens of the work; `nll` as above, empty without targets. */
   | { kind: 'hidden_sum'; sum: Float32Array; nll: Float32Array }
+  /**
+   * In place of `none` and `token`: the logits or scores of this work are not finite numbers, or no token is allowed. The
+   * other work of the step is not affected.
+   */
+  | { kind: 'failed'; message: string }
 
 /** One output for each work of the plan, in its order. */
 export interface StepResult {

@@ -2,7 +2,7 @@
  * Tracks the requests in the scheduler's state for their callers: clients that read sampled tokens, and callers of
  * scores. Delivers the results of each step and the end of each request.
  */
-import type { AppError } from '@copal/shared/errors.ts'
+import { AppError } from '@copal/shared/errors.ts'
 import type { WeightSet } from '../contract/backend.ts'
 import type { GenerateRequest, GenerationOutcome, PartProgress } from './generation-request.ts'
 import type { EngineObserver } from './engine-observer.ts'
@@ -204,6 +204,8 @@ export function createRequestTracker(
         const entry = tracked.get(request)
         if (entry) deliverToken(entry, output, endedMs)
       }
+      for (const { request, message } of outcome.failed)
+        fail(request, new AppError('invalid_output', message))
       for (const request of outcome.scored) completeScore(request)
       for (const request of outcome.embedded) {
         const entry = tracked.get(request)

@@ -44,6 +44,8 @@ export interface StepOutcome {
   readonly scored: readonly Request[]
   /** Embeddings whose sums are complete; the caller ends them. */
   readonly embedded: readonly Request[]
+  /** Requests whose own results are not valid; the caller fails them. */
+  readonly failed: readonly { request: Request; message: string }[]
 }
 
 /** Reserves the pages of a draft and builds the backend's plan. */
@@ -101,6 +103,7 @@ export function commitStep(state: EngineState, step: ReservedStep, result: StepR
   const progressed: Request[] = []
   const scored: Request[] = []
   const embedded: Request[] = []
+  const failed: { request: Request; message: string }[] = []
   const sampled: { request: Request; output: Extract<SequenceOutput, { kind: 'token' }> }[] = []
   draft.work.forEach((work, index) => {
     const { request } = work
@@ -113,6 +116,7 @@ export function commitStep(state: EngineState, step: ReservedStep, result: StepR
       pinned.push({ request, cachedTokens: work.from })
       if (request.goal.kind === 'score') beginScoring(state, request.goal, request.tokens.length)
     }
+    if (output.kind === 'failed') return void failed.push({ request, message: output.message })
     cacheFilledPages(state, request, sequence, work.from, work.to)
     sequence.fed = work.to
     if (request.status.kind === 'prefill') request.turn = ++state.turn
@@ -129,7 +133,7 @@ export function commitStep(state: EngineState, step: ReservedStep, result: StepR
       if (work.to === prefillLength(request)) (goal.kind === 'score' ? scored : embedded).push(request)
     }
   })
-  return { pinned, progressed, sampled, scored, embedded }
+  return { pinned, progressed, sampled, scored, embedded, failed }
 }
 
 /** Adds hidden states. A request that prefills from its first token again, after preemption or a restart, starts a new sum. */
@@ -183,6 +187,7 @@ function checkResult({ draft, plan }: ReservedStep, { outputs }: StepResult): vo
     draft.work.every(({ output }, index) => {
       const got = outputs[index]
       const work = plan.work[index] as SequenceWork
+      if (got?.kind === 'failed') return output === 'none' || output === 'token'
       if (got?.kind !== output) return false
       if ('nll' in got && got.nll.length !== scoredTargets({ targets: work.targets ?? NO_TARGETS }))
         return false

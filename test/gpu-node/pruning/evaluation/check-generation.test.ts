@@ -88,7 +88,7 @@ test('a text ends with the end token of the model', async () => {
 
 test('logits that are not numbers are reported, whether the sampler rejects them or not', async () => {
   const rejecting: GeneratingBackend<string> = {
-    step: () => Promise.reject(new AppError('invalid_output', "The model's logits are not numbers.")),
+    step: async ({ work }) => ({ outputs: work.map(() => ({ kind: 'failed' })) }),
   }
   expect(await checkGeneration(rejecting, 'weights', model)).toEqual({
     finite: false,

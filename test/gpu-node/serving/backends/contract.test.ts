@@ -335,6 +335,33 @@ describe.each([...BACKENDS, ...GPU_BACKENDS])('$name', ({ create, exactTolerance
     await steps.run([], [1401, 1402, 1403])
   })
 
+  test('a sequence that may sample no token fails alone: the others of its step get theirs', async () => {
+    const steps = await serving()
+    const prompts = [randomTokens(46, 5), randomTokens(47, 300), randomTokens(48, 4)]
+    const nothing = Promise.resolve(maskOf(tiny.model.config.vocabSize, []))
+    const expected = [await steps.generate(1420, prompts[0]!, 2), await steps.generate(1421, prompts[2]!, 2)]
+    const work = prompts.map((prompt, index) => generateWork(1422 + index, prompt))
+    const first = await steps.run(
+      work.map((item, index) => (index === 1 ? { ...item, allowed: nothing } : item)),
+    )
+    expect(first[1]).toEqual({
+      kind: 'failed',
+      message: expect.stringMatching(/logit/) as string,
+    })
+    const tokens = [first[0], first[2]].map((output) => (output as Token).token)
+    const second = await steps.run(
+      [0, 2].map((index, at) => ({
+        sequence: 1422 + index,
+        tokens: Int32Array.of(tokens[at]!),
+        position: prompts[index]!.length,
+        output: 'token' as const,
+      })),
+      [1423],
+    )
+    expect(second.map((output, at) => [tokens[at], (output as Token).token])).toEqual(expected.map(tokenIds))
+    await steps.run([], [1420, 1421, 1422, 1424])
+  })
+
   test('a null mask forbids nothing', async () => {
     const steps = await serving()
     const prompt = randomTokens(44, 6)

@@ -113,6 +113,32 @@ test('requests wait until the first weights are active', async () => {
   expect((await result).versions).toEqual([4])
 })
 
+test('a request whose own results are not valid fails alone, and its pages are free', async () => {
+  const { backend, engine } = startArithmeticEngine()
+  const { step } = backend
+  // The third token of the request whose prompt begins with 9 is not valid.
+  const bad = new Set<number>()
+  backend.step = async (plan) => {
+    for (const { sequence, position, tokens } of plan.work)
+      if (position === 0 && tokens[0] === 9) bad.add(sequence)
+    const { outputs } = await step(plan)
+    const isBad = (index: number) => bad.has(plan.work[index]!.sequence) && plan.work[index]!.position >= 3
+    const failed = { kind: 'failed', message: 'Its logits are not numbers.' } as const
+    return { outputs: outputs.map((output, index) => (isBad(index) ? failed : output)) }
+  }
+  engine.setActive(backend.weights(4))
+  const failing = engine.generate(request([9, 1]))
+  const others = [[5], [6, 7], [8]].map((prompt) => readGeneration(engine.generate(request(prompt))))
+  await expect(readGeneration(failing)).rejects.toMatchObject({
+    code: 'invalid_output',
+    message: 'Its logits are not numbers.',
+  })
+  expect(await failing.outcome).toMatchObject({ finishReason: 'error', completionTokens: 2 })
+  for (const other of await Promise.all(others))
+    expect(other).toMatchObject({ outcome: { finishReason: 'length', completionTokens: 10 } })
+  await untilTrue(() => backend.kvTokens === 0)
+})
+
 test('requests that name weights run while the active set is lost, and the others fail once it cannot be loaded again', async () => {
   const { backend, engine } = startArithmeticEngine()
   const lost = backend.weights(4)

@@ -3,6 +3,7 @@ import { mostProbable, type Sampler } from '../../sampling/token-sampler.ts'
 import type { InferenceSession } from '../../../pruning/graph/onnx-runtime.ts'
 import type { LlamaConfig } from '../../../model/config/llama-config.ts'
 import type { PromptScoring, SequenceOutput, SequenceWork, TokenScores } from '../../contract/backend.ts'
+import { failedOutput } from '../../contract/failed-output.ts'
 import { createTokenScores, requireFiniteScores, scoredTargets } from '../../contract/token-scores.ts'
 import {
   createSamplers,
@@ -59,8 +60,12 @@ export function createRunner(session: InferenceSession, config: LlamaConfig): Ru
   ): Promise<SequenceOutput> => {
     if (work.output === 'none' || !sampler) return { kind: 'none', ...scored }
     const allowed = (await work.allowed) ?? null
-    const token = sampler.sample(logits, work.position + work.tokens.length, allowed)
-    return { kind: 'token', ...token, ...scored }
+    try {
+      const token = sampler.sample(logits, work.position + work.tokens.length, allowed)
+      return { kind: 'token', ...token, ...scored }
+    } catch (error) {
+      return failedOutput(error)
+    }
   }
 
   /** Runs a chunk of a prompt whose tokens are scored: the logits of all its tokens, a few rows at a time. */
@@ -90,7 +95,11 @@ export function createRunner(session: InferenceSession, config: LlamaConfig): Ru
         row += 1
       }
     }
-    requireFiniteScores(promptScores)
+    try {
+      requireFiniteScores(promptScores)
+    } catch (error) {
+      return failedOutput(error)
+    }
     return finish(item, logits, { promptScores })
   }
 

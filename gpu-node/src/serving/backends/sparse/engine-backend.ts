@@ -1,20 +1,11 @@
-import { setImmediate as nextTurn } from 'node:timers/promises'
 import { AppError } from '@copal/shared/errors.ts'
 import type { EngineWeights } from '../../../../native/addon.d.ts'
 import type { Log } from '../../../platform/log.ts'
 import type { LlamaConfig } from '../../../model/config/llama-config.ts'
 import type { DenseModel } from '../../../model/master/dense-model.ts'
-import type {
-  Backend,
-  SequenceOutput,
-  SequenceWork,
-  StepResult,
-  TokenScores,
-  WeightSet,
-} from '../../contract/backend.ts'
-import { scoredTargets } from '../../contract/token-scores.ts'
+import type { Backend, SequenceWork, StepResult, WeightSet } from '../../contract/backend.ts'
 import { selfTestPrompt, checkSelfTest } from '../../contract/self-test.ts'
-import type { CandidateRequest, Candidates } from '../../sampling/candidates.ts'
+import type { CandidateRequest } from '../../sampling/candidates.ts'
 import type { LogitKernels } from '../../sampling/logit-kernels.ts'
 import type { Sampler } from '../../sampling/token-sampler.ts'
 import {
@@ -26,7 +17,7 @@ import {
 import type { FormChoice } from './form-choice.ts'
 import { placesInMask, type MaskPlaces } from './mask-locations.ts'
 import { isDeviceLost, type ModelEngine, type StepLogits } from './model-engine.ts'
-import { readTokenScores } from './read-token-scores.ts'
+import { readStepOutputs } from './step-outputs.ts'
 
 /** The parts in which backends of packed weights differ. */
 export interface EngineBackendOptions {
@@ -80,8 +71,6 @@ interface LoadedSet {
 const NO_MASK: MaskPlaces = new Map()
 /** Largest allowed difference of cached and uncached logits, relative to the largest: activations are rounded. */
 const SELF_TEST_TOLERANCE = 2e-2
-/** Longest time that sampling occupies the event loop before it yields. */
-const SAMPLING_TURN_MS = 2
 
 /**
  * Creates a backend that runs weight sets in this process with an engine of an addon: steps on the addon's threads or
@@ -221,10 +210,13 @@ export function createEngineBackend(options: EngineBackendOptions): EngineBacken
       const samplers = accept(loaded, work)
       const requests = work.map((item, index) => candidateRequestOf(engine, item, samplers[index]))
       const finish = async (results: Float32Array, logits: StepLogits): Promise<StepResult> => ({
-        outputs: await outputsOf(work, loaded, samplers, {
+        outputs: await readStepOutputs(work, {
+          config: loaded.config,
+          samplers,
           results,
           candidates: (index) => (requests[index] ? (engine.native.candidates ?? 0) : 0),
           logits,
+          row: loaded.logits,
         }),
       })
       return onEngine(engine, () => engine.step(handle, work, drop, finish, requests))
@@ -283,77 +275,6 @@ function candidateRequestOf(
 ): CandidateRequest | undefined {
   if (native.candidates === undefined || output !== 'token' || allowed || promptScores) return undefined
   return sampler?.candidateRequest(native.candidates, position + tokens.length)
-}
-
-/** The results of a step, and access to its logits. */
-interface StepResults {
-  /** As `ModelEngine.step` returns it. */
-  results: Float32Array
-  /** Returns how many candidates a work has among the results. */
-  candidates: (index: number) => number
-  logits: StepLogits
-}
-
-async function outputsOf(
-  work: readonly SequenceWork[],
-  { config: { hiddenSize, vocabSize }, logits: row }: LoadedSet,
-  samplers: readonly (Sampler | undefined)[],
-  { results, candidates, logits }: StepResults,
-): Promise<SequenceOutput[]> {
-  const outputs: SequenceOutput[] = []
-  let read = 0
-  let sampled = 0
-  let turnMs = performance.now()
-  for (const [index, { output, targets, position, tokens, allowed, promptScores }] of work.entries()) {
-    const sampler = samplers[index]
-    const scored: { promptScores?: TokenScores } = {}
-    if (promptScores) {
-      const size = scoredTargets(promptScores) * (1 + 2 * promptScores.alternatives)
-      scored.promptScores = readTokenScores(results.subarray(read, (read += size)), promptScores.alternatives)
-    }
-    if (output === 'nll' || output === 'hidden_sum') {
-      const count = targets ? scoredTargets({ targets }) : 0
-      const nll = results.slice(read, (read += count))
-      if (output === 'nll') outputs.push({ kind: 'nll', nll })
-      else outputs.push({ kind: 'hidden_sum', sum: results.slice(read, (read += hiddenSize)), nll })
-    } else if (output === 'token' && sampler) {
-      const mask = (await allowed) ?? null
-      if (performance.now() - turnMs > SAMPLING_TURN_MS) {
-        await nextTurn()
-        turnMs = performance.now()
-      }
-      const end = position + tokens.length
-      const count = candidates(index)
-      const floats = count > 0 ? results.subarray(read, (read += candidateFloats(count, vocabSize))) : null
-      let token = floats && sampler.sampleFrom(readCandidates(floats, count, vocabSize), end)
-      if (!token) {
-        if (floats) await logits.download(sampled)
-        logits.read(sampled, row)
-        token = sampler.sample(row, end, mask)
-      }
-      sampled += 1
-      outputs.push({ kind: 'token', ...token, ...scored })
-    } else outputs.push({ kind: 'none', ...scored })
-  }
-  return outputs
-}
-
-/** Reads the results of the GPU addon for a work with candidates. */
-function readCandidates(results: Float32Array, count: number, vocabSize: number): Candidates {
-  const [sum = NaN, sumAtTemperature = NaN, part = -1, before = NaN] = results
-  const [pairs, logits] = [results.subarray(4, 4 + 2 * count), results.subarray(4 + 2 * count)]
-  return {
-    pairs,
-    vocabSize,
-    sum,
-    sumAtTemperature,
-    part: part < 0 ? undefined : { start: part * logits.length, before, logits },
-  }
-}
-
-/** Numbers of the GPU addon for a work with candidates. */
-function candidateFloats(count: number, vocabSize: number): number {
-  return 4 + 2 * count + Math.ceil(vocabSize / 256)
 }
 
 /**

@@ -1,0 +1,110 @@
+import { setImmediate as nextTurn } from 'node:timers/promises'
+import type { LlamaConfig } from '../../../model/config/llama-config.ts'
+import type { SequenceOutput, SequenceWork, TokenScores } from '../../contract/backend.ts'
+import { failedOutput } from '../../contract/failed-output.ts'
+import { scoredTargets } from '../../contract/token-scores.ts'
+import type { Candidates } from '../../sampling/candidates.ts'
+import type { SampledToken, Sampler } from '../../sampling/token-sampler.ts'
+import type { StepLogits } from './model-engine.ts'
+import { readTokenScores } from './read-token-scores.ts'
+
+/** Longest time that sampling occupies the event loop before it yields. */
+const SAMPLING_TURN_MS = 2
+
+/** The results of a step, and access to its logits. */
+interface StepResults {
+  config: Pick<LlamaConfig, 'hiddenSize' | 'vocabSize'>
+  /** The sampler of each work that samples. */
+  samplers: readonly (Sampler | undefined)[]
+  /** As `ModelEngine.step` returns it. */
+  results: Float32Array
+  /** Returns how many candidates a work has among the results. */
+  candidates: (index: number) => number
+  logits: StepLogits
+  /** Scratch space, f32 `[vocab]`. */
+  row: Float32Array
+}
+
+/** Reads the outputs of a step from the results of the addon, and samples its tokens. */
+export async function readStepOutputs(
+  work: readonly SequenceWork[],
+  step: StepResults,
+): Promise<SequenceOutput[]> {
+  const { config, samplers, results, candidates } = step
+  const outputs: SequenceOutput[] = []
+  let read = 0
+  const take = (size: number) => results.subarray(read, (read += size))
+  let sampled = 0
+  let turnMs = performance.now()
+  for (const [index, item] of work.entries()) {
+    const { output, targets, promptScores } = item
+    const alternatives = promptScores?.alternatives ?? 0
+    const scores = promptScores && take(scoredTargets(promptScores) * (1 + 2 * alternatives))
+    if (output === 'nll' || output === 'hidden_sum') {
+      const nll = take(targets ? scoredTargets({ targets }) : 0).slice()
+      if (output === 'nll') outputs.push({ kind: 'nll', nll })
+      else outputs.push({ kind: 'hidden_sum', sum: take(config.hiddenSize).slice(), nll })
+      continue
+    }
+    const count = candidates(index)
+    const floats = count > 0 ? take(candidateFloats(count, config.vocabSize)) : null
+    const sampler = output === 'token' ? samplers[index] : undefined
+    const logitsAt = sampler ? sampled++ : 0
+    if (performance.now() - turnMs > SAMPLING_TURN_MS) {
+      await nextTurn()
+      turnMs = performance.now()
+    }
+    try {
+      const scored: { promptScores?: TokenScores } = scores
+        ? { promptScores: readTokenScores(scores, alternatives) }
+        : {}
+      if (!sampler) outputs.push({ kind: 'none', ...scored })
+      else {
+        const found = floats && readCandidates(floats, count, config.vocabSize)
+        outputs.push({
+          kind: 'token',
+          ...(await sampleToken(item, sampler, found, step, logitsAt)),
+          ...scored,
+        })
+      }
+    } catch (error) {
+      outputs.push(failedOutput(error))
+    }
+  }
+  return outputs
+}
+
+/** Samples from the candidates of a work, or from its logits where there are none or they do not decide. */
+async function sampleToken(
+  { position, tokens, allowed }: SequenceWork,
+  sampler: Sampler,
+  candidates: Candidates | null,
+  { logits, row }: StepResults,
+  logitsAt: number,
+): Promise<SampledToken> {
+  const mask = (await allowed) ?? null
+  const end = position + tokens.length
+  const token = candidates && sampler.sampleFrom(candidates, end)
+  if (token) return token
+  if (candidates) await logits.download(logitsAt)
+  logits.read(logitsAt, row)
+  return sampler.sample(row, end, mask)
+}
+
+/** Reads the results of the GPU addon for a work with candidates. */
+function readCandidates(results: Float32Array, count: number, vocabSize: number): Candidates {
+  const [sum = NaN, sumAtTemperature = NaN, part = -1, before = NaN] = results
+  const [pairs, logits] = [results.subarray(4, 4 + 2 * count), results.subarray(4 + 2 * count)]
+  return {
+    pairs,
+    vocabSize,
+    sum,
+    sumAtTemperature,
+    part: part < 0 ? undefined : { start: part * logits.length, before, logits },
+  }
+}
+
+/** Numbers of the GPU addon for a work with candidates. */
+function candidateFloats(count: number, vocabSize: number): number {
+  return 4 + 2 * count + Math.ceil(vocabSize / 256)
+}
