@@ -56,14 +56,17 @@ async function findDomainsOf(deps: FindDeps, model: ModelRow, bases: readonly st
   await trainOnExamples(deps, model, budget, bases)
 }
 
-/** Accepts the proposals that have enough texts. */
+/** Accepts the proposals that have enough texts, which may be fewer than when they were proposed. */
 async function acceptLarge(deps: FindDeps, model: ModelRow, minTexts: number): Promise<void> {
   const open = await listProposals(deps.db, { model: model.id, state: 'proposed' })
   const taken = new Set((await listDomains(deps.db)).map(({ name }) => name))
-  for (const proposal of open.filter(({ texts }) => texts >= minTexts)) {
+  if (!open.some(({ texts }) => texts >= minTexts)) return
+  const sizes = await deps.reservoir(UNASSIGNED).proposalSizes()
+  for (const proposal of open) {
+    const texts = sizes[proposal.id] ?? 0
     // Somebody else's since: the next proposal of the texts has another name.
-    if (taken.has(proposal.name)) continue
-    const reason = `It has ${proposal.texts} texts; the policy accepts those of ${minTexts}.`
+    if (texts < minTexts || taken.has(proposal.name)) continue
+    const reason = `It has ${texts} texts; the policy accepts those of ${minTexts}.`
     const { domain } = await acceptProposal(deps, proposal, proposal.name, { actor: 'copal', reason })
     await settleTexts(deps, proposal.id, domain)
   }

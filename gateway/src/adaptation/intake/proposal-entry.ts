@@ -6,7 +6,7 @@ import { UNASSIGNED } from '../../storage/db/schema/domains.ts'
 /** Texts of a proposal that are shown, and characters of each. */
 const PREVIEW = { texts: 3, characters: 240 }
 
-/** Returns open proposals as the admin API shows them, with the beginnings of some of their texts. */
+/** Returns open proposals that have texts as the admin API shows them, with the beginnings of some of these. */
 export async function proposalEntries(
   { reservoir }: Pick<Deps, 'reservoir'>,
   rows: readonly ProposalRow[],
@@ -16,7 +16,8 @@ export async function proposalEntries(
     rows.map(({ id }) => id),
     PREVIEW,
   )
-  return rows.map(
+  const withTexts = rows.filter(({ id }) => (previews[id]?.length ?? 0) > 0)
+  return withTexts.map(
     ({ id, model, name, terms, texts, characters, state, domain, createdAt, updatedAt }): ProposalEntry => ({
       id,
       model,

@@ -31,7 +31,7 @@ export interface Decider {
  * Makes a proposal a domain, which belongs to the tenant that all its texts are of, or else to all. {@link settleTexts} moves its
  * texts there.
  *
- * @throws AppError `conflict` if the proposal is decided, or the name taken
+ * @throws AppError `conflict` if the proposal is decided or has no texts any more, or the name is taken
  */
 export async function acceptProposal(
   deps: SettleDeps,
@@ -40,6 +40,7 @@ export async function acceptProposal(
   decider: Decider,
 ): Promise<{ domain: string; owner: string | null }> {
   const { db, nowMs } = deps
+  await requireTexts(deps, proposal.id)
   const owner = await ownerOf(deps, proposal.id)
   if ((await listDomains(db)).some((domain) => domain.name === name)) {
     const message = `There is a domain '${name}' already. Give another name, or merge the proposal into it.`
@@ -53,7 +54,8 @@ export async function acceptProposal(
 /**
  * Decides that the texts of a proposal belong to a domain. {@link settleTexts} moves them.
  *
- * @throws AppError `conflict` if the proposal is decided or the domain is being deleted, `not_found` if there is no such domain
+ * @throws AppError `conflict` if the proposal is decided or has no texts any more, or the domain is being deleted; `not_found` if there
+ *   is no such domain
  */
 export async function mergeProposal(
   deps: SettleDeps,
@@ -67,6 +69,7 @@ export async function mergeProposal(
     throw new AppError('not_found', message, { param: 'domain' })
   }
   await requireNotBeingDeleted(deps, domain)
+  await requireTexts(deps, proposal.id)
   await decide(deps, proposal, { state: 'merged', domain }, decider)
   return { owner: known.owner }
 }
@@ -105,6 +108,18 @@ export async function finishProposals(deps: SettleDeps): Promise<string[]> {
     await settleTexts(deps, id, domain)
   }
   return ids
+}
+
+/**
+ * Rejects a proposal whose texts are deleted or have expired, and which the cron task deletes: as a domain it would be of no tenant, and
+ * have words of these texts.
+ *
+ * @throws AppError `conflict`
+ */
+async function requireTexts({ reservoir }: Pick<Deps, 'reservoir'>, id: string): Promise<void> {
+  if ((await reservoir(UNASSIGNED).tenantsOf(id, 1)).length > 0) return
+  const message = `The proposal '${id}' has no texts any more. 'GET /admin/proposals' lists those that have.`
+  throw new AppError('conflict', message)
 }
 
 /** Returns the tenant that all texts of a proposal are of; null if there are several, or one is unknown. */

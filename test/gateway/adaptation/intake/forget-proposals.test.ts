@@ -1,6 +1,6 @@
 /** Tests that an open proposal, which has words of its texts, goes with them. */
 import { env } from 'cloudflare:workers'
-import { beforeEach, expect, test } from 'vitest'
+import { beforeEach, expect, onTestFinished, test, vi } from 'vitest'
 import { findDomains } from '../../../../gateway/src/adaptation/intake/find-domains.ts'
 import { openDatabase } from '../../../../gateway/src/storage/db/open-database.ts'
 import {
@@ -8,8 +8,12 @@ import {
   replaceProposals,
   type ProposalRow,
 } from '../../../../gateway/src/storage/db/queries/discovery-queries.ts'
+import { ensureDomains, listDomains } from '../../../../gateway/src/storage/db/queries/domain-queries.ts'
+import { setPolicyOverrides } from '../../../../gateway/src/storage/db/queries/policy-queries.ts'
 import { UNASSIGNED } from '../../../../gateway/src/storage/db/schema/domains.ts'
-import { adminJson, testDeps } from '../../support/doubles/simulated-node.ts'
+import { startDescribingNode } from '../../support/doubles/describing-node.ts'
+import { admin, adminJson, testDeps } from '../../support/doubles/simulated-node.ts'
+import { errorOf } from '../../support/requests/gateway-requests.ts'
 import { offeredSample } from '../../support/requests/offered-sample.ts'
 
 const BASE = 'a'.repeat(64)
@@ -79,4 +83,27 @@ test('a proposal whose texts are being marked stays', async () => {
   await staging.propose(BASE, {})
   expect(await openAfter(MINUTE_MS)).toHaveLength(3)
   expect(await openAfter(10 * MINUTE_MS)).toEqual([])
+})
+
+test('a proposal without texts is neither listed nor accepted before it goes, by an operator or by the policy', async () => {
+  await adminJson('DELETE', '/samples?key=hers')
+  expect(await openAfter(MINUTE_MS)).toHaveLength(3)
+  const { data } = await adminJson<{ data: { id: string }[] }>('GET', '/proposals')
+  expect(data.map(({ id }) => id)).toEqual(['found_his'])
+  await ensureDomains(db, ['known'], 1)
+  for (const [path, body] of [
+    ['accept', {}],
+    ['merge', { domain: 'known' }],
+  ] as const) {
+    const refused = await admin('POST', `/proposals/found_hers/${path}`, body)
+    expect(refused.status).toBe(409)
+    expect((await errorOf(refused)).message).toContain('has no texts any more')
+  }
+  await startDescribingNode('tiny')
+  await setPolicyOverrides(db, 'tiny', { discovery: { enabled: true, accept_texts: 1 } }, 1)
+  const error = vi.spyOn(console, 'error').mockImplementation(() => undefined)
+  onTestFinished(() => error.mockRestore())
+  await findDomains(testDeps())
+  expect(error).not.toHaveBeenCalled()
+  expect((await listDomains(db)).map(({ name }) => name).toSorted()).toEqual(['known', 'name of found_his'])
 })

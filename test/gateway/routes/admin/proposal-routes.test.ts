@@ -160,20 +160,23 @@ test('proposals are listed by as many calls as one takes, however many there are
     const { data } = await response.json<{ data: ProposalEntry[] }>()
     return { listed: data.map(({ id, preview }) => [id, preview.length]), calls: counted.take().all }
   }
-  const rowOf = (id: string, model: string) => ({ ...PROPOSED, id, model })
-  await replaceProposals(db, 'tiny', [rowOf('found_0', 'tiny')])
+  /** Stages a text for each proposal, and stores each under a model of its own. */
+  const proposeEach = async (ids: readonly string[]) => {
+    const texts = ids.map((id) => textOfKind('law', 8_000 + Number(id.slice(-1))))
+    await staging().offer(texts.map((text) => offeredSample(text, { side: 'pool', description })))
+    const hashes = await Promise.all(texts.map((text) => textHash(text)))
+    await staging().propose(BASE, Object.fromEntries(ids.map((id, at) => [id, hashes.slice(at, at + 1)])))
+    for (const [at, id] of ids.entries())
+      await replaceProposals(db, `model-${at}`, [{ ...PROPOSED, id, model: `model-${at}` }])
+  }
+  await replaceProposals(db, 'tiny', [])
+  await proposeEach(['found_0'])
   const one = await callsOf()
-  expect(one.listed).toEqual([['found_0', 0]])
-  const texts = await propose('found_1', 'law', owned('acme', 2))
-  for (const [index, model] of ['second', 'third', 'fourth'].entries())
-    await replaceProposals(db, model, [rowOf(`found_${index + 2}`, model)])
+  expect(one.listed).toEqual([['found_0', 1]])
+  const ids = ['found_1', 'found_2', 'found_3', 'found_4']
+  await proposeEach(ids)
   const many = await callsOf()
-  expect(many.listed).toEqual([
-    ['found_1', texts.length],
-    ['found_2', 0],
-    ['found_3', 0],
-    ['found_4', 0],
-  ])
+  expect(many.listed).toEqual(ids.map((id) => [id, 1]))
   expect(many.calls).toBe(one.calls)
 })
 
