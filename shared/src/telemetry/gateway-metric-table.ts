@@ -377,6 +377,14 @@ export const GATEWAY_METRICS = {
     meaning:
       'Updates of a model that failed or were rolled back since the last one that was promoted; without cancelled ones and those for the mask of one domain.',
   },
+  updatesDue: {
+    name: 'copal.updates.due',
+    type: 'gauge',
+    unit: '{domain}',
+    labels: ['model'],
+    meaning:
+      'Domains whose update is due and could start by the policy, but did not at the last run of the triggers: no node is alive, an operator runs a trial, or the start failed. 0 while an update runs, in a cool-down, in quiet hours and without triggers.',
+  },
   updateAge: {
     name: 'copal.update.age',
     type: 'gauge',

@@ -6,6 +6,7 @@ import { isCallsUsedUp } from '../../calls/call-budget.ts'
 import type { Deps } from '../../contracts/bindings.ts'
 import { inRandomOrder } from '../../runtime/random-order.ts'
 import { insertDecision, SERVICE_ACTOR } from '../../storage/db/queries/decision-queries.ts'
+import { setMetricCount } from '../../storage/db/queries/metric-count-queries.ts'
 import { listModels, type ModelRow } from '../../storage/db/queries/model-queries.ts'
 import { listDryRuns } from '../../storage/db/queries/trigger-queries.ts'
 import { figure } from '../gate/gate-figures.ts'
@@ -48,31 +49,40 @@ export async function runTriggers(deps: TriggerDeps): Promise<void> {
 
 async function runModel(deps: TriggerDeps, model: ModelRow): Promise<void> {
   const policy = await findPolicy(deps, model.id)
-  if (!policy.triggers.enabled) return
-  const maxAsked = askedWithin(deps.calls, PLAN_CALLS)
-  const input = await gatherPlan(deps, model, policy, { always: false, maxAsked })
-  const plan = planUpdate(input)
-  if (plan.start.waitsFor !== undefined) return
-  if (plan.next.length === 0) return seekOwnMask(deps, model, policy)
-  // It has too few calls to ask all that it takes. At its turn a task has enough.
-  const exact = new Set(input.domains.filter(({ isExact }) => isExact).map(({ domain }) => domain))
-  if (!plan.next.every(({ domain }) => exact.has(domain))) return
-  if (policy.triggers.dry_run)
-    await recordDryRun(deps, model, domainsIn(plan.next), causeOf(policy, plan.next))
-  else await start(deps, model, policy, plan.next)
+  const waiting = policy.triggers.enabled ? await startDue(deps, model, policy) : 0
+  await setMetricCount(deps.db, { metric: 'updatesDue', labels: [model.id], value: waiting })
 }
 
-async function start(
-  deps: TriggerDeps,
-  model: ModelRow,
-  policy: AdaptationPolicy,
-  planned: readonly PlannedDomain[],
-): Promise<void> {
-  const domains = domainsIn(planned)
+/**
+ * Starts the update of a model if one is due, or records it in a dry run.
+ *
+ * @returns the number of domains whose update could start by the policy, and did not
+ */
+async function startDue(deps: TriggerDeps, model: ModelRow, policy: AdaptationPolicy): Promise<number> {
+  const maxAsked = askedWithin(deps.calls, PLAN_CALLS)
+  const input = await gatherPlan(deps, model, policy, { always: false, maxAsked })
+  const { start, next } = planUpdate(input)
+  if (start.waitsFor !== undefined && start.waitsFor === input.obstacle) {
+    const counted = await gatherPlan(deps, model, policy, { always: true, maxAsked: 0 })
+    return planUpdate(counted).next.length
+  }
+  if (start.waitsFor !== undefined) return 0
+  if (next.length === 0) {
+    await seekOwnMask(deps, model, policy)
+    return 0
+  }
+  // It has too few calls to ask all that it takes. At its turn a task has enough.
+  const exact = new Set(input.domains.filter(({ isExact }) => isExact).map(({ domain }) => domain))
+  if (!next.every(({ domain }) => exact.has(domain))) return next.length
+  const domains = domainsIn(next)
+  const cause = causeOf(policy, next)
+  if (policy.triggers.dry_run) {
+    await recordDryRun(deps, model, domains, cause)
+    return 0
+  }
   const request = updateRequest.parse({ model: model.id, domains })
-  await begin(deps, model, () =>
-    createUpdate(deps, request, { ...causeOf(policy, planned), isChecked: true }),
-  )
+  const isBegun = await begin(deps, model, () => createUpdate(deps, request, { ...cause, isChecked: true }))
+  return isBegun ? 0 : next.length
 }
 
 /** Starts the update that makes a mask for one domain alone, if a domain may need one and no shared update is due. */
@@ -86,18 +96,21 @@ async function seekOwnMask(deps: TriggerDeps, model: ModelRow, policy: Adaptatio
   await begin(deps, model, () => createOwnMaskUpdate(deps, domain, request, cause))
 }
 
+/** Starts an update and its first step. @returns false if it cannot start now */
 async function begin(
   deps: TriggerDeps,
   model: ModelRow,
   create: () => Promise<{ id: string }>,
-): Promise<void> {
+): Promise<boolean> {
   try {
     const { id } = await create()
     await beginUpdate(deps, id)
+    return true
   } catch (error) {
     // Another update was started or texts were deleted since the plan was made; the next plan knows.
     if (!(error instanceof AppError)) throw error
     console.error(`No update of '${model.id}' was started by its triggers: ${error.message}`)
+    return false
   }
 }
 

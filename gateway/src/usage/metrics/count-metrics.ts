@@ -19,6 +19,7 @@ export function countSamples(counts: readonly MetricCount[], namedDomains: Reado
     redactions: plain('redactions'),
     decisions: plain('decisions'),
     recordsDeleted: plain('recordsDeleted'),
+    updatesDue: plain('updatesDue'),
   } satisfies Partial<MetricSamples>
 }
 

@@ -6,6 +6,7 @@ import type { TriggersReport } from '@copal/shared/wire/admin-triggers.ts'
 import type { PolicyOverrides } from '@copal/shared/wire/admin-policy.ts'
 import { createCallBudget, isCallsUsedUp } from '../../../../gateway/src/calls/call-budget.ts'
 import { meterDeps } from '../../../../gateway/src/calls/metered-deps.ts'
+import { collectMetrics } from '../../../../gateway/src/usage/metrics/collect-metrics.ts'
 import { runTriggers } from '../../../../gateway/src/adaptation/triggers/run-triggers.ts'
 import worker from '../../../../gateway/src/index.ts'
 import { openDatabase } from '../../../../gateway/src/storage/db/open-database.ts'
@@ -138,6 +139,47 @@ test('the heavy tasks do not run every minute, and the triggers not with the hea
   expect(await updatesOf('cron')).toEqual([])
   await schedule()
   expect(await updatesOf('cron')).toHaveLength(1)
+})
+
+/** Returns the number of domains of a model whose update is due and does not start, as `/metrics` has it. */
+async function waitingDomains(model: string): Promise<number | undefined> {
+  const families = await collectMetrics(testDeps())
+  const { samples = [] } = families.find(({ metric }) => metric.name === 'copal.updates.due') ?? {}
+  return samples.flatMap((sample) => ('value' in sample && sample.labels[0] === model ? sample.value : []))[0]
+}
+
+test('domains whose update is due and does not start are counted, whatever the reason is, until it starts', async () => {
+  const model = 'waiting'
+  const node = await modelWithNode(model)
+  await tick()
+  expect(await waitingDomains(model)).toBe(0)
+  for (const name of ['a', 'b']) {
+    await importSegments(`waiting-${name}`, 20)
+    await publishCounts(`waiting-${name}`)
+  }
+  const error = vi.spyOn(console, 'error').mockImplementation(() => undefined)
+  onTestFinished(() => error.mockRestore())
+  nodes = []
+  const runWith = async (methods: string[]) => {
+    await testDeps().fleet.heartbeat(node.heartbeat({ methods }), 0)
+    await runTriggers(testDeps())
+    return waitingDomains(model)
+  }
+  expect(await runWith([])).toBe(2)
+  expect(error).toHaveBeenCalled()
+  await setPolicy(model, {}, { canary: { enabled: true } })
+  await env.DB.exec(
+    `UPDATE models SET canary = '{"version":1,"beside":0,"share":0.1,"sinceMs":1}' WHERE id = '${model}'`,
+  )
+  expect(await runWith(['continual-wanda'])).toBe(2)
+  await env.DB.exec(`UPDATE models SET canary = NULL WHERE id = '${model}'`)
+  await setPolicy(model, { enabled: false })
+  expect(await runWith([])).toBe(0)
+  await setPolicy(model, { enabled: true })
+  nodes = [node]
+  await tick()
+  expect(await waitingDomains(model)).toBe(0)
+  expect(await updatesOf(model)).toHaveLength(1)
 })
 
 test('with one place each fourth update is for the domain that waits longest, however many updates there were', async () => {

@@ -1,4 +1,4 @@
-import { sql, type SQL } from 'drizzle-orm'
+import { ne, sql, type SQL } from 'drizzle-orm'
 import { DURATION_BOUNDS_MS, FIRST_TOKEN_BOUNDS_MS } from '@copal/shared/metrics/latency-histogram.ts'
 import type { Database } from '../../../contracts/database.ts'
 import { metricCounts } from '../schema/usage.ts'
@@ -25,6 +25,18 @@ export async function addMetricCounts(db: Database, counts: readonly MetricCount
     sql`select ${jsonColumns('metric', 'labels')}, sum(${jsonColumn('value')})
     from json_each(${JSON.stringify(added)}) group by 1, 2`,
   )
+}
+
+/** Stores the value of a gauge. Writes nothing where it has that value. */
+export async function setMetricCount(db: Database, count: MetricCount): Promise<void> {
+  await db
+    .insert(metricCounts)
+    .values(count)
+    .onConflictDoUpdate({
+      target: [metricCounts.metric, metricCounts.labels],
+      set: { value: count.value },
+      setWhere: ne(metricCounts.value, count.value),
+    })
 }
 
 /** Counts records that the retention deleted. */

@@ -160,6 +160,8 @@ export const metricCounts = sqliteTable(
         // Counted by a trigger of the database, so that old decisions can be deleted.
         'decisions',
         'recordsDeleted',
+        // A gauge.
+        'updatesDue',
       ],
     }).notNull(),
     /** The values of the labels, in their order. */
