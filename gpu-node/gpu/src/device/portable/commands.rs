@@ -1,16 +1,17 @@
 //! Records commands in submissions of bounded work.
 //!
-//! A driver resets a device on which one submission takes too long: after 2 s on Windows, some seconds on macOS, 2 to 10 s by
-//! Linux's driver for AMD. The commands of a step are therefore submitted one part after another, without a wait between them.
+//! A driver resets a device on which one submission takes too long: after 2 s on Windows, after 10 s by Linux's driver for AMD, or
+//! 2 s by a newer one. On macOS such a submission is ended. The commands of a step are therefore submitted one part after another,
+//! without a wait between them.
 
 use crate::device::Command;
 use crate::device::kernel::KernelKind;
 use std::ops::Range;
 use wgpu::{CommandBuffer, ComputePassDescriptor, Device};
 
-/// Work of a submission, at most, in the unit of [`group_work`]; one command may have more. With 4,096 columns these are 2³⁴
-/// products: half a second for a device that computes 34 · 10⁹ a second.
-pub(super) const MAX_SUBMISSION_WORK: u64 = 1 << 17;
+/// Work of a submission, at most, in the unit of [`group_work`]; one command may have more. With 4,096 columns these are 2³³
+/// products: two seconds for a device that computes 4.3 · 10⁹ a second.
+pub(super) const MAX_SUBMISSION_WORK: u64 = 1 << 16;
 
 /// What a group of threads of a kernel takes, in products of a block of 32 rows with one token.
 pub(super) fn group_work(kind: KernelKind) -> u64 {
@@ -111,6 +112,6 @@ mod tests {
             split(layers, MAX_SUBMISSION_WORK).len()
         };
         assert_eq!(submissions(1, 1), 1);
-        assert!((25..60).contains(&submissions(16, 5)), "{}", submissions(16, 5));
+        assert!((50..100).contains(&submissions(16, 5)), "{}", submissions(16, 5));
     }
 }
