@@ -11,6 +11,14 @@ import { gpu, skipWithoutGpu } from '../../support/engine/gpu.ts'
 /** What two weight sets, keys, values and activations of the program's model, and one calibration take, but not three sets. */
 const DEVICE_BYTES = 21_220_000
 const SOFTWARE_CUDA = join(GPU_CRATE, 'tests', 'software-cuda')
+const TEST_OPTIONS = ['--profile', 'bench', '--locked', '--no-default-features', '--quiet']
+/** The shortest tests that run each kernel. */
+const EVERY_KERNEL = [
+  'programs::tests',
+  'engine::a_step_equals',
+  'calibration::values_that_are_not_finite',
+  'exchange::equal_candidates',
+]
 const PROGRAM = fileURLToPath(new URL('../../support/engine/software-cuda-node.ts', import.meta.url))
 
 if (!('addon' in gpu)) skipWithoutGpu('CUDA')
@@ -36,9 +44,17 @@ describe.runIf('addon' in gpu)('on software CUDA', () => {
       'small_buffers_and_small_pieces',
       'a_long_sequence',
     ]
-    const options = ['--profile', 'bench', '--locked', '--no-default-features', '--quiet']
     const names = skipped.flatMap((name) => ['--skip', name])
-    const output = run(GPU_CRATE, 'cargo', ['test', ...options, '--', ...names])
+    const output = run(GPU_CRATE, 'cargo', ['test', ...TEST_OPTIONS, '--', ...names])
+    expect(output).toMatch(/test result: ok\. [1-9]/)
+  })
+
+  test('no kernel has a race', { timeout: 900_000 }, ({ skip }) => {
+    if (!hasCompiler()) skip('there is no g++ here, which builds the software driver')
+    run(SOFTWARE_CUDA, './build.sh', [folder])
+    // Kernels from the cache would be those that search none.
+    const settings = { SOFTWARE_CUDA_RACES: '1', COPAL_CACHE: join(folder, 'cache-of-races') }
+    const output = run(GPU_CRATE, 'cargo', ['test', ...TEST_OPTIONS, '--', ...EVERY_KERNEL], settings)
     expect(output).toMatch(/test result: ok\. [1-9]/)
   })
 

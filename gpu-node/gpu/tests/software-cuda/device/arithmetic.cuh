@@ -130,35 +130,43 @@ inline float max(float a, float b) { return fmaxf(a, b); }
 inline int abs(int a) { return a < 0 ? -a : a; }
 
 template <typename T>
-T atomicCAS(T *address, T compare, T value) {
+SOFTWARE_CUDA_UNNOTED T atomicCAS(T *address, T compare, T value) {
+  SOFTWARE_CUDA_NOTE_ATOMIC(address);
   __atomic_compare_exchange_n(address, &compare, value, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED);
   return compare;
 }
 /// Replaces a value by a function of it, and returns the old one.
 template <typename T, typename Change>
-T software_cuda_update(T *address, Change change) {
+SOFTWARE_CUDA_UNNOTED T software_cuda_update(T *address, Change change) {
+  SOFTWARE_CUDA_NOTE_ATOMIC(address);
   T old = __atomic_load_n(address, __ATOMIC_RELAXED);
   while (!__atomic_compare_exchange_n(address, &old, change(old), false, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {
   }
   return old;
 }
-#define SOFTWARE_CUDA_ATOMICS(T)                                                                                    \
-  inline T atomicAdd(T *address, T value) { return __atomic_fetch_add(address, value, __ATOMIC_RELAXED); }          \
-  inline T atomicSub(T *address, T value) { return __atomic_fetch_sub(address, value, __ATOMIC_RELAXED); }          \
-  inline T atomicAnd(T *address, T value) { return __atomic_fetch_and(address, value, __ATOMIC_RELAXED); }          \
-  inline T atomicOr(T *address, T value) { return __atomic_fetch_or(address, value, __ATOMIC_RELAXED); }            \
-  inline T atomicXor(T *address, T value) { return __atomic_fetch_xor(address, value, __ATOMIC_RELAXED); }          \
-  inline T atomicExch(T *address, T value) { return __atomic_exchange_n(address, value, __ATOMIC_RELAXED); }        \
-  inline T atomicMin(T *address, T value) {                                                                         \
-    return software_cuda_update(address, [=](T old) { return value < old ? value : old; });                         \
-  }                                                                                                                 \
-  inline T atomicMax(T *address, T value) {                                                                         \
-    return software_cuda_update(address, [=](T old) { return value > old ? value : old; });                         \
+#define SOFTWARE_CUDA_ATOMIC(T, name, function)                    \
+  SOFTWARE_CUDA_UNNOTED inline T name(T *address, T value) {       \
+    SOFTWARE_CUDA_NOTE_ATOMIC(address);                            \
+    return function(address, value, __ATOMIC_RELAXED);             \
+  }
+#define SOFTWARE_CUDA_ATOMICS(T)                                                            \
+  SOFTWARE_CUDA_ATOMIC(T, atomicAdd, __atomic_fetch_add)                                    \
+  SOFTWARE_CUDA_ATOMIC(T, atomicSub, __atomic_fetch_sub)                                    \
+  SOFTWARE_CUDA_ATOMIC(T, atomicAnd, __atomic_fetch_and)                                    \
+  SOFTWARE_CUDA_ATOMIC(T, atomicOr, __atomic_fetch_or)                                      \
+  SOFTWARE_CUDA_ATOMIC(T, atomicXor, __atomic_fetch_xor)                                    \
+  SOFTWARE_CUDA_ATOMIC(T, atomicExch, __atomic_exchange_n)                                  \
+  inline T atomicMin(T *address, T value) {                                                 \
+    return software_cuda_update(address, [=](T old) { return value < old ? value : old; }); \
+  }                                                                                         \
+  inline T atomicMax(T *address, T value) {                                                 \
+    return software_cuda_update(address, [=](T old) { return value > old ? value : old; }); \
   }
 SOFTWARE_CUDA_ATOMICS(int)
 SOFTWARE_CUDA_ATOMICS(unsigned)
 SOFTWARE_CUDA_ATOMICS(unsigned long long)
 #undef SOFTWARE_CUDA_ATOMICS
+#undef SOFTWARE_CUDA_ATOMIC
 inline float atomicAdd(float *address, float value) {
   unsigned old = software_cuda_update(reinterpret_cast<unsigned *>(address), [=](unsigned bits) {
     return __float_as_uint(__uint_as_float(bits) + value);

@@ -34,7 +34,7 @@ constexpr Entry entry(const char *name, unsigned max_threads) {
   return {name, Call<kernel>::run, Call<kernel>::parameters, Call<kernel>::count, max_threads};
 }
 
-inline void enter(const Block *next) { block = next; }
+SOFTWARE_CUDA_UNNOTED inline void enter(const Block *next) { block = next; }
 
 /// Where a check stands: the first member of what g++ passes to the functions below.
 struct Location {

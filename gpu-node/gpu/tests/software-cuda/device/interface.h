@@ -15,11 +15,15 @@ struct Thread {
 /// Does the work of a warp function for all lanes of a warp. `arguments[lane]` is what the lane gave.
 using Combine = void (*)(void *const *arguments, unsigned lanes);
 
+/// How a kernel uses memory.
+enum class Access { read, write, atomic };
+
 /// What the driver does for a kernel. A call may switch to another thread of the block. `line` is that of the source.
 struct Runtime {
   /// `__syncthreads`.
   void (*barrier)(unsigned line);
-  /// Waits for all lanes of the warp, and lets one of them call `combine` with the arguments of all.
+  /// Waits for all lanes of the warp, and lets one of them call `combine` with the arguments of all. Without `combine` it orders
+  /// their accesses to memory.
   void (*meet)(Combine combine, void *argument, unsigned line);
   /// Asynchronous copies of a thread: of 16 bytes; the end of a group of them; waiting for all but some groups.
   void (*start_copy)(void *to, const void *from);
@@ -27,6 +31,8 @@ struct Runtime {
   void (*wait_for_copies)(unsigned later_groups);
   /// Ends the launch with an error of the driver's interface.
   void (*fail)(int error, const char *reason, unsigned line);
+  /// Notes a use of memory by an instruction, where races are searched.
+  void (*access)(const void *address, unsigned long bytes, Access kind, const void *instruction);
   /// The product of matrices; its arguments are of type `Product`.
   Combine multiply;
 };

@@ -49,8 +49,6 @@ inline void vote(void *const *votes, unsigned lanes) {
   for (unsigned lane = 0; lane < lanes; lane++) static_cast<Vote *>(votes[lane])->result = result;
 }
 
-inline void converge(void *const *, unsigned) {}
-
 template <typename T>
 struct Shuffle {
   T value;
@@ -87,7 +85,7 @@ inline void __syncthreads(SOFTWARE_CUDA_LINE) { software_cuda::block->runtime->b
 
 inline void __syncwarp(unsigned mask = ~0u, SOFTWARE_CUDA_LINE) {
   char nothing;
-  software_cuda::meet(mask, software_cuda::converge, nothing, line);
+  software_cuda::meet(mask, nullptr, nothing, line);
 }
 
 inline unsigned __ballot_sync(unsigned mask, int predicate, SOFTWARE_CUDA_LINE) {
@@ -149,5 +147,6 @@ inline void __threadfence() { __atomic_thread_fence(__ATOMIC_SEQ_CST); }
 inline void __threadfence_block() { __atomic_thread_fence(__ATOMIC_SEQ_CST); }
 inline void __trap(SOFTWARE_CUDA_LINE) { software_cuda::block->runtime->fail(719, "__trap", line); }
 
+#include "races.cuh"
 #include "arithmetic.cuh"
 #include "entries.cuh"

@@ -11,6 +11,9 @@ using namespace software_cuda;
 
 namespace {
 
+/// Memory without which there is no context. A card's takes some hundred MB.
+constexpr size_t CONTEXT_BYTES = 1 << 20;
+
 /// Calls a function if there is this device, of which there is one.
 template <typename F>
 CUresult with_device(CUdevice device, F function) {
@@ -103,6 +106,7 @@ API CUresult cuDeviceGetAttribute(int *value, CUdevice_attribute name, CUdevice 
 }
 
 API CUresult cuDevicePrimaryCtxRetain(CUcontext *context, CUdevice device) {
+  if (settings().memory_bytes < CONTEXT_BYTES) return CUDA_ERROR_OUT_OF_MEMORY;
   return with_device(device, [=] {
     *context = &primary_context();
     std::lock_guard lock((*context)->mutex);

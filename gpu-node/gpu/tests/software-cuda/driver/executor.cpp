@@ -10,6 +10,8 @@
 #include <cstring>
 
 #include "matrix.h"
+#include "memory.h"
+#include "settings.h"
 #include "source_line.h"
 
 namespace software_cuda {
@@ -40,7 +42,7 @@ Index at(size_t position, Index size) {
 }  // namespace
 
 const Runtime Executor::runtime = {on_barrier,         on_meet, on_start_copy, on_end_copies,
-                                   on_wait_for_copies, on_fail, multiply};
+                                   on_wait_for_copies, on_fail, on_access, multiply};
 
 Executor::Executor() : threads(MAX_THREADS), signal_stack(64 << 10) {
   void *reserved = mmap(nullptr, MAX_THREADS * STACK, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -65,6 +67,7 @@ Failure Executor::run(const Code &code, void *const *launch_parameters, Index bl
   block = {nullptr, {}, block_threads, blocks, &runtime};
   add_stacks();
   backward = !backward;
+  races.begin_launch();
   Failure result = guard([&] {
     size_t count = volume(blocks);
     for (size_t position = 0; position < count && failure.result == CUDA_SUCCESS; position++) {
@@ -81,15 +84,19 @@ Failure Executor::guard(const std::function<void()> &function) {
   current = this;
   running = nullptr;
   guarded = true;
-  fault_instruction = nullptr;
+  fault_instruction = other_instruction = nullptr;
   if (sigsetjmp(escape, 1) == 0) function();
   guarded = false;
   current = nullptr;
-  if (fault_instruction) {
-    std::string line = source_line(fault_instruction);
-    if (!line.empty()) failure.reason += ", at " + line;
-  }
+  if (fault_instruction) add_line(", at ", fault_instruction);
+  if (other_instruction) add_line(", and the other access at ", other_instruction);
   return failure;
+}
+
+/// Adds the line of an instruction to the reason, if it is known.
+void Executor::add_line(const char *what, const void *instruction) {
+  std::string line = source_line(instruction);
+  if (!line.empty()) failure.reason += what + line;
 }
 
 void Executor::fault(int signal, void *address, void *instruction) {
@@ -119,6 +126,8 @@ void Executor::run_block(const Code &code) {
   dlinfo(code.library, RTLD_DI_TLS_DATA, &shared);
   std::memset(shared, 0xff, code.shared_bytes);
   code.enter(&block);
+  unsigned number = block.index.x + block.blocks.x * (block.index.y + block.blocks.y * block.index.z);
+  races.begin_block(number, uintptr_t(shared), code.shared_bytes);
   for (unsigned index = 0; index < thread_count; index++) {
     BlockThread &thread = threads[index];
     thread.index = at(index, block.threads);
@@ -177,7 +186,8 @@ bool Executor::combine_warp(unsigned first, unsigned end) {
     }
     arguments[index - first] = thread.argument;
   }
-  leader.combine(arguments, end - first);
+  if (leader.combine) leader.combine(arguments, end - first);
+  else races.sync_warp(first / WARP);
   for (unsigned index = first; index < end; index++) threads[index].state = State::ready;
   return true;
 }
@@ -194,6 +204,7 @@ bool Executor::release_barrier() {
     return false;
   }
   if (leader.state == State::done) return false;
+  races.barrier();
   for (unsigned index = 0; index < thread_count; index++) threads[index].state = State::ready;
   return true;
 }
@@ -269,6 +280,10 @@ void Executor::on_meet(Combine combine, void *argument, unsigned line) {
 
 void Executor::on_start_copy(void *to, const void *from) {
   BlockThread &thread = *current->running;
+  if (settings().finds_races) {
+    current->note(from, COPY_BYTES, Access::read, nullptr);
+    current->note(to, COPY_BYTES, Access::write, nullptr);
+  }
   std::memset(to, 0xff, COPY_BYTES);
   thread.copies.push_back({to, from, thread.copy_group});
 }
@@ -279,8 +294,30 @@ void Executor::on_wait_for_copies(unsigned later_groups) {
   BlockThread &thread = *current->running;
   auto arrives = [&](const PendingCopy &copy) { return copy.group + later_groups < thread.copy_group; };
   auto later = std::find_if_not(thread.copies.begin(), thread.copies.end(), arrives);
-  for (auto copy = thread.copies.begin(); copy != later; copy++) std::memcpy(copy->to, copy->from, COPY_BYTES);
+  for (auto copy = thread.copies.begin(); copy != later; copy++) {
+    if (settings().finds_races) current->note(copy->to, COPY_BYTES, Access::write, nullptr);
+    std::memcpy(copy->to, copy->from, COPY_BYTES);
+  }
   thread.copies.erase(thread.copies.begin(), later);
+}
+
+/// Ends the thread if an access is a race.
+void Executor::note(const void *address, size_t bytes, Access kind, const void *instruction) {
+  auto start = uintptr_t(address);
+  if (!races.is_shared(start) && !Memory::may_own(start)) return;
+  auto race = races.access(start, bytes, kind, unsigned(running - threads.data()), instruction);
+  if (!race) return;
+  std::string other = race->instruction ? "" : " of an asynchronous copy";
+  fail(CUDA_ERROR_LAUNCH_FAILED, std::string("race with a ") + race->what + other + " in block number " +
+                                     std::to_string(race->block));
+  // Lines are looked up when the kernel has ended: here the stack is that of its thread.
+  fault_instruction = instruction;
+  other_instruction = race->instruction;
+  wait(State::done, 0);
+}
+
+void Executor::on_access(const void *address, size_t bytes, Access kind, const void *instruction) {
+  current->note(address, bytes, kind, instruction);
 }
 
 void Executor::on_fail(int error, const char *reason, unsigned line) {

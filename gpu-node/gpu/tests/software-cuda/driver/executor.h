@@ -9,6 +9,7 @@
 #include "../device/interface.h"
 #include "api.h"
 #include "fiber.h"
+#include "races.h"
 
 namespace software_cuda {
 
@@ -73,6 +74,8 @@ class Executor {
   void fail_divergent();
   void fail(CUresult result, const std::string &reason);
   void add_stacks();
+  void add_line(const char *what, const void *instruction);
+  void note(const void *address, size_t bytes, Access kind, const void *instruction);
   void wait(State state, unsigned line);
   std::string describe(const BlockThread &thread) const;
 
@@ -82,6 +85,7 @@ class Executor {
   static void on_start_copy(void *to, const void *from);
   static void on_end_copies();
   static void on_wait_for_copies(unsigned later_groups);
+  static void on_access(const void *address, size_t bytes, Access kind, const void *instruction);
   static void on_fail(int error, const char *reason, unsigned line);
 
   static const Runtime runtime;
@@ -97,8 +101,10 @@ class Executor {
   const Entry *entry = nullptr;
   void *const *parameters = nullptr;
   Failure failure;
-  /// The instruction that faulted.
-  void *fault_instruction = nullptr;
+  Races races;
+  /// The instruction that faulted, or the later one of a race, and the earlier one.
+  const void *fault_instruction = nullptr;
+  const void *other_instruction = nullptr;
   bool backward = false;
   /// Where a fault goes on.
   sigjmp_buf escape;

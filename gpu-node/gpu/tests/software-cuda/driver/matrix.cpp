@@ -1,6 +1,8 @@
 // The matrix unit: mma.m16n8k16 with bf16 operands and f32 sums.
 #include "matrix.h"
 
+#include <algorithm>
+#include <cmath>
 #include <cstdint>
 #include <cstring>
 
@@ -17,6 +19,26 @@ float element(const unsigned *fragment, int index) {
   float value;
   std::memcpy(&value, &bits, sizeof(value));
   return value;
+}
+
+/// Products that the matrix unit adds at once, and the bits that it keeps of the largest of them and of the sum before: those of an
+/// f32 and one more.
+constexpr int TERMS = 8, KEPT_BITS = 25;
+
+/// Adds products to a sum as measured of matrix units (Fasi et al. 2021, "Numerical behavior of NVIDIA tensor cores"): all terms are
+/// aligned to the largest one, what is below its bits is cut off, and the result is cut off to f32, not rounded.
+float add(float sum, const double (&products)[TERMS]) {
+  double largest = std::abs(double(sum)), plain = sum;
+  for (double product : products) largest = std::max(largest, std::abs(product)), plain += product;
+  // NaN, infinity, or nothing to add.
+  if (!std::isfinite(plain) || largest == 0) return float(plain);
+  const double unit = std::ldexp(1.0, std::ilogb(largest) + 1 - KEPT_BITS);
+  double total = std::trunc(sum / unit);
+  for (double product : products) total += std::trunc(product / unit);
+  total *= unit;
+  float rounded = float(total);
+  bool is_up = std::isfinite(rounded) && std::abs(double(rounded)) > std::abs(total);
+  return is_up ? std::nextafterf(rounded, 0) : rounded;
 }
 
 }  // namespace
@@ -36,10 +58,15 @@ void multiply(void *const *products, unsigned lanes) {
     for (int i = 0; i < 4; i++) b[thread_in_group * 2 + (i & 1) + (i >= 2 ? 8 : 0)][group] = element(product.b, i);
     for (int i = 0; i < 4; i++) d[i < 2 ? group : group + 8][thread_in_group * 2 + (i & 1)] = product.d[i];
   }
-  // A product of two numbers of 8 bits is exact in f32. The sums are in the order of k.
-  for (int row = 0; row < 16; row++)
-    for (int k = 0; k < 16; k++)
-      for (int column = 0; column < 8; column++) d[row][column] += a[row][k] * b[k][column];
+  for (int row = 0; row < 16; row++) {
+    for (int column = 0; column < 8; column++) {
+      for (int first = 0; first < 16; first += TERMS) {
+        double terms[TERMS];
+        for (int k = 0; k < TERMS; k++) terms[k] = double(a[row][first + k]) * double(b[first + k][column]);
+        d[row][column] = add(d[row][column], terms);
+      }
+    }
+  }
   for (unsigned lane = 0; lane < lanes; lane++) {
     const Product &product = *static_cast<const Product *>(products[lane]);
     int group = int(lane >> 2), thread_in_group = int(lane % 4);

@@ -62,6 +62,8 @@ bool intact(uintptr_t start, uintptr_t end) {
 
 }  // namespace
 
+bool Memory::may_own(uintptr_t address) { return arena().contains(address); }
+
 Memory::Memory(size_t limit_bytes) : limit_bytes(limit_bytes) {}
 
 CUresult Memory::allocate(size_t bytes, MemoryKind kind, bool stream_ordered, uintptr_t &address) {

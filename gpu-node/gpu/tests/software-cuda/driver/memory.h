@@ -19,6 +19,9 @@ enum class MemoryKind { device, host };
 /// 255 bytes, and before it the rest of a page: these red zones have to keep their bytes.
 class Memory {
  public:
+  /// Whether an allocation may have the address, or have had it.
+  static bool may_own(uintptr_t address);
+
   explicit Memory(size_t limit_bytes);
 
   /// Fails with CUDA_ERROR_OUT_OF_MEMORY beyond the limit, which holds for memory of the device alone.

@@ -26,8 +26,9 @@ const Settings &settings() {
       digits(variable("SOFTWARE_CUDA_ARCH", "sm_90")),
       size_t(std::strtoull(variable("SOFTWARE_CUDA_BYTES", "4294967296"), nullptr, 10)),
       std::strtol(variable("SOFTWARE_CUDA_DELAY_US", "0"), nullptr, 10),
-      digits(variable("SOFTWARE_CUDA_NVRTC", "12.4")),
+      digits(variable("SOFTWARE_CUDA_NVRTC", "0")),
       variable("SOFTWARE_CUDA_OPTIMIZATION", "-O0"),
+      digits(variable("SOFTWARE_CUDA_RACES", "0")) != 0,
       variable("SOFTWARE_CUDA_FAIL", ""),
   };
   return settings;

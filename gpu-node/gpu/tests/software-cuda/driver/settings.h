@@ -12,10 +12,12 @@ struct Settings {
   size_t memory_bytes;
   /// `SOFTWARE_CUDA_DELAY_US`: how long each operation of a stream waits before it starts.
   long delay_microseconds;
-  /// `SOFTWARE_CUDA_NVRTC`, such as `12.4`: the version of the compiler, as 124.
+  /// `SOFTWARE_CUDA_NVRTC`, such as `12.4`: the version of the compiler, as 124; 0 if it is not set.
   unsigned compiler;
   /// `SOFTWARE_CUDA_OPTIMIZATION`: how g++ optimizes kernels. Tests compile more than they compute.
   std::string optimization;
+  /// `SOFTWARE_CUDA_RACES`: whether races are searched.
+  bool finds_races;
   /// `SOFTWARE_CUDA_FAIL`: a file. While it exists, the next kernel removes it and fails.
   std::string fail_file;
 };

@@ -16,6 +16,7 @@
   extern "C" const char symbol[];
 EMBED(software_cuda_interface, "interface.h")
 EMBED(software_cuda_header, "software_cuda.cuh")
+EMBED(software_cuda_races, "races.cuh")
 EMBED(software_cuda_arithmetic, "arithmetic.cuh")
 EMBED(software_cuda_entries, "entries.cuh")
 
@@ -90,6 +91,8 @@ std::vector<std::string> code_options() {
       // What a device does in these cases is undefined, or not what a processor does. entries.cuh reports them.
       "-fsanitize=alignment,bounds,shift,integer-divide-by-zero,float-cast-overflow", "-fno-sanitize-recover=all",
   };
+  if (settings().finds_races)
+    for (const char *option : {"-fsanitize=thread", "--param=tsan-instrument-func-entry-exit=0"}) options.push_back(option);
 #if defined(__x86_64__)
   if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2"))
     options.push_back("-march=haswell");
@@ -109,6 +112,7 @@ std::string compile(const std::string &source, const std::string &name, const st
   fs::path object = folder.path / "program.o", library = folder.path / "program.so";
   write(device / "interface.h", software_cuda_interface);
   write(device / "software_cuda.cuh", software_cuda_header);
+  write(device / "races.cuh", software_cuda_races);
   write(device / "arithmetic.cuh", software_cuda_arithmetic);
   write(device / "entries.cuh", software_cuda_entries);
   for (const auto &[header, text] : headers) {

@@ -1,5 +1,8 @@
 // The interface of NVRTC, NVIDIA's compiler for CUDA source at run time. Names and numbers are those of CUDA 12 and 13.
+#include <dlfcn.h>
+
 #include <cstring>
+#include <filesystem>
 
 #include "../driver/api.h"
 #include "../driver/settings.h"
@@ -44,9 +47,20 @@ API const char *nvrtcGetErrorString(nvrtcResult result) {
   return result <= NVRTC_ERROR_BUILTIN_OPERATION_FAILURE ? NAMES[result] : "NVRTC_ERROR unknown";
 }
 
+/// The version, such as 124. A file whose name ends with a major version is of that version, as NVIDIA's files are, unless
+/// SOFTWARE_CUDA_NVRTC says another one.
+static unsigned compiler_version() {
+  if (settings().compiler != 0) return settings().compiler;
+  Dl_info own;
+  if (!dladdr(reinterpret_cast<const void *>(compiler_version), &own)) return 124;
+  std::error_code ignored;
+  std::string name = std::filesystem::canonical(own.dli_fname, ignored).filename();
+  return name == "libnvrtc.so.13" ? 130 : 124;
+}
+
 API nvrtcResult nvrtcVersion(int *major, int *minor) {
-  *major = int(settings().compiler / 10);
-  *minor = int(settings().compiler % 10);
+  *major = int(compiler_version() / 10);
+  *minor = int(compiler_version() % 10);
   return NVRTC_SUCCESS;
 }
 

@@ -65,6 +65,24 @@ void undefined_behaviour() {
   expect_failure("deep", {1}, LAUNCH_FAILED, "stack overflow", Buffer<unsigned>(1).address, 10u);
 }
 
+void races() {
+  for (const char *name : {"unordered_read", "unordered_write", "only_warps_wait", "half_atomic"})
+    expect_failure(name, {64}, LAUNCH_FAILED, "race with a ", Buffer<unsigned>(std::vector<unsigned>(64, 0)).address);
+  CHECK(contains(last_report(), "at kernels.cu:") && contains(last_report(), "and the other access at kernels.cu:"));
+  expect_failure("only_shuffles", {32}, LAUNCH_FAILED, "race with a write", Buffer<unsigned>(32).address);
+  Buffer<unsigned> copied(std::vector<unsigned>(128, 1));
+  expect_failure("copy_for_others", {32}, LAUNCH_FAILED, "race with a ", copied.address, Buffer<unsigned>(32).address);
+  Buffer<unsigned> sum{0u};
+  DO(launch(module, "two_blocks", {2}, {1}, nullptr, sum.address));
+  CHECK(cuCtxSynchronize() == LAUNCH_FAILED);
+  CHECK(contains(last_report(), "in block number "));
+  DO(cuDevicePrimaryCtxReset_v2(0));
+  load();
+  Buffer<unsigned> out(128);
+  DO(launch(module, "ordered", {2}, {64}, nullptr, out.address));
+  CHECK(out.read() == std::vector<unsigned>(128, 63 * 32));
+}
+
 void injected_failure() {
   Buffer<unsigned> value{0u};
   softwareCudaFail(LAUNCH_FAILED);

@@ -126,6 +126,67 @@ extern "C" __global__ void two_shuffles(u32 *out) {
 
 extern "C" __global__ void partial_mask(u32 *out) { out[threadIdx.x] = __ballot_sync(0xffff, 1); }
 
+// Races. In each of them a barrier, or an atomic function, is missing.
+
+extern "C" __global__ void unordered_read(u32 *out) {
+  __shared__ u32 words[64];
+  words[threadIdx.x] = threadIdx.x;
+  out[threadIdx.x] = words[threadIdx.x ^ 1];
+}
+
+extern "C" __global__ void unordered_write(u32 *out) {
+  __shared__ u32 words[64];
+  words[threadIdx.x] = threadIdx.x;
+  __syncthreads();
+  out[threadIdx.x] = words[threadIdx.x ^ 32];
+  words[threadIdx.x] = 0;
+}
+
+extern "C" __global__ void only_warps_wait(u32 *out) {
+  __shared__ u32 words[64];
+  words[threadIdx.x] = threadIdx.x;
+  __syncwarp();
+  out[threadIdx.x] = words[63 - threadIdx.x];
+}
+
+/// A shuffle exchanges a value, and orders no memory.
+extern "C" __global__ void only_shuffles(u32 *out) {
+  __shared__ u32 words[32];
+  words[threadIdx.x] = threadIdx.x;
+  u32 other = __shfl_xor_sync(0xffffffff, threadIdx.x, 1);
+  out[threadIdx.x] = words[other];
+}
+
+extern "C" __global__ void two_blocks(u32 *out) { out[0] += blockIdx.x; }
+
+extern "C" __global__ void half_atomic(u32 *out) {
+  if (threadIdx.x < 32) atomicAdd(out, 1u);
+  else out[0] = 0;
+}
+
+extern "C" __global__ void copy_for_others(const u32 *from, u32 *out) {
+  __shared__ uint4 copies[32];
+  software_cp_async_16(&copies[threadIdx.x], from + 4 * threadIdx.x);
+  software_cp_async_commit_group();
+  software_cp_async_wait_group(0);
+  out[threadIdx.x] = copies[threadIdx.x ^ 1].x;
+}
+
+/// Everything is ordered here.
+extern "C" __global__ void ordered(u32 *out) {
+  __shared__ u32 words[64], count;
+  if (threadIdx.x == 0) count = 0;
+  words[threadIdx.x] = threadIdx.x;
+  __syncwarp();
+  u32 other = words[threadIdx.x ^ 1];
+  __syncwarp();
+  words[threadIdx.x] = other;
+  __syncthreads();
+  atomicAdd(&count, words[63 - threadIdx.x]);
+  __syncthreads();
+  out[threadIdx.x + 64 * blockIdx.x] = count;
+}
+
 extern "C" __global__ void write_at(u32 *out, u32 index) { out[index] = 1; }
 
 extern "C" __global__ void read_at(u32 *out, u32 index) { out[0] = out[index]; }

@@ -45,6 +45,7 @@ int main(int argument_count, char **arguments) {
   std::string source(std::istreambuf_iterator<char>(file), {});
   Handle context;
   setenv("SOFTWARE_CUDA_FAIL", fail_file().c_str(), 1);
+  setenv("SOFTWARE_CUDA_RACES", "1", 1);
   DO(cuInit(0));
   DO(cuDevicePrimaryCtxRetain(&context, 0));
   DO(cuCtxSetCurrent(context));
@@ -78,6 +79,7 @@ int main(int argument_count, char **arguments) {
       {"divergence", divergence},
       {"wrong addresses", wrong_addresses},
       {"undefined behaviour", undefined_behaviour},
+      {"races", races},
       {"injected failure", injected_failure},
       {"contexts", contexts},
   };

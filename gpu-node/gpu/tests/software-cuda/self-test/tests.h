@@ -76,5 +76,6 @@ void memory();
 void divergence();
 void wrong_addresses();
 void undefined_behaviour();
+void races();
 void injected_failure();
 void contexts();
