@@ -3,11 +3,12 @@
 //! The bindings declare results as enums of Rust. A newer library may return a number that they lack, which would be undefined
 //! behaviour; here results are numbers.
 
+use super::library::library as compiler;
 use cudarc::driver::sys::{
     CUcontext, CUdevice, CUdevice_attribute, CUdeviceptr, CUfunction, CUgraph, CUgraphExec, CUmodule,
     CUresult, CUstream, CUstreamCaptureMode, culib as driver,
 };
-use cudarc::nvrtc::sys::{culib as compiler, nvrtcProgram};
+use cudarc::nvrtc::sys::nvrtcProgram;
 use std::ffi::{CStr, c_char, c_int, c_uchar, c_uint, c_ulonglong, c_void};
 use std::mem::MaybeUninit;
 use std::sync::OnceLock;
@@ -156,7 +157,7 @@ pub(super) fn describe_of_compiler(error: CompilerError) -> String {
     if let Some(function) = error.missing {
         return format!("it lacks the function {function}");
     }
-    // SAFETY: the compiler has returned the error, so it is loaded; the function has this type in every version.
+    // SAFETY: the compiler has returned the error; the function has this type in every version.
     let name = unsafe {
         let found = compiler().get::<Name>(b"nvrtcGetErrorString");
         found.ok().map(|name| name(error.number)).filter(|text| !text.is_null())
@@ -171,8 +172,7 @@ pub(super) fn describe_of_compiler(error: CompilerError) -> String {
 #[cfg(test)]
 mod tests {
     use super::{CompilerError, DriverError, MISSING, compiler, describe, describe_of_compiler, driver};
-    use crate::device::cuda::devices;
-    use cudarc::nvrtc::sys::is_culib_present;
+    use crate::device::cuda::{devices, library};
     use std::sync::OnceLock;
 
     functions! { driver, DriverError, cuNoSuchFunction(); }
@@ -190,8 +190,7 @@ mod tests {
 
     #[test]
     fn errors_of_the_compiler_have_its_names() {
-        // SAFETY: loads the library, as every call of it would.
-        if !unsafe { is_culib_present() } {
+        if !library::load(12_040) {
             return;
         }
         let name_of = |number| describe_of_compiler(CompilerError { number, missing: None });

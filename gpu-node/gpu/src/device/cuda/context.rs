@@ -7,7 +7,7 @@
 
 use super::calls::{self, DriverError, describe, written};
 use crate::fault::DeviceFault;
-use cudarc::driver::sys::{CUcontext, CUctx_flags, CUdevice};
+use cudarc::driver::sys::{CUcontext, CUctx_flags, CUdevice, CUresult};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
@@ -66,7 +66,10 @@ impl Context {
             let _ = calls::cuDevicePrimaryCtxSetFlags_v2(device, SLEEP_WHILE_WAITING);
             written(|context| calls::cuDevicePrimaryCtxRetain(context, device))
         };
-        let raw = retained.map_err(|error| DeviceFault::Unavailable(describe(error)))?;
+        let raw = retained.map_err(|error| match error.is(CUresult::CUDA_ERROR_OUT_OF_MEMORY) {
+            true => DeviceFault::OutOfMemory("a context of CUDA: other programs hold it".to_owned()),
+            false => DeviceFault::Unavailable(describe(error)),
+        })?;
         let context = Arc::new(Context {
             device,
             raw,

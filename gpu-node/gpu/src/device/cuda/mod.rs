@@ -8,6 +8,7 @@
 //! | `errors` | which errors of the driver stay |
 //! | `memory` | memory of the device, and uploads |
 //! | `kernels` | sources, names and constants of the kernels (`kernels/`) |
+//! | `library` | finds the library of NVIDIA's compiler |
 //! | `nvrtc` | NVIDIA's compiler |
 //! | `cache` | files with compiled code |
 //! | `compile` | compiles kernels for a model, or takes them from the cache |
@@ -28,6 +29,7 @@ mod errors;
 mod graphs;
 mod kernels;
 mod launch;
+mod library;
 mod memory;
 mod nvrtc;
 #[cfg(test)]

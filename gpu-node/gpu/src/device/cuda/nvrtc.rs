@@ -2,13 +2,11 @@
 
 use super::calls::{self, CompilerError, describe_of_compiler, written};
 use super::devices::{Capability, version_text};
+use super::library::{self, MIN_VERSION};
 use crate::fault::DeviceFault;
-use cudarc::nvrtc::sys::{self, nvrtcProgram};
+use cudarc::nvrtc::sys::nvrtcProgram;
 use std::ffi::{CStr, CString, c_char, c_int};
 use std::ptr;
-
-/// The oldest version of the compiler: drivers as new as it are required, too.
-const MIN_VERSION: (c_int, c_int) = (12, 0);
 
 /// The compiler, once it was loaded.
 pub(super) struct Nvrtc {
@@ -36,16 +34,10 @@ impl Target {
     }
 }
 
-/// Whether the compiler is on this machine.
-fn is_there() -> bool {
-    // SAFETY: loads the library, as every call of it would.
-    unsafe { sys::is_culib_present() }
-}
-
 impl Nvrtc {
     /// Loads the compiler. `driver` is the version of the driver.
     pub(super) fn load(driver: c_int) -> Result<Nvrtc, DeviceFault> {
-        if !is_there() {
+        if !library::load(driver) {
             return Err(DeviceFault::Unavailable(format!(
                 "NVRTC (libnvrtc), NVIDIA's compiler, is missing: {}",
                 how_to_get(driver)
@@ -82,9 +74,9 @@ impl Nvrtc {
         text(self.version)
     }
 
-    /// Whether a driver loads its code: of a compiler of its own major version or an earlier one.
+    /// Whether a driver loads its code.
     pub(super) fn is_known_to(&self, driver: c_int) -> bool {
-        self.version.0 <= driver / 1000
+        library::suits(self.version, driver)
     }
 
     /// What to compile for on a device.

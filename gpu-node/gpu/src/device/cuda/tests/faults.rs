@@ -4,6 +4,7 @@ use super::{ADD, Device, bound, card, description, module};
 use crate::device;
 use crate::device::cuda::calls::{self, written};
 use crate::device::cuda::context::SLEEP_WHILE_WAITING;
+use crate::device::cuda::nvrtc::Nvrtc;
 use crate::device::cuda::{Card, Cuda, can_compile, cannot_open, cards, open_context};
 use crate::fault::DeviceFault;
 use cudarc::driver::sys::{self, CUresult};
@@ -28,6 +29,13 @@ fn alone(name: &str, environment: &[(&str, PathBuf)], test: impl FnOnce()) {
 fn injection<F: Copy>(name: &str) -> Option<F> {
     // SAFETY: the caller gives the type of the function.
     unsafe { sys::culib().get::<F>(name.as_bytes()) }.ok().map(|function| *function)
+}
+
+/// The path of a library of software CUDA.
+fn software_library(name: &str) -> PathBuf {
+    let folders = std::env::var_os("LD_LIBRARY_PATH").unwrap_or_default();
+    let mut paths = std::env::split_paths(&folders).map(|folder| folder.join(name));
+    paths.find(|path| path.exists()).expect("the libraries of the tests are there")
 }
 
 #[test]
@@ -212,9 +220,7 @@ fn a_device_can_be_opened_again_while_steps_and_loads_fail() {
 #[test]
 fn a_missing_compiler_is_named_with_what_to_do() {
     let Some(card) = card().filter(|card| card.description.kind == "software") else { return };
-    let library = std::env::var_os("LD_LIBRARY_PATH").unwrap_or_default();
-    let library = std::env::split_paths(&library).map(|folder| folder.join("libcuda.so.1"));
-    let library = library.into_iter().find(|path| path.exists()).expect("the driver of the tests is there");
+    let library = software_library("libcuda.so.1");
     let folder = std::env::temp_dir().join(format!("copal-cuda-driver-alone-{}", process::id()));
     let is_parent = std::env::var_os("TEST_ALONE").is_none();
     if is_parent {
@@ -256,6 +262,50 @@ fn a_compiler_that_is_too_old_is_named_and_other_drivers_come_first() {
         // With a software driver of Vulkan, which most machines for tests have, there are two.
         let last = device::devices().into_iter().rfind(|device| device.kind == "software");
         assert_eq!(last.unwrap().api, "cuda");
+    });
+}
+
+#[test]
+fn a_compiler_whose_code_the_driver_loads_is_taken_where_there_is_a_newer_one() {
+    if description().is_none_or(|device| device.kind != "software") {
+        return;
+    }
+    let folder = std::env::temp_dir().join(format!("copal-cuda-compilers-{}", process::id()));
+    let is_parent = std::env::var_os("TEST_ALONE").is_none();
+    if is_parent {
+        std::fs::create_dir_all(&folder).unwrap();
+        let read = |name| std::fs::read(software_library(name)).unwrap();
+        std::fs::write(folder.join("libcuda.so.1"), read("libcuda.so.1")).unwrap();
+        let (old, mut new) = (read("libnvrtc.so.12"), read("libnvrtc.so.12"));
+        // The library's own name tells it from the other one.
+        let own_name = b"libnvrtc.so.12";
+        let at = new.windows(own_name.len()).position(|bytes| bytes == own_name).unwrap();
+        new[at + own_name.len() - 1] = b'3';
+        std::fs::write(folder.join("libnvrtc.so.12"), old).unwrap();
+        std::fs::write(folder.join("libnvrtc.so.13"), new).unwrap();
+        #[cfg(unix)]
+        std::os::unix::fs::symlink("libnvrtc.so.13", folder.join("libnvrtc.so")).unwrap();
+    }
+    let name = "a_compiler_whose_code_the_driver_loads_is_taken_where_there_is_a_newer_one";
+    alone(name, &[("LD_LIBRARY_PATH", folder.clone())], || {
+        let card = card().unwrap();
+        assert_eq!(Nvrtc::load(card.driver).unwrap().version(), "12.4");
+        assert!(can_compile(&card));
+    });
+    if is_parent {
+        std::fs::remove_dir_all(folder).unwrap();
+    }
+}
+
+#[test]
+fn a_device_without_memory_for_a_context_is_full_and_not_unavailable() {
+    if description().is_none_or(|device| device.kind != "software") {
+        return;
+    }
+    let environment = [("SOFTWARE_CUDA_BYTES", PathBuf::from("1000"))];
+    alone("a_device_without_memory_for_a_context_is_full_and_not_unavailable", &environment, || {
+        let fault = Cuda::open(card().unwrap()).err();
+        assert!(matches!(fault, Some(DeviceFault::OutOfMemory(_))), "{fault:?}");
     });
 }
 
