@@ -22,6 +22,9 @@ test('the note tells how many requests were scored, and why others were not', ()
   expect(note.replaceAll('\u202F', ' ')).toContain(
     '2 of 10 requests were scored (20 %); the others were not: 6 not in the sample, 2 over the share of node time',
   )
+  expect(scoredNote(withTotals({ requests: 1, scored: 1 })).replaceAll('\u202F', ' ')).toContain(
+    '1 of 1 request was scored (100 %).',
+  )
   expect(scoredNote(withTotals({}))).toBe('No requests in this time.')
 })
 

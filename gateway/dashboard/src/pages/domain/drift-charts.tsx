@@ -5,6 +5,7 @@ import { SeriesChart } from '../../charts/series-chart.tsx'
 import { joinMasks, lastKnown, mapLine, type DomainSeries } from '../../data/domain-series.ts'
 import {
   formatCount,
+  plural,
   formatCountTick,
   formatDuration,
   formatLossDifference,
@@ -70,7 +71,7 @@ export function DriftCharts({ report, domain }: { report: SeriesReport; domain: 
         {...shared}
         hasMarkRow={false}
         title="Tokens"
-        summary={`${formatCount(joined.totals.tokens)} tokens of ${formatCount(joined.totals.requests)} requests in this time.`}
+        summary={`${plural(joined.totals.tokens, 'token')} of ${plural(joined.totals.requests, 'request')} in this time.`}
         lines={lines.tokens}
         formatY={formatCount}
         formatTick={formatCountTick}

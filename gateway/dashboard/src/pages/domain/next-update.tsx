@@ -38,7 +38,8 @@ export function NextUpdate({ name }: { name: string }) {
                           value={progress ?? 0}
                           aria-label={`${what}: ${progress === undefined ? 'not known' : formatShare(progress)} of what makes it due`}
                         />
-                        <span class="num">{now}</span> <span class="soft">of {dueAt}</span>
+                        <span class="num">{now}</span>
+                        <span class="soft">, due at {dueAt}</span>
                       </dd>
                     </div>
                   ))}

@@ -7,7 +7,7 @@ import { Num } from '../../components/num.tsx'
 import { Section } from '../../components/page.tsx'
 import { Status } from '../../components/status.tsx'
 import { Table, type Column } from '../../components/table.tsx'
-import { formatCount, formatNumber, formatShare, NONE } from '../../format/numbers.ts'
+import { formatCount, formatNumber, formatShare, NONE, plural } from '../../format/numbers.ts'
 import { Link } from '../../navigation/link.tsx'
 import { paths } from '../../navigation/routes.ts'
 import { gateTable, type GateRow, type SoundnessRow } from './gate-rows.ts'
@@ -32,7 +32,7 @@ export function GateSection({ decisions, parentVersion, r, isLoading }: GateSect
   return (
     <Section
       title="Gate"
-      note={`${rows.length - failed} of ${rows.length} comparisons within their limits`}
+      note={`${rows.length - failed} of ${plural(rows.length, 'comparison')} within ${rows.length === 1 ? 'its limit' : 'their limits'}`}
       actions={
         decisions.length > 1 && (
           <Choice
