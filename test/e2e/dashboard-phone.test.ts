@@ -94,3 +94,21 @@ test('the dialog that revokes a key of a long name begins lines at their start, 
   expect(leave?.height).toBeLessThan(40)
   await page.unroute('**/admin/keys')
 })
+
+test('Escape closes the menu and gives the focus back to its button', async () => {
+  await page.goto(`${url}/masks`)
+  const menu = page.getByRole('button', { name: 'Menu' })
+  await menu.focus()
+  await page.keyboard.press('Enter')
+  const link = page.getByRole('navigation').getByRole('link', { name: 'Keys' })
+  await link.focus()
+  await page.keyboard.press('Escape')
+  expect(await menu.getAttribute('aria-expanded')).toBe('false')
+  expect(await page.evaluate('document.activeElement.textContent')).toBe('Menu')
+})
+
+test('characters of a name that are not seen are shown, in texts and labels', async () => {
+  await page.goto(`${url}/keys`)
+  await page.getByText('</script>\ufffdgnp.exe').waitFor()
+  expect(await page.content()).not.toContain('\u202e')
+})

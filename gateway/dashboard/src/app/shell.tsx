@@ -1,5 +1,5 @@
 import type { ComponentChildren } from 'preact'
-import { useEffect, useState } from 'preact/hooks'
+import { useEffect, useRef, useState } from 'preact/hooks'
 import { SelectField } from '../components/fields.tsx'
 import { useToast } from '../components/toast.tsx'
 import { toApiError } from '../data/client.ts'
@@ -17,17 +17,24 @@ export function Shell({ children }: { children: ComponentChildren }) {
   const { path } = useNavigation()
   const { role } = useSession()
   const [isMenuOpen, setMenuOpen] = useState(false)
+  const menuButton = useRef<HTMLButtonElement>(null)
   useEffect(() => setMenuOpen(false), [path])
+  const closeMenu = (event: KeyboardEvent) => {
+    if (event.key !== 'Escape' || !isMenuOpen) return
+    setMenuOpen(false)
+    menuButton.current?.focus()
+  }
   return (
     <>
       <a class="skip" href="#content">
         Skip to the content
       </a>
-      <header class="bar">
+      <header class="bar" onKeyDown={closeMenu}>
         <Link to="/" class="brand">
           copal
         </Link>
         <button
+          ref={menuButton}
           type="button"
           class="button menu-button"
           aria-expanded={isMenuOpen}
