@@ -5,7 +5,7 @@ import type { ClientText } from '../../contracts/generation.ts'
 import { REDACTION_VERSION } from '../redaction/redact.ts'
 import { conversationId, conversationSide } from './conversation.ts'
 import { redactSample, redactSampleCounted } from './sample-text.ts'
-import { headHash } from './text-hash.ts'
+import { textHash } from './text-hash.ts'
 
 /** The new texts of a request that may be sampled. */
 export interface OfferedTexts {
@@ -70,7 +70,7 @@ async function createMessage(
   const [conversation, side, openingHash] = await Promise.all([
     conversationId(secret, key.id, opening),
     conversationSide(secret, redactedOpening),
-    headHash(redactedOpening),
+    textHash(redactedOpening),
   ])
   return {
     requestId,

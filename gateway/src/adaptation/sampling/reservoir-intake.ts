@@ -45,7 +45,8 @@ export class ReservoirIntake {
   }
 
   /**
-   * Stores the pieces of a text, unless it was offered before in its conversation, or its beginning is on the other side.
+   * Stores the pieces of a text, unless it was offered before in its conversation, or its first message is on the other side. Pieces
+   * that are on the other side are left out, such as instructions with which many texts begin.
    *
    * @returns whether it was not offered before
    */
@@ -54,11 +55,11 @@ export class ReservoirIntake {
     if (fresh.length === 0) return false
     const atMs = Math.min(offer.atMs, nowMs)
     const [first] = pieces
-    if (atMs <= nowMs - this.#bounds.timeToLiveMs || !first || !this.#sides.accepts(first.placement))
-      return true
+    const isExpired = atMs <= nowMs - this.#bounds.timeToLiveMs
+    if (isExpired || !first || !this.#sides.acceptsConversation(first.placement, hash)) return true
     if (pieces.length > 1) this.#markPieces(hash, pieces)
     for (const piece of fresh) {
-      if (piece === first || this.#sides.accepts(piece.placement)) this.#insert(offer, piece, tallies, atMs)
+      if (this.#sides.accepts(piece.placement)) this.#insert(offer, piece, tallies, atMs)
     }
     return true
   }
@@ -107,7 +108,7 @@ export class ReservoirIntake {
     }
     if (priority >= tally.threshold(offer)) return
     const sketch = sketchOf(text)
-    if (sketch && this.#nearDuplicates.has(sketch)) return
+    if (sketch && this.#nearDuplicates.has({ text, side, sketch })) return
     this.#sql.exec(
       `INSERT INTO texts (hash, head, side, priority, text, characters, taken, tenant, key_id, offered_nll, sketch)
        VALUES (?1, ?2, ?3, ?4, ?5, ?6, EXISTS (SELECT 1 FROM taken WHERE hash = ?1), ?7, ?8, ?9, ?10)`,
@@ -123,7 +124,7 @@ export class ReservoirIntake {
       blob(sketch),
     )
     this.#insertSource(offer, placement, atMs)
-    if (sketch) this.#nearDuplicates.add(hash, sketch)
+    if (sketch) this.#nearDuplicates.add(hash, { text, side, sketch })
     tally.add(offer, text.length)
     this.#evict(side, tally)
   }

@@ -1,49 +1,73 @@
-import { isNearDuplicate } from './near-duplicate.ts'
+import type { Side } from '../../contracts/reservoir-object.ts'
+import { isNearDuplicate, mayContain, type SketchedText } from './near-duplicate.ts'
 
-/** Finds stored texts that are almost the same as another. Sketches of all texts are kept in memory: 128 bytes of each. */
+/** A text that is stored, or was and is remembered. */
+interface KnownText extends SketchedText {
+  side: Side
+  isStored: boolean
+}
+
+/**
+ * Finds texts that are almost the same as a new one: stored ones, and on the other side also those that are gone, if a model has taken
+ * them or they were held out. Sketches are kept in memory: 128 bytes of each text.
+ */
 export class ReservoirNearDuplicates {
   readonly #sql: SqlStorage
-  #sketches: Map<string, Uint8Array> | undefined
+  #known: Map<string, KnownText> | undefined
 
   constructor(sql: SqlStorage) {
     this.#sql = sql
   }
 
-  /** Returns whether a text that is almost the same is stored on either side. */
-  has(sketch: Uint8Array): boolean {
-    const sketches = this.#load()
-    for (const [hash, stored] of sketches) {
-      if (!isNearDuplicate(sketch, stored)) continue
-      if (this.#sql.exec('SELECT 1 FROM texts WHERE hash = ?', hash).toArray().length > 0) return true
-      sketches.delete(hash)
+  /**
+   * Returns whether a text that is almost the same is stored on either side, or was on the other one; or whether one of the other side
+   * begins with all of the new text, or the new one with all of it, as prompts do that grow with a conversation.
+   */
+  has({ text, side, sketch }: { text: string; side: Side; sketch: Uint8Array }): boolean {
+    const characters = text.length
+    for (const [hash, known] of this.#load()) {
+      const isOther = known.side !== side
+      if ((known.isStored || isOther) && isNearDuplicate(sketch, known.sketch)) return true
+      if (!isOther || !known.isStored || !mayContain({ sketch, characters }, known)) continue
+      const [stored] = this.#sql.exec<{ text: string }>('SELECT text FROM texts WHERE hash = ?', hash)
+      if (stored && (stored.text.startsWith(text) || text.startsWith(stored.text))) return true
     }
     return false
   }
 
   /** Adds a stored text. */
-  add(hash: string, sketch: Uint8Array): void {
-    this.#load().set(hash, sketch)
+  add(hash: string, { text, side, sketch }: { text: string; side: Side; sketch: Uint8Array }): void {
+    this.#load().set(hash, { sketch, side, characters: text.length, isStored: true })
   }
 
-  /** Removes a text that is stored no longer. */
+  /** Notes that a text is stored no longer; one that is remembered still keeps others from the other side. */
   remove(hash: string): void {
-    this.#sketches?.delete(hash)
+    const known = this.#known?.get(hash)
+    if (!known) return
+    const remembered = this.#sql.exec('SELECT 1 FROM sides WHERE hash = ? AND sketch IS NOT NULL', hash)
+    if (remembered.toArray().length > 0) known.isStored = false
+    else this.#known?.delete(hash)
   }
 
   /** Forgets the sketches, which are read again. */
   clear(): void {
-    this.#sketches = undefined
+    this.#known = undefined
   }
 
-  #load(): Map<string, Uint8Array> {
-    this.#sketches ??= new Map(
+  #load(): Map<string, KnownText> {
+    this.#known ??= new Map(
       this.#sql
-        .exec<{ hash: string; sketch: ArrayBuffer }>(
-          'SELECT hash, sketch FROM texts WHERE sketch IS NOT NULL',
+        .exec<{ hash: string; side: Side; sketch: ArrayBuffer; characters: number; stored: number }>(
+          `SELECT hash, side, sketch, characters, 1 AS stored FROM texts WHERE sketch IS NOT NULL
+           UNION ALL
+           SELECT hash, side, sketch, 0, 0 FROM sides WHERE sketch IS NOT NULL AND hash NOT IN (SELECT hash FROM texts)`,
         )
         .toArray()
-        .map(({ hash, sketch }) => [hash, new Uint8Array(sketch)]),
+        .map(({ hash, side, sketch, characters, stored }) => [
+          hash,
+          { side, sketch: new Uint8Array(sketch), characters, isStored: stored === 1 },
+        ]),
     )
-    return this.#sketches
+    return this.#known
   }
 }

@@ -8,7 +8,8 @@
  * - `thresholds`: the priorities from which on texts of a key are rejected, where there are any.
  * - `taken`: the texts that models have taken, by hash; they stay when the text goes.
  * - `parts`: the characters of texts of which models have taken only the beginning.
- * - `sides`: the heads of texts that models have taken or that were held out, and of their conversations' first messages.
+ * - `sides`: the hashes and heads of texts that models have taken or that were held out, and of their conversations' first
+ *   messages; `sketch` is that of a text.
  * - `offered`: texts that were offered in a conversation lately.
  * - `deletions`: what was deleted lately, so that a sample that was queued before is not stored afterwards.
  */
@@ -44,7 +45,8 @@ const TABLES = `
   CREATE TABLE IF NOT EXISTS parts (
     model TEXT NOT NULL, hash TEXT NOT NULL, characters INTEGER NOT NULL, PRIMARY KEY (model, hash)
   ) WITHOUT ROWID;
-  CREATE TABLE IF NOT EXISTS sides (hash TEXT PRIMARY KEY, side TEXT NOT NULL) WITHOUT ROWID;
+  CREATE TABLE IF NOT EXISTS sides (hash TEXT PRIMARY KEY, side TEXT NOT NULL, sketch BLOB) WITHOUT ROWID;
+  CREATE INDEX IF NOT EXISTS sides_sketch ON sides (hash) WHERE sketch IS NOT NULL;
   CREATE TABLE IF NOT EXISTS offered (id TEXT PRIMARY KEY, at_ms INTEGER NOT NULL) WITHOUT ROWID;
   CREATE INDEX IF NOT EXISTS offered_at ON offered (at_ms);
   CREATE TABLE IF NOT EXISTS deletions (filter TEXT NOT NULL, at_ms INTEGER NOT NULL);
@@ -71,14 +73,20 @@ const NEW_COLUMNS = [
 
 /** Creates the tables and columns that do not exist yet. */
 export function createTables(sql: SqlStorage): void {
-  const columns = sql
-    .exec<{ name: string }>(`SELECT name FROM pragma_table_info('texts')`)
-    .toArray()
-    .map(({ name }) => name)
+  const columns = columnsOf(sql, 'texts')
   if (columns.length > 0 && !columns.includes('sketch')) {
     for (const column of NEW_COLUMNS) {
       if (!columns.includes(column.split(' ', 1)[0] ?? '')) sql.exec(`ALTER TABLE texts ADD COLUMN ${column}`)
     }
   }
+  const ofSides = columnsOf(sql, 'sides')
+  if (ofSides.length > 0 && !ofSides.includes('sketch')) sql.exec('ALTER TABLE sides ADD COLUMN sketch BLOB')
   sql.exec(TABLES)
+}
+
+function columnsOf(sql: SqlStorage, table: string): string[] {
+  return sql
+    .exec<{ name: string }>('SELECT name FROM pragma_table_info(?)', table)
+    .toArray()
+    .map(({ name }) => name)
 }

@@ -103,9 +103,10 @@ test('nobody can choose a side without the secret', async () => {
 })
 
 test('first messages that are stored alike, because they differ in redacted or truncated parts, are on the same side', async () => {
-  const long = 'words of a long text '.repeat(300)
+  // Longer than a sample may be.
+  const long = 'words of a long text '.repeat(3_500)
   const messages = await queued(
-    Array.from({ length: 40 }, (_, index) => [
+    Array.from({ length: 12 }, (_, index) => [
       alone(`Write to me${index}@example.org.`),
       alone(long + index),
     ]).flat(),
@@ -114,6 +115,15 @@ test('first messages that are stored alike, because they differ in redacted or t
     messages.filter(({ text }) => text.startsWith(start)).map(({ side }) => side)
   expect(new Set(sidesOf('Write')).size).toBe(1)
   expect(new Set(sidesOf('words')).size).toBe(1)
+})
+
+test('first messages that begin with the same long instructions are on both sides', async () => {
+  const instructions = 'words of a long text '.repeat(300)
+  const messages = await queued(Array.from({ length: 60 }, (_, index) => alone(instructions + index)))
+  const heldOut = messages.filter(({ side }) => side === 'holdout').length
+  expect(heldOut).toBeGreaterThan(4)
+  expect(heldOut).toBeLessThan(30)
+  expect(new Set(messages.map(({ opening }) => opening)).size).toBe(60)
 })
 
 /** The requests of a chat: each has all messages before. */

@@ -1,4 +1,5 @@
 import { expect, test } from 'vitest'
+import { conversationSide } from '../../../../gateway/src/adaptation/sampling/conversation.ts'
 import { splitText } from '../../../../gateway/src/adaptation/sampling/split-text.ts'
 import { headHash, textHash } from '../../../../gateway/src/adaptation/sampling/text-hash.ts'
 import type { ReservoirStore } from '../../../../gateway/src/adaptation/sampling/reservoir-store.ts'
@@ -33,7 +34,7 @@ test('a text that a model took does not enter the holdout when it is gone', asyn
   })
 })
 
-test('a text that was held out does not enter the pool when it is gone, and neither do its pieces nor what begins like it', async () => {
+test('a text that was held out does not enter the pool when it is gone, and neither do its pieces nor its beginning', async () => {
   await withStore('held side', async (open) => {
     const store = open()
     const long = Array.from({ length: 900 }, (_, index) => `word ${index}`).join(' ')
@@ -42,7 +43,98 @@ test('a text that was held out does not enter the pool when it is gone, and neit
     expect(holdoutOf(store).toSorted()).toEqual(pieces.toSorted())
     store.delete()
     const begun = long.slice(0, 4_096)
-    await store.offer([long, begun, `${begun} with another end`, ...pieces].map((text) => on('pool', text)))
+    await store.offer([long, begun, ...pieces].map((text) => on('pool', text)))
+    expect(poolOf(store)).toEqual([])
+    // Of a text that begins like it, what follows is new.
+    const alike = `${begun} with another end`
+    await store.offer([on('pool', alike, { opening: await textHash(alike) })])
+    expect(poolOf(store)).toEqual([expect.stringMatching(/with another end$/) as string])
+    expect(poolOf(store)[0]?.length).toBeLessThan(2_048)
+  })
+})
+
+const words = (name: string, count: number) =>
+  Array.from({ length: count }, (_, index) => `${name} ${index}`).join(' ')
+
+test('texts that begin with the same long instructions are on both sides, the instructions on one', async () => {
+  await withStore('instructions', async (open) => {
+    const bounds = { texts: 100, characters: 1e6 }
+    const store = open({ pool: bounds, holdout: bounds })
+    const instructions = words('instruction', 600)
+    const messages = Array.from(
+      { length: 40 },
+      (_, index) => `${instructions}\n\n${words(`question ${index}`, 80)}`,
+    )
+    const secret = 'the secret of the gateway'
+    for (const [index, text] of messages.entries()) {
+      const side = await conversationSide(secret, text)
+      const conversation = `conversation ${index}`
+      await store.offer([
+        on(side, text, { opening: await textHash(text), conversation, requestId: conversation }),
+      ])
+    }
+    const { pool, holdout } = sidesOf(store)
+    expect(instructions.length).toBeGreaterThan(2 * 4_096)
+    expect(pool.filter((text) => text.includes('question')).length).toBeGreaterThan(20)
+    expect(holdout.filter((text) => text.includes('question')).length).toBeGreaterThan(4)
+    expect([...pool, ...holdout].filter((text) => text.startsWith('instruction 0 '))).toHaveLength(1)
+  })
+})
+
+test.each(['pool', 'holdout'] as const)(
+  'what is almost a text of the %s does not enter the other side, also when that is gone',
+  async (side) => {
+    await withStore('almost', async (open) => {
+      const store = open()
+      const text = words('word', 300)
+      const almost = text.replace('word 150', 'another word')
+      await store.offer([on(side, text)])
+      // Remembered once it was taken or held out.
+      if (side === 'pool') store.take({ model: 'm', updateId: 'u', maxBytes: Infinity })
+      else store.holdout(Infinity)
+      const other = side === 'pool' ? 'holdout' : 'pool'
+      await store.offer([on(other, almost)])
+      expect(sidesOf(store)[other]).toEqual([])
+      store.delete()
+      await store.offer([on(other, almost, { requestId: 'again', conversation: 'again' })])
+      expect(sidesOf(store)).toEqual({ pool: [], holdout: [] })
+      // On its own side it is a text as any other.
+      await store.offer([on(side, almost, { requestId: 'own', conversation: 'own' })])
+      expect(sidesOf(store)[side]).toEqual([almost])
+    })
+  },
+)
+
+test('a prompt that grows with its conversation is on the side of its beginning', async () => {
+  await withStore('growing', async (open) => {
+    const store = open()
+    const prompt = words('turn', 200)
+    const longer = `${prompt} ${words('answer', 150)}`
+    await store.offer([on('holdout', prompt), on('pool', longer)])
+    expect(sidesOf(store)).toEqual({ pool: [], holdout: [prompt] })
+  })
+  await withStore('shrinking', async (open) => {
+    const store = open()
+    const prompt = words('turn', 200)
+    const longer = `${prompt} ${words('answer', 150)}`
+    await store.offer([on('holdout', longer), on('pool', prompt)])
+    expect(sidesOf(store)).toEqual({ pool: [], holdout: [longer] })
+  })
+})
+
+test('a reservoir of before keeps the sides that it remembers, and remembers sketches from then on', async () => {
+  await withStore('sides of before', async (open, storage) => {
+    const text = words('word', 300)
+    const hash = await textHash(text)
+    storage.sql.exec('CREATE TABLE sides (hash TEXT PRIMARY KEY, side TEXT NOT NULL) WITHOUT ROWID')
+    storage.sql.exec(`INSERT INTO sides VALUES (?, 'holdout')`, hash)
+    const store = open()
+    await store.offer([on('pool', text)])
+    expect(sidesOf(store)).toEqual({ pool: [], holdout: [] })
+    await store.offer([on('holdout', text, { requestId: 'own', conversation: 'own' })])
+    expect(holdoutOf(store)).toEqual([text])
+    store.delete()
+    await store.offer([on('pool', text.replace('word 150', 'another word'))])
     expect(poolOf(store)).toEqual([])
   })
 })
