@@ -35,11 +35,21 @@ export interface AttestedCall {
   subject: { request: AttestedRequest } | { answer: AttestedResponse }
 }
 
+/** What the gateway knew of a request when it called the node, and the node does not report. */
+export interface RequestOrigin {
+  /** Its conversation: an HMAC of its key and first message, below 2³². */
+  conversation?: number | undefined
+  /** Whether the client named the weights that must serve it. */
+  namesWeights?: boolean | undefined
+}
+
 /**
  * Issues and verifies attestations. An attestation goes with a call to a node and returns with the node's report. So
  * the gateway knows which key to charge even after the Fleet object has forgotten the lease.
  */
 export interface Attestations {
-  issue(call: AttestedCall): Promise<string>
+  issue(call: AttestedCall, origin?: RequestOrigin): Promise<string>
+  /** Returns the origin of the request of a valid attestation, empty if it does not tell it; undefined for an invalid one. */
+  read(attestation: string | undefined, call: AttestedCall): Promise<RequestOrigin | undefined>
   verify(attestation: string | undefined, call: AttestedCall): Promise<boolean>
 }

@@ -3,12 +3,9 @@
  * many requests it takes to roll back one that does.
  */
 import { PRESETS } from '@copal/shared/wire/admin-policy.ts'
-import {
-  TrialJudge,
-  trialLimits,
-  type AnsweredRequest,
-} from '../../../gateway/src/adaptation/trials/trial-judge.ts'
+import { judgeSums, trialLimits } from '../../../gateway/src/adaptation/trials/trial-judge.ts'
 import { createRandom } from '../../support/harness/random.ts'
+import { TrialTally, type AnsweredRequest } from '../../support/trials/trial-tally.ts'
 
 const POLICY = PRESETS.production
 const LIMITS = trialLimits(POLICY, 1)
@@ -21,8 +18,13 @@ const MAX_SCORES = 5_000
 export const TRAFFIC = {
   requestsADay: 20_000,
   domains: 4,
+  /** How many conversations go on at once. The number of requests of each is geometric. */
+  conversations: 200,
+  /** The part of the variance that a conversation's requests have in common: of gaps, and of the logarithms of times. */
+  common: 0.7,
   /** The deviation of a request's gap from its mean, nats a token: nine in ten normal, one in ten four times as wide. */
   gapDeviation: 0.1,
+  /** A tenth of the conversations has nine tenths of the failures. */
   failures: 0.005,
   /** Log-normal, median and deviation of the logarithm. */
   firstTokenMs: { median: 300, spread: 0.6 },
@@ -38,6 +40,10 @@ export interface HarmlessCase {
   days: number
   /** How many times as long requests take under the mask, because its host is busier; 1 if left out. */
   slowdown?: number
+  /** Mean requests of a conversation. */
+  requestsOfConversation: number
+  /** What a verdict counts; the conversation if it is left out. */
+  unit?: 'request'
 }
 
 /** The result of a {@link HarmlessCase}. */
@@ -49,6 +55,8 @@ export interface HarmlessResult extends HarmlessCase {
 export interface HarmfulCase {
   /** Ratio of perplexities in that domain. */
   ratio: number
+  /** Mean requests of a conversation. */
+  requestsOfConversation: number
   runs: number
 }
 
@@ -61,20 +69,34 @@ export interface HarmfulResult extends HarmfulCase {
   nineInTen: number | null
 }
 
+const DAYS = 400
+const asBadAsAllowed = {
+  name: 'as bad as is allowed, canary',
+  trial: 'canary',
+  ratio: 1.01,
+  days: DAYS,
+} as const
+
 export const HARMLESS: readonly HarmlessCase[] = [
-  { name: 'equal masks, canary', trial: 'canary', ratio: 1, days: 1_000 },
-  { name: 'equal masks, watch', trial: 'watch', ratio: 1, days: 1_000 },
+  { name: 'equal masks, canary', trial: 'canary', ratio: 1, days: DAYS, requestsOfConversation: 10 },
+  { name: 'equal masks, watch', trial: 'watch', ratio: 1, days: DAYS, requestsOfConversation: 10 },
   {
     name: 'equal masks, watch, requests three times as slow',
     trial: 'watch',
     ratio: 1,
-    days: 1_000,
+    days: DAYS,
+    requestsOfConversation: 10,
     slowdown: 3,
   },
-  { name: 'as bad as is allowed, canary', trial: 'canary', ratio: 1.01, days: 1_000 },
+  ...[1, 10].map((requestsOfConversation) => ({ ...asBadAsAllowed, requestsOfConversation })),
 ]
 
-export const HARMFUL: readonly HarmfulCase[] = [1.05, 1.1, 1.2, 1.5].map((ratio) => ({ ratio, runs: 500 }))
+/** What it would be if a verdict counted requests as if they were independent. */
+export const BY_REQUEST: HarmlessCase = { ...asBadAsAllowed, requestsOfConversation: 10, unit: 'request' }
+
+export const HARMFUL: readonly HarmfulCase[] = [1, 10].flatMap((requestsOfConversation) =>
+  [1.05, 1.1, 1.2, 1.5].map((ratio) => ({ ratio, requestsOfConversation, runs: 500 })),
+)
 
 /** Counts the days with a roll-back. Each day has a seed of its own. */
 export function replayHarmless(harmless: HarmlessCase): HarmlessResult {
@@ -84,29 +106,38 @@ export function replayHarmless(harmless: HarmlessCase): HarmlessResult {
 }
 
 /** Returns whether the mask is rolled back within a day of traffic, all of it judged. */
-export function replayDay({ trial, ratio, slowdown = 1 }: HarmlessCase, day: number): boolean {
+export function replayDay(
+  { trial, ratio, requestsOfConversation, slowdown = 1, unit }: HarmlessCase,
+  day: number,
+): boolean {
   const random = createRandom(day * 7919 + (trial === 'canary' ? 1 : 2))
-  const traffic = trafficOf(random)
-  // A watch compares masks that served at different times.
-  const judge = new TrialJudge(LIMITS, { judgesTimes: trial !== 'watch' })
-  const gap = Math.log(ratio)
-  // A watch compares with the requests that the mask before answered last.
+  const traffic = trafficOf(random, requestsOfConversation)
+  const tally = new TrialTally()
+  const unitOf = (conversation: number, request: number) => (unit === 'request' ? request : conversation)
+  // A watch compares with the requests that the mask before answered last, and with masks that served at different times.
   if (trial === 'watch')
-    for (let index = 0; index < 2_000; index += 1) judge.addRequest(traffic.request('reference'))
-  const { requestsADay, domains } = TRAFFIC
+    for (let index = 0; index < 2_000; index += 1) {
+      const request = traffic.next()
+      tally.addRequest(request.answered('reference', unitOf(request.conversation, -1 - index)))
+    }
+  const before = traffic.began()
+  const { requestsADay } = TRAFFIC
+  const gap = Math.log(ratio)
   let look = 0
   for (let index = 0; index < requestsADay; index += 1) {
-    const isJudged = trial === 'watch' || random() < POLICY.canary.share
-    judge.addRequest(isJudged ? traffic.request('judged', slowdown) : traffic.request('reference'))
+    const request = traffic.next()
+    const conversation = unitOf(request.conversation, before + index)
+    const isJudged = trial === 'watch' || request.lot < POLICY.canary.share
+    tally.addRequest(
+      request.answered(isJudged ? 'judged' : 'reference', conversation, isJudged ? slowdown : 1),
+    )
     // The active mask scores: that of the watch, the other one of the canary.
-    if ((trial === 'watch' || !isJudged) && random() < POLICY.canary.shadow_share) {
-      const domain = `domain ${Math.floor(random() * domains)}`
-      judge.addScore({ domain, tokens: 100, gap: gap + traffic.noise() })
-    }
+    if ((trial === 'watch' || !isJudged) && random() < POLICY.canary.shadow_share)
+      tally.addScore({ conversation, domain: request.domain, tokens: 100, gap: gap + request.noise })
     const now = Math.floor(((index + 1) / requestsADay) * LOOKS_A_DAY)
     if (now === look) continue
     look = now
-    if (judge.verdict().harmful.length > 0) return true
+    if (judgeSums(tally.sums(), LIMITS, { judgesTimes: trial !== 'watch' }).harmful.length > 0) return true
   }
   return false
 }
@@ -126,32 +157,66 @@ export function replayHarmful(harmful: HarmfulCase): HarmfulResult {
 }
 
 /** Returns the scored requests until harm is proven, or null if the scores that a verdict uses do not prove it. */
-export function requestsUntilHarm({ ratio }: HarmfulCase, run: number): number | null {
-  const random = createRandom(run * 104_729 + 3)
-  const traffic = trafficOf(random)
-  const judge = new TrialJudge(LIMITS)
+export function requestsUntilHarm(
+  { ratio, requestsOfConversation }: HarmfulCase,
+  run: number,
+): number | null {
+  const traffic = trafficOf(createRandom(run * 104_729 + 3), requestsOfConversation)
+  const tally = new TrialTally()
   for (let count = 1; count <= MAX_SCORES; count += 1) {
-    const place = Math.floor(random() * TRAFFIC.domains)
-    const gap = (place === 0 ? Math.log(ratio) : 0) + traffic.noise()
-    judge.addScore({ domain: `domain ${place}`, tokens: 100, gap })
-    if (judge.verdict().harmful.length > 0) return count
+    const { conversation, domain, noise } = traffic.next()
+    const gap = (domain === 'domain 0' ? Math.log(ratio) : 0) + noise
+    tally.addScore({ conversation, domain, tokens: 100, gap })
+    if (judgeSums(tally.sums(), LIMITS).harmful.length > 0) return count
   }
   return null
 }
 
-function trafficOf(random: () => number) {
+function trafficOf(random: () => number, requestsOfConversation: number) {
   const normal = () => Math.sqrt(-2 * Math.log(1 - random())) * Math.cos(2 * Math.PI * random())
+  const { common, conversations, failures, firstTokenMs, tokenMs } = TRAFFIC
   // 0.9 + 0.1 · 4² = 2.5: the variance of the mixture, in squares of the narrow deviation.
-  const narrow = TRAFFIC.gapDeviation / Math.sqrt(2.5)
-  const logNormal = ({ median, spread }: { median: number; spread: number }) =>
-    median * Math.exp(spread * normal())
+  const heavyTailed = () => (normal() * (random() < 0.1 ? 4 : 1)) / Math.sqrt(2.5)
+  const own = Math.sqrt(1 - common)
+  let began = 0
+  const begin = () => {
+    began += 1
+    return {
+      conversation: began,
+      domain: `domain ${Math.floor(random() * TRAFFIC.domains)}`,
+      lot: random(),
+      gap: heavyTailed() * Math.sqrt(common),
+      firstToken: normal() * Math.sqrt(common),
+      token: normal() * Math.sqrt(common),
+      failures: failures * (random() < 0.1 ? 9 : 1 / 9),
+    }
+  }
+  const running = Array.from({ length: conversations }, begin)
+  const logNormal = ({ median, spread }: { median: number; spread: number }, part: number) =>
+    median * Math.exp(spread * (part + own * normal()))
   return {
-    noise: () => normal() * narrow * (random() < 0.1 ? 4 : 1),
-    request: (side: AnsweredRequest['side'], slowdown = 1): AnsweredRequest => ({
-      side,
-      failed: random() < TRAFFIC.failures,
-      firstTokenMs: slowdown * logNormal(TRAFFIC.firstTokenMs),
-      tokenMs: slowdown * logNormal(TRAFFIC.tokenMs),
-    }),
+    began: () => began,
+    next() {
+      const place = Math.floor(random() * conversations)
+      if (random() < 1 / requestsOfConversation) running[place] = begin()
+      const { conversation, domain, lot, ...parts } = running[place] ?? begin()
+      return {
+        conversation,
+        domain,
+        lot,
+        noise: TRAFFIC.gapDeviation * (parts.gap + own * heavyTailed()),
+        answered: (
+          side: AnsweredRequest['side'],
+          unit: AnsweredRequest['conversation'],
+          slowdown = 1,
+        ): AnsweredRequest => ({
+          side,
+          conversation: unit,
+          failed: random() < parts.failures,
+          firstTokenMs: slowdown * logNormal(firstTokenMs, parts.firstToken),
+          tokenMs: slowdown * logNormal(tokenMs, parts.token),
+        }),
+      }
+    },
   }
 }

@@ -1,8 +1,8 @@
-/** Writes `docs/results/canary/replay.json`: `node test/docs/replay/write-canary-replay.ts`, about two minutes. */
+/** Writes `docs/results/canary/replay.json`: `node test/docs/replay/write-canary-replay.ts`, about ten minutes. */
 import { writeFileSync } from 'node:fs'
 import { resolve } from 'node:path'
 import { PRESETS } from '@copal/shared/wire/admin-policy.ts'
-import { HARMFUL, HARMLESS, replayHarmful, replayHarmless, TRAFFIC } from './canary-replay.ts'
+import { BY_REQUEST, HARMFUL, HARMLESS, replayHarmful, replayHarmless, TRAFFIC } from './canary-replay.ts'
 
 const { gate, canary } = PRESETS.production
 const replay = {
@@ -15,6 +15,7 @@ const replay = {
   },
   traffic: TRAFFIC,
   harmless: HARMLESS.map(replayHarmless),
+  by_request: replayHarmless(BY_REQUEST),
   harmful: HARMFUL.map(replayHarmful),
 }
 const path = resolve(import.meta.dirname, '../../../docs/results/canary/replay.json')

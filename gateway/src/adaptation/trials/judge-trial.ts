@@ -1,14 +1,19 @@
 import type { Database } from '../../contracts/database.ts'
+import { sumAttempts, sumGaps, type AttemptRow } from '../../storage/db/queries/trial-evidence-queries.ts'
 import {
-  listAttempts,
-  listScoredPrompts,
-  type SettledAttempt,
-} from '../../storage/db/queries/trial-evidence-queries.ts'
-import { TrialJudge, type AnsweredRequest, type TrialLimits, type TrialVerdict } from './trial-judge.ts'
+  judgeSums,
+  MAX_GAP,
+  NO_VALUES,
+  type AttemptSums,
+  type GapSums,
+  type TrialLimits,
+  type TrialSide,
+  type TrialVerdict,
+} from './trial-judge.ts'
 
 /**
- * Scored requests that a verdict uses: the first of the trial. It is computed from these rows each time, so that a gateway
- * that restarts goes on where it was, and their number bounds what that costs.
+ * Scored requests that a verdict uses: the first of the trial. The database sums these rows each time, so that a gateway that
+ * restarts goes on where it was, and their number bounds what that costs.
  */
 export const MAX_SCORES = 5_000
 /** Likewise, attempts of the judged mask. */
@@ -31,7 +36,7 @@ export interface JudgedTrial {
   referenceFromMs?: number
 }
 
-/** Judges a trial by the scores and receipts in the database. */
+/** Judges a trial by the scores and receipts in the database, which sums them by conversation. */
 export async function judgeTrial(
   db: Database,
   trial: JudgedTrial,
@@ -45,65 +50,42 @@ export async function judgeTrial(
     shadowVersion: judgedServes ? reference : judged,
   }
   const isOneTime = referenceFromMs === undefined
-  const first = { limit: MAX_ATTEMPTS, take: 'first', onlyOfWeights: !isOneTime } as const
-  const firstOfReference = { ...first, limit: MAX_REFERENCE_ATTEMPTS } as const
-  const last = { ...first, take: 'last' } as const
-  const [scores, ofJudged, ofReference] = await Promise.all([
-    listScoredPrompts(db, versions, sinceMs, MAX_SCORES),
-    listAttempts(db, { model, maskVersion: judged }, { fromMs: sinceMs }, first),
-    isOneTime
-      ? listAttempts(db, { model, maskVersion: reference }, { fromMs: sinceMs }, firstOfReference)
-      : listAttempts(
-          db,
-          { model, maskVersion: reference },
-          { fromMs: referenceFromMs, untilMs: sinceMs },
-          last,
-        ),
-  ])
-  const judge = new TrialJudge(limits, { judgesTimes: isOneTime })
-  for (const { domain, tokens, nll, nllShadow } of scores) {
-    const gap = (judgedServes ? nll - nllShadow : nllShadow - nll) / tokens
-    judge.addScore({ domain, tokens, gap })
-  }
-  const isCompared = isOneTime
-    ? withinBoth([
-        { attempts: ofJudged, limit: MAX_ATTEMPTS },
-        { attempts: ofReference, limit: MAX_REFERENCE_ATTEMPTS },
-      ])
-    : () => true
-  const attempts = [
-    ...ofJudged.map((attempt) => ({ attempt, side: 'judged' as const })),
-    ...ofReference.map((attempt) => ({ attempt, side: 'reference' as const })),
-  ]
-    .filter(({ attempt }) => isCompared(attempt))
-    .sort((a, b) => inOrder(a.attempt, b.attempt))
-  for (const { attempt, side } of attempts) judge.addRequest({ side, ...outcomeOf(attempt) })
-  return judge.verdict()
-}
-
-/**
- * Returns whether an attempt is of the time in which both masks have attempts that were read: from the later of their first ones until
- * the first of those lists ends that have their limit. What fails or slows all nodes at another time would count for one mask alone.
- */
-function withinBoth(
-  sides: readonly { attempts: readonly SettledAttempt[]; limit: number }[],
-): (attempt: SettledAttempt) => boolean {
-  const fromMs = Math.max(...sides.map(({ attempts: [first] }) => first?.createdAt ?? Infinity))
-  const untilMs = Math.min(
-    ...sides.map(({ attempts, limit }) =>
-      attempts.length < limit ? Infinity : (attempts.at(-1)?.createdAt ?? 0),
+  const [gaps, attempts] = await Promise.all([
+    sumGaps(
+      db,
+      versions,
+      { fromMs: sinceMs, limit: MAX_SCORES, judged: judgedServes ? 'mask' : 'shadow' },
+      { maxGap: MAX_GAP },
     ),
-  )
-  return ({ createdAt }) => createdAt >= fromMs && createdAt <= untilMs
+    sumAttempts(
+      db,
+      model,
+      {
+        judged: { maskVersion: judged, fromMs: sinceMs, limit: MAX_ATTEMPTS, take: 'first' },
+        reference: isOneTime
+          ? { maskVersion: reference, fromMs: sinceMs, limit: MAX_REFERENCE_ATTEMPTS, take: 'first' }
+          : {
+              maskVersion: reference,
+              fromMs: referenceFromMs,
+              untilMs: sinceMs,
+              limit: MAX_ATTEMPTS,
+              take: 'last',
+            },
+      },
+      { onlyOfWeights: !isOneTime, sameTime: isOneTime },
+    ),
+  ])
+  const [all = { ...NO_VALUES, domain: null, requests: 0, tokens: 0 }, ...domains]: GapSums[] = gaps
+  const ofSide = (side: TrialSide) => attemptSumsOf(attempts.find((row) => row.side === side))
+  const sums = { all, domains, attempts: { judged: ofSide('judged'), reference: ofSide('reference') } }
+  return judgeSums(sums, limits, { judgesTimes: isOneTime })
 }
 
-function inOrder(a: SettledAttempt, b: SettledAttempt): number {
-  return a.createdAt - b.createdAt || (a.requestId < b.requestId ? -1 : 1)
-}
-
-function outcomeOf(attempt: SettledAttempt): Omit<AnsweredRequest, 'side'> {
-  const { finishReason, completionTokens, timeToFirstTokenMs: firstTokenMs, totalMs } = attempt
-  const tokenMs =
-    firstTokenMs === null || completionTokens < 2 ? null : (totalMs - firstTokenMs) / (completionTokens - 1)
-  return { failed: finishReason === 'error' || finishReason === 'superseded', firstTokenMs, tokenMs }
+function attemptSumsOf(row: AttemptRow | undefined): AttemptSums {
+  if (!row) return { failed: NO_VALUES, slowFirstToken: NO_VALUES, slowTokens: NO_VALUES }
+  return {
+    failed: { count: row.failedCount, sum: row.failedSum, squares: row.failedSquares },
+    slowFirstToken: { count: row.slowFirstCount, sum: row.slowFirstSum, squares: row.slowFirstSquares },
+    slowTokens: { count: row.slowTokensCount, sum: row.slowTokensSum, squares: row.slowTokensSquares },
+  }
 }

@@ -82,8 +82,8 @@ async function courseOf(deps: CourseDeps, model: string, trial: UpdateTrial): Pr
     ? { maskVersion: reference, shadowVersion: judged }
     : { maskVersion: judged, shadowVersion: reference }
   const scores = await listScoredPrompts(deps.db, { model, ...versions }, sinceMs, MAX_SCORES)
-  const timed = scores.map(({ domain, tokens, nll, nllShadow, createdAt }) => ({
-    domain,
+  const timed = scores.map(({ conversation, tokens, nll, nllShadow, createdAt }) => ({
+    conversation,
     tokens,
     gap: (isCanary ? nllShadow - nll : nll - nllShadow) / tokens,
     createdAtMs: createdAt,

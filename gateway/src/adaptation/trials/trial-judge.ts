@@ -1,41 +1,43 @@
 import type { DecisionFigure } from '@copal/shared/wire/admin-decisions.ts'
 import type { AdaptationPolicy } from '@copal/shared/wire/admin-policy.ts'
-import { ConfidenceSequence, type Bounds } from './confidence-sequence.ts'
+import { boundsOf, type Bounds, type UnitSums } from './confidence-sequence.ts'
 
 /** Gaps beyond are counted as this many nats a token, so that they are bounded. A larger limit is never exceeded. */
-const MAX_GAP = 0.5
-/** Fewest scored requests of a domain that must be proven not worse. */
-const MIN_DOMAIN_REQUESTS = 50
+export const MAX_GAP = 0.5
+/** Fewest scored conversations of a domain that must be proven not worse. */
+const MIN_DOMAIN_CONVERSATIONS = 50
 /** How many more of its requests may fail. */
 const FAILURE_MARGIN = 0.01
 /** How many more of its requests may be slow. */
 const SLOW_MARGIN = 0.1
-/** A time is slow above this multiple of the mean under the other mask. */
-const SLOW_RATIO = 2
-/** Times below are never slow, milliseconds. */
-const MIN_SLOW_MS = { firstToken: 200, token: 50 } as const
-/** Requests under the other mask before times are judged. */
-const MIN_TIMED_REQUESTS = 20
 
 /** The two sides of a trial: the mask that is judged, and the mask that it is compared with. */
 export type TrialSide = 'judged' | 'reference'
 
-/** A request that was scored under both masks. */
-export interface ScoredRequest {
-  domain: string
+/**
+ * The gaps of requests that were scored under both masks, as sums over their conversations: the gap of a conversation is the mean of its
+ * requests' gaps, each as {@link toUnit} returns it.
+ */
+export interface GapSums extends UnitSums {
+  /** Null for all of them. */
+  domain: string | null
+  requests: number
   tokens: number
-  /** Loss under the judged mask minus loss under the reference, mean nats a prompt token. */
-  gap: number
 }
 
-/** A request that one of the masks answered, or failed to answer. */
-export interface AnsweredRequest {
-  side: TrialSide
-  failed: boolean
-  /** Null where it has none. */
-  firstTokenMs: number | null
-  /** Mean time between two tokens; null for fewer than two tokens. */
-  tokenMs: number | null
+/** What happened to the requests that a mask answered, or failed to answer: shares of each conversation's requests, summed. */
+export interface AttemptSums {
+  failed: UnitSums
+  slowFirstToken: UnitSums
+  slowTokens: UnitSums
+}
+
+/** The evidence of a trial. */
+export interface TrialSums {
+  all: GapSums
+  /** In the order in which the domains appeared. */
+  domains: readonly GapSums[]
+  attempts: Record<TrialSide, AttemptSums>
 }
 
 /** Limits of a trial, in nats a token, and the probability of a wrong roll-back. */
@@ -73,141 +75,67 @@ export function trialLimits(
   }
 }
 
+/** The sums of no request. */
+export const NO_VALUES: UnitSums = { count: 0, sum: 0, squares: 0 }
+
 /**
- * Judges a mask by the requests of a trial, which are added in the order of time.
+ * Judges a mask by the requests of a trial.
+ *
+ * The unit is the conversation: what its requests have in common would otherwise count as often as it has requests, and the
+ * bounds would be too narrow. A client that repeats a failing request counts once.
  *
  * Every figure has a confidence sequence, so one may judge after every request. The probability of a false alarm is split
  * over the figures, and by the union bound their sum bounds that of a wrong roll-back: a quarter for the gap of all
  * traffic, a quarter for those of domains (the k-th domain to appear gets 1/(k(k+1)) of it, so that their number need not
  * be known), and a sixth each for failures, times to first token and inter-token latencies (half for either mask).
+ *
+ * @param judgesTimes false where the masks served at different times: then a host that has become slower makes requests slow,
+ * and their figures have no limit
  */
-export class TrialJudge {
-  readonly #limits: TrialLimits
-  readonly #slowMargin: number | null
-  readonly #gap: ConfidenceSequence
-  readonly #domainGaps = new Map<string, { gap: ConfidenceSequence; tokens: number }>()
-  readonly #failures: Comparison
-  readonly #firstTokens: SlowTimes
-  readonly #tokenTimes: SlowTimes
-  #tokens = 0
-
-  /**
-   * @param judgesTimes false where the masks served at different times: then a host that has become slower makes requests slow,
-   * and their figures have no limit
-   */
-  constructor(limits: TrialLimits, { judgesTimes = true }: { judgesTimes?: boolean } = {}) {
-    const { falseAlarm } = limits
-    this.#limits = limits
-    this.#slowMargin = judgesTimes ? SLOW_MARGIN : null
-    this.#gap = new ConfidenceSequence(falseAlarm / 4)
-    this.#failures = new Comparison(falseAlarm / 6)
-    this.#firstTokens = new SlowTimes(falseAlarm / 6, MIN_SLOW_MS.firstToken)
-    this.#tokenTimes = new SlowTimes(falseAlarm / 6, MIN_SLOW_MS.token)
-  }
-
-  /** Adds a scored request. */
-  addScore({ domain, tokens, gap }: ScoredRequest): void {
-    const value = toUnit(gap)
-    this.#gap.add(value)
-    this.#tokens += tokens
-    let own = this.#domainGaps.get(domain)
-    if (!own) {
-      const place = this.#domainGaps.size + 1
-      const alpha = this.#limits.falseAlarm / 4 / (place * (place + 1))
-      own = { gap: new ConfidenceSequence(alpha), tokens: 0 }
-      this.#domainGaps.set(domain, own)
-    }
-    own.gap.add(value)
-    own.tokens += tokens
-  }
-
-  /** Returns the figure of the gap of all traffic, without the work of the others. */
-  gapOfAll(): DecisionFigure {
-    return gapFigure(null, this.#gap.bounds(), this.#tokens, this.#limits.maxGap)
-  }
-
-  /** Adds an answered or failed request. */
-  addRequest({ side, failed, firstTokenMs, tokenMs }: AnsweredRequest): void {
-    this.#failures.add(side, failed)
-    if (firstTokenMs !== null) this.#firstTokens.add(side, firstTokenMs)
-    if (tokenMs !== null) this.#tokenTimes.add(side, tokenMs)
-  }
-
-  /** Returns the verdict on the requests so far. */
-  verdict(): TrialVerdict {
-    const { maxGap, maxDomainGap } = this.#limits
-    const gap = this.#gap.bounds()
-    const domains = [...this.#domainGaps].map(([domain, own]) => ({
-      domain,
-      ...own,
-      bounds: own.gap.bounds(),
-    }))
-    const figures = [
-      gapFigure(null, gap, this.#tokens, maxGap),
-      ...domains.map(({ domain, bounds, tokens }) => gapFigure(domain, bounds, tokens, maxDomainGap)),
-      ...comparisonFigure('failed requests', this.#failures, FAILURE_MARGIN),
-      ...comparisonFigure('slow first tokens', this.#firstTokens.comparison, this.#slowMargin),
-      ...comparisonFigure('slow tokens', this.#tokenTimes.comparison, this.#slowMargin),
-    ]
-    return {
-      harmful: figures.filter(({ passed }) => !passed),
-      proven:
-        fromUnit(gap.upper) < maxGap &&
-        domains.every(
-          ({ bounds }) => bounds.count < MIN_DOMAIN_REQUESTS || fromUnit(bounds.upper) < maxDomainGap,
-        ),
-      figures,
-      scoredRequests: gap.count,
-      scoredTokens: this.#tokens,
-    }
+export function judgeSums(
+  { all, domains, attempts }: TrialSums,
+  limits: TrialLimits,
+  { judgesTimes = true }: { judgesTimes?: boolean } = {},
+): TrialVerdict {
+  const { maxGap, maxDomainGap, falseAlarm } = limits
+  const gap = boundsOf(all, falseAlarm / 4)
+  const ofDomains = domains.map((sums, index) => ({
+    sums,
+    bounds: boundsOf(sums, falseAlarm / 4 / ((index + 1) * (index + 2))),
+  }))
+  const compare = (name: string, figure: keyof AttemptSums, margin: number | null) =>
+    comparisonFigure(name, attempts.judged[figure], attempts.reference[figure], {
+      alpha: falseAlarm / 12,
+      margin,
+    })
+  const slowMargin = judgesTimes ? SLOW_MARGIN : null
+  const figures = [
+    gapFigure(all, gap, maxGap),
+    ...ofDomains.map(({ sums, bounds }) => gapFigure(sums, bounds, maxDomainGap)),
+    ...compare('failed requests', 'failed', FAILURE_MARGIN),
+    ...compare('slow first tokens', 'slowFirstToken', slowMargin),
+    ...compare('slow tokens', 'slowTokens', slowMargin),
+  ]
+  return {
+    harmful: figures.filter(({ passed }) => !passed),
+    proven:
+      fromUnit(gap.upper) < maxGap &&
+      ofDomains.every(
+        ({ bounds }) => bounds.count < MIN_DOMAIN_CONVERSATIONS || fromUnit(bounds.upper) < maxDomainGap,
+      ),
+    figures,
+    scoredRequests: all.requests,
+    scoredTokens: all.tokens,
   }
 }
 
-/** Shares of the requests of both masks to which something happened. */
-class Comparison {
-  readonly #shares: Record<TrialSide, ConfidenceSequence>
-
-  constructor(alpha: number) {
-    this.#shares = {
-      judged: new ConfidenceSequence(alpha / 2),
-      reference: new ConfidenceSequence(alpha / 2),
-    }
-  }
-
-  add(side: TrialSide, happened: boolean): void {
-    this.#shares[side].add(happened ? 1 : 0)
-  }
-
-  bounds(): Record<TrialSide, Bounds> {
-    return { judged: this.#shares.judged.bounds(), reference: this.#shares.reference.bounds() }
-  }
+/** Returns the figure of the gap of all traffic, without the work of the others. */
+export function gapOfAll(all: GapSums, { falseAlarm, maxGap }: TrialLimits): DecisionFigure {
+  return gapFigure(all, boundsOf(all, falseAlarm / 4), maxGap)
 }
 
-/** Shares of requests that were slow, by the mean of the earlier requests under the reference. */
-class SlowTimes {
-  readonly comparison: Comparison
-  readonly #minMs: number
-  #count = 0
-  #sumMs = 0
-
-  constructor(alpha: number, minMs: number) {
-    this.comparison = new Comparison(alpha)
-    this.#minMs = minMs
-  }
-
-  add(side: TrialSide, ms: number): void {
-    if (this.#count >= MIN_TIMED_REQUESTS) {
-      // From earlier requests alone, so that what counts as slow is settled before the time is known.
-      const slowMs = Math.max(this.#minMs, (SLOW_RATIO * this.#sumMs) / this.#count)
-      this.comparison.add(side, ms > slowMs)
-    }
-    if (side === 'judged') return
-    this.#count += 1
-    this.#sumMs += ms
-  }
-}
-
-function toUnit(gap: number): number {
+/** Returns a gap, nats a token, as a number from 0 to 1. */
+export function toUnit(gap: number): number {
   return (Math.max(-MAX_GAP, Math.min(MAX_GAP, gap)) + MAX_GAP) / (2 * MAX_GAP)
 }
 
@@ -215,7 +143,7 @@ function fromUnit(value: number): number {
   return value * 2 * MAX_GAP - MAX_GAP
 }
 
-function gapFigure(domain: string | null, bounds: Bounds, tokens: number, limit: number): DecisionFigure {
+function gapFigure({ domain, requests, tokens }: GapSums, bounds: Bounds, limit: number): DecisionFigure {
   const lower = fromUnit(bounds.lower)
   return {
     name: 'loss',
@@ -227,18 +155,24 @@ function gapFigure(domain: string | null, bounds: Bounds, tokens: number, limit:
     upper: fromUnit(bounds.upper),
     limit,
     passed: lower <= limit,
-    note: `nats a prompt token, ${bounds.count} requests`,
+    note: `nats a prompt token, ${requests} requests of ${bounds.count} conversations`,
   }
 }
 
 /**
  * Returns the figure of a comparison, unless there is nothing to compare yet.
  *
+ * @param alpha the error of each bound
  * @param margin how much more the judged mask may have; null: it is not judged
  */
-function comparisonFigure(name: string, comparison: Comparison, margin: number | null): DecisionFigure[] {
-  const { judged, reference } = comparison.bounds()
-  if (judged.count === 0 || reference.count === 0) return []
+function comparisonFigure(
+  name: string,
+  ofJudged: UnitSums,
+  ofReference: UnitSums,
+  { alpha, margin }: { alpha: number; margin: number | null },
+): DecisionFigure[] {
+  if (ofJudged.count === 0 || ofReference.count === 0) return []
+  const [judged, reference] = [boundsOf(ofJudged, alpha), boundsOf(ofReference, alpha)]
   const limit = margin === null ? null : reference.upper + margin
   const unjudged = limit === null ? '; not judged, because that was at another time' : ''
   return [
@@ -252,7 +186,7 @@ function comparisonFigure(name: string, comparison: Comparison, margin: number |
       upper: judged.upper,
       limit,
       passed: limit === null || judged.lower <= limit,
-      note: `share of ${judged.count} requests, beside ${reference.mean?.toFixed(4)} of ${reference.count}${unjudged}`,
+      note: `mean share in ${judged.count} conversations, beside ${reference.mean?.toFixed(4)} in ${reference.count}${unjudged}`,
     },
   ]
 }

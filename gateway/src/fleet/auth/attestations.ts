@@ -1,8 +1,10 @@
 import { hmac, isHmac } from '@copal/shared/wire/hmac.ts'
-import type { GatewaySecrets, AttestedCall, Attestations } from '../../contracts/node-auth.ts'
+import type { GatewaySecrets, AttestedCall, Attestations, RequestOrigin } from '../../contracts/node-auth.ts'
 
 /** Separates attestations from other HMACs under the gateway's secret. */
-const LABEL = 'copal attestation 2'
+const LABEL = 'copal attestation 3'
+/** Label of attestations of versions without the origin of the request. */
+const ORIGINLESS_LABEL = 'copal attestation 2'
 /** Label of attestations of versions without a time of issue. */
 const UNTIMED_LABEL = 'copal ticket 1'
 
@@ -18,8 +20,11 @@ const DAY_MS = 86_400_000
 /** How long after the longest response a node can send it to the cache. */
 const LATE_ANSWER_MS = 600_000
 
-/** Hexadecimal digits of the time of issue, in seconds; the other 56 of 64 are the beginning of the HMAC. */
+/** Hexadecimal digits of the time of issue, in seconds; those of 64 that follow it and the origin are the beginning of the HMAC. */
 const TIME_DIGITS = 8
+/** Digits of the conversation, and one that says what is known: 1 the conversation, and 2 more if the weights are named. */
+const CONVERSATION_DIGITS = 8
+const ORIGIN_DIGITS = CONVERSATION_DIGITS + 1
 const ATTESTATION_DIGITS = 64
 
 /**
@@ -32,32 +37,53 @@ export function createAttestations(
   secrets: GatewaySecrets,
   { totalMs = 0, nowMs = () => Date.now() }: { totalMs?: number; nowMs?: () => number } = {},
 ): Attestations {
-  const issueAt = async (secret: string, time: string, call: AttestedCall): Promise<string> => {
-    const mac = await hmac(secret, `${LABEL}\n${time}\n${contentOf(call)}`)
-    return time + mac.slice(0, ATTESTATION_DIGITS - TIME_DIGITS)
+  const issueAt = async (
+    secret: string,
+    label: string,
+    head: string,
+    call: AttestedCall,
+  ): Promise<string> => {
+    const mac = await hmac(secret, `${label}\n${head}\n${contentOf(call)}`)
+    return head + mac.slice(0, ATTESTATION_DIGITS - head.length)
+  }
+  const read: Attestations['read'] = async (attestation, call) => {
+    if (attestation?.length !== ATTESTATION_DIGITS) return undefined
+    const time = attestation.slice(0, TIME_DIGITS)
+    const origin = attestation.slice(TIME_DIGITS, TIME_DIGITS + ORIGIN_DIGITS)
+    const ageMs = nowMs() - Number.parseInt(time, 16) * 1000
+    const lifetimeMs = 'answer' in call.subject ? totalMs + LATE_ANSWER_MS : ATTESTED_DAYS * DAY_MS
+    for (const secret of secrets) {
+      if (ageMs <= lifetimeMs) {
+        if (isEqual(await issueAt(secret, LABEL, time + origin, call), attestation)) return originOf(origin)
+        // Of requests that were running when the gateway was upgraded. To be removed with the next version.
+        if (isEqual(await issueAt(secret, ORIGINLESS_LABEL, time, call), attestation)) return {}
+      }
+      if (await isHmac(secret, `${UNTIMED_LABEL}\n${contentOf(call)}`, attestation)) return {}
+    }
+    return undefined
   }
   return {
-    issue: (call) =>
-      issueAt(
-        secrets[0],
-        Math.floor(nowMs() / 1000)
-          .toString(16)
-          .padStart(TIME_DIGITS, '0'),
-        call,
-      ),
-    async verify(attestation, call) {
-      if (attestation?.length !== ATTESTATION_DIGITS) return false
-      const time = attestation.slice(0, TIME_DIGITS)
-      const ageMs = nowMs() - Number.parseInt(time, 16) * 1000
-      const lifetimeMs = 'answer' in call.subject ? totalMs + LATE_ANSWER_MS : ATTESTED_DAYS * DAY_MS
-      for (const secret of secrets) {
-        if (ageMs <= lifetimeMs && isEqual(await issueAt(secret, time, call), attestation)) return true
-        // Of requests that were running when the gateway was upgraded. To be removed with the next version.
-        if (await isHmac(secret, `${UNTIMED_LABEL}\n${contentOf(call)}`, attestation)) return true
-      }
-      return false
+    issue(call, origin = {}) {
+      const time = Math.floor(nowMs() / 1000)
+        .toString(16)
+        .padStart(TIME_DIGITS, '0')
+      return issueAt(secrets[0], LABEL, time + digitsOf(origin), call)
     },
+    read,
+    verify: async (attestation, call) => (await read(attestation, call)) !== undefined,
   }
+}
+
+function digitsOf({ conversation, namesWeights }: RequestOrigin): string {
+  const known = (conversation === undefined ? 0 : 1) + (namesWeights ? 2 : 0)
+  return (conversation ?? 0).toString(16).padStart(CONVERSATION_DIGITS, '0') + String(known)
+}
+
+function originOf(digits: string): RequestOrigin {
+  const known = Number(digits.slice(CONVERSATION_DIGITS))
+  const namesWeights = known >= 2
+  if (known % 2 === 0) return { namesWeights }
+  return { conversation: Number.parseInt(digits.slice(0, CONVERSATION_DIGITS), 16), namesWeights }
 }
 
 /**

@@ -1,4 +1,6 @@
 import type { ActiveKey } from '../../contracts/api-key.ts'
+import { conversationNumber } from '../../adaptation/sampling/conversation.ts'
+import { conversationKey } from '../../fleet/client/conversation-key.ts'
 import { type NodeAddress, type NodeResponse, callNode } from '../../fleet/client/node-client.ts'
 import { type LeaseWatch, watchLease } from './lease-watch.ts'
 import type { AdmissionResult } from '../../contracts/fleet-object.ts'
@@ -46,7 +48,15 @@ export interface Attempt {
  */
 export async function callAttempt(deps: Deps, attempted: Attempt): Promise<Dispatched> {
   const { leaseId, leased, key, prefix, headers, signal, alarms } = attempted
-  const { path, model, domain, sample, cacheTarget, boundField = 'max_tokens' } = attempted.generation
+  const {
+    path,
+    model,
+    domain,
+    sample,
+    opening,
+    cacheTarget,
+    boundField = 'max_tokens',
+  } = attempted.generation
   const { nodeId, url, maskVersion, pinned, shadow, maxTokens } = leased
   const { id: account, tenant } = key
   const node = { nodeId, url }
@@ -56,11 +66,12 @@ export async function callAttempt(deps: Deps, attempted: Attempt): Promise<Dispa
     const request = { ...attempted.generation.request, model: model.id }
     // A limit of the key shortens the output, so the response is not the one that the request asked for.
     const target = cacheTarget && maxTokens == null ? cacheTarget : undefined
+    const conversation = await conversationNumber(deps.keyPepper, conversationKey(account, opening))
     const [attestation, responseAttestation] = await Promise.all([
-      deps.attestations.issue({
-        nodeId,
-        subject: { request: { requestId: leaseId, account, model: model.id, domain } },
-      }),
+      deps.attestations.issue(
+        { nodeId, subject: { request: { requestId: leaseId, account, model: model.id, domain } } },
+        { conversation, namesWeights: model.version !== undefined },
+      ),
       target && deps.attestations.issue({ nodeId, subject: { answer: { ...target, tenant } } }),
     ])
     const call = {

@@ -1,71 +1,69 @@
 import { describe, expect, test } from 'vitest'
 import { createRandom } from '../../../support/harness/random.ts'
-import { ConfidenceSequence } from '../../../../gateway/src/adaptation/trials/confidence-sequence.ts'
+import { boundsOf, type UnitSums } from '../../../../gateway/src/adaptation/trials/confidence-sequence.ts'
 
-/** The formulas of the paper, evaluated on all values at once. */
-function boundsByFormula(values: readonly number[], alpha: number): { lower: number; upper: number } {
-  const log = Math.log(1 / alpha)
-  const mean = (count: number) => (0.5 + values.slice(0, count).reduce((sum, x) => sum + x, 0)) / (count + 1)
-  const variance = (count: number) =>
-    (0.25 + values.slice(0, count).reduce((sum, x, index) => sum + (x - mean(index + 1)) ** 2, 0)) /
-    (count + 1)
-  const bets = values.map((_, index) => {
-    const t = index + 1
-    return Math.min(0.75, Math.sqrt((2 * log) / (variance(index) * t * Math.log(1 + t))))
-  })
-  const total = bets.reduce((sum, bet) => sum + bet, 0)
-  const centre = bets.reduce((sum, bet, index) => sum + bet * (values[index] ?? 0), 0) / total
-  const penalty = bets.reduce((sum, bet, index) => {
-    const psi = (-Math.log(1 - bet) - bet) / 4
-    return sum + 4 * ((values[index] ?? 0) - mean(index)) ** 2 * psi
-  }, 0)
-  const margin = (log + penalty) / total
-  return { lower: Math.max(0, centre - margin), upper: Math.min(1, centre + margin) }
+/** Sums values one by one. */
+class Sums implements UnitSums {
+  count = 0
+  sum = 0
+  squares = 0
+
+  add(value: number): void {
+    this.count += 1
+    this.sum += value
+    this.squares += value ** 2
+  }
+}
+
+/** The largest bet's evidence against a mean of at most `mean`, by the definition. */
+function evidence(values: readonly number[], mean: number, bet: number): number {
+  const price = -Math.log(1 - bet) - bet
+  return values.reduce((sum, value) => sum + bet * (value - mean) - price * (value - mean) ** 2, 0)
 }
 
 describe('the bounds', () => {
-  test('are those of the theorem, computed by hand', () => {
-    // α = e⁻², so ln(1/α) = 2. Bets: min(3/4, √(2·2 / (σ²·t·ln(1+t)))), σ² = 1/4 before the first value.
-    const sequence = new ConfidenceSequence(Math.exp(-2))
-    expect(sequence.bounds()).toEqual({ count: 0, mean: null, lower: 0, upper: 1 })
-    sequence.add(0.9)
-    // The bet is 3/4. Centre 0.9; ψ·4 = −ln(1/4) − 3/4 = 0.636294; margin (2 + 0.4²·0.636294) / 0.75 = 2.802409.
-    expect(sequence.bounds()).toEqual({ count: 1, mean: 0.9, lower: 0, upper: 1 })
-    for (const value of [0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5]) sequence.add(value)
-    // Values of 0.5 meet the means 0.7, 0.6333, 0.6, 0.58, 0.5667, 0.5571, 0.55, 0.5444, 0.54. Each bet is 3/4, as the
-    // variance is at most 1/4 and t·ln(1+t) at most 23.98. Squared deviations: 0.16 + 0.04 + 0.017778 + 0.01 + 0.0064 +
-    // 0.004444 + 0.003265 + 0.0025 + 0.001975 + 0.0016 = 0.247963. Centre 0.54, margin (2 + 0.247963·0.636294) / 7.5.
-    const margin = (2 + 0.247963 * 0.636294) / 7.5
-    const { lower, upper, mean } = sequence.bounds()
-    expect(mean).toBeCloseTo(0.54, 12)
-    expect(lower).toBeCloseTo(0.54 - margin, 6)
-    expect(upper).toBeCloseTo(0.54 + margin, 6)
-  })
-
-  test('equal the formulas of the paper where bets are smaller than the largest one', () => {
+  test('are where the evidence of the best bet is the logarithm of its share of the error', () => {
     const random = createRandom(7)
     const values = Array.from({ length: 300 }, () => (random() < 0.4 ? 1 : random()))
-    const sequence = new ConfidenceSequence(0.02)
-    for (const value of values) sequence.add(value)
-    const { lower, upper } = boundsByFormula(values, 0.02)
-    expect(sequence.bounds().lower).toBeCloseTo(lower, 10)
-    expect(sequence.bounds().upper).toBeCloseTo(upper, 10)
+    const sums = new Sums()
+    for (const value of values) sums.add(value)
+    const { lower, upper, mean } = boundsOf(sums, 0.02)
+    expect(mean).toBeCloseTo(values.reduce((sum, value) => sum + value, 0) / 300, 12)
+    const excess = (of: readonly number[], bound: number) =>
+      Math.max(
+        ...[0.8, 0.4, 0.2, 0.1, 0.05].map(
+          (bet, place) => evidence(of, bound, bet) - Math.log((place + 1) * (place + 2) * 50),
+        ),
+      )
+    expect(excess(values, lower)).toBeCloseTo(0, 9)
+    const mirrored = values.map((value) => 1 - value)
+    expect(excess(mirrored, 1 - upper)).toBeCloseTo(0, 9)
     expect(upper - lower).toBeLessThan(0.3)
+  })
+
+  test('of no value are the range, and of one too', () => {
+    expect(boundsOf(new Sums(), 0.1)).toEqual({ count: 0, mean: null, lower: 0, upper: 1 })
+    expect(boundsOf({ count: 1, sum: 0.9, squares: 0.81 }, 0.1)).toEqual({
+      count: 1,
+      mean: 0.9,
+      lower: 0,
+      upper: 1,
+    })
   })
 
   test('do not leave the range of the values, and close in on the mean', () => {
     const random = createRandom(1)
-    const sequence = new ConfidenceSequence(0.01)
+    const sums = new Sums()
     let width = 1
     for (let count = 1; count <= 20_000; count += 1) {
-      sequence.add(random() < 0.2 ? 1 : 0)
-      const { lower, upper } = sequence.bounds()
+      sums.add(random() < 0.2 ? 1 : 0)
+      const { lower, upper } = boundsOf(sums, 0.01)
       expect(lower >= 0 && upper <= 1 && lower <= upper).toBe(true)
       if (count % 5_000 > 0) continue
       expect(upper - lower).toBeLessThan(width)
       width = upper - lower
     }
-    const { lower, upper } = sequence.bounds()
+    const { lower, upper } = boundsOf(sums, 0.01)
     expect(lower).toBeLessThan(0.2)
     expect(upper).toBeGreaterThan(0.2)
     expect(width).toBeLessThan(0.04)
@@ -96,12 +94,12 @@ describe('in a simulation', () => {
       let wrongAbove = 0
       for (let run = 0; run < runs; run += 1) {
         const random = createRandom(run)
-        const sequence = new ConfidenceSequence(alpha)
+        const sums = new Sums()
         let [isBelow, isAbove] = [false, false]
         for (let turn = 0; turn < length; turn += 1) {
-          sequence.add(draw(random, turn))
+          sums.add(draw(random, turn))
           // Looks after every value and would stop at the first bound that is wrong.
-          const { lower, upper } = sequence.bounds()
+          const { lower, upper } = boundsOf(sums, alpha)
           isBelow ||= lower > mean
           isAbove ||= upper < mean
         }
@@ -119,15 +117,15 @@ describe('in a simulation', () => {
     const wrong = { fixed: 0, sequence: 0 }
     for (let run = 0; run < runs; run += 1) {
       const random = createRandom(10_000 + run)
-      const sequence = new ConfidenceSequence(0.05)
+      const sums = new Sums()
       let [sum, fixed, always] = [0, false, false]
       for (let count = 1; count <= 2_000; count += 1) {
         const value = random() < 0.5 ? 1 : 0
         sum += value
-        sequence.add(value)
+        sums.add(value)
         // One-sided normal bound at 95 %.
         if (count >= 30) fixed ||= sum / count - 1.645 * Math.sqrt(0.25 / count) > 0.5
-        always ||= sequence.bounds().lower > 0.5
+        always ||= boundsOf(sums, 0.05).lower > 0.5
       }
       wrong.fixed += Number(fixed)
       wrong.sequence += Number(always)
@@ -141,12 +139,12 @@ describe('in a simulation', () => {
     let wrong = 0
     for (let run = 0; run < runs; run += 1) {
       const random = createRandom(20_000 + run)
-      const sequence = new ConfidenceSequence(alpha)
+      const sums = new Sums()
       let isWrong = false
       for (let turn = 0; turn < 1_000; turn += 1) {
         // The mean rises from 0.3 to 0.7 in the middle; no average of the means exceeds 0.7, and none is below 0.3.
-        sequence.add(random() < (turn < 500 ? 0.3 : 0.7) ? 1 : 0)
-        const { lower, upper } = sequence.bounds()
+        sums.add(random() < (turn < 500 ? 0.3 : 0.7) ? 1 : 0)
+        const { lower, upper } = boundsOf(sums, alpha)
         isWrong ||= lower > 0.7 || upper < 0.3
       }
       wrong += Number(isWrong)

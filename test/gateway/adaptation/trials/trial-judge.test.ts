@@ -1,12 +1,12 @@
 import { describe, expect, test } from 'vitest'
 import { PRESETS } from '@copal/shared/wire/admin-policy.ts'
 import {
-  TrialJudge,
+  judgeSums,
   trialLimits,
-  type AnsweredRequest,
   type TrialVerdict,
 } from '../../../../gateway/src/adaptation/trials/trial-judge.ts'
 import { createRandom, normals } from '../../../support/harness/random.ts'
+import { TrialTally, type AnsweredRequest } from '../../../support/trials/trial-tally.ts'
 
 const LIMITS = trialLimits(PRESETS.production, 1)
 const TOKENS = 64
@@ -19,20 +19,22 @@ interface Traffic {
   seed?: number
 }
 
-/** Judges scored requests that spread evenly over domains. */
+/** Judges scored requests that spread evenly over domains, each a conversation of its own. */
 function judgeScores({ requests, gaps, deviation = 0.05, seed = 1 }: Traffic): TrialVerdict {
-  const judge = new TrialJudge(LIMITS)
+  const tally = new TrialTally()
   const noise = normals(createRandom(seed), requests, 0, deviation)
   const domains = Object.entries(gaps)
   for (const [index, value] of noise.entries()) {
     const [domain, gap] = domains[index % domains.length] ?? ['', 0]
-    judge.addScore({ domain, tokens: TOKENS, gap: gap + value })
+    tally.addScore({ conversation: index, domain, tokens: TOKENS, gap: gap + value })
   }
-  return judge.verdict()
+  return judgeSums(tally.sums(), LIMITS)
 }
 
+let asked = 0
 const request = (changes: Partial<AnsweredRequest>): AnsweredRequest => ({
   side: 'judged',
+  conversation: (asked += 1),
   failed: false,
   firstTokenMs: 100,
   tokenMs: 20,
@@ -44,13 +46,13 @@ function judgeRequests(
   count: number,
   of: (index: number) => { judged: Partial<AnsweredRequest>; reference?: Partial<AnsweredRequest> },
 ): TrialVerdict {
-  const judge = new TrialJudge(LIMITS)
+  const tally = new TrialTally()
   for (let index = 0; index < count; index += 1) {
     const { judged, reference = {} } = of(index)
-    judge.addRequest(request({ ...reference, side: 'reference' }))
-    judge.addRequest(request(judged))
+    tally.addRequest(request({ ...reference, side: 'reference' }))
+    tally.addRequest(request(judged))
   }
-  return judge.verdict()
+  return judgeSums(tally.sums(), LIMITS)
 }
 
 test('limits are those of the policy, and beside dense weights the ratio to dense', () => {
@@ -91,22 +93,39 @@ describe('the loss', () => {
     expect([late.harmful, late.proven]).toEqual([[], true])
   })
 
-  test('of a domain with fewer than 50 requests need not be proven, and one with more must be', () => {
+  test('of a domain with fewer than 50 conversations need not be proven, and one with more must be', () => {
     const withRare = (rare: number) => {
-      const judge = new TrialJudge(LIMITS)
-      for (let index = 0; index < 6_000; index += 1) judge.addScore({ domain: 'code', tokens: 9, gap: 0 })
-      for (let index = 0; index < rare; index += 1) judge.addScore({ domain: 'rare', tokens: 9, gap: 0 })
-      return judge.verdict().proven
+      const tally = new TrialTally()
+      const score = (conversation: number, domain: string) =>
+        tally.addScore({ conversation, domain, tokens: 9, gap: 0 })
+      for (let index = 0; index < 6_000; index += 1) score(index, 'code')
+      for (let index = 0; index < rare; index += 1) score(-1 - index, 'rare')
+      return judgeSums(tally.sums(), LIMITS).proven
     }
     expect([withRare(49), withRare(50), withRare(2_000)]).toEqual([true, false, true])
   })
 
   test('of a single request counts at most half a nat, however large it is', () => {
-    const judge = new TrialJudge(LIMITS)
-    judge.addScore({ domain: 'code', tokens: 5, gap: 1e9 })
-    judge.addScore({ domain: 'code', tokens: 5, gap: -1e9 })
-    judge.addScore({ domain: 'code', tokens: 5, gap: 7 })
-    expect(judge.verdict().figures[0]?.value).toBeCloseTo(0.5 / 3, 12)
+    const tally = new TrialTally()
+    for (const [conversation, gap] of [1e9, -1e9, 7].entries())
+      tally.addScore({ conversation, domain: 'code', tokens: 5, gap })
+    expect(judgeSums(tally.sums(), LIMITS).figures[0]?.value).toBeCloseTo(0.5 / 3, 12)
+  })
+
+  test('of a conversation counts once, however many requests it has', () => {
+    const verdictOf = (conversations: number) => {
+      const tally = new TrialTally()
+      for (let index = 0; index < 5_000; index += 1)
+        tally.addScore({ conversation: index % conversations, domain: 'code', tokens: 9, gap: 0.2 })
+      return judgeSums(tally.sums(), LIMITS)
+    }
+    const [few, many] = [verdictOf(5), verdictOf(5_000)]
+    expect([few.harmful, few.proven]).toEqual([[], false])
+    expect(few.figures[0]).toMatchObject({
+      value: expect.closeTo(0.2, 9) as number,
+      note: 'nats a prompt token, 5000 requests of 5 conversations',
+    })
+    expect(many.harmful).toHaveLength(2)
   })
 })
 
@@ -123,9 +142,16 @@ describe('failures', () => {
   })
 
   test('are not compared before both masks have answered requests', () => {
-    const judge = new TrialJudge(LIMITS)
-    for (let index = 0; index < 500; index += 1) judge.addRequest(request({ failed: true }))
-    expect(judge.verdict().figures.map(({ name }) => name)).toEqual(['loss'])
+    const tally = new TrialTally()
+    for (let index = 0; index < 500; index += 1) tally.addRequest(request({ failed: true }))
+    expect(judgeSums(tally.sums(), LIMITS).figures.map(({ name }) => name)).toEqual(['loss'])
+  })
+
+  test('of one client that repeats a failing request count once', () => {
+    const { harmful } = judgeRequests(600, (index) => ({
+      judged: index % 5 === 0 ? { failed: true, conversation: 'a loop' } : {},
+    }))
+    expect(harmful).toEqual([])
   })
 })
 
@@ -144,11 +170,11 @@ describe('times', () => {
   })
 
   test('of a mask that served at another time are shown and not judged, because its host may have become slower', () => {
-    const judge = new TrialJudge(LIMITS, { judgesTimes: false })
-    for (let index = 0; index < 600; index += 1) judge.addRequest(request({ side: 'reference' }))
+    const tally = new TrialTally()
+    for (let index = 0; index < 600; index += 1) tally.addRequest(request({ side: 'reference' }))
     for (let index = 0; index < 600; index += 1)
-      judge.addRequest(request({ firstTokenMs: 900, tokenMs: 120 }))
-    const { harmful, figures } = judge.verdict()
+      tally.addRequest(request({ firstTokenMs: 900, tokenMs: 120 }))
+    const { harmful, figures } = judgeSums(tally.sums(), LIMITS, { judgesTimes: false })
     expect(harmful).toEqual([])
     const slow = figures.filter(({ name }) => name.startsWith('slow'))
     expect(slow).toMatchObject([
@@ -180,15 +206,16 @@ test('equal masks are rolled back in at most the promised share of trials, with 
   for (let run = 0; run < runs; run += 1) {
     const random = createRandom(run)
     const noise = normals(random, 800, 0, 0.15)
-    const judge = new TrialJudge({ ...LIMITS, maxGap: 0, maxDomainGap: 0, falseAlarm: 0.2 })
+    const tally = new TrialTally()
+    const limits = { ...LIMITS, maxGap: 0, maxDomainGap: 0, falseAlarm: 0.2 }
     let isAlarm = false
     for (const [index, gap] of noise.entries()) {
-      judge.addScore({ domain: `domain-${index % 4}`, tokens: 9, gap })
+      tally.addScore({ conversation: index, domain: `domain-${index % 4}`, tokens: 9, gap })
       const side = random() < 0.1 ? 'judged' : 'reference'
-      judge.addRequest(
+      tally.addRequest(
         request({ side, failed: random() < 0.05, firstTokenMs: 300 * -Math.log(1 - random()) }),
       )
-      isAlarm ||= judge.verdict().harmful.length > 0
+      isAlarm ||= judgeSums(tally.sums(), limits).harmful.length > 0
     }
     alarms += Number(isAlarm)
   }

@@ -50,6 +50,31 @@ test('a response is cached until ten minutes after the longest response', async 
   expect(await attestations.verify(attestation, { nodeId: 'node-1', subject: { answer } })).toBe(false)
 })
 
+test('an attestation tells the origin of its request, which cannot be changed', async () => {
+  const { attestations } = setup()
+  for (const origin of [
+    { conversation: 0, namesWeights: false },
+    { conversation: 2 ** 32 - 1, namesWeights: true },
+  ]) {
+    const attestation = await attestations.issue(call, origin)
+    expect(sha256Hex.safeParse(attestation).success).toBe(true)
+    expect(await attestations.read(attestation, call)).toEqual(origin)
+    const changed = attestation.slice(0, 8) + '00000001' + attestation.slice(16)
+    expect(await attestations.read(changed, call)).toBeUndefined()
+  }
+  expect(await attestations.read(await attestations.issue(call), call)).toEqual({ namesWeights: false })
+})
+
+test('an attestation of a gateway that told no origin is valid', async () => {
+  const { attestations } = setup()
+  const facts = JSON.stringify(['node-1', 'request', ...Object.values(request)])
+  const time = (START_MS / 1000).toString(16).padStart(8, '0')
+  const mac = await hmac(SECRET, `copal attestation 2\n${time}\n${facts}`)
+  const attestation = time + mac.slice(0, 56)
+  expect(await attestations.read(attestation, call)).toEqual({})
+  expect(await attestations.verify(attestation, { ...call, nodeId: 'node-2' })).toBe(false)
+})
+
 test('an attestation that was issued before the upgrade is valid', async () => {
   const { attestations } = setup()
   const facts = JSON.stringify(['node-1', 'request', ...Object.values(request)])

@@ -225,6 +225,9 @@ describe('receipts', () => {
       // An old node, whose receipts name no account.
       keyId: account,
       errorCode: null,
+      // The attestations of tests tell no conversation.
+      conversation: null,
+      namesWeights: false,
     }
     const rows = async () =>
       (await db.select().from(receiptTable)).filter((row) => row.requestId === requestId)

@@ -134,6 +134,23 @@ describe('a receipt', () => {
     expect((await post(key, '/v1/completions', most)).status).toBe(200)
   })
 
+  test('is stored with the conversation of its call and whether that named its weights, which the node does not report', async () => {
+    const { id: account, key } = await createLimitedKey({})
+    const rows: Record<string, unknown>[] = []
+    for (const fields of [{}, {}, { prompt: 'another' }, { model: `${MODEL}@dense` }]) {
+      await (await ask(key, { model: MODEL, stream: true, ...fields })).text()
+      const { requestId, attestation, domain } = (await lastCall()).told
+      await settle('honest', [{ ...receiptOf(requestId, { account, model: MODEL, domain }), attestation }])
+      const select = 'select conversation, names_weights from receipts where request_id = ?'
+      rows.push((await env.DB.prepare(select).bind(requestId).first()) ?? {})
+    }
+    const [first, same, other, named] = rows
+    expect(first).toEqual({ conversation: expect.any(Number) as number, names_weights: 0 })
+    expect(same).toEqual(first)
+    expect(other?.['conversation']).not.toBe(first?.['conversation'])
+    expect(named).toEqual({ conversation: first?.['conversation'], names_weights: 1 })
+  })
+
   test('counts only for the key, the model and the domain that the gateway attested', async () => {
     const { id: account, key } = await createLimitedKey({})
     await (await ask(key, { model: MODEL, stream: true })).text()

@@ -43,12 +43,17 @@ const REPLACEMENT = {
   createdAt: sql`excluded.created_at`,
   keyId: sql`coalesce(excluded.key_id, ${receipts.keyId})`,
   errorCode: sql`excluded.error_code`,
+  conversation: sql`excluded.conversation`,
+  namesWeights: sql`excluded.names_weights`,
 }
 
 /** A receipt as stored; if the request was retried its finish reason is `superseded`, however it ended. */
 export type StoredReceipt = Omit<Receipt, 'finishReason' | 'attestation' | 'traceparent'> & {
   /** When the node was called with its request, Unix milliseconds; undefined if that is unknown. */
   attestedAtMs?: number | undefined
+  /** An HMAC of its key and first message, and whether the client named the weights; undefined where that is unknown. */
+  conversation?: number | undefined
+  namesWeights?: boolean | undefined
   finishReason: (typeof receipts.$inferSelect)['finishReason']
 }
 
@@ -77,6 +82,8 @@ export async function insertReceipts(
     nllDense: drift?.nllDense ?? null,
     scoring: receipt.scoring ?? null,
     errorCode: receipt.errorCode ?? null,
+    conversation: receipt.conversation ?? null,
+    namesWeights: receipt.namesWeights ?? null,
     estimated: origin === 'estimate',
     createdAt: nowMs,
   }))

@@ -24,7 +24,7 @@ const INCOMING_COLUMNS = Object.keys(getTableColumns(shadowScores)).map((name) =
 /** Stores scores, and counts them in periods; a repeated score is stored and counted once. */
 export async function insertShadowScores(
   db: Database,
-  scores: readonly Omit<ShadowScore, 'attestation'>[],
+  scores: readonly (Omit<ShadowScore, 'attestation'> & { conversation?: number | undefined })[],
   nowMs: number,
 ): Promise<void> {
   if (scores.length === 0) return
@@ -37,6 +37,7 @@ export async function insertShadowScores(
       maskVersion,
       prompt,
       answer,
+      conversation,
     }): typeof shadowScores.$inferInsert => ({
       requestId,
       shadowVersion,
@@ -50,6 +51,7 @@ export async function insertShadowScores(
       answerNll: answer.nll,
       answerNllShadow: answer.nllShadow,
       createdAt: nowMs,
+      conversation: conversation ?? null,
     }),
   )
   const json = JSON.stringify(rows)

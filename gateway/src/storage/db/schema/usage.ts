@@ -31,6 +31,10 @@ export const receipts = sqliteTable(
     keyId: text(),
     /** The code of the error that ended the attempt; null where none did, and for receipts of older nodes and estimates. */
     errorCode: text().$type<ErrorCode>(),
+    /** An HMAC of its key and first message; null for receipts of older gateways and estimates. */
+    conversation: integer(),
+    /** Whether the client named the weights, as `model@mask-3` does; null where that is not known. */
+    namesWeights: integer({ mode: 'boolean' }),
   },
   (table) => [
     index('receipts_mask').on(table.model, table.maskVersion, table.createdAt),
@@ -125,6 +129,8 @@ export const shadowScores = sqliteTable(
     answerNll: real().notNull(),
     answerNllShadow: real().notNull(),
     createdAt: integer().notNull(),
+    /** As in the receipts. */
+    conversation: integer(),
   },
   (table) => [
     primaryKey({ columns: [table.requestId, table.shadowVersion] }),
