@@ -199,12 +199,15 @@ export class FleetState {
   fail({ requestId, nodeId, how, ...owner }: FailedAttempt & Pick<Lease, 'tenant'>, nowMs: number): void {
     const node = this.#nodes.get(nodeId)
     if (node) {
-      const tenant = tenantOf(node.leases.get(requestId) ?? owner)
+      const lease = node.leases.get(requestId)
+      const tenant = tenantOf(lease ?? owner)
+      // A canary that gives no valid output says nothing about the node, which serves the active mask too.
+      const isOfWeights = how === 'failed' && lease !== undefined && this.#versions.isBeside(lease)
       if (how === 'broke' || how === 'cut') node.suspect = true
       if (how === 'full') node.atCapacity = true
-      if (how === 'ended') node.breakers.recordEnd(requestId, tenant)
-      else if (how !== 'refused') node.prefixes.forgetDispatched()
-      if (how === 'broke' || how === 'cut' || how === 'failed')
+      if (how === 'ended' || isOfWeights) node.breakers.recordEnd(requestId, tenant)
+      if (how !== 'ended' && how !== 'refused') node.prefixes.forgetDispatched()
+      if (how === 'broke' || how === 'cut' || (how === 'failed' && !isOfWeights))
         node.breakers.recordFailure(requestId, tenant, nowMs)
     }
     if (how !== 'cut' && how !== 'ended') this.release([requestId])

@@ -1,4 +1,5 @@
 import type { AcquireRequest } from '../../contracts/acquire.ts'
+import type { Lease } from '../../contracts/lease.ts'
 import { isReady, type Node } from './fleet-node.ts'
 import { canaryFor, ownMaskFor, shadowFor } from './trial-assignment.ts'
 
@@ -40,6 +41,15 @@ export class ServedVersions {
     const own = ownMaskFor(trials, request)
     const version = own ?? canaryFor(trials, request)
     return version === undefined ? undefined : { version, isCanary: own === undefined }
+  }
+
+  /** Returns whether a request got a canary or its domain's own mask, instead of the active one. */
+  isBeside({ model, maskVersion, domain }: Pick<Lease, 'model' | 'maskVersion' | 'domain'>): boolean {
+    const { canary, own } = this.lastHeard(model)?.trials ?? {}
+    return (
+      maskVersion === canary?.version ||
+      (own !== undefined && Object.hasOwn(own, domain) && own[domain] === maskVersion)
+    )
   }
 
   /** Returns the version of the shadow under which a node must score a request's output. */

@@ -138,6 +138,20 @@ describe('a canary', () => {
     expect(second).toMatchObject({ ok: true, maskVersion: 4 })
   })
 
+  test('that fails requests does not open the breaker of its node, which serves the active mask', () => {
+    const failThree = (account: string) => {
+      const fleet = new FleetState()
+      fleet.heartbeat(heartbeatOf(a, 'm', both()), 4, 0, trials)
+      for (const requestId of ['request-1', 'request-2', 'request-3']) {
+        expect(fleet.acquire(acquireRequest(requestId, { account }), 0).ok).toBe(true)
+        fleet.fail({ requestId, nodeId: 'a', how: 'failed' }, 1)
+      }
+      return fleet.acquire(acquireRequest('request-4', { account: outside }), 1)
+    }
+    expect(failThree(inside)).toMatchObject({ ok: true, maskVersion: 4 })
+    expect(failThree(outside)).toMatchObject({ ok: false, reason: 'absent' })
+  })
+
   test('comes from the latest heartbeat, and is kept while the database is away and over a restart', () => {
     const fleet = new FleetState()
     fleet.heartbeat(heartbeatOf(a, 'm', both()), 4, 0, trials)
