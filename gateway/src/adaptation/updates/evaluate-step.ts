@@ -3,9 +3,9 @@ import type { UpdateRow } from '../../storage/db/queries/update-queries.ts'
 import { ownMaskVerdict } from '../gate/own-mask-verdict.ts'
 import { findPolicy } from '../policy/find-policy.ts'
 import { ownMaskOutcome } from './own-mask-step.ts'
-import { queueEvaluations, queueReferences } from './gate-jobs.ts'
+import { listCellsOfJob, queueEvaluations, queueReferences } from './gate-jobs.ts'
 import { evaluationWindow } from './evaluation-window.ts'
-import { measure } from './gate-measurements.ts'
+import { measure, recordLosses } from './gate-measurements.ts'
 import { gateOutcome } from './gate-outcome.ts'
 import {
   evaluateDenseJobIds,
@@ -39,13 +39,16 @@ async function decide(
   const ended = (ids: readonly string[]) => finished.filter(({ job }) => ids.includes(job.id))
   const [candidate] = ended([evaluateJobId(update)])
   if (!candidate) return undefined
-  // Missing if what is known has other numerics, or the gateway stopped between storing the first job and the others.
-  if (!(await queueReferences(deps, update, candidate.job, finished))) return undefined
-  const measured = await measure(deps, update, {
+  const jobs = {
     candidate,
     parent: ended(evaluateParentJobIds(update)),
     dense: ended(evaluateDenseJobIds(update)),
-  })
+  }
+  await recordLosses(deps, update, jobs)
+  const cells = await listCellsOfJob(deps, candidate.job)
+  // Missing if what is known has other numerics, or the gateway stopped between storing the first job and the others.
+  if (!(await queueReferences(deps, update, candidate.job, { cells, finished }))) return undefined
+  const measured = await measure(deps, update, jobs, cells)
   if (update.ownDomain !== null) {
     const { own_mask_gain: minGain } = (await findPolicy(deps, update.model)).discovery
     return ownMaskOutcome(deps, update, ownMaskVerdict(measured, { domain: update.ownDomain, minGain }))

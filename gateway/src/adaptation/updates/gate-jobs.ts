@@ -68,24 +68,26 @@ export async function queueEvaluations(deps: StepDeps, update: UpdateRow): Promi
   }
   // Where another node lives, it checks what one node selected.
   const selecting = await selectingNodes(deps, update)
-  const unlike = await unlikeParent(deps, update, holdouts, selecting)
+  const cells = await listCells(deps, update, holdouts)
+  const unlike = await unlikeParent(deps, update, cells, selecting)
   await queueJob(deps, update, payload, [...selecting, ...unlike])
   const stored = await findJob(deps.db, payload.id)
-  if (stored) await queueReferences(deps, update, stored, [], unlike)
+  if (!stored) return
+  // Another call may have stored the job first, with other holdouts.
+  const isOwn = holdoutsOf(stored).every(({ sha256 }, index) => sha256 === holdouts[index]?.sha256)
+  await queueReferences(deps, update, stored, {
+    cells: isOwn ? cells : await listCellsOfJob(deps, stored),
+    avoidNodes: unlike,
+  })
 }
 
 /** Returns the nodes that do not measure as the mask was that a candidate is compared with, if another one does. */
 async function unlikeParent(
   deps: StepDeps,
   { model, parentVersion }: UpdateRow,
-  holdouts: readonly DatasetRef[],
+  cells: readonly GateCell[],
   selecting: readonly string[],
 ): Promise<string[]> {
-  const cells = await listCellsOn(
-    deps.db,
-    model,
-    holdouts.map(({ sha256 }) => sha256),
-  )
   const known = cells.find(({ version, numerics }) => version === (parentVersion ?? 0) && numerics !== null)
   return known?.numerics ? nodesOfOtherNumerics(await liveNodes(deps, model), known.numerics, selecting) : []
 }
@@ -114,23 +116,22 @@ async function holdoutsToEvaluate(
  * Queues evaluations of parent and dense model on those of the candidate's holdouts where their window losses are not known. Once the
  * candidate is measured, only losses of its numerics count: others are measured once more, by the same node while it lives.
  *
- * @param finished the jobs whose results are known; another call may have queued jobs since they were read
- * @param avoidNodes nodes that likely measure in other numerics than the candidate is measured in
+ * @param known.cells what is known of the candidate's holdouts
+ * @param known.finished the jobs whose results are known; another call may have queued jobs since they were read
+ * @param known.avoidNodes nodes that likely measure in other numerics than the candidate is measured in
  * @returns whether nothing is missing that can still be measured
  */
 export async function queueReferences(
   deps: StepDeps,
   update: UpdateRow,
   evaluation: JobRow,
-  finished: readonly FinishedJob[] = [],
-  avoidNodes: readonly string[] = [],
+  {
+    cells,
+    finished = [],
+    avoidNodes = [],
+  }: { cells: readonly GateCell[]; finished?: readonly FinishedJob[]; avoidNodes?: readonly string[] },
 ): Promise<boolean> {
   const holdouts = holdoutsOf(evaluation)
-  const cells = await listCellsOn(
-    deps.db,
-    update.model,
-    holdouts.map(({ sha256 }) => sha256),
-  )
   const parent = update.parentVersion ? await requireMask(deps, update, update.parentVersion) : undefined
   const hasGeneration = (await findDenseGeneration(deps.db, update.model)) !== undefined
   const references: Reference[] = [
@@ -185,6 +186,23 @@ export async function queueReferences(
     await queueJob(deps, update, payload, candidate ? await nodesUnlike(deps, candidate) : avoidNodes)
   }
   return isComplete
+}
+
+/** Returns the evaluations of all masks on the holdouts of an evaluation job. */
+export function listCellsOfJob(deps: Pick<StepDeps, 'db'>, job: JobRow): Promise<GateCell[]> {
+  return listCells(deps, job, holdoutsOf(job))
+}
+
+function listCells(
+  { db }: Pick<StepDeps, 'db'>,
+  { model }: Pick<UpdateRow, 'model'>,
+  holdouts: readonly DatasetRef[],
+): Promise<GateCell[]> {
+  return listCellsOn(
+    db,
+    model,
+    holdouts.map(({ sha256 }) => sha256),
+  )
 }
 
 /** Returns the holdouts of an evaluation job. */

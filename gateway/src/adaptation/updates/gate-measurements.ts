@@ -4,12 +4,7 @@ import { sameNumerics } from '@copal/shared/metrics/numerics.ts'
 import { perplexity } from '@copal/shared/metrics/perplexity.ts'
 import { listCountedDomains } from '../../storage/db/queries/batch-queries.ts'
 import { recordEvaluations } from '../../storage/db/queries/evaluation-queries.ts'
-import {
-  countCandidates,
-  findDenseGeneration,
-  listCellsOn,
-  type GateCell,
-} from '../../storage/db/queries/gate-queries.ts'
+import { countCandidates, findDenseGeneration, type GateCell } from '../../storage/db/queries/gate-queries.ts'
 import { sumTokensByDomain } from '../../storage/db/queries/period-queries.ts'
 import type { UpdateRow } from '../../storage/db/queries/update-queries.ts'
 import type { GateHoldout, GateInput, HoldoutLosses, OtherNumerics } from '../gate/gate-input.ts'
@@ -38,28 +33,37 @@ export interface Evaluations {
 }
 
 /**
- * Stores the losses of an update's evaluations, and returns what the gate decides on.
+ * Stores the losses of an update's evaluations.
  *
  * @throws AppError `node_failed` for an incomplete result; `mask_invalid` if the dense model itself gives no finite loss
  */
-export async function measure(deps: StepDeps, update: UpdateRow, jobs: Evaluations): Promise<GateInput> {
-  const ofCandidate = measured(jobs.candidate)
-  const { numerics, losses: candidate } = ofCandidate
-  const parents = jobs.parent.map(measured)
+export async function recordLosses(deps: StepDeps, update: UpdateRow, jobs: Evaluations): Promise<void> {
   const dense = jobs.dense.map(measured)
   dense.forEach(requireFiniteDense)
   for (const each of dense) await record(deps, update, 0, each)
-  for (const each of parents) await record(deps, update, update.parentVersion ?? 0, each)
-  await record(deps, update, requireMaskVersion(update), ofCandidate)
+  for (const each of jobs.parent) await record(deps, update, update.parentVersion ?? 0, measured(each))
+  await record(deps, update, requireMaskVersion(update), measured(jobs.candidate))
+}
+
+/**
+ * Returns what the gate decides on.
+ *
+ * @param cells what is known of the candidate's holdouts, these evaluations included
+ * @throws AppError `node_failed` for an incomplete result
+ */
+export async function measure(
+  deps: StepDeps,
+  update: UpdateRow,
+  jobs: Evaluations,
+  cells: readonly GateCell[],
+): Promise<GateInput> {
+  const { numerics, losses: candidate } = measured(jobs.candidate)
+  const parents = jobs.parent.map(measured)
+  const dense = jobs.dense.map(measured)
   const refs = holdoutsOf(jobs.candidate.job)
   const names = refs.map(({ domain }) => domain)
   const nowMs = deps.nowMs()
-  const [cells, counted, tokens, policy, generation, earlier] = await Promise.all([
-    listCellsOn(
-      deps.db,
-      update.model,
-      refs.map(({ sha256 }) => sha256),
-    ),
+  const [counted, tokens, policy, generation, earlier] = await Promise.all([
     listCountedDomains(deps.db, update.model),
     sumTokensByDomain(deps.db, update.model, { fromMs: nowMs - TRAFFIC_MS, nowMs }),
     findPolicy(deps, update.model),
