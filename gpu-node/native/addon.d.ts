@@ -31,6 +31,13 @@ export interface Addon {
    */
   exchangeRows(options: ExchangeOptions): void
   /**
+   * Rounds the kept weights of some rows of a linear to codes of packed int4, blocking, so that the output error stays small.
+   * The result depends neither on the kernel nor on the number of threads.
+   *
+   * @throws `InvalidArg` also for a weight that is not finite or above 65,504
+   */
+  roundToInt4Rows(options: RoundingOptions): void
+  /**
    * Makes a {@link FormSample} on a thread of libuv.
    *
    * @throws (rejects) `InvalidArg`, `ThreadsUnavailable`, `OutOfMemory`
@@ -156,6 +163,25 @@ export interface ExchangeOptions extends KernelChoice {
   errors: Float64Array
   /** The least decrease of a row's error that an exchange must bring. */
   floor: number
+}
+
+/** Some rows of a linear whose weights are rounded. They have the error `(w − a)(H + λ I)(w − a)ᵀ`. */
+export interface RoundingOptions extends KernelChoice {
+  threads: number
+  cols: number
+  /** The weights a, 0 where pruned, `[rows, cols]`, rounded in place. Shares memory with no other array. */
+  values: Float32Array
+  /** Mask bits `[rows, ceil(cols / 8)]`. */
+  bits: Uint8Array
+  /** H, the mean of the outer products of the inputs, `[cols, cols]`, symmetric. */
+  moment: Float64Array
+  /** λ */
+  damping: number
+  /**
+   * `(w − a)(H + λ I)` where weights are kept, `[rows, cols]`; updated there, and without meaning elsewhere. Shares memory with
+   * no other array.
+   */
+  gradient: Float64Array
 }
 
 /** The tokens of a model. */

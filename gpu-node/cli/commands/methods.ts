@@ -28,6 +28,7 @@ function describe(): string {
     "+rows         distributes a linear's ratio over rows by what their errors cost",
     '+swaps        exchanges kept and pruned weights while the output error falls',
     '+reconstruct  solves for new values of the kept weights',
+    '+int4         rounds these values to codes of int4 (only with +reconstruct)',
     '',
     'All combinations: copal methods --json',
   ].join('\n')

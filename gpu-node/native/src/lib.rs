@@ -1,5 +1,5 @@
 //! Weight matrices that store only the weights a mask keeps, the kernels that multiply by them, and the refinement of
-//! masks.
+//! masks and weights.
 //!
 //! | Module | Responsibility |
 //! |---|---|
@@ -11,6 +11,8 @@
 //! | `pool` | divides a multiplication by rows between a fixed number of threads |
 //! | `engine` | the forward pass of a LLaMA |
 //! | `exchange` | refines masks |
+//! | `rounding` | rounds weights to the codes of int4 |
+//! | `shape` | checks the lengths of arrays |
 //! | `measure` | measurements for benchmarks |
 //! | `form_sample` | measures which form of pruned weights is faster |
 //! | `poison`, `allocator` | switches for tests: poison freed memory, count allocations |
@@ -19,7 +21,8 @@
 //! Both addons link this crate: `addon`, with the functions and classes that Node sees, and `../gpu`.
 //!
 //! Unsafe code is in `kernels`, `engine`, `engine_binding`, `poison`, `allocator`, `prefetch`, `processor`,
-//! `storage/packing` and `cpu/x86.rs`, and in one place each of `pool` and `exchange`.
+//! `storage/packing` and `cpu/x86.rs`, and in one place each of `pool`, `exchange` and
+//! `rounding`.
 
 #![deny(unsafe_code)]
 
@@ -36,4 +39,6 @@ pub mod poison;
 pub mod pool;
 mod prefetch;
 mod processor;
+pub mod rounding;
+mod shape;
 pub mod storage;

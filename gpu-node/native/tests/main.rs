@@ -6,4 +6,5 @@ mod fuzz;
 mod kernels;
 mod packing;
 mod pool;
+mod rounding;
 mod support;

@@ -13,6 +13,7 @@ import type {
   EngineStep,
   EngineWeights,
   ExchangeOptions,
+  RoundingOptions,
   MultiplierOptions,
   PackOptions,
   WeightSource,
@@ -136,6 +137,29 @@ function testAddon(built: Addon): void {
         floor: or(() => 1e-9),
       }
       built.exchangeRows(or(() => options) as ExchangeOptions)
+    })
+    expect(worked).toBeGreaterThan(0)
+  })
+
+  test('roundToInt4Rows', async () => {
+    const worked = await fuzz((seed) => {
+      const { or, small, f32, f64, u8, number, pick } = draws(seed)
+      const cols = small()
+      const rows = pick([1, 2, 3])
+      const sized = pick([true, false])
+      const of = (make: (count: number) => unknown, count: number, other: Draw) =>
+        or(sized ? () => make(count) : other)
+      const options = {
+        kernel: or(() => null),
+        threads: or(() => pick([1, 2, 0, -1, NaN])),
+        cols: or(() => cols),
+        values: of((count) => new Float32Array(count).fill(0.5), rows * cols, f32),
+        bits: of((count) => new Uint8Array(count).fill(0x55), rows * Math.ceil(cols / 8), u8),
+        moment: of((count) => new Float64Array(count).fill(1), cols * cols, f64),
+        damping: or(() => pick([0, 0.1, number()])),
+        gradient: of((count) => new Float64Array(count), rows * cols, f64),
+      }
+      built.roundToInt4Rows(or(() => options) as RoundingOptions)
     })
     expect(worked).toBeGreaterThan(0)
   })

@@ -1,7 +1,7 @@
 //! The implementations that the processor can run, detected once.
 //!
 //! An [`Implementation`] is one instruction set's functions of every family: multiplication (`kernels`), loops
-//! over f32 (`engine/vector.rs`), packing (`storage`) and exchange of mask entries (`exchange`). References to
+//! over f32 (`engine/vector.rs`), packing (`storage`), exchange of mask entries (`exchange`) and rounding (`rounding`). References to
 //! implementations are only given out where the machine can run them, so a `&'static Implementation` is the
 //! proof that every call of an unsafe function behind it relies on.
 
@@ -12,6 +12,7 @@ mod x86;
 use crate::engine::{VectorFns, vector};
 use crate::exchange::{self, ExchangeFn};
 use crate::kernels::{self, MultiplyFns};
+use crate::rounding::{self, RoundingFn};
 use crate::storage::{self, PackingFns};
 use std::fmt;
 use std::sync::OnceLock;
@@ -22,7 +23,7 @@ pub const IMPLEMENTATION_NAMES: [&str; 9] =
 
 /// The functions of one instruction set.
 ///
-/// All implementations pack the same bytes and exchange the same mask entries. Products and f32 loops may
+/// All implementations pack the same bytes, exchange the same mask entries and round to the same codes. Products and f32 loops may
 /// differ between implementations in the last bits; within one, a token gets the same bits alone and in a
 /// batch.
 pub struct Implementation {
@@ -35,6 +36,7 @@ pub struct Implementation {
     pub(crate) vector: VectorFns,
     pub(crate) packing: PackingFns,
     pub(crate) exchange: ExchangeFn,
+    pub(crate) rounding: RoundingFn,
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -46,6 +48,7 @@ const AVX512_FNS: Implementation = Implementation {
     vector: vector::avx512::FNS,
     packing: storage::packing::avx512::FNS,
     exchange: exchange::avx512::refine_whole,
+    rounding: rounding::avx512::round_rows,
 };
 
 #[cfg(target_arch = "x86_64")]
@@ -97,6 +100,7 @@ static AVX2: Implementation = Implementation {
     vector: vector::avx2::FNS,
     packing: storage::packing::avx2::FNS,
     exchange: exchange::avx2::refine_whole,
+    rounding: rounding::avx2::round_rows,
 };
 
 #[cfg(target_arch = "aarch64")]
@@ -108,6 +112,7 @@ const NEON_FNS: Implementation = Implementation {
     vector: vector::neon::FNS,
     packing: storage::packing::neon::FNS,
     exchange: exchange::neon::refine_whole,
+    rounding: rounding::neon::round_rows,
 };
 
 #[cfg(target_arch = "aarch64")]
@@ -125,6 +130,7 @@ static SCALAR: Implementation = Implementation {
     vector: vector::scalar::FNS,
     packing: storage::packing::scalar::FNS,
     exchange: exchange::scalar::refine_whole,
+    rounding: rounding::scalar::round_rows,
 };
 
 /// Why no implementation was selected.

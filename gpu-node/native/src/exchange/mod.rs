@@ -9,8 +9,8 @@
 mod row;
 
 use crate::cpu::Implementation;
+use crate::shape::{ShapeError, check_lengths};
 use row::refine_grouped;
-use std::fmt;
 
 /// Rows of a linear whose mask is refined.
 ///
@@ -31,14 +31,6 @@ pub struct RowsToRefine<'a> {
     pub gradient: &'a [f64],
     /// Error of each row under its mask, `[rows]`, updated with the mask.
     pub errors: &'a mut [f64],
-}
-
-/// Arrays whose lengths do not match the shape of a linear.
-#[derive(Debug, PartialEq, Eq)]
-pub struct ShapeError {
-    what: &'static str,
-    found: usize,
-    expected: String,
 }
 
 /// Refines whole rows with the instructions of one level.
@@ -93,32 +85,19 @@ pub fn refine(
 fn check(rows: &RowsToRefine<'_>) -> Result<(), ShapeError> {
     let RowsToRefine { cols, group, weights, moment, bits, gradient, errors } = rows;
     let count = errors.len();
-    let shape = |rows: usize, cols: usize| (rows.checked_mul(cols), format!("[{rows}, {cols}]"));
-    for (what, found, (expected, shape)) in [
-        ("weights", weights.len(), shape(count, *cols)),
-        ("moment", moment.len(), shape(*cols, *cols)),
-        ("bits", bits.len(), shape(count, cols.div_ceil(8))),
-        ("gradient", gradient.len(), shape(count, *cols)),
-    ] {
-        if Some(found) != expected {
-            let expected = format!("values; with {count} rows (as many as errors) it has the shape {shape}");
-            return Err(ShapeError { what, found, expected });
-        }
-    }
+    check_lengths(
+        &[
+            ("weights", weights.len(), [count, *cols]),
+            ("moment", moment.len(), [*cols, *cols]),
+            ("bits", bits.len(), [count, cols.div_ceil(8)]),
+            ("gradient", gradient.len(), [count, *cols]),
+        ],
+        &format!("{count} rows (as many as errors)"),
+    )?;
     match group {
-        Some(group) if *group == 0 || !cols.is_multiple_of(*group) => Err(ShapeError {
-            what: "group",
-            found: *group,
-            expected: format!("columns; it must divide the row's {cols}"),
-        }),
+        Some(group) if *group == 0 || !cols.is_multiple_of(*group) => {
+            Err(ShapeError::new("group", *group, format!("columns; it must divide the row's {cols}")))
+        }
         _ => Ok(()),
     }
 }
-
-impl fmt::Display for ShapeError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} has {} {}", self.what, self.found, self.expected)
-    }
-}
-
-impl std::error::Error for ShapeError {}

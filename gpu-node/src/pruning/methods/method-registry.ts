@@ -34,6 +34,8 @@ export interface Method {
   swaps: boolean
   /** Whether new values of the surviving weights are solved for (`+reconstruct`): see `reconstruct.ts`. */
   reconstruct: boolean
+  /** Whether the new values are rounded to codes of packed int4 (`+int4`): see `round-to-int4.ts`. */
+  int4: boolean
   /** Statistics that the rule and the refinements read. */
   needs: readonly StatisticName[]
   datasets: CountedDatasets
@@ -42,12 +44,12 @@ export interface Method {
 }
 
 /** The revision of each step that may follow a rule: incremented when its result changes, like `PruneRule.revision`. */
-export const STEP_REVISIONS = { allocated: 0, rows: 0, swaps: 0, reconstruct: 0 }
+export const STEP_REVISIONS = { allocated: 0, rows: 0, swaps: 0, reconstruct: 0, int4: 0 }
 
 type Step = keyof typeof STEP_REVISIONS
 
 const ALLOCATION_STEPS = ['allocated', 'rows'] as const satisfies readonly Step[]
-const REFINEMENT_STEPS = ['swaps', 'reconstruct'] as const satisfies readonly Step[]
+const REFINEMENT_STEPS = ['swaps', 'reconstruct', 'int4'] as const satisfies readonly Step[]
 
 /** The suffixes that may follow the name of a rule, in this order. */
 const SUFFIXES = [...ALLOCATION_STEPS, ...REFINEMENT_STEPS].map(suffixOf)
@@ -73,8 +75,8 @@ export function revisionsOf(method: Method): Record<string, number> {
 }
 
 /**
- * Parses the name of a method: a rule, then any of {@link SUFFIXES} in that order. Rules that change weights do not support
- * {@link STEPS_FOR_DENSE_WEIGHTS}.
+ * Parses the name of a method: a rule, then any of {@link SUFFIXES} in that order. `+int4` needs `+reconstruct`, and rules that
+ * change weights do not support {@link STEPS_FOR_DENSE_WEIGHTS}.
  *
  * @throws AppError `invalid_request`, param `method`
  */
@@ -87,7 +89,8 @@ export function parseMethod(name: string): Method {
     'invalid_request',
     `There is no pruning method '${name}'.${nearest === undefined ? '' : ` Did you mean '${nearest}'?`} ` +
       `The rules are ${RULES.map((rule) => rule.name).join(', ')}; after one may come ${SUFFIXES.join(', ')}, in this order ` +
-      `(after ${weightChanging.join(' and ')}, which change weights, neither ${STEPS_FOR_DENSE_WEIGHTS.map(suffixOf).join(' nor ')}).`,
+      `(+int4 only with +reconstruct; after ${weightChanging.join(' and ')}, which change weights, neither ` +
+      `${STEPS_FOR_DENSE_WEIGHTS.map(suffixOf).join(' nor ')}).`,
     { param: 'method' },
   )
 }
@@ -96,9 +99,12 @@ function suffixOf(step: Step): string {
   return `+${step}`
 }
 
-/** Returns every combination of two steps, in the order in which methods are listed. */
-function combinationsOf([first, second]: readonly [Step, Step]): Step[][] {
-  return [[], [first], [second], [first, second]]
+/** Returns every choice of steps, in the order in which methods are listed. */
+function combinationsOf(steps: readonly Step[]): Step[][] {
+  return steps.reduce<Step[][]>(
+    (chosen, step) => [...chosen, ...chosen.map((before) => [...before, step])],
+    [[]],
+  )
 }
 
 /** Returns the methods of a rule: with every combination of steps that may follow it. */
@@ -107,6 +113,7 @@ function methodsOf(rule: PruneRule): Method[] {
     .flatMap((allocation) =>
       combinationsOf(REFINEMENT_STEPS).map((refinement) => [...allocation, ...refinement]),
     )
+    .filter((steps) => !steps.includes('int4') || steps.includes('reconstruct'))
     .filter((steps) => !rule.changesWeights || !STEPS_FOR_DENSE_WEIGHTS.some((step) => steps.includes(step)))
     .map((steps) => methodOf(rule, steps))
 }
@@ -124,6 +131,7 @@ function methodOf(rule: PruneRule, steps: readonly Step[]): Method {
     rows,
     swaps,
     reconstruct,
+    int4: steps.includes('int4'),
     needs: [...needs],
     datasets: needs.size > 0 && rule.datasets === 'none' ? 'accumulated' : rule.datasets,
     changesWeights: rule.changesWeights || reconstruct,

@@ -185,6 +185,11 @@ export function applyCorrection(
   }
 }
 
+/** Computes the error of all weights of a system. */
+export function updateError({ dense, kept, error }: RowSystem): void {
+  for (let i = 0; i < error.length; i++) error[i] = (dense[i] as number) - (kept[i] as number)
+}
+
 /** Restores the first weights of rows whose damped error rose: f32 can make an already good solution worse. */
 export function revertWorseRows(
   { rows, cols, kept, errors, damped }: RowSystem,

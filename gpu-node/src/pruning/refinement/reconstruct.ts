@@ -1,3 +1,4 @@
+import { rowBytes } from '@copal/shared/mask/bit-rows.ts'
 import { buildConjugateGradients } from './conjugate-gradients-graph.ts'
 import { encodeModel } from '../graph/onnx-writer.ts'
 import { InferenceSession, Tensor } from '../graph/onnx-runtime.ts'
@@ -10,12 +11,14 @@ import {
   revertWorseRows,
   residualNorm,
   unitResidual,
+  updateError,
   updateResidual,
   type ScaledMoment,
   type ReconstructionTask,
   type RowSystem,
 } from './reconstruct-rows.ts'
 import { backgroundSessionOptions, CHUNK_ROWS, createMomentProduct } from './moment-product.ts'
+import { createRoundToInt4, type RoundToInt4 } from './round-to-int4.ts'
 
 /** Iterations in one run of the graph. The residuals are checked after each run. */
 const STEPS_PER_RUN = 4
@@ -32,7 +35,7 @@ export interface Reconstruction {
   weights: Float32Array
   /** The squared output error, `tr(E H Eᵀ)`, of the mask with the dense values. */
   before: number
-  /** The same with the new weights. */
+  /** The same with the new weights, rounded if they are. */
   after: number
 }
 
@@ -43,8 +46,10 @@ export interface Reconstructor {
   release(): Promise<void>
 }
 
-/** Options of a reconstructor, for tests and measurements. */
+/** Options of a reconstructor. All but the first are for tests and measurements. */
 export interface ReconstructorOptions {
+  /** Whether the solved weights are rounded to codes of packed int4 (see `round-to-int4.ts`); default false. */
+  int4?: boolean
   /** Default {@link TOLERANCE}. */
   tolerance?: number
   /** Called after each chunk of rows, with its number of iterations and the relative residual that is left. */
@@ -65,16 +70,17 @@ const TOLERANCE = 1e-2
  *
  * All rows share H, so up to 512 rows are solved together, by conjugate gradients on the system scaled to a unit
  * diagonal; an iteration is one f32 GEMM. The residual is then computed again in f64, and the solution refined from
- * there, until the residual's norm is at maxRows 0.01 of the first. No row ends with a higher damped error than it began
- * with.
+ * there, until the residual's norm is at most 0.01 of the first. No row ends with a higher damped error than it began with,
+ * unless its weights are then rounded.
  *
  * The weights do not depend on the number of threads. One session serves every linear. It needs memory for H in f32
  * and about twenty arrays of 512 rows.
  */
 export async function createReconstructor(
   threads: number,
-  { tolerance = TOLERANCE, onSolved }: ReconstructorOptions = {},
+  { int4 = false, tolerance = TOLERANCE, onSolved }: ReconstructorOptions = {},
 ): Promise<Reconstructor> {
+  const roundToInt4 = int4 ? createRoundToInt4(threads) : null
   const product = await createMomentProduct(threads)
   const iterate = await InferenceSession.create(
     encodeModel(buildConjugateGradients(STEPS_PER_RUN)),
@@ -124,6 +130,25 @@ export async function createReconstructor(
     return { x: x?.data as Float32Array<ArrayBuffer>, iterations }
   }
 
+  /** Rounds the weights of a system, whose first row is `first` of the linear, and updates the errors. */
+  async function round(
+    roundToInt4: RoundToInt4,
+    { bits }: ReconstructionTask,
+    moments: ScaledMoment,
+    system: RowSystem,
+    first: number,
+  ): Promise<void> {
+    const { rows, cols, kept: values, residual: gradient } = system
+    const { moment, damping } = moments
+    const width = rowBytes(cols)
+    updateError(system)
+    await measure(moments, system)
+    const ofRows = bits.subarray(first * width, (first + rows) * width)
+    await roundToInt4({ rows, cols, values, bits: ofRows, moment, damping, gradient })
+    updateError(system)
+    await measure(moments, system)
+  }
+
   /** Solves rows `first … end - 1` into `weights`, and returns their output error before and after. */
   async function solveRows(
     task: ReconstructionTask,
@@ -157,6 +182,7 @@ export async function createReconstructor(
     }
     const residual = norm > 0 ? residualNorm(system) / norm : 0
     revertWorseRows(system, start)
+    if (roundToInt4) await round(roundToInt4, task, moments, system, first)
     onSolved?.({ rows: end - first, iterations, residual })
     for (const values of [start.weights, system.mask, system.error, system.residual]) freeMemory(values)
     return { before: sum(start.errors), after: sum(system.errors) }

@@ -197,8 +197,8 @@ function selectionBytes(config: LlamaConfig, method: Method, threads: number): n
   return Math.max(...held) + Math.max(...step) + (swaps ? threads * EXCHANGE_THREAD_BYTES : 0)
 }
 
-function refinementCount({ swaps, reconstruct, rule }: Method): number {
-  return [swaps, reconstruct, rule.changesWeights].filter(Boolean).length
+function refinementCount({ swaps, reconstruct, int4, rule }: Method): number {
+  return [swaps, reconstruct, int4, rule.changesWeights].filter(Boolean).length
 }
 
 /** Returns the number of elements of the sums of linears and their inputs. */

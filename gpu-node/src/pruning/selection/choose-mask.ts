@@ -79,7 +79,7 @@ export async function chooseMask(choice: MaskSelection): Promise<void> {
   const exchange = method.swaps ? createExchange(threads) : null
   let reconstructor: Reconstructor | null = null
   try {
-    reconstructor = method.reconstruct ? await createReconstructor(threads) : null
+    reconstructor = method.reconstruct ? await createReconstructor(threads, { int4: method.int4 }) : null
     for (let layer = first; layer < end; layer++) {
       const gains = []
       for (const linear of BLOCK_LINEARS) {

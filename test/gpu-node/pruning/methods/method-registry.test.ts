@@ -6,19 +6,22 @@ test('the wire accepts every name, and each parses to the method of that name', 
   expect(new Set(METHOD_NAMES).size).toBe(METHOD_NAMES.length)
   for (const name of METHOD_NAMES) {
     expect(pruneMethod.parse(name)).toBe(name)
-    const { rule, allocated, rows, swaps, reconstruct } = parseMethod(name)
-    const steps = { allocated, rows, swaps, reconstruct }
+    const { rule, allocated, rows, swaps, reconstruct, int4 } = parseMethod(name)
+    const steps = { allocated, rows, swaps, reconstruct, int4 }
     const suffixes = Object.entries(steps).map(([step, has]) => (has ? `+${step}` : ''))
     expect(rule.name + suffixes.join('')).toBe(name)
   }
 })
 
-test('each rule supports every combination of suffixes, but rules that change weights support neither +rows nor +swaps', () => {
+test('each rule supports every combination of suffixes, +int4 with +reconstruct alone; rules that change weights support neither +rows nor +swaps', () => {
   for (const { name, changesWeights } of RULES) {
     const shares = changesWeights ? ['', '+allocated'] : ['', '+allocated', '+rows', '+allocated+rows']
     const refinements = changesWeights
-      ? ['', '+reconstruct']
-      : ['', '+swaps', '+reconstruct', '+swaps+reconstruct']
+      ? ['', '+reconstruct', '+reconstruct+int4']
+      : [
+          ...['', '+swaps', '+reconstruct', '+swaps+reconstruct'],
+          ...['+reconstruct+int4', '+swaps+reconstruct+int4'],
+        ]
     const expected = shares.flatMap((share) => refinements.map((refinement) => name + share + refinement))
     expect(METHOD_NAMES.filter((method) => method.split('+')[0] === name)).toEqual(expected)
   }
@@ -60,6 +63,7 @@ test.each([
   ['copal+reconstruct+swaps', undefined],
   ['sparsegpt+swaps', undefined],
   ['sparsegpt+rows', undefined],
+  ['wanda+swaps+int4', undefined],
   ['', undefined],
 ])('%j is an error that suggests %s and lists the rules', (name, meant) => {
   expect(() => parseMethod(name)).toThrow(

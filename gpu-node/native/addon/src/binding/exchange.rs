@@ -1,13 +1,9 @@
-use super::kernel_of;
+use super::{MAX_COLS, kernel_of, range_of, require_apart};
 use copal_native::engine_binding::errors::{Result, guarded, invalid};
 use copal_native::engine_binding::fields::read;
 use copal_native::exchange::{RowsToRefine, refine};
 use napi::bindgen_prelude::Unknown;
 use napi_derive::napi;
-use std::ops::Range;
-
-/// The second moment of more columns would take more than 128 GiB.
-const MAX_COLS: usize = 1 << 17;
 
 /// Refines the rows that the arrays hold; blocks its thread.
 #[napi]
@@ -44,22 +40,4 @@ pub fn exchange_rows(options: Unknown<'_>) -> Result<()> {
         };
         refine(kernel, rows, floor).map_err(invalid)
     })
-}
-
-/// The addresses of an array.
-fn range_of<T>(values: &[T]) -> Range<usize> {
-    let Range { start, end } = values.as_ptr_range();
-    start.addr()..end.addr()
-}
-
-/// Rejects an array that is written to and shares memory with another.
-fn require_apart<'a>(
-    name: &str,
-    written: Range<usize>,
-    others: impl IntoIterator<Item = &'a Range<usize>>,
-) -> Result<()> {
-    match others.into_iter().any(|other| written.start < other.end && other.start < written.end) {
-        true => Err(invalid(format!("{name} shares memory with another array; give it its own"))),
-        false => Ok(()),
-    }
 }

@@ -10,6 +10,7 @@ mod form_sample;
 mod grammar;
 mod matrix;
 mod multiplier;
+mod rounding;
 mod sampler;
 mod weights;
 
@@ -17,6 +18,7 @@ use copal_native::cpu::Implementation;
 use copal_native::engine_binding::errors::{Result, invalid};
 use copal_native::engine_binding::fields::Field;
 use napi_derive::napi;
+use std::ops::Range;
 
 /// The hash of the sources that the addon was built from, as `infra/local/build-native.mjs` computed it. The loader
 /// compares it with the hash of the sources beside it. Empty if cargo was called without it.
@@ -35,6 +37,27 @@ pub fn kernels() -> Vec<&'static str> {
 #[napi]
 pub fn poison_freed(on: bool) {
     copal_native::poison::poison_freed(on);
+}
+
+/// The second moment of more columns would take more than 128 GiB.
+const MAX_COLS: usize = 1 << 17;
+
+/// The addresses of an array.
+fn range_of<T>(values: &[T]) -> Range<usize> {
+    let Range { start, end } = values.as_ptr_range();
+    start.addr()..end.addr()
+}
+
+/// Rejects an array that is written to and shares memory with another.
+fn require_apart<'a>(
+    name: &str,
+    written: Range<usize>,
+    others: impl IntoIterator<Item = &'a Range<usize>>,
+) -> Result<()> {
+    match others.into_iter().any(|other| written.start < other.end && other.start < written.end) {
+        true => Err(invalid(format!("{name} shares memory with another array; give it its own"))),
+        false => Ok(()),
+    }
 }
 
 /// The kernel that a field names; the best one of the machine if the field is missing.
