@@ -14,13 +14,14 @@ import { createGatewayClient } from './serving/control/gateway-client.ts'
 import { createHeartbeatLoop } from './serving/control/heartbeat-loop.ts'
 import { describeDevice, loadOf, parameterCount } from './serving/control/node-description.ts'
 import { createStatisticsExchange } from './serving/control/statistics-exchange.ts'
+import { monotonicMs } from './platform/clock.ts'
 import { PRIVATE } from './platform/make-folder.ts'
 import { makeWritableFolder } from './platform/writable-folder.ts'
 import { takeNodeLock } from './serving/control/node-lock.ts'
 import { createJobWork } from './serving/control/node-job-work.ts'
 import { createGpuReservation } from './serving/control/reserve-gpu.ts'
 import { openJobRunner } from './serving/control/node-jobs.ts'
-import { openNodeState } from './serving/control/node-state.ts'
+import { isSameDesired, openNodeState } from './serving/control/node-state.ts'
 import { createTrafficWatch } from './serving/control/traffic-watch.ts'
 import { openReceiptOutbox } from './serving/control/receipt-outbox.ts'
 import { supportedMethods } from './pruning/selection/allocate-ratios.ts'
@@ -62,6 +63,9 @@ export interface NodeProcess {
 
 /** Time limit of each part for stopping: the last heartbeat, receipts and spans, and the end of child processes. */
 const PART_STOP_TIMEOUT_MS = 1_500
+
+/** Time for error events and the ends of responses after the grace period. */
+const MIN_SEND_MS = 500
 
 /**
  * Composes a node and starts it: opens the port and the model, serves the last known mask (or dense), and reports to the
@@ -329,9 +333,11 @@ export async function startNode(settings: NodeSettings, environment: NodeProcess
         draining = true
         heartbeats.sendSoon()
         probes.close()
+        const endMs = monotonicMs() + graceMs
         await withTimeout(idle(), graceMs)
         engine.close()
-        await awaitStop(listener.close(500))
+        // Clients that read slowly get the rest of their responses.
+        await listener.close(Math.max(MIN_SEND_MS, endMs - monotonicMs()))
         await awaitStop(jobs.close())
         await awaitStop(server.settled())
         await awaitStop(outbox.stop())
@@ -343,10 +349,9 @@ export async function startNode(settings: NodeSettings, environment: NodeProcess
       },
     }
 
-    /** Settles when no request runs or waits. */
+    /** Settles when no request is prepared, waits or runs. */
     async function idle(): Promise<void> {
-      while (engine.load().running + engine.load().waiting > 0)
-        await new Promise((resolve) => setTimeout(resolve, 20))
+      while (server.isBusy()) await new Promise((resolve) => setTimeout(resolve, 20))
     }
   }
 }
@@ -391,10 +396,4 @@ function kvTokensForMemory(
     )
   }
   return kvTokens
-}
-
-function isSameDesired(a: HeartbeatResponse['desired'], b: HeartbeatResponse['desired']): boolean {
-  const textOf = ({ active, previous, trials, own }: HeartbeatResponse['desired']) =>
-    JSON.stringify([active, previous, trials, own])
-  return textOf(a) === textOf(b)
 }

@@ -8,6 +8,9 @@ import { AppError, errorBody } from '@copal/shared/errors.ts'
  */
 const KEEP_ALIVE_MS = 120_000
 
+/** Interval at which a closing port closes connections that have become idle. */
+const IDLE_SWEEP_MS = 50
+
 /** The node's HTTP port. */
 export interface Listener {
   /** Address with the port that was actually bound: `http://127.0.0.1:8790`. */
@@ -43,8 +46,11 @@ export async function listen(host: string, port: number): Promise<Listener> {
     async close(graceMs) {
       const closed = new Promise((resolve) => server.close(resolve))
       server.closeIdleConnections()
+      // Connections whose responses end from now on stay open, for a next request that does not come.
+      const sweep = setInterval(() => server.closeIdleConnections(), IDLE_SWEEP_MS)
       const timer = setTimeout(() => server.closeAllConnections(), graceMs)
       await closed
+      clearInterval(sweep)
       clearTimeout(timer)
     },
   }

@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises'
 import { createServer } from 'node:net'
 import { expect, onTestFinished, test, vi } from 'vitest'
 import { startNodeProcess } from '../../support/processes/node-process.ts'
@@ -51,6 +52,30 @@ test('SIGTERM lets a stream finish, refuses new work, says goodbye and leaves no
     expect(gateway.receipts.get('request-long')?.finishReason).toMatch(/stop|length/)
   }, WAIT)
   await vi.waitFor(() => expect(children.filter((pid) => commandLine(pid) !== '')).toEqual([]), WAIT)
+})
+
+test('SIGTERM leaves a client that reads late the grace period to read its whole response', async () => {
+  const { gateway, start } = await prepareNode()
+  const node = await start({ COPAL_GRACE_MS: '500000' })
+  await heartbeatWhere(gateway, (beat) => beat.weightSets[0]?.state === 'ready')
+  // More than the connection buffers.
+  const response = await streamFrom(await urlOf(node), gateway, 'request-late', {
+    max_tokens: 2_000,
+    n: 8,
+    logprobs: 5,
+    logit_bias: { [END_TOKEN]: -100 },
+  })
+  await vi.waitFor(() => expect(gateway.receipts.get('request-late')?.finishReason).toBe('length'), {
+    timeout: 120_000,
+  })
+  const ended = node.end('SIGTERM')
+  await vi.waitFor(() => expect(gateway.heartbeats.at(-1)?.draining).toBe(true), WAIT)
+  // Longer than a node needs to stop that has nothing to do.
+  await sleep(3_000)
+  const stream = await response.text()
+  expect(stream).toMatch(/data: \[DONE\]\n\n$/)
+  expect(stream.length).toBeGreaterThan(4_000_000)
+  expect(await ended).toBe(0)
 })
 
 test('what runs longer than COPAL_GRACE_MS is cut with an error event, and told in its receipt', async () => {

@@ -1,4 +1,4 @@
-import { get, type IncomingMessage } from 'node:http'
+import { Agent, get, type IncomingMessage } from 'node:http'
 import { expect, onTestFinished, test } from 'vitest'
 import { listen } from '../../../gpu-node/src/platform/listener.ts'
 import { untilSettled } from '../../support/harness/settled.ts'
@@ -42,6 +42,27 @@ test('closing ends connections that do not end in time', async () => {
   const response = await fetch(listener.url)
   await listener.close(10)
   await expect(response.text()).rejects.toThrow(/terminated/)
+})
+
+test('closing waits for open responses, and not for connections that stay open after them', async () => {
+  const listener = await listen('127.0.0.1', 0)
+  const called = Promise.withResolvers<void>()
+  const body = Promise.withResolvers<string>()
+  listener.serve(async () => {
+    called.resolve()
+    return new Response(await body.promise)
+  })
+  const agent = new Agent({ keepAlive: true })
+  onTestFinished(() => agent.destroy())
+  const read = new Promise<string>((resolve) =>
+    get(listener.url, { agent }, async (incoming) => resolve((await incoming.toArray()).join(''))),
+  )
+  await called.promise
+  const closed = listener.close(600_000)
+  body.resolve('whole')
+  expect(await read).toBe('whole')
+  // The agent keeps its connection.
+  await closed
 })
 
 test.runIf(process.platform === 'linux')(

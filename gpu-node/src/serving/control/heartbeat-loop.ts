@@ -1,5 +1,6 @@
-import { toAppError } from '@copal/shared/errors.ts'
+import { toAppError, type ErrorCode } from '@copal/shared/errors.ts'
 import type { Heartbeat, HeartbeatResponse } from '@copal/shared/wire/heartbeat.ts'
+import { monotonicMs } from '../../platform/clock.ts'
 import { reasonOf, type Log } from '../../platform/log.ts'
 import type { GatewayClient } from './gateway-client.ts'
 
@@ -51,10 +52,12 @@ export function createHeartbeatLoop(deps: HeartbeatLoopDeps): HeartbeatLoop {
   let sendRequested = false
   let started = false
   let failures = 0
+  /** The code of the last failure that was logged. */
+  let loggedCode: ErrorCode | undefined
 
   function schedule(delayMs: number): void {
     if (!started) return
-    const atMs = Date.now() + delayMs
+    const atMs = monotonicMs() + delayMs
     if (atMs >= dueAtMs) return
     clearTimeout(timer)
     dueAtMs = atMs
@@ -81,11 +84,7 @@ export function createHeartbeatLoop(deps: HeartbeatLoopDeps): HeartbeatLoop {
       response = await deps.gateway.heartbeat(heartbeat, limitMs)
     } catch (error) {
       deps.onSent?.('failed')
-      if (failures === 0)
-        deps.log.warn('gateway lost; serving goes on', {
-          code: toAppError(error).code,
-          reason: reasonOf(error),
-        })
+      logFailure(error)
       failures += 1
       timeoutMs = 2 * limitMs
       return
@@ -94,8 +93,19 @@ export function createHeartbeatLoop(deps: HeartbeatLoopDeps): HeartbeatLoop {
     timeoutMs = Math.max(leastTimeoutMs, 2 * (performance.now() - sentAtMs))
     if (failures > 0) deps.log.info('gateway found again')
     failures = 0
+    loggedCode = undefined
     deps.onSent?.('answered')
     deps.onResponse(response, heartbeat)
+  }
+
+  /** Logs the first failure, and a gateway that responds again but rejects this node. */
+  function logFailure(error: unknown): void {
+    const { code, retryable } = toAppError(error)
+    if (loggedCode !== undefined && (retryable || code === loggedCode)) return
+    loggedCode = code
+    const fields = { code, reason: reasonOf(error) }
+    if (retryable) deps.log.warn('gateway lost; serving goes on', fields)
+    else deps.log.error('the gateway rejects this node and sends no requests; serving goes on', fields)
   }
 
   return {

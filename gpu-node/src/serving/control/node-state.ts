@@ -48,6 +48,13 @@ export async function openNodeState(deps: { home: string; log: Log }): Promise<N
   return { current: () => state ?? opened, save }
 }
 
+/** Returns whether two desired states name the same masks. */
+export function isSameDesired(a: NodeState['desired'], b: NodeState['desired']): boolean {
+  const textOf = ({ active, previous, trials, own }: NodeState['desired']) =>
+    JSON.stringify([active, previous, trials, own])
+  return textOf(a) === textOf(b)
+}
+
 async function readState(path: string, log: Log): Promise<NodeState | undefined> {
   const text = await readIfThere(path)
   if (text === undefined) return undefined

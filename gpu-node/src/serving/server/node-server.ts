@@ -27,6 +27,8 @@ export interface NodeServer {
   readonly fetch: (request: Request) => Response | Promise<Response>
   /** Returns the progress of every request that is prepared, waits, runs, or whose receipt waits for its scores. */
   progress(): RequestProgress[]
+  /** Returns whether a request is prepared, waits or runs. */
+  isBusy(): boolean
   /** Scores under trial weights that the gateway has not acknowledged. */
   readonly shadows: Pick<ShadowScorer, 'pendingScores' | 'acknowledge'>
   /** Settles when no receipt is outstanding. */
@@ -107,6 +109,7 @@ export function createNodeServer(deps: NodeServerDeps): NodeServer {
     shadows,
     progress: () =>
       mergeByRequest([...calls.progress(), ...engine.progress(), ...receipts.scoringProgress()]),
+    isBusy: () => calls.progress().length > 0,
     settled: () => receipts.settled(),
   }
 }

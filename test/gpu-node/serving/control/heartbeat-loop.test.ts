@@ -1,4 +1,5 @@
 import { expect, onTestFinished, test, vi } from 'vitest'
+import { AppError, errorBody } from '@copal/shared/errors.ts'
 import { createGatewayClient } from '../../../../gpu-node/src/serving/control/gateway-client.ts'
 import { createHeartbeatLoop } from '../../../../gpu-node/src/serving/control/heartbeat-loop.ts'
 import type { Heartbeat, HeartbeatResponse } from '@copal/shared/wire/heartbeat.ts'
@@ -82,6 +83,29 @@ test('an unreachable gateway is logged once when it is lost and once when it ret
   await vi.waitFor(() => expect(log.lines).toHaveLength(2), WAIT)
   expect(log.lines[0]).toMatch(/gateway lost/)
   expect(log.lines[1]).toMatch(/gateway found again/)
+})
+
+test('a gateway that was lost and then rejects the node is logged again, once', async () => {
+  const { gateway, heart, log } = await setup(5)
+  gateway.disconnect()
+  heart.start()
+  await vi.waitFor(() => expect(log.lines).toHaveLength(1), WAIT)
+  let rejected = 0
+  gateway.intercept = (_request, response) => {
+    rejected += 1
+    const error = new AppError('invalid_signature', 'The signature does not match.')
+    response.writeHead(401, { 'content-type': 'application/json' }).end(JSON.stringify(errorBody(error)))
+    return true
+  }
+  gateway.reconnect()
+  await vi.waitFor(() => expect(rejected).toBeGreaterThan(2), WAIT)
+  gateway.intercept = undefined
+  await vi.waitFor(() => expect(log.lines).toHaveLength(3), WAIT)
+  expect(log.lines).toEqual([
+    expect.stringMatching(/gateway lost/),
+    expect.stringMatching(/rejects this node.*The signature does not match/),
+    expect.stringMatching(/gateway found again/),
+  ])
 })
 
 test('a lost response does not make the node silent, and a slow gateway gets the time that it needs', async () => {
