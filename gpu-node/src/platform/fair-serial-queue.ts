@@ -7,7 +7,7 @@ export interface FairSerialQueue {
    * Runs the work when it is its turn. Aborting before that removes it from the queue.
    *
    * @param owner its work runs in order of arrival, and that of other owners between
-   * @throws AppError `overloaded` when too many wait, `client_closed_request` after an abort, and what the work throws
+   * @throws AppError `overloaded` when too many wait, of all or of this owner, `client_closed_request` after an abort, and what the work throws
    */
   run<T>(work: () => Promise<T>, owner: string, signal?: AbortSignal): Promise<T>
 }
@@ -16,10 +16,17 @@ export interface FairSerialQueue {
  * Creates an empty queue. An owner with much work delays the others by one piece at a time.
  *
  * @param what plural name of the work for the error of a full queue: `schemas to compile`
+ * @param maxOfOwner how many of an owner may run or wait; without it, one owner can fill the queue
  */
-export function createFairSerialQueue(what: string, maxWaiting: number): FairSerialQueue {
+export function createFairSerialQueue(
+  what: string,
+  maxWaiting: number,
+  maxOfOwner = maxWaiting,
+): FairSerialQueue {
   /** The waiting work by owner; the first owner's turn is next. No list is empty. */
   const waitingOf = new Map<string, (() => void)[]>()
+  /** How many of each owner run or wait. */
+  const sizeOf = new Map<string, number>()
   let size = 0
   let isRunning = false
 
@@ -54,11 +61,13 @@ export function createFairSerialQueue(what: string, maxWaiting: number): FairSer
 
   return {
     async run(work, owner, signal) {
-      if (size >= maxWaiting) {
-        const message = `This node already has ${maxWaiting} ${what}. Try again later.`
+      const ofOwner = sizeOf.get(owner) ?? 0
+      if (size >= maxWaiting || ofOwner >= maxOfOwner) {
+        const message = `This node already has ${Math.min(size, maxWaiting)} ${what}. Try again later.`
         throw new AppError('overloaded', message, { retryAfterS: 1 })
       }
       size += 1
+      sizeOf.set(owner, ofOwner + 1)
       try {
         if (isRunning) await turnOf(owner, signal)
         isRunning = true
@@ -69,6 +78,9 @@ export function createFairSerialQueue(what: string, maxWaiting: number): FairSer
         }
       } finally {
         size -= 1
+        const left = (sizeOf.get(owner) ?? 1) - 1
+        if (left > 0) sizeOf.set(owner, left)
+        else sizeOf.delete(owner)
       }
     },
   }

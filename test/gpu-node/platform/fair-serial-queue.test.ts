@@ -2,8 +2,8 @@ import { setImmediate as turn } from 'node:timers/promises'
 import { expect, test } from 'vitest'
 import { createFairSerialQueue } from '../../../gpu-node/src/platform/fair-serial-queue.ts'
 
-function setup(maxWaiting = 20) {
-  const queue = createFairSerialQueue('pieces of work', maxWaiting)
+function setup(maxWaiting = 20, maxOfOwner?: number) {
+  const queue = createFairSerialQueue('pieces of work', maxWaiting, maxOfOwner)
   const events: string[] = []
   const run = (name: string, owner: string, signal?: AbortSignal) =>
     queue.run(
@@ -39,6 +39,15 @@ test('an aborted waiting task leaves the queue without running, and the others g
   await expect(left).rejects.toMatchObject({ code: 'client_closed_request' })
   expect(await Promise.all([first, last])).toEqual(['first', 'last'])
   expect(events).toEqual(['first', 'last'])
+})
+
+test('an owner has at most its part of the queue', async () => {
+  const { run } = setup(3, 2)
+  const own = [run('a1', 'a'), run('a2', 'a')]
+  await expect(run('a3', 'a')).rejects.toMatchObject({ code: 'overloaded' })
+  expect(await run('b', 'b')).toBe('b')
+  await Promise.all(own)
+  expect(await run('a3', 'a')).toBe('a3')
 })
 
 test('a full queue rejects tasks until one has ended', async () => {

@@ -1,7 +1,7 @@
 import { Worker } from 'node:worker_threads'
 import { AppError } from '@copal/shared/errors.ts'
 import { textTooLong } from '../../engine/request-errors.ts'
-import { createSerialQueue } from '../../../platform/serial-queue.ts'
+import { createFairSerialQueue } from '../../../platform/fair-serial-queue.ts'
 import type { DenseModel } from '../../../model/master/dense-model.ts'
 import type { TextCodec } from '../../../model/tokenizer/text-codec.ts'
 
@@ -17,12 +17,19 @@ export interface EncodeRequest {
 /** Tokenises the texts of clients. */
 export interface Encoder {
   /**
-   * Tokenises short texts on the event loop, longer ones on a worker thread, where they block nothing else.
+   * Tokenises short texts on the event loop, longer ones on a worker thread, where they block nothing else. There tenants
+   * take turns.
    *
    * @throws AppError `context_length_exceeded` for a text whose length or first part alone exceeds the context,
    * `overloaded`, `node_failed`, `client_closed_request`
    */
-  encode(texts: readonly string[], kind: TextKind, signal?: AbortSignal): Promise<number[][]>
+  encode(texts: readonly string[], kind: TextKind, caller?: Caller): Promise<number[][]>
+}
+
+/** Who waits for tokens. Calls without a tenant count as those of one. */
+export interface Caller {
+  tenant?: string | undefined
+  signal?: AbortSignal | undefined
 }
 
 /** Characters that are tokenised on the event loop: a few milliseconds, or about 30 ms for one very long word. */
@@ -31,8 +38,9 @@ const MAX_INLINE_CHARACTERS = 4_096
 const CHARACTERS_PER_TOKEN = 8
 /** Tokens by which a cut text may differ at its end, because cutting changes how the last characters are tokenised. */
 const CUT_SLACK_TOKENS = 16
-/** Calls that may wait for the worker thread, which serves one at a time. */
+/** Calls that may wait for the worker thread, which serves one at a time: of all tenants, and of one. */
 const MAX_WAITING = 64
+const MAX_OF_TENANT = 32
 /** Idle time after which the worker thread ends. */
 const IDLE_MS = 60_000
 
@@ -42,7 +50,7 @@ export function createEncoder(
   contextLength: number,
 ): Encoder {
   const longestToken = longestTokenBytes(codec, config.vocabSize)
-  const queue = createSerialQueue('texts to tokenise', MAX_WAITING)
+  const queue = createFairSerialQueue('texts to tokenise', MAX_WAITING, MAX_OF_TENANT)
   let thread: Worker | undefined
   let idle: NodeJS.Timeout | undefined
 
@@ -75,27 +83,27 @@ export function createEncoder(
     }
   }
 
-  async function encodeAll(request: EncodeRequest, signal?: AbortSignal): Promise<number[][]> {
+  async function encodeAll(request: EncodeRequest, { tenant = '', signal }: Caller): Promise<number[][]> {
     const { texts, kind } = request
     const characters = texts.reduce((sum, { length }) => sum + length, 0)
     return characters <= MAX_INLINE_CHARACTERS
       ? texts.map((text) => encodeAs(codec, text, kind))
-      : queue.run(() => encodeOnThread(request), signal)
+      : queue.run(() => encodeOnThread(request), tenant, signal)
   }
 
   return {
-    async encode(texts, kind, signal) {
+    async encode(texts, kind, caller = {}) {
       const maxCharacters = CHARACTERS_PER_TOKEN * contextLength
       for (const text of texts) {
         const minTokens = Math.ceil(text.length / longestToken)
         if (minTokens > contextLength) throw textTooLong(minTokens, contextLength, 'at least')
       }
       for (const text of texts.filter(({ length }) => length > maxCharacters)) {
-        const [firstPart] = await encodeAll({ texts: [text.slice(0, maxCharacters)], kind }, signal)
+        const [firstPart] = await encodeAll({ texts: [text.slice(0, maxCharacters)], kind }, caller)
         const startTokens = firstPart!.length - CUT_SLACK_TOKENS
         if (startTokens > contextLength) throw textTooLong(startTokens, contextLength, 'at least')
       }
-      return encodeAll({ texts, kind }, signal)
+      return encodeAll({ texts, kind }, caller)
     },
   }
 }

@@ -2,7 +2,7 @@ import { prefixUnits } from '@copal/shared/wire/prefix.ts'
 import type { NamedPrefix } from '../../engine/prefix-names.ts'
 import type { DenseModel } from '../../../model/master/dense-model.ts'
 import { checkTokens } from '../../engine/request-errors.ts'
-import type { Encoder } from './encoder.ts'
+import type { Caller, Encoder } from './encoder.ts'
 
 /**
  * Returns the tokens of a request field that holds texts or lists of token ids, one or several.
@@ -15,14 +15,14 @@ export async function tokensOf(
   field: { name: string; value: unknown },
   { vocabSize }: Pick<DenseModel['config'], 'vocabSize'>,
   encoder: Encoder,
-  signal: AbortSignal,
+  caller: Caller,
 ): Promise<number[][]> {
   const isSingle = !Array.isArray(field.value) || typeof field.value[0] === 'number'
   for (const [index, input] of inputs.entries())
     if (typeof input !== 'string')
       checkTokens(input, vocabSize, isSingle ? field.name : `${field.name}[${index}]`)
   const texts = inputs.filter((input) => typeof input === 'string')
-  const encoded = (await encoder.encode(texts, 'document', signal)).values()
+  const encoded = (await encoder.encode(texts, 'document', caller)).values()
   return inputs.map((input) => (typeof input === 'string' ? encoded.next().value! : input))
 }
 

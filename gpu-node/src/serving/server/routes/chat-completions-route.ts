@@ -29,7 +29,7 @@ export function chatCompletions(deps: InferenceRouteDeps): Hono {
         idPrefix: 'chatcmpl-',
         async prepare(signal) {
           prompt.text = chatPrompt(codec, request, structure.tools)
-          const [tokens = []] = await encoder.encode([prompt.text], 'prompt', signal)
+          const [tokens = []] = await encoder.encode([prompt.text], 'prompt', { signal, tenant: call.tenant })
           prompt.tokens = tokens
           const plan = {
             ...samplingOf(request, chatTopLogprobs(request)),

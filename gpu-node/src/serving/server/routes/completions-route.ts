@@ -33,7 +33,8 @@ export function completions(deps: Omit<InferenceRouteDeps, 'grammars'>): Hono {
         idPrefix: 'cmpl-',
         async prepare(signal) {
           const field = { name: 'prompt', value: request.prompt }
-          prompts = await tokensOf(clientPrompts, field, model.config, encoder, signal)
+          const caller = { signal, tenant: call.tenant }
+          prompts = await tokensOf(clientPrompts, field, model.config, encoder, caller)
           const plan = {
             ...samplingOf(request, topLogprobs),
             prompts,

@@ -60,7 +60,8 @@ export function embeddings(
     async function embed(): Promise<CompleteResponse> {
       requireModel(deps, request.model)
       const field = { name: 'input', value: request.input }
-      const texts = await tokensOf(inputsOf(request), field, model.config, encoder, signal)
+      const caller = { signal, tenant: call.tenant }
+      const texts = await tokensOf(inputsOf(request), field, model.config, encoder, caller)
       const format = request.encoding_format ?? 'float'
       requireEmbeddingsFit(texts.length, model.config.hiddenSize, format)
       // All lengths are checked before the first text is embedded.

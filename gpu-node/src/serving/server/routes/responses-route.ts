@@ -28,7 +28,7 @@ export function responses(deps: InferenceRouteDeps): Hono {
         idPrefix: 'resp_',
         async prepare(signal) {
           prompt.text = chatPrompt(codec, chat, structure.tools)
-          const [tokens = []] = await encoder.encode([prompt.text], 'prompt', signal)
+          const [tokens = []] = await encoder.encode([prompt.text], 'prompt', { signal, tenant: call.tenant })
           prompt.tokens = tokens
           return {
             ...samplingOf({ model, temperature, top_p, seed }, -1),

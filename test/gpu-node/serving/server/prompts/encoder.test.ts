@@ -62,10 +62,25 @@ test('a text that cannot fit is rejected by its length, or by the tokens of its 
 test('a client that disconnects leaves the queue', async () => {
   const encoder = createEncoder(tiny.model, 100_000)
   const first = encoder.encode([LONG], 'prompt')
-  await expect(encoder.encode([LONG], 'prompt', AbortSignal.abort())).rejects.toMatchObject({
+  await expect(encoder.encode([LONG], 'prompt', { signal: AbortSignal.abort() })).rejects.toMatchObject({
     code: 'client_closed_request',
   })
   expect(await first).toHaveLength(1)
+})
+
+test('tenants take turns for the thread, and one of them cannot fill its queue', async () => {
+  const encoder = createEncoder(tiny.model, 100_000)
+  const ended: string[] = []
+  const encode = async (tenant: string) => {
+    await encoder.encode([LONG], 'prompt', { tenant })
+    ended.push(tenant)
+  }
+  const many = Array.from({ length: 32 }, () => encode('many'))
+  await expect(encode('many')).rejects.toMatchObject({ code: 'overloaded' })
+  await encode('one')
+  // One of them ran, and one was next.
+  expect(ended.indexOf('one')).toBeLessThanOrEqual(2)
+  await Promise.all(many)
 })
 
 test('a failed thread is reported as a node failure, for that call alone', async () => {
