@@ -7,7 +7,7 @@ export interface FairSerialQueue {
    * Runs the work when it is its turn. Aborting before that removes it from the queue.
    *
    * @param owner its work runs in order of arrival, and that of other owners between
-   * @throws AppError `overloaded` when too many wait, of all or of this owner, `client_closed_request` after an abort, and what the work throws
+   * @throws AppError `overloaded` when too many wait, `rate_limit_exceeded` when too many of this owner do, `client_closed_request` after an abort, and what the work throws
    */
   run<T>(work: () => Promise<T>, owner: string, signal?: AbortSignal): Promise<T>
 }
@@ -62,9 +62,13 @@ export function createFairSerialQueue(
   return {
     async run(work, owner, signal) {
       const ofOwner = sizeOf.get(owner) ?? 0
-      if (size >= maxWaiting || ofOwner >= maxOfOwner) {
-        const message = `This node already has ${Math.min(size, maxWaiting)} ${what}. Try again later.`
+      if (size >= maxWaiting) {
+        const message = `This node already has ${maxWaiting} ${what}. Try again later.`
         throw new AppError('overloaded', message, { retryAfterS: 1 })
+      }
+      if (ofOwner >= maxOfOwner) {
+        const message = `This node already has ${maxOfOwner} ${what} of this tenant. Try again in 1 s.`
+        throw new AppError('rate_limit_exceeded', message, { retryAfterS: 1 })
       }
       size += 1
       sizeOf.set(owner, ofOwner + 1)

@@ -44,7 +44,7 @@ test('an aborted waiting task leaves the queue without running, and the others g
 test('an owner has at most its part of the queue', async () => {
   const { run } = setup(3, 2)
   const own = [run('a1', 'a'), run('a2', 'a')]
-  await expect(run('a3', 'a')).rejects.toMatchObject({ code: 'overloaded' })
+  await expect(run('a3', 'a')).rejects.toMatchObject({ code: 'rate_limit_exceeded' })
   expect(await run('b', 'b')).toBe('b')
   await Promise.all(own)
   expect(await run('a3', 'a')).toBe('a3')

@@ -21,7 +21,7 @@ export interface Encoder {
    * take turns.
    *
    * @throws AppError `context_length_exceeded` for a text whose length or first part alone exceeds the context,
-   * `overloaded`, `node_failed`, `client_closed_request`
+   * `overloaded`, `rate_limit_exceeded`, `node_failed`, `client_closed_request`
    */
   encode(texts: readonly string[], kind: TextKind, caller?: Caller): Promise<number[][]>
 }

@@ -76,7 +76,7 @@ test('tenants take turns for the thread, and one of them cannot fill its queue',
     ended.push(tenant)
   }
   const many = Array.from({ length: 32 }, () => encode('many'))
-  await expect(encode('many')).rejects.toMatchObject({ code: 'overloaded' })
+  await expect(encode('many')).rejects.toMatchObject({ code: 'rate_limit_exceeded' })
   await encode('one')
   // One of them ran, and one was next.
   expect(ended.indexOf('one')).toBeLessThanOrEqual(2)
