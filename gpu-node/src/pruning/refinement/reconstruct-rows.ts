@@ -53,6 +53,8 @@ export interface RowSystem {
   rows: number
   cols: number
   dense: Float32Array
+  /** Mask bits `[rows, ceil(cols/8)]`: a view of the task's. */
+  bits: Uint8Array
   /** 1 where kept, `[cols, rows]`. */
   mask: Float32Array<ArrayBuffer>
   /** The weights `a`: a view of the result. */
@@ -102,6 +104,7 @@ export function createRowSystem(
     rows,
     cols,
     dense,
+    bits: bits.subarray(first * width, end * width),
     mask,
     kept,
     error,

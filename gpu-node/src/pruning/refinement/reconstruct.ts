@@ -1,4 +1,3 @@
-import { rowBytes } from '@copal/shared/mask/bit-rows.ts'
 import { buildConjugateGradients } from './conjugate-gradients-graph.ts'
 import { encodeModel } from '../graph/onnx-writer.ts'
 import { InferenceSession, Tensor } from '../graph/onnx-runtime.ts'
@@ -11,14 +10,13 @@ import {
   revertWorseRows,
   residualNorm,
   unitResidual,
-  updateError,
   updateResidual,
   type ScaledMoment,
   type ReconstructionTask,
   type RowSystem,
 } from './reconstruct-rows.ts'
 import { backgroundSessionOptions, CHUNK_ROWS, createMomentProduct } from './moment-product.ts'
-import { createRoundToInt4, type RoundToInt4 } from './round-to-int4.ts'
+import { createRoundToInt4 } from './round-to-int4.ts'
 
 /** Iterations in one run of the graph. The residuals are checked after each run. */
 const STEPS_PER_RUN = 4
@@ -130,25 +128,6 @@ export async function createReconstructor(
     return { x: x?.data as Float32Array<ArrayBuffer>, iterations }
   }
 
-  /** Rounds the weights of a system, whose first row is `first` of the linear, and updates the errors. */
-  async function round(
-    roundToInt4: RoundToInt4,
-    { bits }: ReconstructionTask,
-    moments: ScaledMoment,
-    system: RowSystem,
-    first: number,
-  ): Promise<void> {
-    const { rows, cols, kept: values, residual: gradient } = system
-    const { moment, damping } = moments
-    const width = rowBytes(cols)
-    updateError(system)
-    await measure(moments, system)
-    const ofRows = bits.subarray(first * width, (first + rows) * width)
-    await roundToInt4({ rows, cols, values, bits: ofRows, moment, damping, gradient })
-    updateError(system)
-    await measure(moments, system)
-  }
-
   /** Solves rows `first … end - 1` into `weights`, and returns their output error before and after. */
   async function solveRows(
     task: ReconstructionTask,
@@ -182,7 +161,7 @@ export async function createReconstructor(
     }
     const residual = norm > 0 ? residualNorm(system) / norm : 0
     revertWorseRows(system, start)
-    if (roundToInt4) await round(roundToInt4, task, moments, system, first)
+    await roundToInt4?.(moments, system, measure)
     onSolved?.({ rows: end - first, iterations, residual })
     for (const values of [start.weights, system.mask, system.error, system.residual]) freeMemory(values)
     return { before: sum(start.errors), after: sum(system.errors) }

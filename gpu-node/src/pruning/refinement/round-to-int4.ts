@@ -1,27 +1,16 @@
 import { rowBytes } from '@copal/shared/mask/bit-rows.ts'
 import { loadNative } from '../../platform/native-addon.ts'
+import { updateError, type RowSystem, type ScaledMoment } from './reconstruct-rows.ts'
 
 /** Rows in one call of the addon, which blocks the thread. */
 const ROWS_PER_CALL = 128
 
-/** Rows whose kept weights are rounded. All arrays are of these rows alone. */
-export interface RowsToRound {
-  rows: number
-  cols: number
-  /** The weights a, 0 where pruned, `[rows, cols]`, rounded in place. */
-  values: Float32Array
-  /** Mask bits `[rows, ceil(cols/8)]`. */
-  bits: Uint8Array
-  /** H `[cols, cols]` */
-  moment: Float64Array
-  /** λ */
-  damping: number
-  /** `(w − a)(H + λ I)` where kept, `[rows, cols]`; overwritten. */
-  gradient: Float64Array
-}
-
-/** Rounds weights to the codes that packed int4 has for them. */
-export type RoundToInt4 = (rows: RowsToRound) => Promise<void>
+/** Rounds the weights of a system, and updates what depends on them; `measure` computes the residual of the current weights. */
+export type RoundToInt4 = (
+  moments: ScaledMoment,
+  system: RowSystem,
+  measure: (moments: ScaledMoment, system: RowSystem) => Promise<void>,
+) => Promise<void>
 
 /**
  * Creates a function that rounds the kept weights of rows to codes of packed int4, each to the code that is best for the output
@@ -35,22 +24,33 @@ export type RoundToInt4 = (rows: RowsToRound) => Promise<void>
  */
 export function createRoundToInt4(threads: number): RoundToInt4 {
   const addon = loadNative()
-  return async ({ rows, cols, values, bits, moment, damping, gradient }) => {
+
+  /** Rounds rows `first … end - 1` of a system. */
+  function roundRows({ moment, damping }: ScaledMoment, system: RowSystem, first: number, end: number): void {
+    const { cols, kept, bits, residual } = system
     const width = rowBytes(cols)
-    for (let first = 0; first < rows; first += ROWS_PER_CALL) {
-      const end = Math.min(first + ROWS_PER_CALL, rows)
-      addon.roundToInt4Rows({
-        kernel: null,
-        threads,
-        cols,
-        values: values.subarray(first * cols, end * cols),
-        bits: bits.subarray(first * width, end * width),
-        moment,
-        damping,
-        gradient: gradient.subarray(first * cols, end * cols),
-      })
+    addon.roundToInt4Rows({
+      kernel: null,
+      threads,
+      cols,
+      values: kept.subarray(first * cols, end * cols),
+      bits: bits.subarray(first * width, end * width),
+      moment,
+      damping,
+      gradient: residual.subarray(first * cols, end * cols),
+    })
+  }
+
+  return async (moments, system, measure) => {
+    // Rows may have got their first weights back.
+    updateError(system)
+    await measure(moments, system)
+    for (let first = 0; first < system.rows; first += ROWS_PER_CALL) {
+      roundRows(moments, system, first, Math.min(first + ROWS_PER_CALL, system.rows))
       // Lets the process handle messages from its parent and its exit.
       await new Promise((resolve) => setImmediate(resolve))
     }
+    updateError(system)
+    await measure(moments, system)
   }
 }

@@ -18,10 +18,7 @@ test('each rule supports every combination of suffixes, +int4 with +reconstruct 
     const shares = changesWeights ? ['', '+allocated'] : ['', '+allocated', '+rows', '+allocated+rows']
     const refinements = changesWeights
       ? ['', '+reconstruct', '+reconstruct+int4']
-      : [
-          ...['', '+swaps', '+reconstruct', '+swaps+reconstruct'],
-          ...['+reconstruct+int4', '+swaps+reconstruct+int4'],
-        ]
+      : ['', '+swaps', '+reconstruct', '+swaps+reconstruct', '+reconstruct+int4', '+swaps+reconstruct+int4']
     const expected = shares.flatMap((share) => refinements.map((refinement) => name + share + refinement))
     expect(METHOD_NAMES.filter((method) => method.split('+')[0] === name)).toEqual(expected)
   }
