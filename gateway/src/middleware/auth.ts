@@ -101,10 +101,11 @@ export function requireOperator(): MiddlewareHandler<ActorEnv> {
   return async (c, next) => {
     const { actor } = c.var
     if (actor.kind === 'tenant') {
+      const reader = READING.includes(c.req.method) ? " or a key with the scope 'read-admin'" : ''
       throw new AppError(
         'insufficient_permissions',
-        `'${c.req.path}' concerns all tenants and needs the admin key. This key only administers the keys of the ` +
-          `tenant '${actor.key.tenant}'.`,
+        `'${c.req.path}' concerns all tenants and needs the admin key${reader}. This key is for the tenant ` +
+          `'${actor.key.tenant}' alone.`,
       )
     }
     await next()

@@ -100,3 +100,18 @@ describe('an administrator with limits', () => {
     await env.DB.prepare("delete from api_keys where id like 'bulk_%'").run()
   })
 })
+
+test('a key of a tenant reads which keys may do what it may not', async () => {
+  await adminJson('PUT', '/tenants/acme', { limits: {} })
+  const messageFor = async (scope: 'admin' | 'read-metrics', method: string, path: string) => {
+    const { key } = await create({ name: scope, scopes: [scope], tenant: 'acme' })
+    return (await errorOf(await admin(method, path, undefined, key))).message
+  }
+  const reading =
+    "'/admin/policy' concerns all tenants and needs the admin key or a key with the scope 'read-admin'. This key is for the tenant 'acme' alone."
+  expect(await messageFor('read-metrics', 'GET', '/policy')).toBe(reading)
+  expect(await messageFor('admin', 'GET', '/policy')).toBe(reading)
+  expect(await messageFor('admin', 'PUT', '/policy')).toBe(
+    "'/admin/policy' concerns all tenants and needs the admin key. This key is for the tenant 'acme' alone.",
+  )
+})
