@@ -1,6 +1,6 @@
 import { meanNll } from '@copal/shared/metrics/perplexity.ts'
 import type { DriftEntry, DriftReport } from '@copal/shared/wire/admin.ts'
-import type { EvaluationRow } from '../../storage/db/queries/evaluation-queries.ts'
+import type { MeanLossRow } from '../../storage/db/queries/evaluation-queries.ts'
 import type { HoldoutRow } from '../../storage/db/queries/holdout-queries.ts'
 import type { PromotedMask } from '../../storage/db/queries/mask-queries.ts'
 import type { DriftSum } from '../../storage/db/queries/usage-total-queries.ts'
@@ -13,7 +13,7 @@ export interface DriftRecord {
   traffic: readonly DriftSum[]
   /** In the order of promotion. */
   promoted: readonly PromotedMask[]
-  evaluations: readonly EvaluationRow[]
+  evaluations: readonly MeanLossRow[]
   /** Every version of every holdout. */
   holdouts: readonly HoldoutRow[]
 }

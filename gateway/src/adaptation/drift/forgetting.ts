@@ -1,7 +1,7 @@
 import { sameNumerics } from '@copal/shared/metrics/numerics.ts'
 import { perplexity } from '@copal/shared/metrics/perplexity.ts'
 import type { DriftReport } from '@copal/shared/wire/admin.ts'
-import type { EvaluationRow } from '../../storage/db/queries/evaluation-queries.ts'
+import type { MeanLossRow } from '../../storage/db/queries/evaluation-queries.ts'
 import type { HoldoutRow } from '../../storage/db/queries/holdout-queries.ts'
 
 /** A row of the R matrix: a mask, and the domains that its update calibrated on. */
@@ -21,7 +21,7 @@ export interface HoldoutCells {
 
 /** Groups the evaluations of each domain by holdout version, newest version first. */
 export function cellsByDomain(
-  evaluations: readonly EvaluationRow[],
+  evaluations: readonly MeanLossRow[],
   holdouts: readonly HoldoutRow[],
 ): Map<string, HoldoutCells[]> {
   const byDomain = Map.groupBy(evaluations, ({ domain }) => domain)

@@ -2,7 +2,7 @@ import { Hono } from 'hono'
 import { gapsQuery } from '@copal/shared/wire/admin-series.ts'
 import { validate } from '@copal/shared/wire/validate.ts'
 import type { AppEnv } from '../../contracts/context.ts'
-import { listEvaluations } from '../../storage/db/queries/evaluation-queries.ts'
+import { listMeanLosses } from '../../storage/db/queries/evaluation-queries.ts'
 import { listHoldouts } from '../../storage/db/queries/holdout-queries.ts'
 import { listPromotedMasks } from '../../storage/db/queries/mask-queries.ts'
 import { sumDrift } from '../../storage/db/queries/usage-total-queries.ts'
@@ -20,7 +20,7 @@ export function driftRoutes(): Hono<AppEnv> {
       const [traffic, promoted, evaluations, holdouts] = await Promise.all([
         sumDrift(db, { model: model.id }),
         listPromotedMasks(db, model.id),
-        listEvaluations(db, model.id),
+        listMeanLosses(db, model.id),
         listHoldouts(db),
       ])
       return c.json(

@@ -1,12 +1,15 @@
 import { env } from 'cloudflare:workers'
 import { createExecutionContext, createMessageBatch } from 'cloudflare:test'
 import { expect, test } from 'vitest'
+import type { DecisionFigure } from '@copal/shared/wire/admin-decisions.ts'
 import { GATEWAY_METRICS } from '@copal/shared/telemetry/gateway-metric-table.ts'
 import { prometheusName, type Metric } from '@copal/shared/telemetry/metric.ts'
 import { createDeps } from '../../../../gateway/src/deps.ts'
 import { openDatabase } from '../../../../gateway/src/storage/db/open-database.ts'
 import { consumeSamples } from '../../../../gateway/src/adaptation/intake/sample-consumer.ts'
 import { raiseAlerts } from '../../../../gateway/src/storage/db/queries/alert-queries.ts'
+import { figure } from '../../../../gateway/src/adaptation/gate/gate-figures.ts'
+import { insertDecision } from '../../../../gateway/src/storage/db/queries/decision-queries.ts'
 import { ensureDomains } from '../../../../gateway/src/storage/db/queries/domain-queries.ts'
 import { storeProbeScores } from '../../../../gateway/src/storage/db/queries/probe-queries.ts'
 import { addMetricCounts } from '../../../../gateway/src/storage/db/queries/metric-count-queries.ts'
@@ -221,9 +224,11 @@ test('updates that failed in a row are those since the last promoted one, withou
     'row-promoted': ['failed', 'failed', 'failed', 'promoted'],
     'row-never': ['failed', 'failed', 'calibrating'],
   } as const
-  for (const [model, own] of Object.entries(states))
+  for (const [model, own] of Object.entries(states)) {
+    await sendHeartbeat({ id: `${model}-1`, url: 'http://127.0.0.1:9' }, model)
     for (const [index, state] of own.entries())
       await seedUpdate(model, index + 1, { state, finishedAt: state === 'calibrating' ? null : 1 })
+  }
   await seedUpdate('row-promoted', 9, { state: 'failed', ownDomain: 'legal', finishedAt: 1 })
   const lines = (await scrape())
     .split('\n')
@@ -233,4 +238,34 @@ test('updates that failed in a row are those since the last promoted one, withou
     'copal_updates_failed_in_a_row{model="row-never"} 2',
     'copal_updates_failed_in_a_row{model="row-promoted"} 0',
   ])
+})
+
+test('the figures of the newest gate decision of each model are shown, and the progress of jobs of running updates alone', async () => {
+  const ratio = (value: number): DecisionFigure =>
+    figure('perplexity / parent', true, { domain: null, value, limit: 1.05 })
+  const gate = { kind: 'gate', verdict: 'passed', reason: '', actor: 'copal', createdAt: 5 } as const
+  for (const [model, ...values] of [
+    ['gated-a', 1.2, 1.1],
+    ['gated-b', 0.9],
+  ] as const) {
+    await sendHeartbeat({ id: `${model}-1`, url: 'http://127.0.0.1:9' }, model)
+    for (const value of values)
+      await insertDecision(db, { ...gate, model, maskVersion: 1, figures: [ratio(value)] })
+    await insertDecision(db, { ...gate, kind: 'promote', model, maskVersion: 1, createdAt: 9 })
+  }
+  const running = await seedUpdate('gated-a', 2, { state: 'evaluating', finishedAt: null })
+  const ended = await seedUpdate('gated-b', 2, { state: 'promoted', finishedAt: 1 })
+  for (const [index, updateId] of [running, running, ended].entries())
+    await env.DB.prepare(
+      `insert into jobs (id, update_id, model, kind, payload, state, progress, created_at) values (?, ?, 'gated-a', 'evaluate', '{}', 'running', ?, 1)`,
+    )
+      .bind(`job-${index}`, updateId, index / 2)
+      .run()
+  const lines = (await scrape()).split('\n').filter((line) => line.includes('model="gated-'))
+  const valuesOf = (name: string, label: string) =>
+    lines
+      .filter((line) => line.startsWith(name) && line.includes(label))
+      .map((line) => line.split(' ').at(-1))
+  expect(valuesOf('copal_gate_perplexity_ratio', 'bound="value"')).toEqual(['1.1', '0.9'])
+  expect(valuesOf('copal_update_progress', 'kind="evaluate"')).toEqual(['0.25'])
 })

@@ -1,4 +1,4 @@
-import { and, asc, eq, gt, gte, isNull, lt, notExists, notInArray, or, sql, type SQL } from 'drizzle-orm'
+import { and, asc, eq, gt, gte, isNull, lt, notExists, notInArray, sql, type SQL } from 'drizzle-orm'
 import type { DatasetRef } from '@copal/shared/wire/adaptation-jobs.ts'
 import type { Database } from '../../../contracts/database.ts'
 import { datasets, holdouts } from '../schema/domains.ts'
@@ -81,16 +81,19 @@ export async function listStoredDatasetsOf(
  * still force, or that is about to freeze the same texts.
  */
 function isUnused(db: Database, nowMs: number) {
-  // Read once, and not for each dataset: there is no index by dataset alone.
+  // Lists that are read once, and not for each dataset: there is no index by dataset alone, and updates are many.
   const inBatches = db.select({ sha256: batches.datasetSha256 }).from(batches)
   const heldOut = db.select().from(holdouts).where(eq(holdouts.sha256, datasets.sha256))
-  const owned = sql`exists (select 1 from json_each(${updates.datasets}) where value = ${datasets.sha256})`
-  const collecting = sql`${updates.state} = 'collecting' and exists (select 1 from json_each(${updates.domains}) where value = ${datasets.domain})`
-  const needed = db
-    .select()
-    .from(updates)
-    .where(or(and(isNull(updates.finishedAt), or(owned, collecting)), and(isForceableUpdate(nowMs), owned)))
-  return and(notInArray(datasets.sha256, inBatches), notExists(heldOut), notExists(needed))
+  const owned = sql`(select own.value from ${updates}, json_each(${updates.datasets}) own
+    where ${updates.finishedAt} is null or (${isForceableUpdate(nowMs)}))`
+  const collected = sql`(select own.value from ${updates}, json_each(${updates.domains}) own
+    where ${updates.finishedAt} is null and ${updates.state} = 'collecting')`
+  return and(
+    notInArray(datasets.sha256, inBatches),
+    notExists(heldOut),
+    notInArray(datasets.sha256, owned),
+    notInArray(datasets.domain, collected),
+  )
 }
 
 /** Returns those of some datasets that nothing needs. */

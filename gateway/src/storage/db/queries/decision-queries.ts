@@ -9,6 +9,9 @@ export type DecisionRow = typeof decisions.$inferSelect
 /** The `actor` of decisions that no person made. */
 export const SERVICE_ACTOR = 'copal'
 
+/** By the index of a model's decisions: by their ids alone, all of the model would be read. */
+const NEWEST_FIRST = [desc(decisions.createdAt), desc(decisions.id)]
+
 /** Stores a decision. */
 export async function insertDecision(db: Database, decision: typeof decisions.$inferInsert): Promise<void> {
   await db.insert(decisions).values(decision)
@@ -25,7 +28,7 @@ export async function listDecisions(db: Database, model: string, limit: number):
     .select()
     .from(decisions)
     .where(eq(decisions.model, model))
-    .orderBy(desc(decisions.id))
+    .orderBy(...NEWEST_FIRST)
     .limit(limit)
 }
 
@@ -40,7 +43,7 @@ export async function listRecentDecisions(
     .from(decisions)
     .leftJoin(updates, eq(updates.id, decisions.updateId))
     .where(eq(decisions.model, model))
-    .orderBy(desc(decisions.id))
+    .orderBy(...NEWEST_FIRST)
     .limit(limit)
 }
 
@@ -66,7 +69,7 @@ export async function findActivation(
         ),
       ),
     )
-    .orderBy(desc(decisions.id))
+    .orderBy(...NEWEST_FIRST)
     .limit(1)
     .get()
 }

@@ -1,4 +1,4 @@
-import { and, eq, gt, inArray, max, sql } from 'drizzle-orm'
+import { and, eq, getTableColumns, gt, inArray, max, sql } from 'drizzle-orm'
 import type { Database } from '../../../contracts/database.ts'
 import { evaluations } from '../schema/masks.ts'
 
@@ -36,6 +36,15 @@ export async function listEvaluations(
     .select()
     .from(evaluations)
     .where(and(eq(evaluations.model, model), ofVersions))
+}
+
+/** An evaluation without the losses of its windows, which are most of it. */
+export type MeanLossRow = Omit<EvaluationRow, 'windowNll'>
+
+/** Returns the mean losses of all masks of a model: a year of updates has tens of thousands. */
+export async function listMeanLosses(db: Database, model: string): Promise<MeanLossRow[]> {
+  const { windowNll: _, ...columns } = getTableColumns(evaluations)
+  return db.select(columns).from(evaluations).where(eq(evaluations.model, model))
 }
 
 /** Returns when a mask of a model, not the dense one, was last evaluated on each domain. */

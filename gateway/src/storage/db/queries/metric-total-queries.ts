@@ -1,7 +1,7 @@
-import { and, eq, inArray, isNull, sql, sum, type SQL } from 'drizzle-orm'
+import { and, eq, exists, inArray, isNull, sql, sum, type SQL } from 'drizzle-orm'
 import type { SQLiteColumn } from 'drizzle-orm/sqlite-core'
 import type { Database } from '../../../contracts/database.ts'
-import { decisions, masks } from '../schema/masks.ts'
+import { decisions, masks, models } from '../schema/masks.ts'
 import { periodDomains } from '../schema/periods.ts'
 import { jobs, updates } from '../schema/updates.ts'
 import { cacheCounts, usageTotals } from '../schema/usage.ts'
@@ -125,43 +125,42 @@ export async function countUpdates(db: Database) {
  * the mask of one domain.
  */
 export async function countFailedInARow(db: Database): Promise<{ model: string; updates: number }[]> {
-  const { model, state, ownDomain } = updates
-  const ofAll = isNull(ownDomain)
-  const lastPromoted = db.$with('last_promoted').as(
-    db
-      .select({ model, place: sql<number>`max("updates".rowid)`.as('place') })
-      .from(updates)
-      .where(and(ofAll, eq(state, 'promoted')))
-      .groupBy(model),
-  )
-  // SQLite numbers rows as they are inserted, and an update starts only when the one before has ended.
-  const isLater = sql`"updates".rowid > coalesce(${lastPromoted.place}, 0)`
-  const isFailure = and(inArray(state, ['failed', 'rolled_back']), isLater)
+  // SQLite numbers rows as they are inserted, and an update starts only when the one before has ended. By the index of states.
+  const failures = sql<number>`(
+    select count(*) from updates failed where failed.model = models.id and failed.state in ('failed', 'rolled_back')
+      and failed.own_domain is null and failed.rowid > coalesce((
+        select rowid from updates promoted where promoted.model = models.id and promoted.state = 'promoted'
+          and promoted.own_domain is null order by rowid desc limit 1), 0))`
   return db
-    .with(lastPromoted)
-    .select({ model, updates: sql<number>`sum(coalesce(${isFailure}, 0))` })
-    .from(updates)
-    .leftJoin(lastPromoted, eq(lastPromoted.model, model))
-    .where(ofAll)
-    .groupBy(model)
-    .orderBy(model)
+    .select({ model: models.id, updates: failures })
+    .from(models)
+    .where(
+      exists(
+        db
+          .select()
+          .from(updates)
+          .where(and(eq(updates.model, models.id), isNull(updates.ownDomain))),
+      ),
+    )
+    .orderBy(models.id)
 }
 
 /** Returns the mean progress of the open jobs of running updates, by model and kind. */
 export async function averageJobProgress(db: Database) {
   const { model, kind, progress, state } = jobs
+  const running = db.select({ id: updates.id }).from(updates).where(isNull(updates.finishedAt))
   return db
     .select({ model, kind, progress: sql<number>`avg(${progress})` })
     .from(jobs)
-    .innerJoin(updates, eq(updates.id, jobs.updateId))
-    .where(and(sql`${updates.finishedAt} is null`, inArray(state, ['queued', 'running', 'done'])))
+    .where(and(inArray(jobs.updateId, running), inArray(state, ['queued', 'running', 'done'])))
     .groupBy(model, kind)
     .orderBy(model, kind)
 }
 
 /** Returns the newest gate decision of each model. */
 export async function listNewestGates(db: Database) {
-  const newest = sql`(select max(id) from ${decisions} where kind = 'gate' group by model)`
+  const newest = sql`(select (select id from ${decisions} gate where gate.model = ${models.id} and gate.kind = 'gate'
+    order by created_at desc, id desc limit 1) from ${models})`
   return db.select().from(decisions).where(inArray(decisions.id, newest)).orderBy(decisions.model)
 }
 

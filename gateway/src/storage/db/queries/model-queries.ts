@@ -64,8 +64,11 @@ export async function findModelState(db: Database, id: string): Promise<ModelSta
       masks,
       and(
         eq(masks.model, models.id),
-        sql`(${masks.version} in (${models.activeVersion}, ${models.previousVersion}, ${trialVersion(models.canary)}, ${trialVersion(models.shadow)})
-          or ${masks.version} in (select value from json_each(${models.domainVersions})))`,
+        // One list, by which SQLite looks the masks up: with two it reads all masks of the model.
+        sql`${masks.version} in (
+          select ${models.activeVersion} union all select ${models.previousVersion}
+          union all select ${trialVersion(models.canary)} union all select ${trialVersion(models.shadow)}
+          union all select value from json_each(${models.domainVersions}))`,
       ),
     )
     .where(eq(models.id, id))

@@ -112,7 +112,7 @@ export function isMaskInUse(): SQL {
       or exists (select 1 from json_each(${models.domainVersions}) own where own.value = ${masks.version})))
     or exists (select 1 from ${updates} where ${updates.model} = ${masks.model} and ${updates.finishedAt} is null
       and (${updates.id} = ${masks.updateId} or ${updates.parentVersion} = ${masks.version}))
-    or ${masks.version} in (select recent.version from masks recent
-      where recent.model = ${masks.model} and recent.promoted_at is not null
-      order by recent.promoted_at desc limit ${KEPT_PROMOTED}))`
+    or (${masks.model}, ${masks.version}) in (select model, version from (
+      select model, version, row_number() over (partition by model order by promoted_at desc) place
+      from masks where promoted_at is not null) where place <= ${KEPT_PROMOTED}))`
 }
