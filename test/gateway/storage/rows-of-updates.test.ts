@@ -1,0 +1,78 @@
+/** Tests that what runs every few seconds or minutes reads few rows of D1 however many updates there were. */
+import { env } from 'cloudflare:workers'
+import { expect, test } from 'vitest'
+import { acceptHeartbeat } from '../../../gateway/src/fleet/registration/accept-heartbeat.ts'
+import { sweepArtifacts } from '../../../gateway/src/storage/artifacts/sweep-artifacts.ts'
+import { openDatabase } from '../../../gateway/src/storage/db/open-database.ts'
+import { listRecentDecisions } from '../../../gateway/src/storage/db/queries/decision-queries.ts'
+import { collectMetrics } from '../../../gateway/src/usage/metrics/collect-metrics.ts'
+import { heartbeatOf } from '../../support/doubles/heartbeat.ts'
+import { testDeps } from '../support/doubles/simulated-node.ts'
+import { sendHeartbeat } from '../support/requests/gateway-requests.ts'
+import { countRows } from '../support/state/counted-rows.ts'
+
+const MODEL = 'often-updated'
+const NODE = { id: 'node-1', url: 'http://127.0.0.1:9' }
+/** A month with 17 a day. */
+const UPDATES = 500
+const HOURS = 2
+
+/** Stores what updates leave: each was promoted, and has four jobs, three decisions and the texts of four domains. */
+async function storeUpdates(): Promise<void> {
+  const numbers = `with recursive numbers(n) as (select 1 union all select n + 1 from numbers where n < ${UPDATES}), four(d) as (values (0), (1), (2), (3))`
+  const atMs = `${Date.now()} - (${UPDATES} - n) * ${HOURS * 3_600_000}`
+  const hash = `printf('%064x', n * 4 + d)`
+  for (const [table, columns, values, from] of [
+    [
+      'masks',
+      'model, version, sha256, parent_version, update_id, method, pattern, scope, sparsity, domains, bytes, created_at, promoted_at, swept_at',
+      `'${MODEL}', n, n, n - 1, 'u' || n, 'm', '0.5', 'row', 0.5, '[]', 1, ${atMs}, ${atMs}, iif(n % 2, 1, null)`,
+      'numbers',
+    ],
+    [
+      'updates',
+      'id, model, domains, method, pattern, scope, samples, length, seed, state, mask_version, datasets, created_at, finished_at',
+      `'u' || n, '${MODEL}', '["d0"]', 'm', '0.5', 'row', 16, 512, 0, iif(n % 9, 'promoted', 'failed'), n, '[]', ${atMs}, ${atMs}`,
+      'numbers',
+    ],
+    [
+      'jobs',
+      'id, update_id, model, kind, payload, state, created_at',
+      `'j' || n || d, 'u' || n, '${MODEL}', 'evaluate', '{}', 'done', ${atMs}`,
+      'numbers, four',
+    ],
+    [
+      'decisions',
+      'model, update_id, mask_version, kind, verdict, reason, actor, created_at',
+      `'${MODEL}', 'u' || n, n, 'gate', 'passed', '', 'copal', ${atMs}`,
+      'numbers, four',
+    ],
+    [
+      'datasets',
+      'sha256, domain, samples, bytes, created_at',
+      `${hash}, 'd' || d, 16, 1, ${atMs}`,
+      'numbers, four',
+    ],
+  ] as const)
+    await env.DB.prepare(`insert into ${table} (${columns}) ${numbers} select ${values} from ${from}`).run()
+  await env.DB.prepare('update models set active_version = ?, previous_version = ? where id = ?')
+    .bind(UPDATES, UPDATES - 1, MODEL)
+    .run()
+}
+
+test('a heartbeat reads a few rows, a scrape and a list of decisions little more, and a sweep some for each update', async () => {
+  await sendHeartbeat(NODE, MODEL)
+  await storeUpdates()
+  const counted = countRows(env.DB)
+  const deps = testDeps({ db: openDatabase(counted.binding), maskDays: 20 })
+  const rowsOf = async (ask: () => Promise<unknown>) => {
+    const before = counted.rowsRead()
+    await ask()
+    return counted.rowsRead() - before
+  }
+  expect(await rowsOf(() => acceptHeartbeat(deps, heartbeatOf(NODE, MODEL)))).toBeLessThan(10)
+  // Of these it counts the updates themselves.
+  expect(await rowsOf(() => collectMetrics(deps))).toBeLessThan(UPDATES + 200)
+  expect(await rowsOf(() => listRecentDecisions(deps.db, MODEL, 10))).toBeLessThan(50)
+  expect(await rowsOf(() => sweepArtifacts(deps))).toBeLessThan(20 * UPDATES)
+})
