@@ -51,12 +51,16 @@ export async function appendPendingAudit(deps: ChainDeps): Promise<void> {
   }
 }
 
-/** Deletes rows older than the retention, and keeps the hash of the last one as checkpoint. */
+/**
+ * Deletes the days (UTC) that are older than the retention, and keeps the hash of the last row as checkpoint. By days, because
+ * checkpoints stay for good and each run would leave one.
+ */
 export async function deleteOldAudit(deps: ChainDeps & Pick<Deps, 'auditDays'>): Promise<void> {
   if (deps.auditDays === 0) return
   const nowMs = deps.nowMs()
+  const beforeMs = Math.floor(nowMs / DAY_MS - deps.auditDays) * DAY_MS
   for (let deletion = 0; deletion < MAX_DELETIONS && deps.calls.left >= DELETION_CALLS; deletion += 1) {
-    const end = await findRetentionEnd(deps.db, nowMs - deps.auditDays * DAY_MS, ROWS_PER_DELETION)
+    const end = await findRetentionEnd(deps.db, beforeMs, ROWS_PER_DELETION)
     if (!end) return
     const { id, hash } = end
     const seal = await checkpointSeal(deps.keyPepper, id, hash)

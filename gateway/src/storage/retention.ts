@@ -4,12 +4,15 @@ import { countDeleted } from './db/queries/metric-count-queries.ts'
 import { deletePeriods, deleteUnusedNames, type PeriodWidth } from './db/queries/period-queries.ts'
 import { deleteReceipts, findReceiptTime, moveReceiptHorizon } from './db/queries/receipt-queries.ts'
 import { deleteRequestDomains } from './db/queries/request-domain-queries.ts'
-import { deleteShadowScores } from './db/queries/shadow-score-queries.ts'
+import { deleteShadowPeriods, deleteShadowScores, findScoreTime } from './db/queries/shadow-score-queries.ts'
 import { deleteTombstones } from './db/queries/tombstone-queries.ts'
 import { DAY_MS, deleteUsageDays } from './db/queries/usage-day-queries.ts'
 
 /** Days that shadow scores are kept, as long as samples. */
 const SCORE_DAYS = 30
+
+/** Shadow scores that are kept at most, of all trials: 1.2 GB. A trial is judged by its first 5,000 that are left. */
+const MAX_SCORES = 5_000_000
 
 /** Days that deletions of samples are remembered; queues keep their messages for at most 14. */
 const TOMBSTONE_DAYS = 30
@@ -23,8 +26,8 @@ const ROWS_PER_STATEMENT = 2_000
 const MAX_RECEIPT_STATEMENTS = 200
 /** Statements of one deletion: it finds where it ends, and deletes. */
 const RECEIPT_CALLS = 2
-/** Statements that a run deletes periods of one width by at most. */
-const MAX_PERIOD_STATEMENTS = 50
+/** Statements that a run deletes periods of one width, scores or found domains by at most. */
+const MAX_STATEMENTS = 50
 /** How long after the longest response its receipt may come: it waits for its score, and for the gateway. */
 const LATE_RECEIPT_MS = 10 * 60_000
 /** Pause between statements, in which the database serves other queries: without it, receipts waited for the whole run. */
@@ -33,10 +36,21 @@ const PAUSE_MS = 10
 /** Days after which no receipt is corrected any more: nodes send theirs again for a week. */
 const CORRECTION_DAYS = 8
 
-/** Deletes old shadow scores, and found domains of requests a day later, when their receipts and scores have arrived. */
-export async function deleteOldScores(deps: Pick<Deps, 'db' | 'nowMs'>): Promise<void> {
-  await deleteShadowScores(deps.db, deps.nowMs() - SCORE_DAYS * DAY_MS)
-  await deleteRequestDomains(deps.db, deps.nowMs() - DAY_MS)
+/**
+ * Deletes old shadow scores, and the oldest where there are too many, and found domains of requests a day later, when their receipts
+ * and scores have arrived.
+ */
+export async function deleteOldScores(
+  deps: Pick<Deps, 'calls' | 'db' | 'nowMs'>,
+  maxScores = MAX_SCORES,
+): Promise<void> {
+  const { db, nowMs } = deps
+  const oldMs = nowMs() - SCORE_DAYS * DAY_MS
+  const beforeMs = Math.max(oldMs, (await findScoreTime(db, maxScores)) ?? 0)
+  const deleted = await deleteInPieces(deps, (limit) => deleteShadowScores(db, beforeMs, limit))
+  await countDeleted(db, 'score', deleted)
+  await deleteShadowPeriods(db, oldMs)
+  await deleteInPieces(deps, (limit) => deleteRequestDomains(db, nowMs() - DAY_MS, limit))
 }
 
 /** Deletes the records of deletions that no queued sample can be older than. */
@@ -87,7 +101,7 @@ export async function deleteOldReceipts(
 export async function deleteOldPeriods(
   deps: Pick<Deps, 'calls' | 'db' | 'nowMs' | 'seriesDays'>,
 ): Promise<void> {
-  const { calls, db, nowMs, seriesDays } = deps
+  const { db, nowMs, seriesDays } = deps
   const keptDays: [PeriodWidth, number][] = [
     [60, seriesDays.minutes],
     [300, seriesDays.minutes],
@@ -98,11 +112,29 @@ export async function deleteOldPeriods(
   for (const [width, days] of inRandomOrder(keptDays)) {
     if (days === 0) continue
     const before = Math.floor((nowMs() - days * DAY_MS) / 1000)
-    for (let statement = 0; statement < MAX_PERIOD_STATEMENTS && calls.left > 1; statement += 1)
-      if ((await deletePeriods(db, { width, before }, ROWS_PER_STATEMENT)) < ROWS_PER_STATEMENT) break
-      else await pause()
+    await deleteInPieces(deps, (limit) => deletePeriods(db, { width, before }, limit))
   }
   await deleteUnusedNames(db, nowMs() - CORRECTION_DAYS * DAY_MS)
+}
+
+/**
+ * Deletes rows by as many statements as a run may make, so that none takes long however many there are.
+ *
+ * @param deleteSome deletes at most a number of rows
+ * @returns how many were deleted
+ */
+async function deleteInPieces(
+  { calls }: Pick<Deps, 'calls'>,
+  deleteSome: (limit: number) => Promise<number>,
+): Promise<number> {
+  let deleted = 0
+  for (let statement = 0; statement < MAX_STATEMENTS && calls.left > 1; statement += 1) {
+    const rows = await deleteSome(ROWS_PER_STATEMENT)
+    deleted += rows
+    if (rows < ROWS_PER_STATEMENT) break
+    await pause()
+  }
+  return deleted
 }
 
 function pause(): Promise<void> {

@@ -420,7 +420,7 @@ export const GATEWAY_METRICS = {
     unit: '{record}',
     labels: ['kind'],
     meaning:
-      'What the [retention](operations.md#history) deleted: `receipt`, `job`, `decision`, `usage_total`, `mask`, `evaluation`, `update`, `key`, and `file` (masks, datasets and classifiers in R2).',
+      'What the [retention](operations.md#history) deleted: `receipt`, `score` (of shadows), `job`, `decision`, `usage_total`, `mask`, `evaluation`, `update`, `key`, and `file` (masks, datasets and classifiers in R2).',
   },
   databaseSize: {
     name: 'copal.database.size',

@@ -357,6 +357,31 @@ test('retention deletes old rows behind a sealed checkpoint, and the rest is sti
   expect((await list()).data).toHaveLength(1)
 })
 
+test('the retention leaves one checkpoint a day, however often it runs', async () => {
+  const dayMs = Date.UTC(2030, 0, 1)
+  const at = (days: number, hours: number) => ({
+    ...testDeps(),
+    auditDays: 10,
+    nowMs: () => dayMs + days * DAY_MS + hours * 3_600_000,
+  })
+  await deleteOldAudit(at(1, 0))
+  for (const hour of [0, 1, 2, 3]) await recordAudit(at(0, hour), entry(`hour ${hour}`))
+  await recordAudit(at(12, 0), entry('new'))
+  await appendPendingAudit(testDeps())
+  const checkpoints = async () =>
+    (await env.DB.prepare('select count(*) as count from audit_checkpoints').first<{ count: number }>())
+      ?.count ?? 0
+  await deleteOldAudit(at(10, 0))
+  const before = await checkpoints()
+  for (const hour of [1, 2, 3, 4, 23]) await deleteOldAudit(at(10, hour))
+  expect(await checkpoints()).toBe(before)
+  for (const hour of [0, 1, 2, 23]) await deleteOldAudit(at(11, hour))
+  expect(await checkpoints()).toBe(before + 1)
+  const page = await list()
+  expect(page.data.map(({ target }) => target)).toEqual(['new'])
+  expect(await brokenRows(page)).toEqual([])
+})
+
 test('the newest rows come first on request, page by page', async () => {
   for (const target of ['first', 'second', 'third']) await recordAudit(testDeps(), entry(target))
   await appendPendingAudit(testDeps())

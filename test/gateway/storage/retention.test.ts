@@ -12,8 +12,12 @@ import {
 } from '../../../gateway/src/storage/db/queries/receipt-queries.ts'
 import { DAY_MS } from '../../../gateway/src/storage/db/queries/usage-day-queries.ts'
 import { periodDomains, trafficPeriods } from '../../../gateway/src/storage/db/schema/periods.ts'
-import { receipts } from '../../../gateway/src/storage/db/schema/usage.ts'
-import { deleteOldPeriods, deleteOldReceipts } from '../../../gateway/src/storage/retention.ts'
+import { receipts, requestDomains, shadowScores } from '../../../gateway/src/storage/db/schema/usage.ts'
+import {
+  deleteOldPeriods,
+  deleteOldReceipts,
+  deleteOldScores,
+} from '../../../gateway/src/storage/retention.ts'
 import { receiptOf } from '../support/requests/gateway-requests.ts'
 import { sumUsage } from '../support/state/usage-sums.ts'
 
@@ -113,4 +117,35 @@ test('periods are kept as long as their width says, and a domain without any los
   await deleteOldPeriods(deps)
   expect(await Promise.all(SERIES_WIDTHS.map(agesOf))).toEqual([[1], [1], [1, 3], [1, 3, 61]])
   expect(await names()).toEqual(['stays'])
+})
+
+test('scores and found domains are deleted in pieces, and of too many scores the oldest', async () => {
+  const insert = (count: number, from: number) =>
+    env.DB.prepare(
+      `with recursive numbers(n) as (select 1 union all select n + 1 from numbers where n < ${count})
+        insert into shadow_scores (request_id, shadow_version, model, domain, mask_version, prompt_tokens, prompt_nll,
+          prompt_nll_shadow, answer_tokens, answer_nll, answer_nll_shadow, created_at)
+        select 'score-' || (${from} + n), 1, 'm', 'd', 0, 1, 1, 1, 0, 0, 0, ${from} + n from numbers`,
+    ).run()
+  const times = async () => (await db.select().from(shadowScores)).map(({ createdAt }) => createdAt)
+  await insert(4_500, 1)
+  await insert(4, NOW_MS)
+  await env.DB.exec(`insert into request_domains select request_id, domain, created_at from shadow_scores`)
+  const deps = { db, nowMs: () => NOW_MS }
+  const run = (calls: number, maxScores?: number) =>
+    deleteOldScores({ ...deps, calls: bounded(calls) }, maxScores)
+  /** A budget that does not count, and ends after some looks at it. */
+  const bounded = (looks: number) => ({
+    ...UNCOUNTED,
+    get left() {
+      return looks-- > 0 ? Infinity : 0
+    },
+  })
+  await run(1)
+  expect(await times()).toHaveLength(2_504)
+  await run(10)
+  expect(await times()).toEqual([1, 2, 3, 4].map((n) => NOW_MS + n))
+  expect(await db.$count(requestDomains)).toBe(4)
+  await run(10, 2)
+  expect(await times()).toEqual([2, 3, 4].map((n) => NOW_MS + n))
 })

@@ -42,7 +42,7 @@ export async function setMetricCount(db: Database, count: MetricCount): Promise<
 /** Counts records that the retention deleted. */
 export async function countDeleted(
   db: Database,
-  kind: HistoryRecord | 'receipt' | 'file',
+  kind: HistoryRecord | 'receipt' | 'score' | 'file',
   deleted: number,
 ): Promise<void> {
   await addMetricCounts(db, [{ metric: 'recordsDeleted', labels: [kind], value: deleted }])

@@ -1,4 +1,4 @@
-import { lt, sql } from 'drizzle-orm'
+import { sql } from 'drizzle-orm'
 import type { Database } from '../../../contracts/database.ts'
 import { receipts, requestDomains, shadowScores } from '../schema/usage.ts'
 import { firstAttempt } from './found-domain-sql.ts'
@@ -75,7 +75,9 @@ export async function storeRequestDomains(
   ])
 }
 
-/** Deletes the found domains from before a time. */
-export async function deleteRequestDomains(db: Database, beforeMs: number): Promise<void> {
-  await db.delete(requestDomains).where(lt(requestDomains.createdAt, beforeMs))
+/** Deletes at most `limit` of the found domains from before a time. @returns how many */
+export async function deleteRequestDomains(db: Database, beforeMs: number, limit: number): Promise<number> {
+  const old = sql`(select rowid from ${requestDomains} where ${requestDomains.createdAt} < ${beforeMs} limit ${limit})`
+  const { meta } = await db.delete(requestDomains).where(sql`rowid in ${old}`)
+  return meta.changes
 }

@@ -88,12 +88,29 @@ export interface ShadowSum {
   answerNllShadow: number
 }
 
-/** Deletes scores from before a time, with the periods that began before it. */
-export async function deleteShadowScores(db: Database, beforeMs: number): Promise<void> {
-  await db.batch([
-    db.delete(shadowScores).where(lt(shadowScores.createdAt, beforeMs)),
-    db.delete(shadowPeriods).where(lt(shadowPeriods.start, Math.floor(beforeMs / 1000))),
-  ])
+/** Returns about when the score was stored after which `count` others were stored; undefined if there are fewer. */
+export async function findScoreTime(db: Database, count: number): Promise<number | undefined> {
+  const last = sql`(select max(rowid) from ${shadowScores})`
+  const row = await db
+    .select({ createdAt: shadowScores.createdAt })
+    .from(shadowScores)
+    .where(sql`rowid <= ${last} - ${count}`)
+    .orderBy(sql`rowid desc`)
+    .limit(1)
+    .get()
+  return row?.createdAt
+}
+
+/** Deletes at most `limit` scores from before a time. @returns how many */
+export async function deleteShadowScores(db: Database, beforeMs: number, limit: number): Promise<number> {
+  const old = sql`(select rowid from ${shadowScores} where ${shadowScores.createdAt} < ${beforeMs} limit ${limit})`
+  const { meta } = await db.delete(shadowScores).where(sql`rowid in ${old}`)
+  return meta.changes
+}
+
+/** Deletes periods of scores that began before a time. */
+export async function deleteShadowPeriods(db: Database, beforeMs: number): Promise<void> {
+  await db.delete(shadowPeriods).where(lt(shadowPeriods.start, Math.floor(beforeMs / 1000)))
 }
 
 /** Returns the sums of the scores of the shadows of some models since they began, by model and domain. By one statement. */

@@ -13,6 +13,7 @@ import {
 import { findModel, type ModelRow } from '../../../../../gateway/src/storage/db/queries/model-queries.ts'
 import { sumTokensUnder } from '../../../../../gateway/src/storage/db/queries/trigger-queries.ts'
 import { sumDrift } from '../../../../../gateway/src/storage/db/queries/usage-total-queries.ts'
+import { UNCOUNTED } from '../../../../../gateway/src/calls/call-budget.ts'
 import { deleteOldScores } from '../../../../../gateway/src/storage/retention.ts'
 import { createKey, get, receiptOf, sendHeartbeat } from '../../../support/requests/gateway-requests.ts'
 import { sumUsage } from '../../../support/state/usage-sums.ts'
@@ -186,9 +187,9 @@ describe('the domain that is found for a request', () => {
 
   test('is forgotten after a day', async () => {
     const count = () => env.DB.prepare('select count(*) n from request_domains').first<number>('n')
-    await deleteOldScores({ db, nowMs: () => Date.now() + 23 * 3600 * 1000 })
+    await deleteOldScores({ calls: UNCOUNTED, db, nowMs: () => Date.now() + 23 * 3600 * 1000 })
     expect(await count()).toBeGreaterThan(0)
-    await deleteOldScores({ db, nowMs: () => Date.now() + 25 * 3600 * 1000 })
+    await deleteOldScores({ calls: UNCOUNTED, db, nowMs: () => Date.now() + 25 * 3600 * 1000 })
     expect(await count()).toBe(0)
   })
 })
