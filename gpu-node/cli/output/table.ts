@@ -15,17 +15,20 @@ const GAP = '  '
 const MIN_WIDTH = 8
 
 /**
- * Renders a table with no line longer than `width`. Where cutting the columns that may shrink makes the rows fit, they are cut with an
+ * Renders a table with no line longer than `width`. On a line of finite width columns without any value are left out. Where cutting the columns that may shrink makes the rows fit, they are cut with an
  * ellipsis, the first in its middle. Otherwise the columns follow in several tables, each with the first column, and only those
  * are cut that do not fit beside it.
  *
  * @returns lines without trailing blanks, joined by newlines
  */
 export function renderTable<Row>(
-  columns: readonly Column<Row>[],
+  allColumns: readonly Column<Row>[],
   rows: readonly Row[],
   width: number,
 ): string {
+  const isEmpty = (column: Column<Row>) => rows.length > 0 && rows.every((row) => column.value(row) === '')
+  const columns =
+    width === Number.POSITIVE_INFINITY ? allColumns : allColumns.filter((column) => !isEmpty(column))
   const cells = columns.map((column) => [column.title, ...rows.map((row) => printable(column.value(row)))])
   const wanted = cells.map((texts) => Math.max(...texts.map(textWidth)))
   const widths = shrunkToFit(columns, wanted, width) ?? besideFirst(columns, wanted, width)

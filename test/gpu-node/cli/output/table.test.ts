@@ -64,6 +64,14 @@ describe('renderTable', () => {
     expect(line).toMatch(/^n{8}…n{7} {2}t+…$/)
   })
 
+  test('leaves out columns without any value, but for a pipe, whose columns programs count', () => {
+    const reason = { title: 'REASON', value: ({ name }: Row) => (name === 'b' ? 'why' : '') }
+    const rows = [{ name: 'a', count: 7 }]
+    expect(renderTable([...columns, reason], rows, 80)).toBe('NAME  COUNT\na         7')
+    expect(renderTable([...columns, reason], rows, Infinity)).toContain('REASON')
+    expect(renderTable([...columns, reason], [...rows, { name: 'b', count: 1 }], 80)).toContain('REASON')
+  })
+
   test('puts columns that do not fit into a second table that repeats the first column', () => {
     const many = Array.from({ length: 12 }, (_, index) => ({ title: `DOMAIN${index}`, value: () => '123.4' }))
     const text = renderTable(
