@@ -21,6 +21,8 @@ interface Attempts {
   /** Of ten attempts, how many failed. */
   failed?: number
   firstTokenMs?: number
+  /** Their clients left after this time, milliseconds, without a token. */
+  leftAfterMs?: number
   /** The conversation of all of them; each has its own if it is left out. */
   conversation?: number
   namesWeights?: boolean
@@ -35,7 +37,8 @@ async function settle(model: string, attempts: readonly Attempts[]): Promise<voi
       `with recursive numbers(n) as (select 0 union all select n + 1 from numbers where n + 1 < ?2)
        insert into receipts (request_id, node_id, model, domain, mask_version, prompt_tokens, completion_tokens, finish_reason,
          queue_ms, time_to_first_token_ms, total_ms, estimated, created_at, conversation, names_weights)
-       select ?1 || n, 'node-1', ?3, 'code', ?4, 10, 5, iif(n % 10 < ?5, 'error', 'stop'), 0, ?6, ?6 + 100, 0,
+       select ?1 || n, 'node-1', ?3, 'code', ?4, 10, 5, iif(?10 is not null, 'cancelled', iif(n % 10 < ?5, 'error', 'stop')), 0, iif(?10 is null, ?6, null),
+         coalesce(?10, ?6 + 100), 0,
          cast(?7 + n * 60000.0 / ?2 as integer), ?8, ?9
        from numbers`,
     )
@@ -49,6 +52,7 @@ async function settle(model: string, attempts: readonly Attempts[]): Promise<voi
         minute * MINUTE_MS,
         each.conversation ?? null,
         each.namesWeights === undefined ? null : Number(each.namesWeights),
+        each.leftAfterMs ?? null,
       )
       .run()
   }
@@ -95,6 +99,16 @@ test('a canary does no harm whose failures are all of one conversation, that a c
     { maskVersion: 2, count: 300, minute: 1, failed: 10, conversation: 7 },
   ])
   expect(harmful).toEqual([])
+})
+
+test('a canary that is so slow that clients leave does harm, and has not failed their requests', async () => {
+  const harmful = await harmIn('left', [
+    { maskVersion: 1, count: 3_000, minute: 1 },
+    { maskVersion: 1, count: 300, minute: 1, leftAfterMs: 100 },
+    { maskVersion: 2, count: 200, minute: 1 },
+    { maskVersion: 2, count: 200, minute: 1, leftAfterMs: 5_000 },
+  ])
+  expect(harmful).toEqual(['slow first tokens'])
 })
 
 test('requests that name the weights are no evidence about a canary', async () => {

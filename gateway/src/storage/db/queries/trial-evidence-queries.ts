@@ -121,8 +121,9 @@ export type AttemptRow = { side: 'judged' | 'reference' } & Record<
 >
 
 /**
- * Sums what happened to the attempts of two masks, each conversation with the share of its attempts. Attempts whose client left, whose
- * request was invalid, or whose request named its weights say nothing about the mask.
+ * Sums what happened to the attempts of two masks, each conversation with the share of its attempts. Attempts whose request was invalid
+ * or named its weights say nothing about the mask. Those whose client left have not failed, but their times count, and those without a
+ * token by the time that the client waited: the slower a mask is, the more clients leave.
  *
  * @param onlyOfWeights leaves out failures that weights cannot cause: attempts with another error than {@link ERRORS_OF_WEIGHTS},
  * those that another attempt superseded, and those whose node never reported their end. A broken connection, or a node that is
@@ -145,11 +146,12 @@ export async function sumAttempts(
   const attemptsOf = ({ maskVersion, fromMs, untilMs, limit, take }: AttemptSpan): SQL => {
     const order = sql.raw(take === 'first' ? 'asc' : 'desc')
     return sql`
-      select coalesce(conversation, request_id) conversation, created_at, finish_reason in ('error', 'superseded') failed,
-        time_to_first_token_ms first_ms,
+      select coalesce(conversation, request_id) conversation, created_at,
+        iif(finish_reason = 'cancelled', null, finish_reason in ('error', 'superseded')) failed,
+        coalesce(time_to_first_token_ms, iif(finish_reason = 'cancelled', total_ms, null)) first_ms,
         iif(completion_tokens < 2, null, (total_ms - time_to_first_token_ms) / (completion_tokens - 1)) token_ms
       from receipts
-      where model = ${model} and mask_version = ${maskVersion} and finish_reason not in ('cancelled', 'refused')
+      where model = ${model} and mask_version = ${maskVersion} and finish_reason <> 'refused'
         and names_weights is not 1 ${ofWeights}
         and created_at >= ${fromMs} ${untilMs === undefined ? sql`` : sql`and created_at < ${untilMs}`}
       order by created_at ${order}, request_id ${order} limit ${limit}`
