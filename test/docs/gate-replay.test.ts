@@ -58,6 +58,7 @@ test(`the tables of ${PAGE} are those of the replay`, () => {
       String(text.mean_difference),
       String(text.paired_deviation),
       String(text.unpaired_deviation),
+      String(text.neighbour_correlation),
     ]),
   )
   expect(tableWith(page, 'True difference', 'Rejected').rows).toEqual(

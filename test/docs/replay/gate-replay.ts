@@ -36,6 +36,8 @@ export interface TextSummary {
   mean_difference: number
   paired_deviation: number
   unpaired_deviation: number
+  /** Correlation of the paired differences of neighbouring windows. */
+  neighbour_correlation: number
 }
 
 /** Summarises the measured losses of each text. */
@@ -53,6 +55,7 @@ export function summarise({ losses, texts }: GateWindows): TextSummary[] {
       mean_difference: round(mean(differences), 4),
       paired_deviation: round(deviation(differences), 4),
       unpaired_deviation: round(deviation(parent ?? []), 4),
+      neighbour_correlation: round(neighbourCorrelation(differences), 2),
     }
   })
 }
@@ -111,7 +114,9 @@ export function replayGate(windows: GateWindows, situation: GateCase): GateResul
         const reference = shown.map((window) => parent[window] ?? 0)
         const own = place === 0 ? shown : drawWindows(random, count, parent.length)
         const shift = Math.log(ratios[text] ?? 1)
-        const losses = reference.map((loss, window) => loss + (differences[own[window] ?? 0] ?? 0) + shift)
+        const ofCandidate = reference.map(
+          (loss, window) => loss + (differences[own[window] ?? 0] ?? 0) + shift,
+        )
         const parentLosses = { nllMean: mean(reference), windowNll: reference }
         return {
           domain: text,
@@ -119,7 +124,7 @@ export function replayGate(windows: GateWindows, situation: GateCase): GateResul
           windowTokens: shown.map(() => windowTokens - 1),
           isNew: text === newDomain,
           weight: 1,
-          candidate: { nllMean: mean(losses), windowNll: losses },
+          candidate: { nllMean: mean(ofCandidate), windowNll: ofCandidate },
           parent: parentLosses,
           best: { version: 1, ...parentLosses },
         }
@@ -199,6 +204,14 @@ function differencesOf(parent: readonly number[], candidate: readonly number[]):
 
 function mean(values: readonly number[]): number {
   return values.reduce((sum, value) => sum + value, 0) / values.length
+}
+
+function neighbourCorrelation(values: readonly number[]): number {
+  const center = mean(values)
+  const deviations = values.map((value) => value - center)
+  const products = deviations.slice(1).map((value, index) => value * (deviations[index] ?? 0))
+  const sum = (of: readonly number[]) => of.reduce((total, value) => total + value, 0)
+  return sum(products) / sum(deviations.map((value) => value ** 2))
 }
 
 function deviation(values: readonly number[]): number {
