@@ -53,9 +53,13 @@ export function addAudit(program: Command, session: Session): void {
     })
 }
 
-/** Parses a time span, back from now, or leaves a time for the gateway to check. */
+/** Parses a time span, back from now, a date, or a time with its zone; returns an ISO time. */
 function startOf(text: string): string {
-  return /^\d+[mhd]$/.test(text) ? spanStart(timeSpan(text)) : text
+  if (/^\d+[mhd]$/.test(text)) return spanStart(timeSpan(text))
+  const time = /^\d{4}-\d\d-\d\d(T.*(Z|[+-]\d\d:\d\d))?$/.test(text) ? Date.parse(text) : Number.NaN
+  if (Number.isNaN(time))
+    throw new InvalidArgumentError('A time like 6h, 30d or 2026-05-01T00:00:00Z is expected.')
+  return new Date(time).toISOString()
 }
 
 async function verify(

@@ -119,10 +119,11 @@ test('list takes a time, or a span back from now', async () => {
     const { calls } = await copal(pageOf([]), ['audit', 'list', '--since', text])
     return new URL(`http://x${calls[0]?.call.split(' ')[1]}`).searchParams.get('since') ?? ''
   }
-  expect(await since('2026-05-01T00:00:00Z')).toBe('2026-05-01T00:00:00Z')
+  for (const start of ['2026-05-01T00:00:00Z', '2026-05-01T02:00:00+02:00', '2026-05-01'])
+    expect(await since(start)).toBe('2026-05-01T00:00:00.000Z')
   expect(Math.abs(Date.now() - 6 * 3_600_000 - Date.parse(await since('6h')))).toBeLessThan(60_000)
-  const { code } = await copal(pageOf([]), ['audit', 'list', '--since', '0h'])
-  expect(code).toBe(2)
+  for (const wrong of ['0h', 'yesterday', '2026-05-01T00:00', '2026-99-01'])
+    expect((await copal(pageOf([]), ['audit', 'list', '--since', wrong])).code).toBe(2)
 })
 
 test('verify counts a single row as one', async () => {
