@@ -4,6 +4,7 @@ import type { Completion, CompletionChunk } from '@copal/shared/wire/completions
 import type { Usage } from '@copal/shared/wire/inference-fields.ts'
 import type { TokenLogprob } from '../../engine/generated-text.ts'
 import type { TokenScores } from '../../contract/backend.ts'
+import { asWritten } from './as-written.ts'
 import { echoPrompt, type EchoedPrompt, type PromptEcho } from './echoed-prompt.ts'
 import { chatLogprobs, completionLogprobs, type CompletionToken, type TokenBytes } from './logprobs.ts'
 
@@ -137,7 +138,14 @@ export function completionFormat(
       ...fields(head, 'text_completion'),
       choices: choices.map(({ text, tokens, reason, promptScores }, index) => {
         const prompt = echoOf(index, promptScores)
-        return choice(index, prompt.text + text, [...prompt.tokens, ...tokens], withoutTools(reason))
+        const offset = offsets[index] ?? 0
+        const described = () => completionLogprobs([...prompt.tokens, ...tokens], tokenBytes, offset).logprobs
+        return {
+          index,
+          text: prompt.text + text,
+          logprobs: logprobs ? asWritten(described) : null,
+          finish_reason: withoutTools(reason),
+        }
       }),
       usage,
     }),

@@ -1,6 +1,7 @@
 import { errorBody, toAppError } from '@copal/shared/errors.ts'
 import { finishReasonOf } from '../../engine/request-errors.ts'
 import { reasonOf, type Log } from '../../../platform/log.ts'
+import { jsonInTurns } from './json-in-turns.ts'
 import { withTimeout } from '../../../platform/timeout.ts'
 
 /** Time after which a pending response counts as late, and between its keep-alives: spaces, or comments in a stream. */
@@ -43,8 +44,11 @@ export async function respondWhenReady(
   options: LateResponseOptions,
 ): Promise<Response> {
   const complete = await withTimeout(pending, options.keepAliveMs)
-  if (complete) return Response.json(complete.body, { headers: headersOf(complete.maskVersion) })
-  const body = pending.then((late) => late.body)
+  if (complete) {
+    const headers = { 'content-type': 'application/json', ...headersOf(complete.maskVersion) }
+    return new Response(await jsonInTurns(complete.body), { headers })
+  }
+  const body = pending.then((late) => jsonInTurns(late.body))
   return new Response(lateBody(body, options), {
     headers: { 'content-type': 'application/json', ...headersOf(undefined) },
   })
@@ -56,18 +60,18 @@ export async function respondWhenReady(
  * derives the status from it.
  */
 function lateBody(
-  body: Promise<object>,
+  body: Promise<string>,
   { keepAliveMs, onCancel, onError }: LateResponseOptions,
 ): ReadableStream<Uint8Array> {
   const ended = body.catch((thrown: unknown) => {
     onError(thrown)
-    return errorBody(toAppError(thrown))
+    return JSON.stringify(errorBody(toAppError(thrown)))
   })
   return new ReadableStream<Uint8Array>({
     start: (controller) => controller.enqueue(SPACE),
     async pull(controller) {
       const value = await withTimeout(ended, keepAliveMs)
-      controller.enqueue(value === undefined ? SPACE : ENCODER.encode(JSON.stringify(value)))
+      controller.enqueue(value === undefined ? SPACE : ENCODER.encode(value))
       if (value !== undefined) controller.close()
     },
     cancel: onCancel,
