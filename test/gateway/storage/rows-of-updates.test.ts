@@ -2,6 +2,7 @@
 import { env } from 'cloudflare:workers'
 import { expect, test } from 'vitest'
 import { acceptHeartbeat } from '../../../gateway/src/fleet/registration/accept-heartbeat.ts'
+import { expireDatasets } from '../../../gateway/src/storage/artifacts/expire-datasets.ts'
 import { sweepArtifacts } from '../../../gateway/src/storage/artifacts/sweep-artifacts.ts'
 import { openDatabase } from '../../../gateway/src/storage/db/open-database.ts'
 import { listRecentDecisions } from '../../../gateway/src/storage/db/queries/decision-queries.ts'
@@ -53,8 +54,19 @@ async function storeUpdates(): Promise<void> {
       `${hash}, 'd' || d, 16, 1, ${atMs}`,
       'numbers, four',
     ],
+    [
+      'batches',
+      'model, dataset_sha256, update_id, domain, state, created_at',
+      `'${MODEL}', ${hash}, 'u' || n, 'd' || d, 'counted', ${atMs}`,
+      'numbers, four',
+    ],
   ] as const)
     await env.DB.prepare(`insert into ${table} (${columns}) ${numbers} select ${values} from ${from}`).run()
+  // Of two domains statistics sum all texts, which then may expire.
+  await env.DB.prepare(
+    `insert into statistics (model, artifact, domain, datasets, bytes, created_at)
+      select model, domain, domain, json_group_array(dataset_sha256), 1, 1 from batches where domain in ('d0', 'd1') group by 1, 2`,
+  ).run()
   await env.DB.prepare('update models set active_version = ?, previous_version = ? where id = ?')
     .bind(UPDATES, UPDATES - 1, MODEL)
     .run()
@@ -64,7 +76,7 @@ test('a heartbeat reads a few rows, a scrape and a list of decisions little more
   await sendHeartbeat(NODE, MODEL)
   await storeUpdates()
   const counted = countRows(env.DB)
-  const deps = testDeps({ db: openDatabase(counted.binding), maskDays: 20 })
+  const deps = testDeps({ db: openDatabase(counted.binding), maskDays: 20, datasetDays: 20 })
   const rowsOf = async (ask: () => Promise<unknown>) => {
     const before = counted.rowsRead()
     await ask()
@@ -74,5 +86,10 @@ test('a heartbeat reads a few rows, a scrape and a list of decisions little more
   // Of these it counts the updates themselves.
   expect(await rowsOf(() => collectMetrics(deps))).toBeLessThan(UPDATES + 200)
   expect(await rowsOf(() => listRecentDecisions(deps.db, MODEL, 10))).toBeLessThan(50)
-  expect(await rowsOf(() => sweepArtifacts(deps))).toBeLessThan(20 * UPDATES)
+  expect(await rowsOf(() => sweepArtifacts(deps))).toBeLessThan(30 * UPDATES)
+  expect(await rowsOf(() => expireDatasets(deps))).toBeLessThan(40 * UPDATES)
+  const expired = await env.DB.prepare(
+    'select distinct domain from datasets where expired_at is not null',
+  ).all()
+  expect(expired.results).toEqual([{ domain: 'd0' }, { domain: 'd1' }])
 })

@@ -19,23 +19,28 @@ export async function expireOldDatasets(
   nowMs: number,
   limit: number,
 ): Promise<string[]> {
-  const isSummed = sql`exists (select 1 from ${statistics} where ${statistics.model} = batch.model
-    and exists (select 1 from json_each(${statistics.datasets}) summed where summed.value = old.sha256)
-    and not exists (select 1 from json_each(${statistics.datasets}) summed where not exists (
-      select 1 from ${batches} other where other.model = batch.model and other.dataset_sha256 = summed.value
-        and other.state = 'counted')))`
-  const isRead = sql`exists (select 1 from ${updates} where
-    (${updates.finishedAt} is null and ((${updates.model} = batch.model and ${updates.state} <> 'canary')
-      or exists (select 1 from json_each(${updates.domains}) named where named.value = old.domain)))
-    or (${isForceableUpdate(nowMs)} and exists (select 1 from json_each(${updates.datasets}) own where own.value = old.sha256)))`
+  // Lists that are read once, and not for each dataset: some can never expire, and are looked at every five minutes. Of one column,
+  // because SQLite looks through a whole list of rows for nulls.
+  const summed = sql`(
+    with whole as materialized (
+      select model, datasets from ${statistics} where not exists (
+        select 1 from json_each(${statistics.datasets}) part where not exists (
+          select 1 from ${batches} other where other.model = ${statistics.model} and other.dataset_sha256 = part.value
+            and other.state = 'counted')))
+    select whole.model || ' ' || summed.value from whole, json_each(whole.datasets) summed)`
+  const isRunning = sql`${updates.finishedAt} is null`
+  const needed = sql`(select dataset_sha256 from ${batches} batch where not batch.marked
+    or (batch.state = 'counted' and batch.model || ' ' || batch.dataset_sha256 not in ${summed})
+    or batch.model in (select ${updates.model} from ${updates} where ${isRunning} and ${updates.state} <> 'canary')
+    or batch.domain in (select named.value from ${updates}, json_each(${updates.domains}) named where ${isRunning})
+    or batch.dataset_sha256 in (
+      select own.value from ${updates}, json_each(${updates.datasets}) own where ${isForceableUpdate(nowMs)}))`
   const rows = await db.all<{ sha256: string }>(sql`
     update ${datasets} set expired_at = ${nowMs} where sha256 in (
       select old.sha256 from ${datasets} old
       where old.created_at < ${beforeMs} and old.expired_at is null
         and not exists (select 1 from ${holdouts} where ${holdouts.sha256} = old.sha256)
-        and exists (select 1 from ${batches} batch where batch.dataset_sha256 = old.sha256)
-        and not exists (select 1 from ${batches} batch where batch.dataset_sha256 = old.sha256
-          and (not batch.marked or (batch.state = 'counted' and not ${isSummed}) or ${isRead}))
+        and old.sha256 in (select dataset_sha256 from ${batches}) and old.sha256 not in ${needed}
       order by old.created_at limit ${limit})
     returning sha256`)
   return rows.map(({ sha256 }) => sha256)
