@@ -1,4 +1,5 @@
 import { Agent, get, type IncomingMessage } from 'node:http'
+import { text } from 'node:stream/consumers'
 import { expect, onTestFinished, test } from 'vitest'
 import { listen } from '../../../gpu-node/src/platform/listener.ts'
 import { untilSettled } from '../../support/harness/settled.ts'
@@ -55,7 +56,7 @@ test('closing waits for open responses, and not for connections that stay open a
   const agent = new Agent({ keepAlive: true })
   onTestFinished(() => agent.destroy())
   const read = new Promise<string>((resolve) =>
-    get(listener.url, { agent }, async (incoming) => resolve((await incoming.toArray()).join(''))),
+    get(listener.url, { agent }, (incoming) => resolve(text(incoming))),
   )
   await called.promise
   const closed = listener.close(600_000)

@@ -66,7 +66,7 @@ test('a request that runs for too long without a token misses its deadline, and 
 test('a request that the fleet does not know is lost once its node was unreachable for the idle timeout, not before', async () => {
   const goOn = stopClock()
   let isReachable = true
-  const nodeFetch = vi.fn(() =>
+  const nodeFetch = vi.fn<() => Promise<Response>>(() =>
     isReachable ? Promise.resolve(new Response('{}')) : Promise.reject(new Error('unreachable')),
   )
   const fleet = env.FLEET.get(env.FLEET.idFromName('knows-nothing'))

@@ -115,7 +115,7 @@ test('requests wait until the first weights are active', async () => {
 
 test('a request whose own results are not valid fails alone, and its pages are free', async () => {
   const { backend, engine } = startArithmeticEngine()
-  const { step } = backend
+  const step = backend.step.bind(backend)
   // The third token of the request whose prompt begins with 9 is not valid.
   const bad = new Set<number>()
   backend.step = async (plan) => {

@@ -87,7 +87,9 @@ export function startWeightSetProcess<Options = LoadOptions>(
     kill()
     fail(`could not be started or reached (${error.message})`)
   })
-  child.on('exit', (code, signal) => fail(signal ? `was ended by ${signal}` : `ended with exit code ${code}`))
+  child.on('exit', (code, endSignal) =>
+    fail(endSignal ? `was ended by ${endSignal}` : `ended with exit code ${code}`),
+  )
   child.on('message', (message) => {
     const reply = message as WeightSetReply
     const call = waiting.get(reply.id)
