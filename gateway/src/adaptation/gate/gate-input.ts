@@ -14,7 +14,7 @@ export interface GateHoldout {
   sha256: string
   /** Scored tokens of each window. */
   windowTokens: readonly number[]
-  /** Whether this update is the first to calibrate the domain; then it has no constraint. */
+  /** Whether this update is the first to calibrate the domain, which the active mask does not know; then it has no constraint. */
   isNew: boolean
   /** Share of the traffic, relative to the other holdouts. */
   weight: number

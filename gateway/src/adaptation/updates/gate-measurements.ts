@@ -5,6 +5,7 @@ import { perplexity } from '@copal/shared/metrics/perplexity.ts'
 import { listCountedDomains } from '../../storage/db/queries/batch-queries.ts'
 import { recordEvaluations } from '../../storage/db/queries/evaluation-queries.ts'
 import { countCandidates, findDenseGeneration, type GateCell } from '../../storage/db/queries/gate-queries.ts'
+import { findMask } from '../../storage/db/queries/mask-queries.ts'
 import { sumTokensByDomain } from '../../storage/db/queries/period-queries.ts'
 import type { UpdateRow } from '../../storage/db/queries/update-queries.ts'
 import type { GateHoldout, GateInput, HoldoutLosses, OtherNumerics } from '../gate/gate-input.ts'
@@ -63,8 +64,10 @@ export async function measure(
   const refs = holdoutsOf(jobs.candidate.job)
   const names = refs.map(({ domain }) => domain)
   const nowMs = deps.nowMs()
-  const [counted, tokens, policy, generation, earlier] = await Promise.all([
+  const { parentVersion } = update
+  const [counted, parentMask, tokens, policy, generation, earlier] = await Promise.all([
     listCountedDomains(deps.db, update.model),
+    parentVersion ? findMask(deps.db, update.model, parentVersion) : undefined,
     sumTokensByDomain(deps.db, update.model, { fromMs: nowMs - TRAFFIC_MS, nowMs }),
     findPolicy(deps, update.model),
     generationChecks(deps, update, jobs),
@@ -96,7 +99,8 @@ export async function measure(
       domain,
       sha256,
       windowTokens: losses.windowTokens,
-      isNew: update.domains.includes(domain) && !counted.has(domain),
+      // The batches of a rebuilt domain do not count, but the active mask knows it.
+      isNew: update.domains.includes(domain) && !counted.has(domain) && !parentMask?.domains.includes(domain),
       weight: weights.get(domain) ?? 0,
       candidate: losses,
       // With an active mask that gives no finite loss nothing can be compared.

@@ -43,6 +43,20 @@ describe('the best stage', () => {
   })
 })
 
+test('a domain that was rebuilt keeps its constraint, because the active mask knows it', async () => {
+  const scores = scoresByOrder({ 'built-a': [10, 12, 13.2], 'built-b': [10, 14, 11] })
+  const node = new SimulatedNode('built-1', 'built', scores)
+  await node.beat()
+  await adminJson('PUT', '/policy', { model: 'built', gate: { max_candidates: 1 } })
+  for (const domain of ['built-a', 'built-b']) await importTexts(domain)
+  await node.finish((await startUpdate('built', ['built-a', 'built-b'])).id)
+  await adminJson('POST', '/domains/built-a/rebuild')
+  // Better on the whole, and a tenth worse in the domain that is calibrated anew.
+  const end = await node.finish((await startUpdate('built', ['built-a'])).id)
+  expect(end.state).toBe('failed')
+  expect(end.error?.message).toContain("on 'built-a' is 1.100 × that of the active mask")
+})
+
 test.each([
   ['is promoted', 12, 'promoted'],
   ['fails', 13.2, 'failed'],
