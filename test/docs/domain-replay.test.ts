@@ -41,9 +41,9 @@ test('the background has the texts that the pages tell of, each of them once', (
   const said = `The classifier also learns ${texts.length} texts of no domain`
   expect(readText('docs/domains.md')).toContain(said)
   expect(readText('docs/domains.md')).toContain(
-    `70 KB): ${texts.length - excerpts.length} are of the default`,
+    `70 KB). The default model wrote ${texts.length - excerpts.length} of them`,
   )
-  expect(readText('docs/domains.md')).toContain(`and ${excerpts.length} are excerpts`)
+  expect(readText('docs/domains.md')).toContain(`; ${excerpts.length} are excerpts`)
   expect(readText(PAGE)).toContain(`trained against ${texts.length} `)
   // They are part of the Worker.
   expect(JSON.stringify(texts).length).toBeLessThan(75_000)
