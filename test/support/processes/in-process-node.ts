@@ -16,8 +16,9 @@ import { createNodeTracing } from '../../../gpu-node/src/serving/telemetry/node-
 import { memoryLog } from '../doubles/memory-log.ts'
 import { WAIT } from '../harness/wait.ts'
 
-const NODE_SECRET = `node-under-test:${'5'.repeat(64)}`
-const NODE_ID = 'node-under-test'
+/** The node's own secret. */
+export const NODE_SECRET = `node-under-test:${'5'.repeat(64)}`
+export const NODE_ID = 'node-under-test'
 const TEST_RESOURCE = { 'service.name': 'copal-node', 'service.instance.id': NODE_ID }
 /** The second secret, which is valid during a rotation. */
 export const OTHER_SECRET = 'another of sixteen bytes'

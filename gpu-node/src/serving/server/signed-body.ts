@@ -8,7 +8,8 @@ import type { ReplayGuard } from './replay-guard.ts'
  * Verifies a signed call and returns its JSON value. The signature must be valid, for this node, and not used before; it
  * covers the path as requested and the hash of the body. The body is read only after the signature was verified.
  *
- * @throws AppError `body_too_large`, `invalid_signature`, `invalid_request` when it is not UTF-8 or not JSON
+ * @throws AppError `body_too_large`, `invalid_signature`, `invalid_request` when it is not UTF-8 or not JSON,
+ * `client_closed_request` when it ends early
  */
 export async function readSignedJson(
   request: Request,
@@ -48,7 +49,7 @@ async function readBounded(request: Request, maxBytes: number): Promise<Uint8Arr
   if (Number(request.headers.get('content-length') ?? 0) > maxBytes) throw tooLarge(maxBytes)
   const chunks: Uint8Array[] = []
   let size = 0
-  for await (const chunk of request.body ?? []) {
+  for await (const chunk of unlessBroken(request.body)) {
     size += chunk.length
     if (size > maxBytes) throw tooLarge(maxBytes)
     chunks.push(chunk)
@@ -60,6 +61,16 @@ async function readBounded(request: Request, maxBytes: number): Promise<Uint8Arr
     offset += chunk.length
   }
   return body
+}
+
+/** Yields the chunks of a body. A connection that breaks meanwhile is no fault of the node. */
+async function* unlessBroken(body: Request['body']): AsyncGenerator<Uint8Array> {
+  try {
+    yield* body ?? []
+  } catch (cause) {
+    const message = 'The connection was closed before the body had arrived.'
+    throw new AppError('client_closed_request', message, { cause })
+  }
 }
 
 function decode(body: Uint8Array): string {

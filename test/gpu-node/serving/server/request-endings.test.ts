@@ -1,11 +1,13 @@
+import { request as httpRequest } from 'node:http'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { expect, test, vi } from 'vitest'
 import { AppError } from '@copal/shared/errors.ts'
 import type { ChatCompletion, ChatCompletionChunk } from '@copal/shared/wire/chat.ts'
 import { LATE_HEADER } from '@copal/shared/wire/node-calls.ts'
+import { signedHeaders } from '@copal/shared/wire/signature.ts'
 import { HIDDEN_SIZE } from '../../../support/doubles/arithmetic-backend.ts'
 import { arithmeticNodes, CHAT, json, PROMPT } from '../../../support/doubles/arithmetic-node.ts'
-import { call, readEvents } from '../../../support/processes/in-process-node.ts'
+import { call, NODE_ID, NODE_SECRET, readEvents } from '../../../support/processes/in-process-node.ts'
 import { WAIT } from '../../../support/harness/wait.ts'
 
 const nodes = arithmeticNodes()
@@ -229,4 +231,29 @@ test('an embedding that takes longer than allowed gives a 504, and texts that do
     { maxRunning: 1 },
     20,
   )
+})
+
+test('a caller that leaves while it sends its body is no error of the node', async () => {
+  const { node } = await start()
+  const path = '/rpc/completions'
+  const body = new TextEncoder().encode(JSON.stringify(call(PROMPT)))
+  const signing = await signedHeaders(
+    NODE_SECRET,
+    { nodeId: NODE_ID, to: 'node', method: 'POST', path, body },
+    Date.now(),
+  )
+  const sent = httpRequest(node.url + path, {
+    method: 'POST',
+    headers: { ...signing, 'content-length': body.length },
+  })
+  sent.on('error', () => undefined)
+  await new Promise((resolve) => sent.write(body.subarray(0, 10), resolve))
+  // The node has read the headers when it waits for the body.
+  await sleep(100)
+  await new Promise((resolve) => sent.once('close', resolve).destroy())
+  const next = await node.post(path, call(PROMPT))
+  expect(next.status).toBe(200)
+  await next.text()
+  await sleep(50)
+  expect(node.log.lines).toEqual([])
 })
