@@ -153,7 +153,7 @@ function missingScope(key: KeyRow, scopes: readonly KeyScope[], who: string): Ap
   const needed = [quoted.slice(0, -1).join(', '), quoted.at(-1)].filter(Boolean).join(' or ')
   return new AppError(
     'insufficient_permissions',
-    `${who} with the scope ${needed} is needed here. This key has the scopes ${key.scopes.map((name) => `'${name}'`).join(', ')}.`,
+    `${who} with the scope ${needed} is needed here. This key has the scope${key.scopes.length === 1 ? '' : 's'} ${key.scopes.map((name) => `'${name}'`).join(', ')}.`,
   )
 }
 

@@ -243,7 +243,7 @@ describe('a key with restrictions', () => {
     expect(await opens(['admin', 'inference', 'read-metrics'])).toEqual([200, 200, 200])
     const { key } = await create({ name: 'scoped', scopes: ['read-metrics'] })
     expect((await errorOf(await get('/v1/models', key))).message).toBe(
-      "An API key with the scope 'inference' is needed here. This key has the scopes 'read-metrics'.",
+      "An API key with the scope 'inference' is needed here. This key has the scope 'read-metrics'.",
     )
   })
 })

@@ -76,7 +76,7 @@ describe('signing in', () => {
     const response = await postSession({ key })
     expect([response.status, (await errorOf(response)).message]).toEqual([
       403,
-      "The admin key, or an API key with the scope 'admin', 'read-metrics' or 'read-admin' is needed here. This key has the scopes 'inference'.",
+      "The admin key, or an API key with the scope 'admin', 'read-metrics' or 'read-admin' is needed here. This key has the scope 'inference'.",
     ])
   })
 
