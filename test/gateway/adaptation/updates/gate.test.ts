@@ -202,6 +202,32 @@ test('concurrent steps give one decision for each candidate', async () => {
   ])
 })
 
+test('the decision reads the losses of all masks on its holdouts once', async () => {
+  const node = await servingModel(
+    'read',
+    scoresByOrder({ 'read-old': [10, 12, 11.9], 'read-new': [10, 20, 15] }),
+  )
+  const { id } = await startUpdate('read', ['read-new'])
+  await node.finish(id)
+  let reads = 0
+  const counting = new Proxy(env.DB, {
+    get: (database, name: keyof D1Database) => (query: never) => {
+      if (name === 'prepare' && /from "evaluations" left join "masks"/.test(query)) reads += 1
+      return database[name](query)
+    },
+  })
+  const update = await findUpdate(db, id)
+  if (!update) throw new Error('no update')
+  const jobs = await jobRowsOf(id)
+  const finished = evaluateStep
+    .jobIds(update)
+    .flatMap((jobId) => jobs.find((job) => job.id === jobId) ?? [])
+    .flatMap((job) => (job.result ? { job, result: job.result } : []))
+  const outcome = await evaluateStep.finish({ ...testDeps(), db: openDatabase(counting) }, update, finished)
+  expect(outcome?.decision).toMatchObject({ kind: 'gate', verdict: 'passed' })
+  expect(reads).toBe(1)
+})
+
 test('a gateway that stopped between two of the evaluation jobs queues the missing ones', async () => {
   const node = await servingModel(
     'gap',
