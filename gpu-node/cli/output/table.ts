@@ -15,9 +15,9 @@ const GAP = '  '
 const MIN_WIDTH = 8
 
 /**
- * Renders a table with no line longer than `width`. On a line of finite width columns without any value are left out. Where cutting the columns that may shrink makes the rows fit, they are cut with an
- * ellipsis, the first in its middle. Otherwise the columns follow in several tables, each with the first column, and only those
- * are cut that do not fit beside it.
+ * Renders a table with no line longer than `width`. Where cutting the columns that may shrink makes the rows fit, they are cut with an
+ * ellipsis, the first in its middle. Otherwise the columns follow in several tables, each with the first column, and only those are
+ * cut that do not fit beside it. On a line of finite width columns without any value are left out.
  *
  * @returns lines without trailing blanks, joined by newlines
  */
