@@ -47,7 +47,7 @@ interface GenerationCall {
    */
   prepare: (signal: AbortSignal) => Promise<ChoicesPlan>
   /** Returns the client's new text once `prepare` has returned; may be costly. */
-  clientText: () => ClientText
+  clientText: () => Promise<ClientText>
   format: (head: OutputHead) => OutputFormat
 }
 

@@ -30,17 +30,20 @@ export function newMessages(messages: readonly Pick<ChatMessage, 'role' | 'conte
  * Finds the new messages of a conversation in its prompt. A tokenizer or a template that changes the text hides them; then
  * the messages stand alone, without the conversation before them.
  *
+ * @param encode tokenises the messages where they stand alone; they may be long
  * @param prompt the rendered conversation and its tokens
+ * @throws what `encode` throws
  */
-export function newClientText(
+export async function newClientText(
   codec: Codec,
+  encode: (text: string) => Promise<number[]>,
   prompt: { text: string; tokens: readonly number[] },
   messages: readonly Pick<ChatMessage, 'role' | 'content'>[],
-): ClientText {
+): Promise<ClientText> {
   const texts = newMessages(messages)
   const ranges = rangesOf(prompt.text, texts)
   const ends = ranges && tokenEnds(codec, prompt.text, prompt.tokens)
-  if (!ends) return wholePrompt(codec.encodeDocument(texts.join('\n\n')))
+  if (!ends) return wholePrompt(texts.length === 0 ? [] : await encode(texts.join('\n\n')))
   const bytes = Buffer.from(prompt.text)
   const isOwn = (position: number) => {
     const start = ends[position - 1] ?? 0

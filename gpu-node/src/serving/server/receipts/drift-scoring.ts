@@ -41,10 +41,10 @@ export interface DriftScorer {
    * that generated it, the template's tokens say nothing about the domain, and earlier messages were scored with the
    * requests that brought them.
    *
-   * @param text returns the text; it may throw
+   * @param text returns the text; it may fail
    * @returns at the latest after `scoreTimeoutMs`. `drift` is of the same tokens under both weights
    */
-  score(requestId: string, weights: WeightSet, text: () => ClientText): Promise<DriftScore>
+  score(requestId: string, weights: WeightSet, text: () => Promise<ClientText>): Promise<DriftScore>
 }
 
 interface WaitingText {
@@ -138,7 +138,7 @@ export function createDriftScorer(deps: DriftDeps): DriftScorer {
     async score(requestId, weights, readText) {
       let text: ClientText
       try {
-        text = readText()
+        text = await readText()
       } catch (error) {
         logFailure(requestId, weights, error)
         return unscored('failed')

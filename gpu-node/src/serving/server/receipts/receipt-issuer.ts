@@ -21,7 +21,7 @@ export interface ReceiptCall {
   /** The span of the call, in the form of a `traceparent` header. */
   traceparent?: string | undefined
   /** Returns the client's new text; null when the text may not be scored. */
-  sampledText: (() => ClientText) | null
+  sampledText: (() => Promise<ClientText>) | null
 }
 
 /** Issues exactly one receipt per call, except for rejected calls that another node may serve. */
@@ -51,7 +51,7 @@ export function createReceiptIssuer(deps: ReceiptDeps): ReceiptIssuer {
   async function scoreAndSend(
     { requestId }: ReceiptCall,
     weights: WeightSet,
-    text: () => ClientText,
+    text: () => Promise<ClientText>,
     receipt: Receipt,
   ): Promise<void> {
     const score = await scorer.score(requestId, weights, text)

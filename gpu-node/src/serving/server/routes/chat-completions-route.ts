@@ -21,6 +21,8 @@ export function chatCompletions(deps: InferenceRouteDeps): Hono {
     const structure = structureOf(request, CHAT_FIELDS)
     const withUsage = request.stream_options?.include_usage ?? false
     const prompt = { text: '', tokens: [] as readonly number[] }
+    const encodeAlone = async (text: string) =>
+      (await encoder.encode([text], 'document', { tenant: call.tenant }))[0] ?? []
     return generate(
       {
         ...call,
@@ -43,7 +45,7 @@ export function chatCompletions(deps: InferenceRouteDeps): Hono {
             requireLogprobsFit(plan, config.contextLength, CHAT_LOGPROB_BYTES, 'top_logprobs')
           return plan
         },
-        clientText: () => newClientText(codec, prompt, request.messages),
+        clientText: () => newClientText(codec, encodeAlone, prompt, request.messages),
         format(head) {
           const format = chatFormat(head, {
             logprobs: request.logprobs ?? false,

@@ -47,7 +47,7 @@ export function completions(deps: Omit<InferenceRouteDeps, 'grammars'>): Hono {
             requireLogprobsFit(plan, model.config.contextLength, COMPLETION_LOGPROB_BYTES, 'logprobs')
           return plan
         },
-        clientText: () => wholePrompt(prompts[0] ?? []),
+        clientText: async () => wholePrompt(prompts[0] ?? []),
         format: (head) =>
           completionFormat(head, {
             logprobs: topLogprobs >= 0,

@@ -20,6 +20,8 @@ export function responses(deps: InferenceRouteDeps): Hono {
     const structure = structureOf(chat, RESPONSE_FIELDS)
     const { model, temperature, top_p, seed } = request
     const prompt = { text: '', tokens: [] as readonly number[] }
+    const encodeAlone = async (text: string) =>
+      (await encoder.encode([text], 'document', { tenant: call.tenant }))[0] ?? []
     return generate(
       {
         ...call,
@@ -39,7 +41,7 @@ export function responses(deps: InferenceRouteDeps): Hono {
             constrain: await compileStructure(grammars, structure, { signal, tenant: call.tenant }),
           }
         },
-        clientText: () => newClientText(codec, prompt, chat.messages),
+        clientText: () => newClientText(codec, encodeAlone, prompt, chat.messages),
         format: (head) => responseFormat(head, request, structure.tools.length > 0),
       },
       c.req.raw,

@@ -11,7 +11,7 @@ import { memoryLog } from '../../../../support/doubles/memory-log.ts'
 const setOf = (version: number): WeightSet => ({ version }) as WeightSet
 const dense = setOf(0)
 const masked = setOf(3)
-const text = (length = 20) => wholePrompt(Array.from({ length }, (_, token) => token))
+const text = async (length = 20) => wholePrompt(Array.from({ length }, (_, token) => token))
 
 /** A scorer whose engine gives every token this score, and 1 under dense: no test model gives such scores. */
 function scorerWith(
@@ -97,9 +97,7 @@ test('the loss of the dense weights is logged once, and again only after they we
 
 test('a text that cannot be read fails alone', async () => {
   const { scorer, log } = scorerWith()
-  const failed = scorer.score('request-1', masked, () => {
-    throw new Error('no text')
-  })
+  const failed = scorer.score('request-1', masked, () => Promise.reject(new Error('no text')))
   expect(await failed).toEqual({ drift: null, scoring: 'failed' })
   expect(log.lines).toEqual([expect.stringContaining('no text')])
   expect(await scorer.score('request-2', masked, () => text())).toMatchObject({ scoring: 'scored' })
