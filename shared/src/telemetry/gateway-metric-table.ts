@@ -243,7 +243,7 @@ export const GATEWAY_METRICS = {
     unit: '{nat}',
     labels: ['model', 'mask_version', 'trial', 'bound'],
     meaning:
-      'Loss by the mask that an update tests (`canary`) or that is watched (`watch`) beside the other mask: `mean`, `lower` and `upper` bound, nats a prompt token ([canary](architecture/update.md#canary)).',
+      'Loss by the mask that an update tests (`canary`) or that is watched (`watch`) beside the other mask: `mean`, `lower` and `upper` bound, nats a prompt token, over conversations ([canary](architecture/update.md#canary)).',
   },
   trialScoredRequests: {
     name: 'copal.trial.scored_requests',
