@@ -1,16 +1,35 @@
 //! Grouped-query attention over pages of keys and values, with an online softmax (Milakov and Gimelshein
 //! 2018; Dao et al. 2022): no complete row of scores is ever stored.
+//!
+//! A row does not subtract its largest score so far, which would have to be found for every page, but a reference, which
+//! is raised when a page has a score that exceeds it by more than [`SLACK`]. Weights and their sums are then up to
+//! `e^SLACK` times larger, which cancels out in the outputs and does not change their precision.
+//!
+//! The output of a row depends only on its own query and position: its scores and weights are computed in lanes, its
+//! values are added in order of position, and its reference is raised page after page, whatever rows and pages are
+//! computed together.
 
+use super::lanes::{Element, Lanes};
 use super::pages::{PAGE_TOKENS, PagePool};
-use super::vector::{LANES, exp, largest_of, multiply_add, sum_of};
+use super::vector::{LANES, largest_of, sum_of};
 use half::f16;
-#[cfg(target_arch = "x86_64")]
-use std::arch::x86_64::{_mm_loadu_si128, _mm256_cvtph_ps, _mm256_storeu_ps};
 use std::ops::Range;
 
-/// Maximum number of tokens of one sequence whose attention is computed together: each page is read once for
-/// all of them.
-pub(crate) const QUERY_TOKENS: usize = 8;
+/// Maximum number of tokens of one sequence whose attention is computed together: each page is read and converted
+/// once for all of them.
+pub(crate) const MAX_QUERY_TOKENS: usize = 32;
+
+/// Returns how many tokens to compute together, given the tokens of a batch times the key/value heads: as many as
+/// leave each thread several pieces of work.
+pub(crate) fn query_tokens(work: usize, threads: usize) -> usize {
+    const PIECES: usize = 8;
+    (work / (PIECES * threads)).clamp(8, MAX_QUERY_TOKENS) / 4 * 4
+}
+
+/// Up to this many rows read keys and values as they are stored; for more, a page is converted once for all of them.
+const DIRECT_ROWS: usize = 8;
+/// The largest amount by which a score exceeds its row's reference.
+const SLACK: f32 = 16.0;
 
 /// Attention of some query heads of one key/value head, for some consecutive tokens of one sequence.
 pub(crate) struct Attention<'a> {
@@ -30,334 +49,337 @@ pub(crate) struct Attention<'a> {
     pub(crate) buffers: &'a mut AttentionBuffers,
 }
 
-/// The type of keys and values: f16 as stored in pages, or f32 after conversion.
-trait Element: Copy {
-    const ZERO: Self;
-
-    fn widen<const FMA: bool>(elements: &[Self; LANES]) -> [f32; LANES];
-}
-
-impl Element for f32 {
-    const ZERO: f32 = 0.0;
-
-    #[inline(always)]
-    fn widen<const FMA: bool>(elements: &[f32; LANES]) -> [f32; LANES] {
-        *elements
-    }
-}
-
-impl Element for f16 {
-    const ZERO: f16 = f16::ZERO;
-
-    #[inline(always)]
-    fn widen<const FMA: bool>(elements: &[f16; LANES]) -> [f32; LANES] {
-        let mut floats = [0.0; LANES];
-        widen::<FMA>(elements, &mut floats);
-        floats
-    }
-}
-
 /// Inputs, outputs and working memory of an [`Attention`].
 pub(crate) struct AttentionBuffers {
     /// `[rows, head_dim]`, scaled: token after token, and within a token head after head.
     pub(crate) queries: Vec<f32>,
     /// `[rows, head_dim]`.
     pub(crate) outputs: Vec<f32>,
+    /// `[MAX_PAGES, head_dim, PAGE_TOKENS]`.
     keys: Vec<f32>,
+    /// `[MAX_PAGES, PAGE_TOKENS, head_dim]`.
     values: Vec<f32>,
-    largest: Vec<f32>,
-    total: Vec<f32>,
+    references: Vec<f32>,
+    sums: Vec<[f32; LANES]>,
 }
+
+/// The most pages of a [`Tile`].
+const MAX_PAGES: usize = 2;
 
 impl AttentionBuffers {
     /// Creates buffers for up to `rows` rows.
     pub(crate) fn new(head_dim: usize, rows: usize) -> AttentionBuffers {
-        let page = PAGE_TOKENS * head_dim;
+        let pages = MAX_PAGES * PAGE_TOKENS * head_dim;
         AttentionBuffers {
             queries: vec![0.0; rows * head_dim],
             outputs: vec![0.0; rows * head_dim],
-            keys: vec![0.0; page],
-            values: vec![0.0; page],
-            largest: vec![0.0; rows],
-            total: vec![0.0; rows],
+            keys: vec![0.0; pages],
+            values: vec![0.0; pages],
+            references: vec![0.0; rows],
+            sums: vec![[0.0; LANES]; rows],
         }
     }
 }
 
-/// Runs an attention with `SIDE` rows side by side and `VECTORS` vectors of [`LANES`] of a head at a time:
-/// each key and value is loaded once for these rows, whose sums are independent. The output of a row depends
-/// only on its own query and position: pages are visited in order, and a page whose positions are all later
-/// than the row does not change it.
+/// Runs an attention with `SIDE` rows and `PAGES` pages side by side and `VECTORS` vectors of [`LANES`] of a head at a
+/// time: each key and value is loaded once for these rows, whose sums are independent.
 #[inline(always)]
-pub(crate) fn attend<const FMA: bool, const SIDE: usize, const VECTORS: usize>(
+pub(crate) fn attend<L: Lanes, const SIDE: usize, const PAGES: usize, const VECTORS: usize>(
     attention: &mut Attention<'_>,
 ) {
+    const { assert!(PAGES <= MAX_PAGES) };
     let Attention { pool, pages, layer, kv_head, position, heads, rows, head_dim, buffers } = attention;
     let (heads, count, head_dim, position) = (*heads, *rows, *head_dim, *position);
     let mut rows = Rows {
         head_dim,
+        heads,
+        position,
         queries: &buffers.queries[..count * head_dim],
         outputs: &mut buffers.outputs[..count * head_dim],
-        largest: &mut buffers.largest[..count],
-        total: &mut buffers.total[..count],
+        references: &mut buffers.references[..count],
+        sums: &mut buffers.sums[..count],
     };
     rows.outputs.fill(0.0);
-    rows.largest.fill(f32::NEG_INFINITY);
-    rows.total.fill(0.0);
-    let last = position + count / heads - 1;
-    for (page, &id) in pages[..=last / PAGE_TOKENS].iter().enumerate() {
-        let first = page * PAGE_TOKENS;
-        let (keys, values) = pool.read(id, *layer, *kv_head);
+    rows.references.fill(f32::MIN);
+    rows.sums.fill([0.0; LANES]);
+    let end = (position + count / heads).div_ceil(PAGE_TOKENS);
+    let read = |page: usize| {
         // Pages lie apart, so that the processor does not see by itself what is read next.
-        if page < last / PAGE_TOKENS {
+        if page + 1 < end {
             pool.prefetch(pages[page + 1], *layer, *kv_head);
         }
-        if count == heads {
-            // One token: its rows are computed side by side, so each key and value is read once.
-            let visible = (last - first + 1).min(PAGE_TOKENS);
-            attend_few_rows::<FMA, SIDE, VECTORS, f16>(&mut rows, 0..count, visible, keys, values);
-            continue;
+        pool.read(pages[page], *layer, *kv_head)
+    };
+    let together = if count <= DIRECT_ROWS { 0 } else { end - end % PAGES };
+    for page in (0..together).step_by(PAGES) {
+        let size = PAGE_TOKENS * head_dim;
+        for index in 0..PAGES {
+            let (keys, values) = read(page + index);
+            widen::<L>(keys, &mut buffers.keys[index * size..][..size]);
+            widen::<L>(values, &mut buffers.values[index * size..][..size]);
         }
-        widen::<FMA>(keys, &mut buffers.keys);
-        widen::<FMA>(values, &mut buffers.values);
-        let (keys, values) = (&buffers.keys[..], &buffers.values[..]);
-        // Tokens before the page do not attend to it, tokens in the page attend to its positions up to their
-        // own, and later tokens attend to all of it.
-        let row_at = |at: usize| (at.saturating_sub(position) * heads).min(count);
-        let whole = row_at(first + PAGE_TOKENS - 1);
-        for row in (row_at(first)..whole).step_by(heads) {
-            let visible = position + row / heads - first + 1;
-            attend_few_rows::<FMA, SIDE, VECTORS, f32>(&mut rows, row..row + heads, visible, keys, values);
-        }
-        let side = count - (count - whole) % SIDE;
-        for row in (whole..side).step_by(SIDE) {
-            attend_rows::<FMA, SIDE, VECTORS, f32>(&mut rows, row, PAGE_TOKENS, keys, values);
-        }
-        attend_few_rows::<FMA, SIDE, VECTORS, f32>(&mut rows, side..count, PAGE_TOKENS, keys, values);
+        let (keys, values) = (&buffers.keys[..PAGES * size], &buffers.values[..PAGES * size]);
+        let tile = Tile { first: page * PAGE_TOKENS, keys, values };
+        attend_tile::<L, f32, SIDE, PAGES, VECTORS>(&mut rows, tile);
     }
-    for (output, total) in rows.outputs.chunks_exact_mut(head_dim).zip(rows.total.iter()) {
-        let inverse = 1.0 / total;
+    for page in together..end {
+        let (keys, values) = read(page);
+        let tile = Tile { first: page * PAGE_TOKENS, keys, values };
+        attend_tile::<L, f16, SIDE, 1, VECTORS>(&mut rows, tile);
+    }
+    for (output, sums) in rows.outputs.chunks_exact_mut(head_dim).zip(rows.sums.iter()) {
+        let inverse = 1.0 / sum_of(*sums);
         output.iter_mut().for_each(|output| *output *= inverse);
     }
 }
 
-/// The state of an attention. Outputs are sums of values, weighted by the exponentials of scores minus the
-/// largest score.
+/// The state of an attention. Outputs are sums of values, weighted by the exponentials of scores minus the reference.
 struct Rows<'a> {
     head_dim: usize,
+    /// Rows of a token, and the position of the first token.
+    heads: usize,
+    position: usize,
     /// `[rows, head_dim]`.
     queries: &'a [f32],
     /// `[rows, head_dim]`.
     outputs: &'a mut [f32],
-    largest: &'a mut [f32],
-    total: &'a mut [f32],
+    references: &'a mut [f32],
+    /// The sums of the weights: a lane adds up the same slot of every page.
+    sums: &'a mut [[f32; LANES]],
 }
 
-/// Adds the first `visible` positions of a page to some rows, up to three rows side by side.
+/// `P` pages, one after another.
+#[derive(Clone, Copy)]
+struct Tile<'a, T> {
+    /// Position of the first slot.
+    first: usize,
+    /// `[P, head_dim, PAGE_TOKENS]`.
+    keys: &'a [T],
+    /// `[P * PAGE_TOKENS, head_dim]`.
+    values: &'a [T],
+}
+
+/// The weights, or before that the scores, of a row for the pages of a tile.
+type Weights<const P: usize> = [[f32; PAGE_TOKENS]; P];
+
+/// Adds a tile to all rows that see any of it, `SIDE` rows side by side.
 #[inline(always)]
-fn attend_few_rows<const FMA: bool, const SIDE: usize, const VECTORS: usize, T: Element>(
+fn attend_tile<L: Lanes, T: Element, const SIDE: usize, const P: usize, const VECTORS: usize>(
     rows: &mut Rows<'_>,
-    range: Range<usize>,
-    visible: usize,
-    keys: &[T],
-    values: &[T],
+    tile: Tile<'_, T>,
 ) {
-    let mut row = range.start;
-    while row < range.end {
-        let side = SIDE.min(3).min(range.end - row);
+    let count = rows.references.len();
+    let first = (tile.first.saturating_sub(rows.position) * rows.heads).min(count);
+    // A few rows that see nothing of the tile may be among them; they do not change.
+    let mut row = first - first % SIDE;
+    while row < count {
+        let side = if count - row >= SIDE { SIDE } else { (count - row).min(3) };
         match side {
-            3 => attend_rows::<FMA, 3, VECTORS, T>(rows, row, visible, keys, values),
-            2 => attend_rows::<FMA, 2, VECTORS, T>(rows, row, visible, keys, values),
-            _ => attend_rows::<FMA, 1, VECTORS, T>(rows, row, visible, keys, values),
+            1 => attend_rows::<L, T, 1, P, VECTORS>(rows, row, tile),
+            2 => attend_rows::<L, T, 2, P, VECTORS>(rows, row, tile),
+            3 => attend_rows::<L, T, 3, P, VECTORS>(rows, row, tile),
+            _ => attend_rows::<L, T, SIDE, P, VECTORS>(rows, row, tile),
         }
         row += side;
     }
 }
 
-/// Adds the first `visible` positions of a page to the `R` rows from `row` on.
+/// Adds a tile to the `R` rows from `row` on.
 #[inline(always)]
-fn attend_rows<const FMA: bool, const R: usize, const VECTORS: usize, T: Element>(
+fn attend_rows<L: Lanes, T: Element, const R: usize, const P: usize, const VECTORS: usize>(
     rows: &mut Rows<'_>,
     row: usize,
-    visible: usize,
-    keys: &[T],
-    values: &[T],
+    tile: Tile<'_, T>,
 ) {
     let head_dim = rows.head_dim;
-    let queries = std::array::from_fn(|index| &rows.queries[(row + index) * head_dim..][..head_dim]);
-    let mut weights = scores_of::<FMA, R, T>(queries, keys);
-    let outputs = &mut rows.outputs[row * head_dim..][..R * head_dim];
-    for (index, scores) in weights.iter_mut().enumerate() {
-        let (largest, total) = (&mut rows.largest[row + index], &mut rows.total[row + index]);
-        for (slot, score) in scores.iter_mut().enumerate() {
-            *score = if slot < visible { *score } else { f32::NEG_INFINITY };
-        }
-        let best = largest.max(largest_of(*scores));
-        // NaN scores do not change `best`, and stay NaN.
-        let best = if best == f32::NEG_INFINITY { 0.0 } else { best };
-        let decay = exp::<FMA>(*largest - best);
-        for score in scores.iter_mut() {
-            *score = exp::<FMA>(*score - best);
-        }
-        *largest = best;
-        *total = multiply_add::<FMA>(*total, decay, sum_of(*scores));
-        if decay != 1.0 {
-            outputs[index * head_dim..][..head_dim].iter_mut().for_each(|output| *output *= decay);
-        }
+    let mut seen = [0; R];
+    let mut queries = [rows.queries; R];
+    for index in 0..R {
+        let end = rows.position + (row + index) / rows.heads + 1;
+        seen[index] = end.saturating_sub(tile.first).min(P * PAGE_TOKENS);
+        queries[index] = &rows.queries[(row + index) * head_dim..][..head_dim];
     }
-    add_values::<FMA, R, VECTORS, T>(outputs, &weights, visible, values);
-}
-
-/// Returns the products of `R` queries with the keys of a page, `[head_dim, PAGE_TOKENS]`. A lane is a
-/// position.
-#[inline(always)]
-fn scores_of<const FMA: bool, const R: usize, T: Element>(
-    queries: [&[f32]; R],
-    keys: &[T],
-) -> [[f32; PAGE_TOKENS]; R] {
-    let mut even = [[0.0; PAGE_TOKENS]; R];
-    let mut odd = [[0.0; PAGE_TOKENS]; R];
-    let pairs = queries.map(|query| query.as_chunks::<2>().0);
-    let (rows, _) = keys.as_chunks::<PAGE_TOKENS>();
-    let (row_pairs, _) = rows.as_chunks::<2>();
-    for (index, rows) in row_pairs[..pairs[0].len()].iter().enumerate() {
-        let rows = [T::widen::<FMA>(&rows[0]), T::widen::<FMA>(&rows[1])];
-        for row in 0..R {
-            let pair = pairs[row][index];
-            for slot in 0..PAGE_TOKENS {
-                even[row][slot] = multiply_add::<FMA>(pair[0], rows[0][slot], even[row][slot]);
-                odd[row][slot] = multiply_add::<FMA>(pair[1], rows[1][slot], odd[row][slot]);
+    let outputs = &mut rows.outputs[row * head_dim..][..R * head_dim];
+    let references = &mut rows.references[row..][..R];
+    let sums = &mut rows.sums[row..][..R];
+    let mut weights = scores_of::<L, T, R, P>(queries, tile.keys);
+    // Later rows see at least as much as the first.
+    if seen[0] < P * PAGE_TOKENS {
+        for (weights, seen) in weights.iter_mut().zip(seen) {
+            for (slot, score) in weights.as_flattened_mut().iter_mut().enumerate() {
+                *score = if slot < seen { *score } else { f32::NEG_INFINITY };
             }
         }
     }
-    for (even, odd) in even.iter_mut().zip(odd) {
-        for (even, odd) in even.iter_mut().zip(odd) {
-            *even += odd;
+    // Slots from here on have weights, and values that are not added yet.
+    let mut start = 0;
+    for page in 0..P {
+        let mut exceeds = false;
+        for (weights, reference) in weights.iter().zip(&*references) {
+            exceeds |= exceed(&weights[page], *reference);
+        }
+        if exceeds {
+            for index in 0..R {
+                let outputs = &mut outputs[index * head_dim..][..head_dim];
+                let range = start..seen[index].min(page * PAGE_TOKENS);
+                add_values::<L, T, 1, P, 1>(outputs, [&weights[index]], range, tile.values);
+                if exceed(&weights[index][page], references[index]) {
+                    let largest = largest_of(weights[index][page]);
+                    let decay = L::exp(references[index] - largest);
+                    references[index] = largest;
+                    sums[index].iter_mut().for_each(|sum| *sum *= decay);
+                    outputs.iter_mut().for_each(|output| *output *= decay);
+                }
+            }
+            start = page * PAGE_TOKENS;
+        }
+        for index in 0..R {
+            for slot in 0..PAGE_TOKENS {
+                let weight = L::exp(weights[index][page][slot] - references[index]);
+                weights[index][page][slot] = weight;
+                sums[index][slot] += weight;
+            }
         }
     }
-    even
+    let all = start.max(seen[0]);
+    add_values::<L, T, R, P, VECTORS>(outputs, weights.each_ref(), start..all, tile.values);
+    if seen[R - 1] > all {
+        for index in 0..R {
+            let outputs = &mut outputs[index * head_dim..][..head_dim];
+            add_values::<L, T, 1, P, 1>(outputs, [&weights[index]], all..seen[index], tile.values);
+        }
+    }
 }
 
-/// Adds the first `visible` values of a page, `[PAGE_TOKENS, head_dim]`, to the outputs of `R` rows, in order
-/// of position.
+/// Returns whether a score exceeds the reference by more than [`SLACK`]. NaN does not.
 #[inline(always)]
-fn add_values<const FMA: bool, const R: usize, const VECTORS: usize, T: Element>(
+fn exceed(scores: &[f32; PAGE_TOKENS], reference: f32) -> bool {
+    let mut exceeds = false;
+    for score in scores {
+        exceeds |= *score > reference + SLACK;
+    }
+    exceeds
+}
+
+/// Returns the products of `R` queries with the keys of a tile. A lane is a position.
+#[inline(always)]
+fn scores_of<L: Lanes, T: Element, const R: usize, const P: usize>(
+    queries: [&[f32]; R],
+    keys: &[T],
+) -> [Weights<P>; R] {
+    let mut even = [[L::splat(0.0); P]; R];
+    let mut odd = even;
+    let count = queries[0].len() / 2;
+    let query_pairs = queries.map(|query| &query.as_chunks::<2>().0[..count]);
+    let (key_pairs, _) = keys.as_chunks::<PAGE_TOKENS>().0.as_chunks::<2>();
+    let mut page_pairs = [key_pairs; P];
+    for page in 0..P {
+        page_pairs[page] = &key_pairs[page * count..][..count];
+    }
+    for index in 0..count {
+        // Loops, because closures are not compiled for the level.
+        let mut keys = [[L::splat(0.0); 2]; P];
+        for page in 0..P {
+            let [even, odd] = &page_pairs[page][index];
+            keys[page] = [T::load::<L>(even), T::load::<L>(odd)];
+        }
+        for row in 0..R {
+            let query = query_pairs[row][index];
+            let query = [L::splat(query[0]), L::splat(query[1])];
+            for page in 0..P {
+                L::add_product(&mut even[row][page], &query[0], &keys[page][0]);
+                L::add_product(&mut odd[row][page], &query[1], &keys[page][1]);
+            }
+        }
+    }
+    let mut scores = [[[0.0; PAGE_TOKENS]; P]; R];
+    for row in 0..R {
+        for page in 0..P {
+            L::store(L::add(even[row][page], odd[row][page]), &mut scores[row][page]);
+        }
+    }
+    scores
+}
+
+/// Adds the values of some slots of a tile to the outputs of `R` rows, in order of position.
+#[inline(always)]
+fn add_values<L: Lanes, T: Element, const R: usize, const P: usize, const VECTORS: usize>(
     outputs: &mut [f32],
-    weights: &[[f32; PAGE_TOKENS]; R],
-    visible: usize,
+    weights: [&Weights<P>; R],
+    slots: Range<usize>,
     values: &[T],
 ) {
     let head_dim = outputs.len() / R;
     let mut start = 0;
     while start + VECTORS * LANES <= head_dim {
-        add_at::<FMA, R, VECTORS, T>(outputs, weights, visible, values, start);
+        add_at::<L, T, R, P, VECTORS>(outputs, weights, slots.clone(), values, start);
         start += VECTORS * LANES;
     }
     while start + LANES <= head_dim {
-        add_at::<FMA, R, 1, T>(outputs, weights, visible, values, start);
+        add_at::<L, T, R, P, 1>(outputs, weights, slots.clone(), values, start);
         start += LANES;
     }
     if start == head_dim {
         return;
     }
+    let rest = head_dim - start;
     for (output, weights) in outputs.chunks_exact_mut(head_dim).zip(weights) {
-        for (position, values) in values.chunks_exact(head_dim).take(visible).enumerate() {
-            let mut rest = [T::ZERO; LANES];
-            rest[..head_dim - start].copy_from_slice(&values[start..]);
-            for (output, value) in output[start..].iter_mut().zip(T::widen::<FMA>(&rest)) {
-                *output = multiply_add::<FMA>(weights[position], value, *output);
-            }
+        let mut floats = [0.0; LANES];
+        floats[..rest].copy_from_slice(&output[start..]);
+        let mut sum = L::load(&floats);
+        for slot in slots.clone() {
+            let mut padded = [T::ZERO; LANES];
+            padded[..rest].copy_from_slice(&values[slot * head_dim..][start..head_dim]);
+            L::add_product(&mut sum, &L::splat(weights.as_flattened()[slot]), &T::load::<L>(&padded));
         }
+        L::store(sum, &mut floats);
+        output[start..].copy_from_slice(&floats[..rest]);
     }
 }
 
 /// Adds the values of `VECTORS` vectors of a head from `start` on.
 #[inline(always)]
-fn add_at<const FMA: bool, const R: usize, const VECTORS: usize, T: Element>(
+fn add_at<L: Lanes, T: Element, const R: usize, const P: usize, const VECTORS: usize>(
     outputs: &mut [f32],
-    weights: &[[f32; PAGE_TOKENS]; R],
-    visible: usize,
+    weights: [&Weights<P>; R],
+    slots: Range<usize>,
     values: &[T],
     start: usize,
 ) {
     let head_dim = outputs.len() / R;
-    let mut sums = [[[0.0; LANES]; VECTORS]; R];
+    let mut sums = [[L::splat(0.0); VECTORS]; R];
     for (output, sums) in outputs.chunks_exact(head_dim).zip(&mut sums) {
-        sums.as_flattened_mut().copy_from_slice(&output[start..][..VECTORS * LANES]);
+        for (vector, sum) in output[start..].as_chunks().0.iter().zip(sums) {
+            *sum = L::load(vector);
+        }
     }
-    for (position, values) in values.chunks_exact(head_dim).take(visible.min(PAGE_TOKENS)).enumerate() {
-        let (vectors, _) = values[start..].as_chunks::<LANES>();
+    for slot in slots.start..slots.end.min(P * PAGE_TOKENS) {
+        let (vectors, _) = values[slot * head_dim + start..][..VECTORS * LANES].as_chunks();
+        let mut slot_weights = [L::splat(0.0); R];
+        for row in 0..R {
+            slot_weights[row] = L::splat(weights[row].as_flattened()[slot]);
+        }
         for vector in 0..VECTORS {
-            let values = T::widen::<FMA>(&vectors[vector]);
+            let values = T::load::<L>(&vectors[vector]);
             for row in 0..R {
-                for lane in 0..LANES {
-                    sums[row][vector][lane] =
-                        multiply_add::<FMA>(weights[row][position], values[lane], sums[row][vector][lane]);
-                }
+                L::add_product(&mut sums[row][vector], &slot_weights[row], &values);
             }
         }
     }
-    for (output, sums) in outputs.chunks_exact_mut(head_dim).zip(&sums) {
-        output[start..][..VECTORS * LANES].copy_from_slice(sums.as_flattened());
-    }
-}
-
-/// Converts f16 to f32. `FMA` on x86-64 implies F16C: every level that has one has the other.
-#[inline(always)]
-fn widen<const FMA: bool>(halves: &[f16], floats: &mut [f32]) {
-    #[cfg(target_arch = "x86_64")]
-    if FMA {
-        let (eights, rest) = halves.as_chunks::<8>();
-        let (floats, floats_rest) = floats[..halves.len()].as_chunks_mut::<8>();
-        for (floats, halves) in floats.iter_mut().zip(eights) {
-            // SAFETY: both slices have eight values; on x86-64 every level with FMA has F16C
-            // (`cpu/levels.rs`).
-            unsafe {
-                let halves = _mm_loadu_si128(halves.as_ptr().cast());
-                _mm256_storeu_ps(floats.as_mut_ptr(), _mm256_cvtph_ps(halves));
-            }
+    for (output, sums) in outputs.chunks_exact_mut(head_dim).zip(sums) {
+        for (vector, sum) in output[start..].as_chunks_mut().0.iter_mut().zip(sums) {
+            L::store(sum, vector);
         }
-        return widen_by_integers(rest, floats_rest);
     }
-    widen_by_integers(halves, floats);
 }
 
-/// Converts f16 to f32 by integer operations, which the compiler vectorises for every instruction set.
+/// Converts f16 to f32.
 #[inline(always)]
-fn widen_by_integers(halves: &[f16], floats: &mut [f32]) {
-    // Changes the bias of the exponent from 15 to 127, for subnormal numbers too.
-    const REBIAS: f32 = f32::from_bits((127 + 127 - 15) << 23);
-    for (float, half) in floats.iter_mut().zip(halves) {
-        let bits = u32::from(half.to_bits());
-        let magnitude = f32::from_bits((bits & 0x7fff) << 13) * REBIAS;
-        // Infinities and NaN are kept: they must show in every token that attends to them.
-        let special = if bits & 0x7c00 == 0x7c00 { 0x7f80_0000 } else { 0 };
-        *float = f32::from_bits(magnitude.to_bits() | special | (bits & 0x8000) << 16);
+fn widen<L: Lanes>(halves: &[f16], floats: &mut [f32]) {
+    for (floats, halves) in floats.as_chunks_mut().0.iter_mut().zip(halves.as_chunks().0) {
+        L::store(L::load_f16(halves), floats);
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_f16_widens_to_its_value() {
-        let all: Vec<f16> = (0..=u16::MAX).map(f16::from_bits).collect();
-        let check = |widen: fn(&[f16], &mut [f32])| {
-            // Nine at a time: a vector and a remainder.
-            for halves in all.chunks(9) {
-                let mut floats = [0.0; 9];
-                widen(halves, &mut floats);
-                for (half, float) in halves.iter().zip(floats) {
-                    let expected = half.to_f32();
-                    assert!(float == expected || float.is_nan() && expected.is_nan(), "{half:?}: {float}");
-                }
-            }
-        };
-        check(widen::<false>);
-        #[cfg(target_arch = "x86_64")]
-        if crate::cpu::Implementation::supported_names().contains(&"avx2") {
-            check(widen::<true>);
-        }
-    }
-}
+mod tests;

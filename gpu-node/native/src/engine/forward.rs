@@ -1,7 +1,7 @@
 //! The blocks of a LLaMA over a batch of tokens.
 
 use super::ModelConfig;
-use super::attention::{Attention, AttentionBuffers, QUERY_TOKENS};
+use super::attention::{Attention, AttentionBuffers, MAX_QUERY_TOKENS, query_tokens};
 use super::batch::Batch;
 use super::pages::{PAGE_TOKENS, PagePool};
 use super::weights::WeightSet;
@@ -13,7 +13,7 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Up to [`QUERY_TOKENS`] consecutive tokens of one work.
+/// Some consecutive tokens of one work, whose attention is computed together.
 struct Unit {
     /// Index among the works of the step.
     work: usize,
@@ -52,7 +52,7 @@ impl Forward {
         max_tokens: usize,
     ) -> Forward {
         let widest = config.hidden.max(config.query_width());
-        let attention_rows = QUERY_TOKENS * config.group();
+        let attention_rows = MAX_QUERY_TOKENS * config.group();
         let cpu = multiplier.implementation();
         let buffers = || Mutex::new(AttentionBuffers::new(config.head_dim, attention_rows));
         Forward {
@@ -120,11 +120,12 @@ impl Forward {
     fn begin(&mut self, weights: &WeightSet, batch: &Batch<'_>) {
         let ModelConfig { hidden, head_dim, .. } = self.config;
         self.units.clear();
+        let most = query_tokens(batch.len() * self.config.kv_heads, self.multiplier.pool().threads());
         let mut row = 0;
         for span in batch.spans() {
             let first = span.work.position + span.tokens.start;
-            for offset in (0..span.tokens.len()).step_by(QUERY_TOKENS) {
-                let tokens = QUERY_TOKENS.min(span.tokens.len() - offset);
+            for offset in (0..span.tokens.len()).step_by(most) {
+                let tokens = most.min(span.tokens.len() - offset);
                 let (row, position) = (row + offset, first + offset);
                 self.units.push(Unit { work: span.index, row, position, tokens });
             }

@@ -18,6 +18,7 @@
 //! | `outputs` | computes logits, scores and sums from the hidden states |
 //! | `sampler` | draws a token from logits |
 //! | `attention`, `vector` | the loops that are compiled for each instruction set |
+//! | `lanes` | vectors of each instruction set |
 //!
 //! The GPU addon has its own `weights`, `pages`, `step` and forward pass, and uses the rest of what is public here.
 //!
@@ -31,6 +32,7 @@ mod attention;
 mod batch;
 mod config;
 mod forward;
+mod lanes;
 mod mapped;
 mod masked;
 mod outputs;

@@ -18,13 +18,14 @@ pub(crate) struct VectorFns {
     attend: unsafe fn(&mut Attention<'_>),
 }
 
-/// Compiles the loops for a level. `$fma`: multiplications and additions are fused. Attention takes `$side` rows
-/// side by side and `$vectors` vectors of each: as many sums as the registers hold.
+/// Compiles the loops for a level. `$fma`: multiplications and additions are fused. Attention computes in `$lanes`, `$side`
+/// rows and `$pages` pages side by side, and `$vectors` vectors of each row: as many sums as the registers hold.
 macro_rules! compiled_for {
-    ($level:ident, $fma:literal, $side:literal, $vectors:literal) => {
+    ($level:ident, $fma:literal, $lanes:ident, $side:literal, $pages:literal, $vectors:literal) => {
         pub(crate) mod $level {
             use super::{Attention, VectorFns, Weighing};
             use crate::cpu::levels::$level;
+            use crate::engine::lanes;
 
             $level!(
                 unsafe fn norm(x: &[f32], gamma: &[f32], eps: f32, out: &mut [f32]) {
@@ -48,7 +49,7 @@ macro_rules! compiled_for {
             );
             $level!(
                 unsafe fn attend(attention: &mut Attention<'_>) {
-                    super::attend::<$fma, $side, $vectors>(attention);
+                    super::attend::<lanes::$lanes, $side, $pages, $vectors>(attention);
                 }
             );
 
@@ -58,12 +59,12 @@ macro_rules! compiled_for {
 }
 
 #[cfg(target_arch = "x86_64")]
-compiled_for!(avx512, true, 4, 2);
+compiled_for!(avx512, true, Avx512, 4, 2, 4);
 #[cfg(target_arch = "x86_64")]
-compiled_for!(avx2, true, 2, 2);
+compiled_for!(avx2, true, Avx2, 2, 1, 2);
 #[cfg(target_arch = "aarch64")]
-compiled_for!(neon, true, 4, 1);
-compiled_for!(scalar, false, 1, 1);
+compiled_for!(neon, true, Neon, 4, 1, 1);
+compiled_for!(scalar, false, Scalar, 1, 1, 1);
 
 impl Implementation {
     /// `out = x / sqrt(mean(x²) + eps) · gamma` (Zhang and Sennrich 2019, RMSNorm). All slices are `[hidden]`.
