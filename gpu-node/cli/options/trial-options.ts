@@ -1,6 +1,6 @@
 import { InvalidArgumentError, type Command } from 'commander'
 import type { StartTrial, TrialEntry, TrialNodes } from '@copal/shared/wire/admin-trials.ts'
-import { counted, formatCount } from '@copal/gpu-node/platform/quantities.ts'
+import { counted } from '@copal/gpu-node/platform/quantities.ts'
 
 /** Options that {@link addTrialOptions} adds. */
 export interface TrialOptions {
