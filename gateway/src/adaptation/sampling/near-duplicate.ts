@@ -43,17 +43,14 @@ export interface SketchedText {
   characters: number
 }
 
-/** Estimated part of the shorter of two texts that the longer one has, from which on it may have all; the texts tell. */
-const MIN_CONTAINED = 0.7
-
-/** Returns whether one of two texts may contain the other, by the similarity that follows from their lengths then. */
-export function mayContain(one: SketchedText, other: SketchedText): boolean {
+/** Returns the estimated part of the shorter of two texts that the longer one has too, by their similarity and their lengths. */
+export function sharedPart(one: SketchedText, other: SketchedText): number {
   const { matches, filled } = countMatches(one.sketch, other.sketch, BINS)
-  if (filled === 0) return false
+  if (filled === 0) return 0
   const similarity = matches / filled
   // The shingles that both have are s / (1 + s) of those of one and the other together.
   const shared = (similarity / (1 + similarity)) * (one.characters + other.characters)
-  return shared >= MIN_CONTAINED * Math.min(one.characters, other.characters)
+  return shared / Math.min(one.characters, other.characters)
 }
 
 /** Counts the bins that agree, and those that are not empty in both. */

@@ -1,5 +1,10 @@
 import type { Side } from '../../contracts/reservoir-object.ts'
-import { isNearDuplicate, mayContain, type SketchedText } from './near-duplicate.ts'
+import { isNearDuplicate, sharedPart, type SketchedText } from './near-duplicate.ts'
+
+/** Estimated part of a text that another has, from which on it may have all; the texts tell. */
+const MIN_CONTAINED = 0.7
+/** Texts that are read to tell: those of a service with a template all share a part. */
+const MAX_READ = 16
 
 /** A text that is stored, or was and is remembered. */
 interface KnownText extends SketchedText {
@@ -24,15 +29,22 @@ export class ReservoirNearDuplicates {
    * begins with all of the new text, or the new one with all of it, as prompts do that grow with a conversation.
    */
   has({ text, side, sketch }: { text: string; side: Side; sketch: Uint8Array }): boolean {
-    const characters = text.length
+    const own = { sketch, characters: text.length }
+    const similar: { hash: string; part: number }[] = []
     for (const [hash, known] of this.#load()) {
       const isOther = known.side !== side
       if ((known.isStored || isOther) && isNearDuplicate(sketch, known.sketch)) return true
-      if (!isOther || !known.isStored || !mayContain({ sketch, characters }, known)) continue
-      const [stored] = this.#sql.exec<{ text: string }>('SELECT text FROM texts WHERE hash = ?', hash)
-      if (stored && (stored.text.startsWith(text) || text.startsWith(stored.text))) return true
+      if (!isOther || !known.isStored) continue
+      const part = sharedPart(own, known)
+      if (part >= MIN_CONTAINED) similar.push({ hash, part })
     }
-    return false
+    return similar
+      .toSorted((a, b) => b.part - a.part)
+      .slice(0, MAX_READ)
+      .some(({ hash }) => {
+        const [stored] = this.#sql.exec<{ text: string }>('SELECT text FROM texts WHERE hash = ?', hash)
+        return stored !== undefined && (stored.text.startsWith(text) || text.startsWith(stored.text))
+      })
   }
 
   /** Adds a stored text. */
