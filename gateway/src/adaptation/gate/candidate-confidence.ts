@@ -20,7 +20,8 @@ export function candidateConfidence(confidence: number, candidate: number): numb
   return 1 - (1 - confidence) * part
 }
 
-/** Names a confidence in messages, with enough digits to tell those of later candidates apart: `97.5 %`. */
+/** Names a confidence in messages, with two digits of what is missing to certainty: `97.5 %`, `99.83 %`. */
 export function confidenceName(confidence: number): string {
-  return `${Number((confidence * 100).toPrecision(4))} %`
+  const digits = Math.max(1, 1 - Math.floor(Math.log10(100 * (1 - confidence))))
+  return `${Number((confidence * 100).toFixed(digits))} %`
 }

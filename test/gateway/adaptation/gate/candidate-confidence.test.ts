@@ -22,10 +22,12 @@ test('no candidate gets less than the twelfth, so that a service whose updates f
 })
 
 test('a confidence has the digits that tell it from 100 %', () => {
-  expect([0.96, 0.995, 1 - 0.05 / 30, 1 - 0.05 / 660].map(confidenceName)).toEqual([
+  expect([0.96, 0.975, 0.995, 1 - 0.05 / 30, 1 - 0.05 / 660, 1 - 1e-4 / 660].map(confidenceName)).toEqual([
     '96 %',
+    '97.5 %',
     '99.5 %',
     '99.83 %',
-    '99.99 %',
+    '99.9924 %',
+    '99.999985 %',
   ])
 })
