@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { replaceUnseen } from '../../../gateway/dashboard/src/app/unseen-characters.ts'
+import { replaceUnseen } from '../../../gateway/dashboard/src/format/unseen-characters.ts'
 
 const NAME = 'safe\u202eelif\u200b'
 const SHOWN = 'safe\ufffdelif\ufffd'
