@@ -1,5 +1,6 @@
 import type { DecisionFigure } from '@copal/shared/wire/admin-decisions.ts'
 import { boundMean, meanDifference, weightedMean } from '@copal/shared/metrics/paired-bound.ts'
+import { perplexity } from '@copal/shared/metrics/perplexity.ts'
 import { GENERAL_HOLDOUT } from '../../storage/db/schema/domains.ts'
 import { groupsOf, pair, type Compared, type ComparisonGroup } from './comparison-groups.ts'
 import {
@@ -183,16 +184,18 @@ function constraints(
     const mask = reference.version === undefined ? undefined : `m${reference.version}`
     return [{ holdout, windows, weight, mask }]
   })
-  const confidence = 1 - USED_ERROR * (1 - candidateConfidence(policy.confidence, candidate))
+  const confidenceOf = (place: number) => 1 - USED_ERROR * (1 - candidateConfidence(policy.confidence, place))
   const check: Check = { figures: [], violations: [] }
-  const add = (result: DecisionFigure, domains: readonly string[]) => {
+  const add = (result: DecisionFigure, domains: readonly string[], next?: number) => {
     check.figures.push(result)
-    check.violations.push(...violationsOf(result, domains))
+    check.violations.push(...violationsOf(result, domains, next))
   }
   for (const group of groupsOf(compared)) {
     const { members, estimate, hasBound } = group
     if (hasBound) {
-      add(ratioFigure(name, boundMean(estimate, confidence), limit, ofGroup(group)), losersOf(group))
+      const bounded = boundMean(estimate, confidenceOf(candidate))
+      const nextUpper = perplexity(boundMean(estimate, confidenceOf(candidate + 1)).upper)
+      add(ratioFigure(name, bounded, limit, ofGroup(group)), losersOf(group), nextUpper)
     }
     if (!group.isSmall || (hasBound && name !== COMPARISONS.parent)) continue
     for (const each of members) {
@@ -251,10 +254,18 @@ function namesOf(compared: readonly Compared[]): string {
   return compared.map(({ holdout }) => holdout.domain).join(', ')
 }
 
-/** Returns by how much domains lost more than allowed, according to a figure of theirs. */
-function violationsOf({ passed, upper, value, limit }: DecisionFigure, domains: readonly string[]) {
+/**
+ * Returns by how much domains lost more than allowed, according to a figure of theirs.
+ *
+ * @param nextUpper the upper bound as the next candidate has it, which is wider
+ */
+function violationsOf(
+  { passed, upper, value, limit }: DecisionFigure,
+  domains: readonly string[],
+  nextUpper?: number,
+) {
   if (passed) return []
-  const excess = Math.log((upper ?? value ?? Number.POSITIVE_INFINITY) / (limit ?? 1))
+  const excess = Math.log((nextUpper ?? upper ?? value ?? Number.POSITIVE_INFINITY) / (limit ?? 1))
   return domains.map((domain): Violation => ({ domain, excess }))
 }
 
