@@ -89,7 +89,7 @@ mod tests {
     #[test]
     fn submissions_are_bounded_in_order_and_hold_every_command() {
         let of = |works: &[u64]| split(works.iter().copied(), 10);
-        assert_eq!(of(&[]), [0..0]);
+        assert!(matches!(&of(&[])[..], [part] if part.is_empty()));
         assert_eq!(of(&[4, 6, 1]), [0..2, 2..3]);
         assert_eq!(of(&[11, 1, 9, 1]), [0..1, 1..3, 3..4]);
         assert_eq!(of(&[1, u64::MAX, 1]), [0..1, 1..2, 2..3]);
