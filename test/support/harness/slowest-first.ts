@@ -3,7 +3,7 @@ import { BaseSequencer, type TestSpecification } from 'vitest/node'
 
 /** The files that take longest, in seconds on two cores. A file that is not listed here is short. */
 export const SLOW_FILES: Readonly<Record<string, number>> = {
-  'test/gpu-node/gpu/software-cuda.test.ts': 310,
+  'test/gpu-node/gpu/software-cuda.test.ts': 215,
   'test/e2e/service.test.ts': 222,
   'test/e2e/service-faults.test.ts': 107,
   'test/e2e/faults.test.ts': 104,

@@ -37,11 +37,12 @@ test('a single text has the side that it would have as a conversation', async ()
   }
 })
 
-test('texts that begin alike are on the same side', async () => {
+test('equal texts are on the same side, and texts that only begin alike are held out like others', async () => {
   const beginning = 'The same beginning. '.repeat(300)
-  const texts = [...textsOf(9), ...['one', 'two', 'three'].map((end) => beginning + end)]
+  const texts = textsOf(40).map((text) => beginning + text)
   for (const secret of SECRETS.slice(0, 40)) {
-    const sides = await importedSides(secret, texts)
-    expect(new Set(sides.slice(9)).size).toBe(1)
+    const sides = await importedSides(secret, [...texts, ...texts])
+    expect(sides.slice(40)).toEqual(sides.slice(0, 40))
+    expect(sides.slice(0, 40).filter((side) => side === 'holdout')).toHaveLength(10)
   }
 })
