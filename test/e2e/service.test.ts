@@ -356,7 +356,7 @@ describe('adaptation', () => {
     expect(harm?.lower ?? 0).toBeGreaterThan(harm?.limit ?? Infinity)
     expect(answers.filter((answer) => answer.error)).toEqual([])
     expect(versionsOf()).toEqual(
-      new Set([`copal-${MODEL}-m${adapted}`, `copal-${MODEL}-m${end.mask_version}`]),
+      new Set([`copal-${MODEL}-m${adapted}`, `copal-${MODEL}-m${end?.mask_version}`]),
     )
     const { data: masks } = await service.admin<{ data: MaskEntry[] }>('GET', '/admin/masks')
     expect(masks.find(({ active }) => active)?.version).toBe(adapted)
