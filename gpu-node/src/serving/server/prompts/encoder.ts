@@ -39,8 +39,8 @@ const CHARACTERS_PER_TOKEN = 8
 /** Tokens by which a cut text may differ at its end, because cutting changes how the last characters are tokenised. */
 const CUT_SLACK_TOKENS = 16
 /** Calls that may wait for the worker thread, which serves one at a time: of all tenants, and of one. */
-const MAX_WAITING = 64
-const MAX_OF_TENANT = 32
+const MAX_WAITING = 128
+const MAX_OF_TENANT = 64
 /** Idle time after which the worker thread ends. */
 const IDLE_MS = 60_000
 

@@ -75,7 +75,7 @@ test('tenants take turns for the thread, and one of them cannot fill its queue',
     await encoder.encode([LONG], 'prompt', { tenant })
     ended.push(tenant)
   }
-  const many = Array.from({ length: 32 }, () => encode('many'))
+  const many = Array.from({ length: 64 }, () => encode('many'))
   await expect(encode('many')).rejects.toMatchObject({ code: 'rate_limit_exceeded' })
   await encode('one')
   // One of them ran, and one was next.
