@@ -61,15 +61,7 @@ test('a scrape, the dashboard, a plan and a selection read as many rows of a tho
     plan: () => gatherPlan(deps, model, policy, { always: true }),
     selection: () => selectionWeights(deps, MODEL, { domains: ['legal', 'code'], known: [] }, 'traffic'),
   }
-  const ask = async () => {
-    const rows: Record<string, number> = {}
-    for (const [name, question] of Object.entries(questions)) {
-      const before = counted.rowsRead()
-      await question()
-      rows[name] = counted.rowsRead() - before
-    }
-    return rows
-  }
+  const ask = () => rowsReadBy(questions, counted)
   const few = await ask()
   // The numbers of today: tens of rows, of two domains and masks.
   expect(Math.min(...Object.values(few))).toBeGreaterThan(5)
@@ -77,6 +69,20 @@ test('a scrape, the dashboard, a plan and a selection read as many rows of a tho
   await addReceipts(MORE, nowMs)
   expect(await ask()).toEqual(few)
 })
+
+/** Asks questions one after the other, and returns how many rows each reads. */
+async function rowsReadBy(
+  questions: Readonly<Record<string, () => Promise<unknown>>>,
+  counted: Pick<ReturnType<typeof countRows>, 'rowsRead'>,
+): Promise<Record<string, number>> {
+  const rows: Record<string, number> = {}
+  for (const [name, question] of Object.entries(questions)) {
+    const before = counted.rowsRead()
+    await question()
+    rows[name] = counted.rowsRead() - before
+  }
+  return rows
+}
 
 /** Adds the totals of masks that served before: of three tenants and 70 domains each, as a year of updates leaves them. */
 async function addOldMasks(count: number): Promise<void> {
@@ -108,13 +114,7 @@ test('a scrape, a plan and the receipt of an unnamed domain read as many rows of
       plan: () => gatherPlan(deps, model, PRESETS.production, { always: true }),
       receipt: () => insertReceipts(deps.db, 'node-2', [receipt], 'node', 0),
     }
-    const rows: Record<string, number> = {}
-    for (const [name, question] of Object.entries(questions)) {
-      const before = counted.rowsRead()
-      await question()
-      rows[name] = counted.rowsRead() - before
-    }
-    return rows
+    return rowsReadBy(questions, counted)
   }
   await ask()
   const few = await ask()

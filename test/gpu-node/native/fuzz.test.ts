@@ -82,6 +82,18 @@ function testAddon(built: Addon): void {
     return { random, pick, number, small, size, length, f64, i32, u8, f32, text, or }
   }
 
+  /** Draws of rows of a linear: `of` makes arrays of the right length, or of any, in one case all alike. */
+  function drawsOfRows(seed: number) {
+    const drawn = draws(seed)
+    const { small, pick, or } = drawn
+    const cols = small()
+    const rows = pick([1, 2, 3])
+    const sized = pick([true, false])
+    const of = (make: (count: number) => unknown, count: number, other: Draw) =>
+      or(sized ? () => make(count) : other)
+    return { ...drawn, rows, cols, of }
+  }
+
   /** Calls one case after another until the time is over. @returns how many worked */
   async function fuzz(run: (seed: number) => unknown): Promise<number> {
     const endMs = performance.now() + fuzzSeconds(0.6) * 1000
@@ -119,12 +131,7 @@ function testAddon(built: Addon): void {
 
   test('exchangeRows', async () => {
     const worked = await fuzz((seed) => {
-      const { or, small, f32, f64, u8, number, pick } = draws(seed)
-      const cols = small()
-      const rows = pick([1, 2, 3])
-      const sized = pick([true, false])
-      const of = (make: (count: number) => unknown, count: number, other: Draw) =>
-        or(sized ? () => make(count) : other)
+      const { rows, cols, of, or, f32, f64, u8, number, pick } = drawsOfRows(seed)
       const options = {
         kernel: or(() => null),
         cols: or(() => cols),
@@ -143,12 +150,7 @@ function testAddon(built: Addon): void {
 
   test('roundToInt4Rows', async () => {
     const worked = await fuzz((seed) => {
-      const { or, small, f32, f64, u8, number, pick } = draws(seed)
-      const cols = small()
-      const rows = pick([1, 2, 3])
-      const sized = pick([true, false])
-      const of = (make: (count: number) => unknown, count: number, other: Draw) =>
-        or(sized ? () => make(count) : other)
+      const { rows, cols, of, or, f32, f64, u8, number, pick } = drawsOfRows(seed)
       const options = {
         kernel: or(() => null),
         threads: or(() => pick([1, 2, 0, -1, NaN])),
