@@ -35,7 +35,7 @@ export interface AttestedCall {
   subject: { request: AttestedRequest } | { answer: AttestedResponse }
 }
 
-/** What the gateway knew of a request when it called the node, and the node does not report. */
+/** Facts about a request that the gateway knows when it calls the node, and that the node does not report. */
 export interface RequestOrigin {
   /** Its conversation: an HMAC of its key and first message, below 2³². */
   conversation?: number | undefined

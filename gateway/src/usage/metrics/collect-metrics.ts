@@ -32,7 +32,7 @@ import { boundRows } from './usage-rows.ts'
 
 type MetricDeps = Pick<Deps, 'db' | 'fleet' | 'nowMs'>
 
-/** Collects every metric of the service. What it reads does not grow with requests, tenants or masks. */
+/** Collects every metric of the service. The number of rows that it reads does not grow with requests, tenants or masks. */
 export async function collectMetrics({ db, fleet, nowMs }: MetricDeps): Promise<MetricFamily[]> {
   const models = await listModels(db)
   const inForce = masksInForce(models)

@@ -27,7 +27,7 @@ export async function settleReceipts(
   await deps.fleet.settle(
     receipts.map(({ requestId, promptTokens, completionTokens, finishReason }) => ({
       requestId,
-      // Of a superseded attempt nothing is charged: its retry is.
+      // A superseded attempt costs nothing, because its retry is charged.
       tokens: finishReason === 'superseded' ? 0 : promptTokens + completionTokens,
       succeeded: finishReason === 'stop' || finishReason === 'length',
     })),

@@ -17,7 +17,7 @@ struct Kept {
     end: Option<f64>,
 }
 
-/// What the rows of a linear have in common, and memory for one row.
+/// The second moment that all rows of a linear share, and working memory for one row.
 pub(super) struct RowState<'a> {
     moment: &'a [f64],
     damping: f64,

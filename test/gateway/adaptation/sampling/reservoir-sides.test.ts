@@ -98,7 +98,7 @@ test.each(['pool', 'holdout'] as const)(
       store.delete()
       await store.offer([on(other, almost, { requestId: 'again', conversation: 'again' })])
       expect(sidesOf(store)).toEqual({ pool: [], holdout: [] })
-      // On its own side it is a text as any other.
+      // Its own side takes it.
       await store.offer([on(side, almost, { requestId: 'own', conversation: 'own' })])
       expect(sidesOf(store)[side]).toEqual([almost])
     })
@@ -106,20 +106,18 @@ test.each(['pool', 'holdout'] as const)(
 )
 
 test('a prompt that grows with its conversation is on the side of its beginning', async () => {
-  await withStore('growing', async (open) => {
-    const store = open()
-    const prompt = words('turn', 200)
-    const longer = `${prompt} ${words('answer', 150)}`
-    await store.offer([on('holdout', prompt), on('pool', longer)])
-    expect(sidesOf(store)).toEqual({ pool: [], holdout: [prompt] })
-  })
-  await withStore('shrinking', async (open) => {
-    const store = open()
-    const prompt = words('turn', 200)
-    const longer = `${prompt} ${words('answer', 150)}`
-    await store.offer([on('holdout', longer), on('pool', prompt)])
-    expect(sidesOf(store)).toEqual({ pool: [], holdout: [longer] })
-  })
+  const prompt = words('turn', 200)
+  const longer = `${prompt} ${words('answer', 150)}`
+  for (const { name, first, second } of [
+    { name: 'growing', first: prompt, second: longer },
+    { name: 'shrinking', first: longer, second: prompt },
+  ]) {
+    await withStore(name, async (open) => {
+      const store = open()
+      await store.offer([on('holdout', first), on('pool', second)])
+      expect(sidesOf(store)).toEqual({ pool: [], holdout: [first] })
+    })
+  }
 })
 
 test('a reservoir of before keeps the sides that it remembers, and remembers sketches from then on', async () => {

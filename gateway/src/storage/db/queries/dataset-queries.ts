@@ -81,7 +81,7 @@ export async function listStoredDatasetsOf(
  * still force, or that is about to freeze the same texts.
  */
 function isUnused(db: Database, nowMs: number) {
-  // Lists that are read once, and not for each dataset: there is no index by dataset alone, and updates are many.
+  // The lists are read once and not for each dataset: there is no index by dataset alone, and there are many updates.
   const inBatches = db.select({ sha256: batches.datasetSha256 }).from(batches)
   const heldOut = db.select().from(holdouts).where(eq(holdouts.sha256, datasets.sha256))
   const owned = sql`(select own.value from ${updates}, json_each(${updates.datasets}) own

@@ -19,8 +19,8 @@ export async function expireOldDatasets(
   nowMs: number,
   limit: number,
 ): Promise<string[]> {
-  // Lists that are read once, and not for each dataset: some can never expire, and are looked at every five minutes. Of one column,
-  // because SQLite looks through a whole list of rows for nulls.
+  // The lists are read once and not for each dataset, because those that can never expire are looked at every five minutes. They
+  // have one column, because SQLite looks through a whole list of rows for nulls.
   const summed = sql`(
     with whole as materialized (
       select model, datasets from ${statistics} where not exists (

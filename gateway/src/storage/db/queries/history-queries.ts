@@ -7,7 +7,7 @@ import { batches, jobs, updates } from '../schema/updates.ts'
 import { receipts, usageDays, usageTotals } from '../schema/usage.ts'
 import { isMaskInUse } from './sweep-queries.ts'
 
-/** What a deletion of old records is bounded by. */
+/** The bounds of a deletion of old records. */
 interface HistoryBounds {
   /** Records from before this time are old, Unix milliseconds. */
   beforeMs: number

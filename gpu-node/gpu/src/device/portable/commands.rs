@@ -13,7 +13,7 @@ use wgpu::{CommandBuffer, ComputePassDescriptor, Device};
 /// products: two seconds for a device that computes 4.3 · 10⁹ a second.
 pub(super) const MAX_SUBMISSION_WORK: u64 = 1 << 16;
 
-/// What a group of threads of a kernel takes, in products of a block of 32 rows with one token.
+/// The work of one group of threads of a kernel, in products of a block of 32 rows with one token.
 pub(super) fn group_work(kind: KernelKind) -> u64 {
     match kind {
         KernelKind::Product(_, tokens) => tokens.into(),

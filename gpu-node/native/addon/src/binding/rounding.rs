@@ -28,7 +28,7 @@ pub fn round_to_int4_rows(options: Unknown<'_>) -> Result<()> {
         require_apart("values", range_of(&values), inputs.iter().chain([&range_of(&gradient)]))?;
         require_apart("gradient", range_of(&gradient), &inputs)?;
         // SAFETY: neither array overlaps the other or an input, and this call runs no more JavaScript before it
-        // returns. Nobody writes to the inputs meanwhile.
+        // returns. The caller lets no thread write to the inputs meanwhile.
         let (values, gradient) = unsafe { (values.as_mut(), gradient.as_mut()) };
         let rows = RowsToRound { cols, values, bits: &bits, moment: &moment, damping, gradient };
         round_to_int4(kernel, rows, threads).map_err(invalid)

@@ -26,7 +26,7 @@ export interface Encoder {
   encode(texts: readonly string[], kind: TextKind, caller?: Caller): Promise<number[][]>
 }
 
-/** Who waits for tokens. Calls without a tenant count as those of one. */
+/** The caller that waits for tokens. All calls without a tenant count as those of one tenant. */
 export interface Caller {
   tenant?: string | undefined
   signal?: AbortSignal | undefined
