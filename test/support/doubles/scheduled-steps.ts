@@ -50,17 +50,17 @@ export const score = (
 /** Runs one step as a backend would; every sampled token is 7, and every token costs the same. */
 export function step(state: EngineState, weights: WeightSet, policy: ReturnType<typeof createPolicy>) {
   for (const victim of choosePreemptions(state, weights, policy)) preemptRequest(state, victim)
-  const draft = planStep(state, weights, policy)
-  const reserved = reserveStep(state, draft)
+  const planned = planStep(state, weights, policy)
+  const reserved = reserveStep(state, planned)
   checkInvariants(state, policy)
-  const outputs = draft.work.map(({ output, from, to }): SequenceOutput => {
+  const outputs = planned.work.map(({ output, from, to }): SequenceOutput => {
     if (output === 'nll') return { kind: 'nll', nll: new Float32Array(to - from).fill(1) }
     return output === 'token' ? { kind: 'token', token: 7, logprob: 0, top: [] } : { kind: 'none' }
   })
   const outcome = commitStep(state, reserved, { outputs })
   const { prefillTokens, decodeTokens, scoreTokens } = tokensByKind(reserved)
   const tokens = prefillTokens + decodeTokens + scoreTokens
-  payForStep(state, policy, { scoreTokens, tokens, quiet: draft.quiet }, tokens)
+  payForStep(state, policy, { scoreTokens, tokens, quiet: planned.quiet }, tokens)
   checkInvariants(state, policy)
-  return { draft, outcome, scoreTokens, tokens }
+  return { planned, outcome, scoreTokens, tokens }
 }

@@ -70,9 +70,9 @@ export function createEngine(deps: EngineDeps): Engine {
     for (const victim of victims) tracker.preempt(victim)
     // A victim on another weight set leaves work for that set's loop.
     if (victims.length > 0) stepLoops.wake()
-    const draft = planStep(state, weights, policy)
-    if (isIdle(draft)) return undefined
-    const step = reserveStep(state, draft)
+    const planned = planStep(state, weights, policy)
+    if (isIdle(planned)) return undefined
+    const step = reserveStep(state, planned)
     inspect()
     return runStep(step).then(inspect)
   }
@@ -97,7 +97,7 @@ export function createEngine(deps: EngineDeps): Engine {
       {
         scoreTokens: tokens.scoreTokens,
         tokens: tokens.prefillTokens + tokens.decodeTokens + tokens.scoreTokens,
-        quiet: step.draft.quiet,
+        quiet: step.planned.quiet,
       },
       // Steps of several weight sets overlap, and mostly wait for each other.
       Math.max(0, endedMs - Math.max(startedMs, lastStepEndedMs)),
@@ -106,7 +106,7 @@ export function createEngine(deps: EngineDeps): Engine {
     observer?.step?.({
       maskVersion: weights.version,
       durationMs: endedMs - startedMs,
-      sequences: step.draft.work.length,
+      sequences: step.planned.work.length,
       ...tokens,
     })
     tracker.deliverStep(outcome, { weights, startedMs, endedMs })
@@ -116,7 +116,7 @@ export function createEngine(deps: EngineDeps): Engine {
   /** Fails the requests of a rejected step, since the backend's key/value state for them is unknown. */
   async function failStep(step: ReservedStep, thrown: unknown): Promise<void> {
     const error = thrown instanceof AppError ? thrown : stepError(thrown)
-    for (const { request } of step.draft.work) tracker.fail(request, error)
+    for (const { request } of step.planned.work) tracker.fail(request, error)
     // If the whole set died, learn that before more requests are sent to it.
     await Promise.race([step.plan.weights.ended, sleep(FAILURE_PAUSE_MS, undefined, { ref: false })])
   }

@@ -16,7 +16,7 @@
  *   own (`scoring-share.ts`). A text that holds more pages than these gives them up before any request does.
  */
 import { PAGE_TOKENS, type SequenceWork, type WeightSet } from '../contract/backend.ts'
-import type { DraftWork, StepDraft } from './step-draft.ts'
+import type { PlannedWork, PlannedStep } from './planned-step.ts'
 import { freePages, holdersOf, pagesFor } from './page-pool.ts'
 import { cachedPages, keysToFill, nextSharedKey } from './prefix-reuse.ts'
 import { pinOf, prefillLength, sequenceOf, type Request, type Sequence } from './engine-request.ts'
@@ -73,9 +73,9 @@ export function choosePreemptions(state: EngineState, weights: WeightSet, policy
 }
 
 /** Plans the next step of `weights`; it has neither work nor drops when there is nothing to do. */
-export function planStep(state: EngineState, weights: WeightSet, policy: EnginePolicy): StepDraft {
+export function planStep(state: EngineState, weights: WeightSet, policy: EnginePolicy): PlannedStep {
   const drops = pendingDrops(state, weights)
-  const work: DraftWork[] = []
+  const work: PlannedWork[] = []
   const initial = pagesForRequests(state, policy)
   let free = initial
   let budget = policy.stepTokens
@@ -127,9 +127,9 @@ export function planStep(state: EngineState, weights: WeightSet, policy: EngineP
   return { weights, drops, admissions, work, quiet: isQuiet(state) }
 }
 
-/** Returns whether a draft has nothing for the backend. */
-export function isIdle(draft: StepDraft): boolean {
-  return draft.work.length === 0 && draft.drops.length === 0
+/** Returns whether a planned step has nothing for the backend. */
+export function isIdle(planned: PlannedStep): boolean {
+  return planned.work.length === 0 && planned.drops.length === 0
 }
 
 /** Returns the weights on which a waiting request starts; null while it has none. */

@@ -22,7 +22,7 @@ import {
 } from './engine-request.ts'
 import type { EnginePolicy } from './engine-policy.ts'
 import type { EngineState } from './engine-state.ts'
-import type { DraftWork } from './step-draft.ts'
+import type { PlannedWork } from './planned-step.ts'
 import type { WeightSet } from '../contract/backend.ts'
 
 /**
@@ -89,7 +89,7 @@ export function planScoring(
   weights: WeightSet,
   policy: EnginePolicy,
   free: number,
-): { work: DraftWork; admit: boolean } | undefined {
+): { work: PlannedWork; admit: boolean } | undefined {
   const request = nextScoring(state)
   if (request?.goal.kind !== 'score' || pinOf(request) !== weights) return undefined
   const quiet = isQuiet(state)

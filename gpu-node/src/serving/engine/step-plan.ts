@@ -1,5 +1,5 @@
 /**
- * A step in three moves: `reserve` what a draft takes, run it, then `commit` its results or
+ * A step in three moves: `reserve` what a planned step takes, run it, then `commit` its results or
  * `release` what was reserved. Until `commit` nothing but the reservation has changed.
  */
 import { AppError } from '@copal/shared/errors.ts'
@@ -12,7 +12,7 @@ import {
   type RequestStatus,
   type Sequence,
 } from './engine-request.ts'
-import type { DraftWork, StepDraft } from './step-draft.ts'
+import type { PlannedWork, PlannedStep } from './planned-step.ts'
 import { pagesFor, releasePages, sharePages, takePages } from './page-pool.ts'
 import { hasPromptScores, promptScoringOf, storePromptScores } from './prompt-scores.ts'
 import { indexFilledPrefixes, cacheFilledPages } from './prefix-reuse.ts'
@@ -22,12 +22,12 @@ import { leaveStep, pendingDrops, queueDrop, type EngineState } from './engine-s
 
 const NO_TARGETS = new Int32Array()
 
-/** A draft whose pages are reserved. */
+/** A planned step whose pages are reserved. */
 export interface ReservedStep {
-  readonly draft: StepDraft
+  readonly planned: PlannedStep
   /** The plan for the backend. */
   readonly plan: StepPlan
-  /** The sequence of each work of the draft, in its order. */
+  /** The sequence of each work of the planned step, in its order. */
   readonly sequences: readonly Sequence[]
   /** State that {@link releaseStep} restores, by request; `pages` is the number that its sequence had. */
   readonly before: ReadonlyMap<Request, { status: RequestStatus; pages: number }>
@@ -48,39 +48,39 @@ export interface StepOutcome {
   readonly failed: readonly { request: Request; message: string }[]
 }
 
-/** Reserves the pages of a draft and builds the backend's plan. */
-export function reserveStep(state: EngineState, draft: StepDraft): ReservedStep {
+/** Reserves the pages of a planned step and builds the backend's plan. */
+export function reserveStep(state: EngineState, planned: PlannedStep): ReservedStep {
   const { pages } = state
   const before = new Map<Request, { status: RequestStatus; pages: number }>()
   // Before any page is taken: taking one may evict a page that is to be shared.
-  for (const { shared } of draft.work) sharePages(pages, shared)
-  const sequences = draft.work.map((work) => {
+  for (const { shared } of planned.work) sharePages(pages, shared)
+  const sequences = planned.work.map((work) => {
     const { request, to } = work
     const running = sequenceOf(request)
     before.set(request, { status: request.status, pages: running?.pages.length ?? 0 })
-    const sequence = running ?? openSequence(state, draft, work)
+    const sequence = running ?? openSequence(state, planned, work)
     const needed = pagesFor(running ? to : request.tokens.length)
     sequence.pages.push(...takePages(pages, needed - sequence.pages.length))
     sequence.inFlight = true
     return sequence
   })
-  state.drops.delete(draft.weights)
+  state.drops.delete(planned.weights)
   const plan: StepPlan = {
-    weights: draft.weights,
-    work: draft.work.map((work, index) =>
-      sequenceWork(work, sequences[index] as Sequence, draft.admissions.includes(work.request)),
+    weights: planned.weights,
+    work: planned.work.map((work, index) =>
+      sequenceWork(work, sequences[index] as Sequence, planned.admissions.includes(work.request)),
     ),
-    drop: [...draft.drops],
+    drop: [...planned.drops],
   }
-  return { draft, plan, sequences, before }
+  return { planned, plan, sequences, before }
 }
 
 /** Undoes a reservation after a failed step. The backend may have opened its sequences, so they are queued for dropping. */
 export function releaseStep(state: EngineState, step: ReservedStep): void {
-  const { draft, sequences, before } = step
-  if (draft.drops.length > 0)
-    state.drops.set(draft.weights, [...draft.drops, ...pendingDrops(state, draft.weights)])
-  draft.work.forEach(({ request }, index) => {
+  const { planned, sequences, before } = step
+  if (planned.drops.length > 0)
+    state.drops.set(planned.weights, [...planned.drops, ...pendingDrops(state, planned.weights)])
+  planned.work.forEach(({ request }, index) => {
     const sequence = sequences[index] as Sequence
     const was = before.get(request)
     leaveStep(state, sequence)
@@ -97,7 +97,7 @@ export function releaseStep(state: EngineState, step: ReservedStep): void {
  * @throws AppError `node_failed` before anything is changed when the results do not fit the plan
  */
 export function commitStep(state: EngineState, step: ReservedStep, result: StepResult): StepOutcome {
-  const { draft, sequences } = step
+  const { planned, sequences } = step
   checkResult(step, result)
   const pinned: { request: Request; cachedTokens: number }[] = []
   const progressed: Request[] = []
@@ -105,7 +105,7 @@ export function commitStep(state: EngineState, step: ReservedStep, result: StepR
   const embedded: Request[] = []
   const failed: { request: Request; message: string }[] = []
   const sampled: { request: Request; output: Extract<SequenceOutput, { kind: 'token' }> }[] = []
-  draft.work.forEach((work, index) => {
+  planned.work.forEach((work, index) => {
     const { request } = work
     const sequence = sequences[index] as Sequence
     const output = result.outputs[index] as SequenceOutput
@@ -142,10 +142,14 @@ function addHidden(sum: Float64Array, part: Float32Array, isFirst: boolean): voi
   for (let i = 0; i < sum.length; i++) sum[i] = (sum[i] as number) + (part[i] as number)
 }
 
-function openSequence(state: EngineState, draft: StepDraft, { request, from, shared }: DraftWork): Sequence {
+function openSequence(
+  state: EngineState,
+  planned: PlannedStep,
+  { request, from, shared }: PlannedWork,
+): Sequence {
   const sequence: Sequence = {
     id: state.nextSequence++,
-    weights: pinOf(request) ?? draft.weights,
+    weights: pinOf(request) ?? planned.weights,
     fed: from,
     pages: [...shared],
     scores: request.goal.kind === 'score',
@@ -156,7 +160,7 @@ function openSequence(state: EngineState, draft: StepDraft, { request, from, sha
 }
 
 function sequenceWork(
-  { request, from, to, output }: DraftWork,
+  { request, from, to, output }: PlannedWork,
   { id, pages, weights }: Sequence,
   opens: boolean,
 ): SequenceWork {
@@ -181,10 +185,10 @@ function sequenceWork(
   return promptScores ? { ...work, promptScores } : work
 }
 
-function checkResult({ draft, plan }: ReservedStep, { outputs }: StepResult): void {
+function checkResult({ planned, plan }: ReservedStep, { outputs }: StepResult): void {
   const fits =
-    outputs.length === draft.work.length &&
-    draft.work.every(({ output }, index) => {
+    outputs.length === planned.work.length &&
+    planned.work.every(({ output }, index) => {
       const got = outputs[index]
       const work = plan.work[index] as SequenceWork
       if (got?.kind === 'failed') return output === 'none' || output === 'token'
@@ -198,13 +202,13 @@ function checkResult({ draft, plan }: ReservedStep, { outputs }: StepResult): vo
 }
 
 /** Counts the tokens of a step by purpose. A prompt that is prefilled again after a restart counts as prefill. */
-export function tokensByKind({ draft }: ReservedStep): {
+export function tokensByKind({ planned }: ReservedStep): {
   prefillTokens: number
   decodeTokens: number
   scoreTokens: number
 } {
   const tokens = { prefillTokens: 0, decodeTokens: 0, scoreTokens: 0 }
-  for (const { request, from, to } of draft.work) {
+  for (const { request, from, to } of planned.work) {
     if (request.goal.kind === 'score') tokens.scoreTokens += to - from
     else if (from >= request.promptTokens) tokens.decodeTokens += to - from
     else tokens.prefillTokens += to - from

@@ -22,7 +22,7 @@ function feed(
   const request = generate(state, length, partition)
   const pieces: [from: number, to: number][] = []
   while (request.status.kind !== 'decode') {
-    for (const work of step(state, weights, policy).draft.work)
+    for (const work of step(state, weights, policy).planned.work)
       if (work.request === request) pieces.push([work.from, work.to])
   }
   endRequest(state, request)
@@ -87,8 +87,8 @@ describe('a prompt whose prefix was prefilled before', () => {
     step(state, a, policy)
     step(state, a, policy)
     const second = generate(state, 90, 'a')
-    const { draft } = step(state, a, policy)
-    expect(draft.work.find(({ request }) => request === second)).toMatchObject({ from: 64, to: 90 })
+    const { planned } = step(state, a, policy)
+    expect(planned.work.find(({ request }) => request === second)).toMatchObject({ from: 64, to: 90 })
     endRequest(state, first)
     checkInvariants(state, policy)
     step(state, a, policy)
@@ -104,7 +104,7 @@ describe('a prompt whose prefix was prefilled before', () => {
     const stranger = generate(state, 30, 'b')
     const fed = new Map<Request, [number, number][]>([first, same, longer, stranger].map((one) => [one, []]))
     while ([first, same, longer, stranger].some(({ status }) => status.kind !== 'decode'))
-      for (const { request, from, to } of step(state, a, policy).draft.work)
+      for (const { request, from, to } of step(state, a, policy).planned.work)
         if (from < request.promptTokens) fed.get(request)?.push([from, to])
     expect([...fed.values()]).toEqual([
       [
@@ -129,10 +129,10 @@ describe('a prompt whose prefix was prefilled before', () => {
     const third = generate(state, 150, 'a')
     step(state, a, policy)
     endRequest(state, first)
-    const { draft } = step(state, a, policy)
-    expect(draft.work.map(({ request, from, to }) => [request, from, to])).toEqual([[second, 64, 128]])
+    const { planned } = step(state, a, policy)
+    expect(planned.work.map(({ request, from, to }) => [request, from, to])).toEqual([[second, 64, 128]])
     step(state, a, policy)
-    expect(step(state, a, policy).draft.work.at(-1)).toMatchObject({ request: third, from: 144, to: 150 })
+    expect(step(state, a, policy).planned.work.at(-1)).toMatchObject({ request: third, from: 144, to: 150 })
   })
 
   test('is prefilled again where its pages were evicted: the least recently used first, from their end', () => {

@@ -33,8 +33,8 @@ test('a decoding request gets a token in every step while a long prompt is prefi
   step(state, a, policy)
   const long = generate(state, 160)
   for (let round = 0; round < 10; round++) {
-    const { draft } = step(state, a, policy)
-    expect(draft.work.map((work) => [work.request, work.to - work.from])).toEqual([
+    const { planned } = step(state, a, policy)
+    expect(planned.work.map((work) => [work.request, work.to - work.from])).toEqual([
       [short, 1],
       [long, 16],
     ])
@@ -80,7 +80,7 @@ test('chunks of a prompt end at the same positions whatever runs beside it', () 
     const request = generate(state, 75)
     const ends: number[] = []
     while (request.status.kind !== 'decode') {
-      for (const work of step(state, a, policy).draft.work) if (work.request === request) ends.push(work.to)
+      for (const work of step(state, a, policy).planned.work) if (work.request === request) ends.push(work.to)
     }
     return ends
   }
@@ -118,8 +118,8 @@ test('when the budget runs out the youngest request is preempted, and prefills a
   const before = younger.tokens.length
   state.active = weightSet(2)
   endRequest(state, older)
-  const { draft } = step(state, a, policy)
-  expect(draft.work).toMatchObject([{ request: younger, from: 0 }])
+  const { planned } = step(state, a, policy)
+  expect(planned.work).toMatchObject([{ request: younger, from: 0 }])
   while (younger.status.kind !== 'decode') step(state, a, policy)
   expect(younger.tokens.length).toBe(before + 1)
 })
@@ -136,13 +136,13 @@ test('a request on replaced weights gets its next page although a younger one on
   /** Reserves a step, as the loop of a weight set does once its last step has ended. */
   const begin = (weights: WeightSet) => {
     for (const victim of choosePreemptions(state, weights, policy)) preemptRequest(state, victim)
-    const draft = planStep(state, weights, policy)
-    return isIdle(draft) ? undefined : reserveStep(state, draft)
+    const planned = planStep(state, weights, policy)
+    return isIdle(planned) ? undefined : reserveStep(state, planned)
   }
   for (let round = 0; round < 60; round++) {
     const onB = begin(b)
     for (const reserved of [begin(a), onB]) {
-      const outputs = reserved?.draft.work.map(({ output }): SequenceOutput =>
+      const outputs = reserved?.planned.work.map(({ output }): SequenceOutput =>
         output === 'token' ? { kind: 'token', token: 7, logprob: 0, top: [] } : { kind: 'none' },
       )
       if (reserved && outputs) commitStep(state, reserved, { outputs })
@@ -208,9 +208,9 @@ test('sequences that a failed step opened in the backend are dropped by the next
   generate(state, 5)
   score(state, 5, a)
   const failed = reserveStep(state, planStep(state, a, policy))
-  expect(failed.draft.work).toHaveLength(3)
+  expect(failed.planned.work).toHaveLength(3)
   releaseStep(state, failed)
-  for (const { request } of failed.draft.work) endRequest(state, request)
+  for (const { request } of failed.planned.work) endRequest(state, request)
   const next = reserveStep(state, planStep(state, a, policy))
   expect(new Set(next.plan.drop)).toEqual(new Set(failed.sequences.map(({ id }) => id)))
   checkInvariants(state, policy)
@@ -259,11 +259,11 @@ test.each([1, 2, 3, 4, 5, 6, 7, 8])(
 
     const begin = (weights: WeightSet) => {
       for (const victim of choosePreemptions(state, weights, policy)) preemptRequest(state, victim)
-      const draft = planStep(state, weights, policy)
-      if (isIdle(draft)) return false
-      const tokens = draft.work.reduce((sum, work) => sum + work.to - work.from, 0)
-      expect(tokens).toBeLessThanOrEqual(policy.stepTokens + (draft.quiet ? 0 : policy.scoreChunk))
-      const reserved = reserveStep(state, draft)
+      const planned = planStep(state, weights, policy)
+      if (isIdle(planned)) return false
+      const tokens = planned.work.reduce((sum, work) => sum + work.to - work.from, 0)
+      expect(tokens).toBeLessThanOrEqual(policy.stepTokens + (planned.quiet ? 0 : policy.scoreChunk))
+      const reserved = reserveStep(state, planned)
       for (const id of reserved.plan.drop) known.delete(id)
       for (const { id } of reserved.sequences) known.set(id, weights)
       inFlight.set(weights, reserved)
@@ -274,17 +274,17 @@ test.each([1, 2, 3, 4, 5, 6, 7, 8])(
       inFlight.delete(weights)
       if (failing) {
         releaseStep(state, reserved)
-        for (const { request } of reserved.draft.work) if (request.status.kind !== 'ended') drop(request)
+        for (const { request } of reserved.planned.work) if (request.status.kind !== 'ended') drop(request)
         return
       }
-      const outputs = reserved.draft.work.map(({ output, from, to }): SequenceOutput => {
+      const outputs = reserved.planned.work.map(({ output, from, to }): SequenceOutput => {
         if (output === 'nll') return { kind: 'nll', nll: new Float32Array(to - from) }
         return output === 'token' ? { kind: 'token', token: 7, logprob: 0, top: [] } : { kind: 'none' }
       })
       const outcome = commitStep(state, reserved, { outputs })
       const { prefillTokens, decodeTokens, scoreTokens } = tokensByKind(reserved)
       const tokens = prefillTokens + decodeTokens + scoreTokens
-      payForStep(state, policy, { scoreTokens, tokens, quiet: reserved.draft.quiet }, tokens)
+      payForStep(state, policy, { scoreTokens, tokens, quiet: reserved.planned.quiet }, tokens)
       for (const { request } of outcome.sampled) {
         if (request.tokens.length - request.promptTokens < limits.get(request)!) continue
         endRequest(state, request)

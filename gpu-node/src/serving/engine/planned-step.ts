@@ -2,7 +2,7 @@ import type { SequenceWork, WeightSet } from '../contract/backend.ts'
 import type { Request } from './engine-request.ts'
 
 /** Tokens `from … to - 1` of one request. */
-export interface DraftWork {
+export interface PlannedWork {
   readonly request: Request
   readonly from: number
   readonly to: number
@@ -12,13 +12,13 @@ export interface DraftWork {
 }
 
 /** One planned step of one weight set, not yet reserved. */
-export interface StepDraft {
+export interface PlannedStep {
   readonly weights: WeightSet
   /** Sequences that the backend must drop. */
   readonly drops: readonly number[]
   /** Requests that leave the queue with this step; each has work in it. */
   readonly admissions: readonly Request[]
-  readonly work: readonly DraftWork[]
+  readonly work: readonly PlannedWork[]
   /** No request ran or waited when the step was planned. */
   readonly quiet: boolean
 }
