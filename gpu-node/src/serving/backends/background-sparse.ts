@@ -1,3 +1,4 @@
+import { availableParallelism } from 'node:os'
 import { AppError } from '@copal/shared/errors.ts'
 import type { Log } from '../../platform/log.ts'
 import type { Backend, WeightSet } from '../contract/backend.ts'
@@ -25,7 +26,12 @@ export function createBackgroundSparseBackend(
       const startedMs = performance.now()
       const { model, version, maskPath, signal } = source
       const name = version === 0 ? 'the dense weights' : `mask version ${version}`
-      const started = startWeightSetProcess<BackgroundSparseOptions>(name, signal, WORKER)
+      const started = startWeightSetProcess<BackgroundSparseOptions>({
+        name,
+        threads: engine.threads ?? availableParallelism(),
+        signal,
+        worker: WORKER,
+      })
       try {
         const { config, master } = model
         await started.call({ kind: 'load', options: { ...engine, config, master, version, maskPath } })

@@ -47,7 +47,7 @@ export function createOnnxBackend(options: OnnxBackendOptions): OnnxBackend {
       const workDir = await createLoadDir(options.workDir)
       let started: WeightSetProcess | undefined
       try {
-        started = startWeightSetProcess(name, source.signal)
+        started = startWeightSetProcess({ name, threads, signal: source.signal })
         await started.call({ kind: 'load', options: { ...loadOptions(source), workDir, threads } })
       } catch (thrown) {
         await started?.close()

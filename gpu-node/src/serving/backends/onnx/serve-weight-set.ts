@@ -1,6 +1,7 @@
 import { AppError, errorBody } from '@copal/shared/errors.ts'
 import type { SequenceOutput, SequenceWork } from '../../contract/backend.ts'
 import { createAllowedTokensInbox } from './allowed-tokens-inbox.ts'
+import { reportProcessorTime } from './processor-time.ts'
 import type { AllowedTokens, WeightSetCall, WeightSetReply } from './weight-set-protocol.ts'
 
 /** Runs the steps of a loaded weight set, as `Backend.step` does. */
@@ -24,6 +25,7 @@ export function serveWeightSet<Options>(load: (options: Options) => Promise<Step
   let previous: Promise<void> = Promise.resolve()
   const inbox = createAllowedTokensInbox()
 
+  reportProcessorTime()
   process.on('disconnect', () => process.exit(0))
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.on(signal, () => {})
   process.on('message', (message: WeightSetCall<Options> | AllowedTokens) => {

@@ -1,7 +1,10 @@
 import { fork } from 'node:child_process'
+import type { Readable } from 'node:stream'
 import { fileURLToPath } from 'node:url'
 import { AppError, parseErrorBody } from '@copal/shared/errors.ts'
 import type { SequenceOutput, SequenceWork } from '../../contract/backend.ts'
+import { createHangWatch, type HangLimits } from './hang-watch.ts'
+import { readProcessorTime, REPORT_FD } from './processor-time.ts'
 import type {
   AllowedTokens,
   LoadOptions,
@@ -40,26 +43,40 @@ const CLOSE_TIMEOUT_MS = 30_000
 /** Makes glibc use huge pages. Every step reads all weights, which is a tenth faster with them. */
 const HUGE_PAGES = { GLIBC_TUNABLES: 'glibc.malloc.hugetlb=1' }
 
+/** How the process of a weight set is started. */
+export interface WeightSetProcessOptions {
+  /** For messages: `mask version 3`. */
+  name: string
+  /** Threads of a call. */
+  threads: number
+  /** Kills the process. */
+  signal?: AbortSignal | undefined
+  /** Program of the process, which calls `serveWeightSet`; that of ONNX Runtime by default. */
+  worker?: URL
+  /** For tests. */
+  hangLimits?: HangLimits
+}
+
 /**
- * Starts the process of a weight set.
+ * Starts the process of a weight set. A process that hangs in a call is killed.
  *
- * @param name for messages: `mask version 3`
- * @param signal kills the process
- * @param worker program of the process, which calls `serveWeightSet`
  * @throws the reason of `signal`
  */
-export function startWeightSetProcess<Options = LoadOptions>(
-  name: string,
-  signal?: AbortSignal,
+export function startWeightSetProcess<Options = LoadOptions>({
+  name,
+  threads,
+  signal,
   worker = ONNX_WORKER,
-): WeightSetProcess<Options> {
+  hangLimits,
+}: WeightSetProcessOptions): WeightSetProcess<Options> {
   signal?.throwIfAborted()
   const child = fork(fileURLToPath(worker), [], {
     serialization: 'advanced',
     execArgv: [],
     // oxlint-disable-next-line node/no-process-env -- the child needs the environment of the node (PATH, locale, proxies); no setting is read here
     env: { ...HUGE_PAGES, ...process.env },
-    stdio: ['ignore', 'ignore', 'pipe', 'ipc'],
+    // The last one is REPORT_FD.
+    stdio: ['ignore', 'ignore', 'pipe', 'ipc', 'pipe'],
   })
   const waiting = new Map<number, PromiseWithResolvers<SequenceOutput[]>>()
   const { promise: ended, resolve: end } = Promise.withResolvers<Error | undefined>()
@@ -78,8 +95,18 @@ export function startWeightSetProcess<Options = LoadOptions>(
     failure = new AppError('node_failed', `The process of ${name} ${how}${lastLine && `: ${lastLine}`}`)
     for (const call of waiting.values()) call.reject(failure)
     waiting.clear()
+    watch.calls(0)
     end(closing ? undefined : failure)
   }
+  const watch = createHangWatch(
+    threads,
+    (how) => {
+      kill()
+      fail(how)
+    },
+    hangLimits,
+  )
+  readProcessorTime(child.stdio[REPORT_FD] as Readable, (processorMs) => watch.used(processorMs))
   child.stderr?.setEncoding('utf8').on('data', (text: string) => {
     stderr = (stderr + text).slice(-STDERR_CHARACTERS)
   })
@@ -94,6 +121,7 @@ export function startWeightSetProcess<Options = LoadOptions>(
     const reply = message as WeightSetReply
     const call = waiting.get(reply.id)
     waiting.delete(reply.id)
+    watch.calls(waiting.size)
     if ('outputs' in reply) {
       numerics = reply.numerics ?? numerics
       call?.resolve(reply.outputs)
@@ -104,6 +132,7 @@ export function startWeightSetProcess<Options = LoadOptions>(
     if (failure) throw failure
     const pending = Promise.withResolvers<SequenceOutput[]>()
     waiting.set(id, pending)
+    if (waiting.size === 1) watch.calls(1)
     child.send({ ...body, id } satisfies WeightSetCall<Options>, (error) => {
       if (!error || !waiting.delete(id)) return
       pending.reject(
