@@ -62,7 +62,7 @@ function againstDense(holdout: GateHoldout, maxRatio: number): DecisionFigure {
 }
 
 /** Describes by how much a domain gains by its own mask. */
-function describeGain(
+export function describeGain(
   { value, upper }: DecisionFigure,
   { domain, minGain }: OwnMaskDemand,
   confidence: number,

@@ -10,6 +10,8 @@ export interface OwnMaskRemoval {
   domain: string
   reason: string
   figures?: DecisionFigure[]
+  /** The update whose shared mask it was compared with; left out if it was not compared. */
+  updateId?: string
 }
 
 /**
@@ -64,12 +66,12 @@ export async function removeOwnMasksOf(
 /** Returns the decision that a domain's own mask no longer serves it. */
 export function removalDecision(
   { domainVersions }: Pick<ModelRow, 'domainVersions'>,
-  { domain, reason, figures = [] }: OwnMaskRemoval,
+  { domain, reason, figures = [], updateId }: OwnMaskRemoval,
   actor: string,
   createdAt: number,
 ) {
   return {
-    updateId: null,
+    updateId: updateId ?? null,
     maskVersion: domainVersions.get(domain) ?? null,
     kind: 'own_mask' as const,
     verdict: 'done' as const,

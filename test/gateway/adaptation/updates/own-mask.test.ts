@@ -170,8 +170,12 @@ describe('the shared mask serves a domain again', () => {
   })
 
   test('when a new shared mask is nearly as good there, and not while it is still worse or cannot be loaded', async () => {
-    // Evaluated in this order: the first shared mask, the own one, three more shared ones.
-    const node = await sharedMask('later', [10, 12, 11, 11.1, 11.9, 11.1], [10, 12, 13, 11.9, 11.9, 11.8])
+    // Evaluated in this order: dense, the first shared mask, the own one, three more shared ones, one more own one.
+    const node = await sharedMask(
+      'later',
+      [10, 12, 11, 11.1, 11.9, 11.1, 10.5],
+      [10, 12, 13, 11.9, 11.9, 11.8, 13],
+    )
     await makeOwn(node, 'later')
     await importTexts('later-two', 80, 'later more')
     const { id } = await startUpdate('later', ['later-two'])
@@ -184,17 +188,30 @@ describe('the shared mask serves a domain again', () => {
       activeVersion: 1,
       domainVersions: new Map([['later-one', 2]]),
     })
-    expect((await node.finish((await startUpdate('later', ['later-two'])).id)).state).toBe('promoted')
+    const fourth = await node.finish((await startUpdate('later', ['later-two'])).id)
+    expect(fourth.state).toBe('promoted')
     expect(await findModel(db, 'later')).toMatchObject({
       activeVersion: 4,
       domainVersions: new Map([['later-one', 2]]),
     })
+    const kept = fourth.decisions?.filter(({ kind }) => kind === 'own_mask')
+    expect(kept).toMatchObject([
+      { verdict: 'passed', figures: [{ name: 'perplexity / shared', passed: true }] },
+    ])
+    // It is the first candidate for its domain beside m4, and has its part of the error.
+    expect(kept?.[0]?.reason).toMatch(
+      /^m2 still serves 'later-one' beside the new shared m4\. .* 96 % confidence/,
+    )
     await importTexts('later-two', 80, 'later still more')
     expect((await node.finish((await startUpdate('later', ['later-two'])).id)).state).toBe('promoted')
     expect(await findModel(db, 'later')).toMatchObject({ activeVersion: 5, domainVersions: new Map() })
     const last = (await ownDecisions('later')).at(-1)
     expect(last?.reason).toContain('beside the new shared m5, m2 no longer gains')
     expect(last?.figures).toMatchObject([{ name: 'perplexity / shared', passed: false }])
+    // The next one is the second candidate beside m5.
+    const next = await makeOwn(node, 'later')
+    expect(next.state).toBe('promoted')
+    expect(next.decisions?.[0]?.reason).toContain('with 99.5 % confidence')
   })
 
   test('after a roll-back, when the policy is turned off, and when the domain is deleted', async () => {

@@ -8,6 +8,7 @@ import {
   isNotNull,
   isNull,
   ne,
+  or,
   sql,
 } from 'drizzle-orm'
 import type { GenerationCheck } from '@copal/shared/wire/adaptation-jobs.ts'
@@ -82,7 +83,8 @@ export async function hasPassedGate(db: Database, model: string, maskVersion: nu
 
 /**
  * Returns how many candidates were compared with a mask by a bound, apart from one. Those of a mask for one domain alone are counted
- * by that domain, and those of shared masks by themselves.
+ * by that domain, with the one that served the domain when the shared mask became active: it was judged anew by a decision of that
+ * one's update. Those of shared masks are counted by themselves.
  */
 export async function countCandidates(
   db: Database,
@@ -90,20 +92,23 @@ export async function countCandidates(
   exceptVersion: number,
 ): Promise<number> {
   const isBounded = sql`exists (select 1 from json_each(${decisions.figures}) where value ->> 'upper' is not null)`
+  const isOfDomain = sql`exists (select 1 from json_each(${decisions.figures}) where value ->> 'domain' = ${ownDomain})`
+  const ofParent = eq(updates.parentVersion, parentVersion ?? 0)
+  const isCompared =
+    ownDomain === null
+      ? and(ofParent, isNull(updates.ownDomain), eq(decisions.kind, 'gate'))
+      : and(
+          eq(decisions.kind, 'own_mask'),
+          or(
+            and(ofParent, eq(updates.ownDomain, ownDomain)),
+            and(eq(updates.maskVersion, parentVersion ?? 0), isNull(updates.ownDomain), isOfDomain),
+          ),
+        )
   const row = await db
     .select({ candidates: countDistinct(decisions.maskVersion) })
     .from(updates)
     .innerJoin(decisions, eq(decisions.updateId, updates.id))
-    .where(
-      and(
-        eq(updates.model, model),
-        eq(updates.parentVersion, parentVersion ?? 0),
-        ownDomain === null ? isNull(updates.ownDomain) : eq(updates.ownDomain, ownDomain),
-        inArray(decisions.kind, ['gate', 'own_mask']),
-        ne(decisions.maskVersion, exceptVersion),
-        isBounded,
-      ),
-    )
+    .where(and(eq(updates.model, model), isCompared, ne(decisions.maskVersion, exceptVersion), isBounded))
     .get()
   return row?.candidates ?? 0
 }
