@@ -11,6 +11,7 @@ import { addNeighbours } from './commands/neighbours-command.ts'
 import { addReceipts } from './commands/receipts-command.ts'
 import { addRatio } from './commands/ratio-command.ts'
 import { addScoring } from './commands/scoring-command.ts'
+import { addDrafts } from './commands/drafts-command.ts'
 import { addService } from './commands/service-command.ts'
 import { addSwaps } from './commands/swaps-command.ts'
 import { addTelemetry } from './commands/telemetry-command.ts'
@@ -42,6 +43,7 @@ export function createBenchProgram(bench: Workbench): Command {
     addGpu,
     addSwaps,
     addScoring,
+    addDrafts,
     addTelemetry,
     addFront,
     addRatio,

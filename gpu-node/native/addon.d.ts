@@ -462,6 +462,8 @@ export interface EngineStep {
   temperatures?: Float32Array | undefined
   /** The random number of each item with output 5, from 0 to 1; those of other items are not read. */
   chances?: Float32Array | undefined
+  /** The number of drafts of each item with output 6; those of other items are not read. */
+  drafts?: Uint8Array | undefined
   /**
    * The number of tokens before the position that are in shared pages. Given with the first item of a sequence that does
    * not start at 0.
@@ -487,9 +489,9 @@ export interface EngineStep {
  * log-likelihoods of the targets, in nats, each followed by its alternatives, most probable first: the token, and its
  * negative log-likelihood. 3: the same without alternatives, then the sum over the tokens of the last hidden state after
  * the final norm, `[hidden]`, added up in f64. 4: 1 and 2. 5: candidates for the next token, from the GPU addon; the native
- * addon treats it as 1.
+ * addon treats it as 1. 6: the logits after the token before the item's last tokens, its drafts, and after each of them.
  */
-export type StepOutput = 0 | 1 | 2 | 3 | 4 | 5
+export type StepOutput = 0 | 1 | 2 | 3 | 4 | 5 | 6
 
 /** The sequences and pages that an engine uses. */
 export interface EngineUsage {
@@ -534,7 +536,7 @@ export interface Engine {
    */
   step(weights: EngineWeights, step: EngineStep): Promise<Float32Array>
   /**
-   * Copies logits, `[vocab]`, of the last step: those of the `index`-th item that wanted them.
+   * Copies a row of logits, `[vocab]`, of the last step, in the order of the items that wanted some and of their tokens.
    *
    * @throws `InvalidState` during a step
    */

@@ -167,6 +167,7 @@ export async function startNode(settings: NodeSettings, environment: NodeProcess
         kvTokens,
         contextLength,
         scoreKvTokens,
+        draftTokens: settings.draftTokens,
         scoringShare: settings.scoringShare,
         ...(settings.maxRunning === null ? {} : { maxRunning: settings.maxRunning }),
       },

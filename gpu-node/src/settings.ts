@@ -95,6 +95,11 @@ const environment = z
       4096,
       'a number of requests served at once, 1 to 4096, is expected',
     ).optional(),
+    COPAL_DRAFT_TOKENS: wholeNumber(
+      0,
+      64,
+      'the most tokens of a step with drafts, 0 to 64, are expected; 0 drafts nothing',
+    ).default(SETTINGS.COPAL_DRAFT_TOKENS.default),
     COPAL_SCORING_SHARE: share(
       MAX_SCORING_SHARE,
       `a share of the time of steps, 0 to ${MAX_SCORING_SHARE}, is expected`,
@@ -208,6 +213,8 @@ export interface NodeSettings {
   /** Memory for weight sets together, beyond which only what serves is held; null for half of the free one. */
   weightBytes: number | null
   maxRunning: number | null
+  /** Most tokens of a step with drafts. */
+  draftTokens: number
   /** Share of the time of steps that scoring may take from requests. */
   scoringShare: number
   /** Time that a receipt may wait for its scores. */
@@ -273,6 +280,7 @@ export function readNodeSettings(env: Readonly<Record<string, string | undefined
     kvTokens: read.COPAL_KV_TOKENS ?? null,
     weightBytes: read.COPAL_WEIGHT_BYTES ?? null,
     maxRunning: read.COPAL_MAX_RUNNING ?? null,
+    draftTokens: read.COPAL_DRAFT_TOKENS,
     scoringShare: read.COPAL_SCORING_SHARE,
     scoreTimeoutMs: read.COPAL_SCORE_TIMEOUT_MS,
     probeMs: read.COPAL_PROBE_MS,

@@ -426,6 +426,12 @@ export const SETTINGS = {
     default: 2_000,
     meaning: 'Between two heartbeats, 50 to 60000; keep it well below `COPAL_NODE_SILENT_MS`.',
   },
+  COPAL_DRAFT_TOKENS: {
+    readers: ['node'],
+    default: 8,
+    meaning:
+      'Most tokens of a step with [drafts](architecture/node-engine.md#drafts), 0 to 64; 0 drafts nothing.',
+  },
   COPAL_SCORING_SHARE: {
     readers: ['node'],
     default: 0.05,

@@ -26,6 +26,7 @@ test('the secret alone suffices, because everything else has a default', () => {
     kvTokens: null,
     weightBytes: null,
     maxRunning: null,
+    draftTokens: 8,
     scoringShare: 0.05,
     scoreTimeoutMs: 60_000,
     probeMs: 300_000,
@@ -50,6 +51,8 @@ test('the secret alone suffices, because everything else has a default', () => {
 test('the share of scoring is a fraction, and may be 0', () => {
   expect(readNodeSettings({ ...SECRET, COPAL_SCORING_SHARE: '0.125' }).scoringShare).toBe(0.125)
   expect(readNodeSettings({ ...SECRET, COPAL_SCORING_SHARE: '0' }).scoringShare).toBe(0)
+  expect(readNodeSettings(SECRET).draftTokens).toBe(8)
+  expect(readNodeSettings({ ...SECRET, COPAL_DRAFT_TOKENS: '0' }).draftTokens).toBe(0)
 })
 
 test('an empty variable counts as absent', () => {
@@ -131,6 +134,7 @@ test.each([
   ['COPAL_GRACE_MS', '30s', /COPAL_GRACE_MS is '30s': milliseconds that running requests have/],
   ['COPAL_GRACE_MS', '3600001', /COPAL_GRACE_MS is '3600001'/],
   ['COPAL_MAX_RUNNING', '0', /COPAL_MAX_RUNNING is '0'/],
+  ['COPAL_DRAFT_TOKENS', '65', /COPAL_DRAFT_TOKENS is '65': the most tokens of a step with drafts, 0 to 64/],
   ['COPAL_SCORING_SHARE', '0.6', /COPAL_SCORING_SHARE is '0.6': a share of the time of steps, 0 to 0.5/],
   ['COPAL_SCORING_SHARE', '5%', /COPAL_SCORING_SHARE is '5%'/],
   ['COPAL_SCORE_TIMEOUT_MS', '0', /COPAL_SCORE_TIMEOUT_MS is '0'/],

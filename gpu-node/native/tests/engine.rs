@@ -180,6 +180,37 @@ fn scores_are_followed_by_the_most_probable_tokens_and_by_logits_if_wanted() {
 }
 
 #[test]
+fn logits_after_drafts_have_the_bits_of_single_tokens_and_wrong_drafts_leave_no_trace() {
+    let model = model("drafts");
+    let own = tokens(7);
+    for format in [Precision::Bf16, Precision::Int8, Precision::Int4].map(Format::usual) {
+        let weights = weights(&model, format);
+        for kernel in Implementation::supported() {
+            let mut single = engine(&model, kernel, 2, 64);
+            let pages = pages_of(0);
+            let logits_after = |engine: &mut Engine, position, tokens, output, rows: usize| {
+                let work = Work { sequence: 1, position, tokens, cached: 0, pages: &pages, output };
+                engine.step(&weights, &[work], &mut Vec::new()).unwrap();
+                assert!(engine.logits(rows).is_none(), "{}", kernel.name());
+                (0..rows).map(|row| bits(engine.logits(row).unwrap())).collect::<Vec<_>>()
+            };
+            let expected: Vec<_> = (0..TOKENS)
+                .flat_map(|at| logits_after(&mut single, at, &own[at..=at], Output::Logits, 1))
+                .collect();
+            let mut drafted = engine(&model, kernel, 2, 64);
+            let prompt = [&own[..9], &[50; 4]].concat();
+            let found = logits_after(&mut drafted, 0, &prompt, Output::Drafted { drafts: 5 }, 6);
+            assert_eq!(found[..2], expected[7..9], "{}, {format:?}", kernel.name());
+            // More than a batch of 16 tokens.
+            let found = logits_after(&mut drafted, 9, &own[9..31], Output::Drafted { drafts: 19 }, 20);
+            assert_eq!(found, expected[11..31], "{}, {format:?}", kernel.name());
+            let found = logits_after(&mut drafted, 31, &own[31..32], Output::Drafted { drafts: 0 }, 1);
+            assert_eq!(found, expected[31..32], "{}, {format:?}", kernel.name());
+        }
+    }
+}
+
+#[test]
 fn works_that_do_not_fit_are_rejected_and_change_nothing() {
     let model = model("misfits");
     let weights = weights(&model, Format::BF16);
@@ -216,6 +247,10 @@ fn works_that_do_not_fit_are_rejected_and_change_nothing() {
         (vec![work(2, 0, 0, 1, &other), work(3, 0, 0, 1, &other)], "page 4, which the step uses twice"),
         (vec![work(2, 0, 0, 17, &[4, 4])], "page 4, which the step uses twice"),
         (vec![work(1, 20, 0, 1, &own), work(2, 0, 0, 1, &own)], "which the step uses twice"),
+        (
+            vec![Work { output: Output::Drafted { drafts: 2 }, ..work(1, 20, 0, 2, &own) }],
+            "logits after 3 of 2 tokens",
+        ),
     ] {
         let message = rejection(&works);
         assert!(message.contains(part), "{message}");

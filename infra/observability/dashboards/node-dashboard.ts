@@ -90,6 +90,19 @@ export function nodeDashboard(): DashboardBuilder {
         ],
       }),
     )
+    .withPanel(
+      series({
+        title: 'Drafts that were right',
+        description: 'Of the tokens that were fed as likely to follow.',
+        unit: 'percentunit',
+        queries: [
+          {
+            expr: `sum by (instance) (rate(copal_node_drafts_accepted_total{${NODE}}[$__rate_interval])) / sum by (instance) (rate(copal_node_step_tokens_total{phase="draft", ${NODE}}[$__rate_interval]))`,
+            legend: '{{instance}}',
+          },
+        ],
+      }),
+    )
     .withRow(new RowBuilder('Load'))
     .withPanel(
       series({

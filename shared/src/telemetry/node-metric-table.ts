@@ -104,7 +104,14 @@ export const NODE_METRICS = {
     type: 'counter',
     unit: '{token}',
     labels: ['mask_version', 'phase'],
-    meaning: 'Tokens computed: `prefill`, `decode`, `score`.',
+    meaning: 'Tokens computed: `prefill`, `decode`, `draft`, `score`.',
+  },
+  acceptedDrafts: {
+    name: 'copal.node.drafts_accepted',
+    type: 'counter',
+    unit: '{token}',
+    labels: ['mask_version'],
+    meaning: 'Drafts that were what the model sampled, of the `draft` tokens computed.',
   },
   kvTokensUsed: {
     name: 'copal.node.kv_tokens_used',

@@ -2,6 +2,7 @@ import { AppError } from '@copal/shared/errors.ts'
 import {
   PAGE_TOKENS,
   type Backend,
+  type SampledToken,
   type SamplerSpec,
   type SequenceOutput,
   type SequenceWork,
@@ -63,7 +64,13 @@ export function createArithmeticBackend(options: ArithmeticOptions = {}): Arithm
 
   const weightsOf = (source: WeightSetSource): WeightSet => {
     const { promise, resolve } = Promise.withResolvers<Error | undefined>()
-    const weights: WeightSet = { version: source.version, source, paged: true, ended: promise }
+    const weights: WeightSet = {
+      version: source.version,
+      source,
+      paged: true,
+      takesDrafts: true,
+      ended: promise,
+    }
     controls.set(weights, { end: resolve, dead: false, busy: false })
     return weights
   }
@@ -119,10 +126,18 @@ export function createArithmeticBackend(options: ArithmeticOptions = {}): Arithm
     const scored = nll.filter((_, i) => (work.targets?.[i] ?? -1) !== -1)
     if (work.output === 'nll') return { kind: 'nll', nll: scored }
     if (work.output === 'hidden_sum') return { kind: 'hidden_sum', sum, nll: scored }
-    let token = mix(weights.version, sequence.sampler?.seed ?? 0, tokens) % vocabSize
-    while (allowed && (((allowed[token >>> 5] as number) >>> (token & 31)) & 1) === 0)
-      token = (token + 1) % vocabSize
-    return { kind: 'token', token, logprob: -0.5, top: [] }
+    if (work.drafts && (allowed || work.drafts >= work.tokens.length)) throw new Error('drafts do not fit')
+    const sample = (length: number): SampledToken => {
+      let token = mix(weights.version, sequence.sampler?.seed ?? 0, tokens.slice(0, length)) % vocabSize
+      while (allowed && (((allowed[token >>> 5] as number) >>> (token & 31)) & 1) === 0)
+        token = (token + 1) % vocabSize
+      return { token, logprob: -0.5, top: [] }
+    }
+    const sampled = [sample((sequence.length -= work.drafts ?? 0))]
+    while (sequence.length < tokens.length && tokens[sequence.length] === sampled.at(-1)!.token)
+      sampled.push(sample(++sequence.length))
+    const [first, ...more] = sampled
+    return { kind: 'token', ...first!, more }
   }
 
   return {

@@ -1,5 +1,4 @@
 import { onTestFinished } from 'vitest'
-import type { StepPlan } from '../../../gpu-node/src/serving/contract/backend.ts'
 import type { EngineDeps } from '../../../gpu-node/src/serving/engine/engine-api.ts'
 import { createEngine } from '../../../gpu-node/src/serving/engine/engine.ts'
 import type {
@@ -8,7 +7,7 @@ import type {
   Generation,
 } from '../../../gpu-node/src/serving/engine/generation-request.ts'
 import { checkInvariants } from '../engine/engine-invariants.ts'
-import { createArithmeticBackend, HIDDEN_SIZE } from './arithmetic-backend.ts'
+import { createArithmeticBackend, HIDDEN_SIZE, type ArithmeticOptions } from './arithmetic-backend.ts'
 import { GREEDY } from '../../../gpu-node/src/serving/contract/greedy.ts'
 import { WAIT } from '../harness/wait.ts'
 
@@ -26,11 +25,9 @@ export const textOf = (tokens: readonly number[]) =>
   tokens.map((id) => String.fromCharCode(97 + (id % 26))).join('')
 
 /** Starts an engine on the arithmetic backend. Its invariants are checked after every transition. */
-export function startArithmeticEngine(
-  options: Partial<EngineDeps> & { onStep?: (plan: StepPlan) => Promise<void>; seed?: number } = {},
-) {
-  const { onStep, seed, ...deps } = options
-  const backend = createArithmeticBackend({ ...(onStep ? { onStep } : {}), seed: seed ?? 1 })
+export function startArithmeticEngine(options: Partial<EngineDeps> & ArithmeticOptions = {}) {
+  const { onStep, seed = 1, vocabSize = CONFIG.vocabSize, ...deps } = options
+  const backend = createArithmeticBackend({ ...(onStep ? { onStep } : {}), seed, vocabSize })
   const engine = createEngine({ backend, config: CONFIG, codec: CODEC, inspect: checkInvariants, ...deps })
   onTestFinished(() => engine.close())
   return { backend, engine }

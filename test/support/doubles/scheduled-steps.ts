@@ -6,6 +6,8 @@ import type {
 import { checkInvariants } from '../engine/engine-invariants.ts'
 import type { createPolicy } from '../../../gpu-node/src/serving/engine/engine-policy.ts'
 import type { Request, ScoreLane } from '../../../gpu-node/src/serving/engine/engine-request.ts'
+import { draftsOf } from '../../../gpu-node/src/serving/engine/drafting.ts'
+import type { PlannedWork } from '../../../gpu-node/src/serving/engine/planned-step.ts'
 import { choosePreemptions, planStep } from '../../../gpu-node/src/serving/engine/scheduler.ts'
 import {
   addRequest,
@@ -22,14 +24,20 @@ export const weightSet = (version: number): WeightSet => ({
   version,
   source: null as never,
   paged: true,
+  takesDrafts: true,
   ended: new Promise(() => {}),
 })
 const prompt = (length: number) => Array.from({ length }, (_, index) => index)
 /** Adds a request that never ends by itself. */
-export const generate = (state: EngineState, length: number, partition: string | null = null): Request =>
+export const generate = (
+  state: EngineState,
+  length: number,
+  partition: string | null = null,
+  maxNewTokens = 1000,
+): Request =>
   addRequest(
     state,
-    { kind: 'generate', sampler: SAMPLER, maxNewTokens: 1000, restartable: false, partition, prefixes: [] },
+    { kind: 'generate', sampler: SAMPLER, maxNewTokens, restartable: false, partition, prefixes: [] },
     prompt(length),
     null,
   )
@@ -47,19 +55,31 @@ export const score = (
     weights,
   )
 
+/** Returns the output of a work as a backend would, with these tokens. */
+export function outputOf(work: PlannedWork, nextToken: () => number): SequenceOutput {
+  const { output, from, to } = work
+  if (output === 'nll') return { kind: 'nll', nll: new Float32Array(to - from).fill(1) }
+  if (output !== 'token') return { kind: 'none' }
+  const sampled = [nextToken()]
+  for (const draft of draftsOf(work)) {
+    if (draft !== sampled.at(-1)) break
+    sampled.push(nextToken())
+  }
+  const [first, ...more] = sampled.map((token) => ({ token, logprob: 0, top: [] }))
+  return { kind: 'token', ...first!, more }
+}
+
 /** Runs one step as a backend would; every sampled token is 7, and every token costs the same. */
 export function step(state: EngineState, weights: WeightSet, policy: ReturnType<typeof createPolicy>) {
   for (const victim of choosePreemptions(state, weights, policy)) preemptRequest(state, victim)
   const planned = planStep(state, weights, policy)
   const reserved = reserveStep(state, planned)
   checkInvariants(state, policy)
-  const outputs = planned.work.map(({ output, from, to }): SequenceOutput => {
-    if (output === 'nll') return { kind: 'nll', nll: new Float32Array(to - from).fill(1) }
-    return output === 'token' ? { kind: 'token', token: 7, logprob: 0, top: [] } : { kind: 'none' }
+  const outcome = commitStep(state, reserved, {
+    outputs: planned.work.map((work) => outputOf(work, () => 7)),
   })
-  const outcome = commitStep(state, reserved, { outputs })
-  const { prefillTokens, decodeTokens, scoreTokens } = tokensByKind(reserved)
-  const tokens = prefillTokens + decodeTokens + scoreTokens
+  const { scoreTokens, ...others } = tokensByKind(reserved)
+  const tokens = Object.values(others).reduce((sum, count) => sum + count, scoreTokens)
   payForStep(state, policy, { scoreTokens, tokens, quiet: planned.quiet }, tokens)
   checkInvariants(state, policy)
   return { planned, outcome, scoreTokens, tokens }

@@ -2,6 +2,7 @@ import { createRandom } from '../harness/random.ts'
 import { GREEDY } from '../../../gpu-node/src/serving/contract/greedy.ts'
 import type {
   Backend,
+  SampledToken,
   SamplerSpec,
   SequenceOutput,
   SequenceWork,
@@ -71,5 +72,5 @@ export function randomTokens(seed: number, count: number): Int32Array {
   return Int32Array.from({ length: count }, () => Math.floor(random() * 300))
 }
 
-export const tokenIds = (outputs: readonly Token[]) => outputs.map(({ token }) => token)
-export const logprobs = (outputs: readonly Token[]) => outputs.map(({ logprob }) => logprob)
+export const tokenIds = (outputs: readonly SampledToken[]) => outputs.map(({ token }) => token)
+export const logprobs = (outputs: readonly SampledToken[]) => outputs.map(({ logprob }) => logprob)

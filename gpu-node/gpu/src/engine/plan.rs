@@ -198,17 +198,15 @@ impl Plan {
         for span in batch.spans() {
             let start = end;
             end += span.tokens.len();
-            let is_end = span.tokens.end == span.work.tokens.len();
-            let samples = is_end && span.work.output.has_logits();
+            let sampled = span.logit_rows();
             let drawn = match span.work.output {
                 Output::Candidates { temperature, chance } => Some([temperature, chance].map(f32::to_bits)),
                 _ => None,
             };
             let scored = span.work.output.scored();
-            let scored = scored.map(|(targets, alternatives)| (&targets[span.tokens], alternatives));
-            for row in start..end {
-                let target = scored.filter(|(targets, _)| targets[row - start] >= 0);
-                let sampled = samples && row + 1 == end;
+            for (row, token) in (start..end).zip(span.tokens) {
+                let target = scored.filter(|(targets, _)| targets[token] >= 0);
+                let sampled = sampled.contains(&token);
                 if target.is_none() && !sampled {
                     continue;
                 }
@@ -219,7 +217,7 @@ impl Plan {
                 let place = head.picks.len();
                 head.picks.push(row as u32);
                 if let Some((targets, alternatives)) = target {
-                    let (target, floats) = (targets[row - start] as u32, head.floats as u32);
+                    let (target, floats) = (targets[token] as u32, head.floats as u32);
                     head.entries.extend([place as u32, target, alternatives as u32, floats]);
                     head.floats += 1 + 2 * alternatives;
                     self.scores += 1 + 2 * alternatives;

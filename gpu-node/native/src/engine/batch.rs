@@ -29,6 +29,14 @@ pub fn batches<'a>(work: &'a [Work<'a>], max_tokens: usize) -> impl Iterator<Ite
         .map(move |start| Batch { work, tokens: start..total.min(start + max_tokens) })
 }
 
+impl Span<'_> {
+    /// The part of the span's tokens after which the work wants logits.
+    pub fn logit_rows(&self) -> Range<usize> {
+        let first = self.work.tokens.len() - self.work.output.logit_rows();
+        self.tokens.start.max(first).min(self.tokens.end)..self.tokens.end
+    }
+}
+
 impl<'a> Batch<'a> {
     /// The number of tokens, at least one.
     #[expect(clippy::len_without_is_empty)]

@@ -37,9 +37,7 @@ impl Outputs {
         for (room, width) in [(&mut self.normed, self.config.hidden), (&mut self.logits, self.config.vocab)] {
             let more = (rows * width).saturating_sub(room.len());
             room.try_reserve_exact(more).map_err(|error| {
-                StepError::OutOfMemory(format!(
-                    "there is no memory for the logits of {sampled} works ({error})"
-                ))
+                StepError::OutOfMemory(format!("there is no memory for {sampled} rows of logits ({error})"))
             })?;
             room.resize(room.len() + more, 0.0);
         }

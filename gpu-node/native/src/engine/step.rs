@@ -108,7 +108,7 @@ impl Engine {
         Usage::new(self.sequences.len(), self.pool.written())
     }
 
-    /// Logits `[vocab]` of the last step: those of the `index`-th work that asked for logits.
+    /// A row of logits `[vocab]` of the last step, in the order of the works and their tokens.
     pub fn logits(&self, index: usize) -> Option<&[f32]> {
         (index < self.sampled).then(|| self.outputs.logits(index))
     }
@@ -144,7 +144,7 @@ impl Engine {
         let _running = pace.step();
         let held = |sequence| self.sequences.get(&(weights.id(), sequence)).copied().unwrap_or(0);
         check_work(&self.config, self.pool.written(), &mut self.page_uses, held, work)?;
-        let sampled = work.iter().filter(|work| work.output.has_logits()).count();
+        let sampled = work.iter().map(|work| work.output.logit_rows()).sum();
         self.outputs.begin(sampled)?;
         // Positions from the first new token on are overwritten. If the step fails they no longer count as held.
         for item in work {
@@ -184,8 +184,8 @@ impl Engine {
                 let pairs = wanted.map(|(row, &target)| (row, target as usize));
                 outputs.score(forward, weights, pairs, alternatives, results)?;
             }
-            if output.has_logits() && is_end {
-                outputs.add_sampled(forward, weights, rows.end - 1);
+            for token in span.logit_rows() {
+                outputs.add_sampled(forward, weights, rows.start + token - span.tokens.start);
             }
             if let Output::HiddenSum { .. } = output {
                 if span.tokens.start == 0 {

@@ -47,6 +47,12 @@ pub enum Output<'a> {
     None,
     /// The logits after the last one.
     Logits,
+    /// The last `drafts` tokens are drafts of what follows those before them: the logits after the token before the
+    /// drafts and after each of them.
+    Drafted {
+        /// Fewer than the tokens.
+        drafts: usize,
+    },
     /// What sampling needs of the logits after the last one: the most probable tokens, sums over all logits, and the part
     /// of the vocabulary in which a random number falls. Engines whose logits are in the memory of the processor give the
     /// logits instead: there is nothing to save.
@@ -73,9 +79,13 @@ pub enum Output<'a> {
 }
 
 impl<'a> Output<'a> {
-    /// Whether the logits after the last token are wanted, or candidates in their place.
-    pub fn has_logits(&self) -> bool {
-        matches!(self, Output::Logits | Output::Candidates { .. } | Output::Scores { logits: true, .. })
+    /// The number of last tokens after which logits are wanted, or candidates in their place.
+    pub fn logit_rows(&self) -> usize {
+        match *self {
+            Output::Drafted { drafts } => 1 + drafts,
+            Output::Logits | Output::Candidates { .. } | Output::Scores { logits: true, .. } => 1,
+            Output::None | Output::Scores { logits: false, .. } | Output::HiddenSum { .. } => 0,
+        }
     }
 
     /// The token to score after each token, and the number of alternatives that follow each score.
@@ -83,7 +93,7 @@ impl<'a> Output<'a> {
         match *self {
             Output::Scores { targets, alternatives, .. } => Some((targets, alternatives)),
             Output::HiddenSum { targets } => targets.map(|targets| (targets, 0)),
-            Output::None | Output::Logits | Output::Candidates { .. } => None,
+            Output::None | Output::Logits | Output::Drafted { .. } | Output::Candidates { .. } => None,
         }
     }
 }
@@ -155,6 +165,10 @@ fn fault_of(config: &ModelConfig, written: &[bool], held: usize, item: &Work<'_>
     };
     if let Some(token) = tokens.iter().find(|&&token| token as usize >= vocab) {
         return Some(format!("token {token} is not in the vocabulary of {vocab} tokens"));
+    }
+    let rows = item.output.logit_rows();
+    if rows > tokens.len() {
+        return Some(format!("it wants logits after {rows} of {} tokens", tokens.len()));
     }
     if pages.len() < end.div_ceil(PAGE_TOKENS) {
         return Some(format!("it has {} pages, too few for {end} tokens", pages.len()));

@@ -29,6 +29,7 @@ impl<W> Step<W> {
             alternatives,
             temperatures,
             chances,
+            drafts,
             cached,
             page_counts,
             tokens,
@@ -45,6 +46,7 @@ impl<W> Step<W> {
                 c"alternatives",
                 c"temperatures",
                 c"chances",
+                c"drafts",
                 c"cachedLengths",
                 c"pageCounts",
                 c"tokens",
@@ -64,6 +66,7 @@ impl<W> Step<W> {
         }
         let temperatures = temperatures.optional()?.map(Field::f32_array).transpose()?;
         let chances = chances.optional()?.map(Field::f32_array).transpose()?;
+        let drafts = drafts.optional()?.map(Field::u8_array).transpose()?;
         let columns = ItemColumns {
             sequences: &sequences.f64_array()?,
             positions: &positions.i32_array()?,
@@ -72,6 +75,7 @@ impl<W> Step<W> {
             alternatives: &alternatives.u8_array()?,
             temperatures: temperatures.as_deref(),
             chances: chances.as_deref(),
+            drafts: drafts.as_deref(),
             cached: &cached.i32_array()?,
             page_counts: &page_counts.i32_array()?,
         };
@@ -114,6 +118,7 @@ impl<W> Step<W> {
                     logits: item.output == 4,
                 },
                 5 => Output::Candidates { temperature: item.temperature, chance: item.chance },
+                6 => Output::Drafted { drafts: item.drafts },
                 _ => Output::HiddenSum { targets: Some(&self.targets[item.tokens.clone()]) },
             },
         }
@@ -129,6 +134,8 @@ struct Item {
     /// Only with output 5.
     temperature: f32,
     chance: f32,
+    /// Only with output 6.
+    drafts: usize,
     cached: usize,
     tokens: Range<usize>,
     pages: Range<usize>,
@@ -144,6 +151,8 @@ struct ItemColumns<'a> {
     /// `None` if no item has output 5.
     temperatures: Option<&'a [f32]>,
     chances: Option<&'a [f32]>,
+    /// `None` if no item has output 6.
+    drafts: Option<&'a [u8]>,
     cached: &'a [i32],
     page_counts: &'a [i32],
 }
@@ -158,6 +167,7 @@ fn read_items(columns: &ItemColumns<'_>, tokens: usize, pages: usize) -> Result<
         ("alternatives", columns.alternatives.len()),
         ("temperatures", columns.temperatures.map_or(count, <[f32]>::len)),
         ("chances", columns.chances.map_or(count, <[f32]>::len)),
+        ("drafts", columns.drafts.map_or(count, <[u8]>::len)),
         ("cachedLengths", columns.cached.len()),
         ("pageCounts", columns.page_counts.len()),
     ] {
@@ -169,9 +179,9 @@ fn read_items(columns: &ItemColumns<'_>, tokens: usize, pages: usize) -> Result<
     let (mut token_end, mut page_end) = (0, 0);
     for (index, &id) in columns.sequences.iter().enumerate() {
         let output = columns.outputs[index];
-        if output > 5 {
+        if output > 6 {
             return Err(invalid(
-                "outputs are 0 (none), 1 (logits), 2 (negative log-likelihoods), 3 (sum of hidden states), 4 (1 and 2) or 5 (candidates)",
+                "outputs are 0 (none), 1 (logits), 2 (negative log-likelihoods), 3 (sum of hidden states), 4 (1 and 2), 5 (candidates) or 6 (logits after drafts)",
             ));
         }
         let temperature = columns.temperatures.map_or(f32::NAN, |temperatures| temperatures[index]);
@@ -194,6 +204,7 @@ fn read_items(columns: &ItemColumns<'_>, tokens: usize, pages: usize) -> Result<
             alternatives: columns.alternatives[index].into(),
             temperature,
             chance,
+            drafts: columns.drafts.map_or(0, |drafts| drafts[index].into()),
             cached: not_negative("cachedLengths", columns.cached[index])?,
             tokens: token_start..token_end,
             pages: page_start..page_end,

@@ -27,8 +27,8 @@ pub trait StepEngine: Send + 'static {
     /// Forgets all sequences of a weight set.
     fn drop_sequences_of(&mut self, weights: &Self::Weights);
 
-    /// Logits `[vocab]` of the last step: those of the `index`-th work that asked for logits, or for candidates if they were
-    /// downloaded.
+    /// A row of logits `[vocab]` of the last step, in the order of the works and their tokens; those of a work that asked
+    /// for candidates only if they were downloaded.
     fn logits(&self, index: usize) -> Option<&[f32]>;
 
     /// Downloads those logits if they are on a device. Returns whether there are any.
@@ -54,7 +54,7 @@ type Deferred<T> = JsDeferred<T, Resolve<T>>;
 /// A request to the thread of an engine.
 enum Request<E: StepEngine> {
     Step(Step<E::Weights>, Deferred<Float32Array>),
-    /// Downloads the logits of an item of the last step.
+    /// Downloads a row of logits of the last step.
     Download(usize, Deferred<()>),
     /// Forgets all sequences of a weight set, and then signals.
     Forget(Arc<E::Weights>, Sender<()>),

@@ -36,6 +36,8 @@ export interface WeightSet {
    * in which they were requested. Otherwise each sequence has keys and values of its own.
    */
   readonly paged: boolean
+  /** Whether work of this set may have drafts. */
+  readonly takesDrafts?: boolean
   /** Memory that it takes, with what it shares with other sets; absent where the backend does not know. */
   readonly bytes?: number
   /** How its pruned weights are stored, and why, for people; absent where nothing is pruned or there is no choice. */
@@ -115,6 +117,12 @@ export interface SequenceWork {
    */
   output: 'none' | 'token' | 'nll' | 'hidden_sum'
   targets?: Int32Array
+  /**
+   * With `token`: how many of the last `tokens` are drafts, that is, may follow the tokens before them. It is sampled after
+   * the token before the drafts and, as long as a draft is what was sampled, after the draft. The keys and values of
+   * other drafts are void: the next work of the sequence begins after the last draft that was sampled.
+   */
+  drafts?: number
   /** With `none` and `token`: also scores tokens of the prompt. */
   promptScores?: PromptScoring
   /**
@@ -138,17 +146,22 @@ export interface TokenAlternative {
   logprob: number
 }
 
+/**
+ * A token as it was sampled. `logprob` is the natural logarithm of its probability, unpenalised, at temperature 1; without
+ * log-probabilities it is NaN, and `top` is empty.
+ */
+export interface SampledToken {
+  token: number
+  logprob: number
+  /** The most probable tokens, most probable first, ties to the lower id. */
+  top: TokenAlternative[]
+}
+
 /** The output of one sequence in one step. */
 export type SequenceOutput =
   | { kind: 'none'; promptScores?: TokenScores }
-  /** `logprob` is of the unpenalised distribution at temperature 1; `top` is empty unless requested. */
-  | {
-      kind: 'token'
-      token: number
-      logprob: number
-      top: TokenAlternative[]
-      promptScores?: TokenScores
-    }
+  /** `more` was sampled after the token, each after a draft: all but the last of the tokens were drafts. */
+  | (SampledToken & { kind: 'token'; more?: SampledToken[]; promptScores?: TokenScores })
   /** Negative log-likelihoods in nats, one a target that is not -1, in order. */
   | { kind: 'nll'; nll: Float32Array }
   /** f32 `[hidden]`, summed in f64 over the tokens of the work; `nll` as above, empty without targets. */

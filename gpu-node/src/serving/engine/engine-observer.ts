@@ -11,6 +11,9 @@ export interface EngineObserver {
     prefillTokens: number
     decodeTokens: number
     scoreTokens: number
+    /** Drafts that it fed, and how many of them were what the model sampled. */
+    draftTokens: number
+    acceptedDrafts: number
   }): void
   /** A token was sampled; `sinceMs` counts from the arrival of the request for the first, else from the previous token. */
   token?(token: { sinceMs: number; first: boolean }): void

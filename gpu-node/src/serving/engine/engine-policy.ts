@@ -23,6 +23,8 @@ export interface EnginePolicy {
    * A piece of scoring comes on top.
    */
   stepTokens: number
+  /** Most tokens of a step that has drafts; 0 for no drafts. */
+  draftTokens: number
   /** Tokens of one piece of scoring beside requests. */
   scoreChunk: number
   /** Share of the work that scoring may take from requests, 0 to 0.5; 0 scores only while there are none. */
@@ -38,6 +40,9 @@ export const MAX_SCORE_TOKENS = 512
 const SCORING_SHARE = 0.05
 /** Largest share of scoring. */
 export const MAX_SCORING_SHARE = 0.5
+
+/** Default of {@link EnginePolicy.draftTokens}: a chunk of the sparse kernels, whose tokens share one reading of the weights. */
+const DRAFT_TOKENS = 8
 
 /** Full contexts that the key/value budget holds where memory allows. */
 const KV_CONTEXTS = 4
@@ -87,6 +92,7 @@ export function createPolicy(modelContextLength: number, bounds: Partial<EngineP
     maxScores: 32,
     maxUnread: 262_144,
     stepTokens: least,
+    draftTokens: DRAFT_TOKENS,
     scoreChunk: 32,
     scoringShare: SCORING_SHARE,
     ...bounds,
@@ -99,12 +105,13 @@ export function createPolicy(modelContextLength: number, bounds: Partial<EngineP
     maxRunning,
     prefillChunk,
   }
-  const { scoringShare, scoreKvTokens, ...counts } = policy
+  const { scoringShare, scoreKvTokens, draftTokens, ...counts } = policy
   for (const [name, value] of Object.entries(counts)) {
     if (!Number.isSafeInteger(value) || value < 1)
       throw new RangeError(`${name} is ${value}, expected a positive integer`)
   }
-  if (!(scoreKvTokens >= 0)) throw new RangeError(`scoreKvTokens is ${scoreKvTokens}, expected 0 or more`)
+  for (const [name, value] of Object.entries({ scoreKvTokens, draftTokens }))
+    if (!(value >= 0)) throw new RangeError(`${name} is ${value}, expected 0 or more`)
   if (!(scoringShare >= 0 && scoringShare <= MAX_SCORING_SHARE))
     throw new RangeError(`scoringShare is ${scoringShare}, expected a share from 0 to ${MAX_SCORING_SHARE}`)
   if (policy.stepTokens < least) {

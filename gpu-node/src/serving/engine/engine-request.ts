@@ -1,3 +1,4 @@
+import type { Drafter } from './drafting.ts'
 import type { NamedPrefix } from './prefix-names.ts'
 import type { SamplerSpec, TokenMask, TokenScores, WeightSet } from '../contract/backend.ts'
 
@@ -81,6 +82,8 @@ export interface Request {
   pageKeys: string[]
   /** Turn of its last prefill chunk, initially of its arrival: the lowest is served next. */
   turn: number
+  /** What it has for its drafts, from its first step that may have some. */
+  drafter?: Drafter
 }
 
 /** Creates a waiting request. `pin` is set by scorings, which name their weight set. */

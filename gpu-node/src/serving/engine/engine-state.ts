@@ -1,6 +1,7 @@
 import { PAGE_TOKENS, type WeightSet } from '../contract/backend.ts'
 import type { PrefixIndex } from './prefix-names.ts'
 import { createPagePool, evictPages, freePages, pagesFor, releasePages, type PagePool } from './page-pool.ts'
+import { createDrafting, type Drafting } from './drafting.ts'
 import type { EnginePolicy } from './engine-policy.ts'
 import {
   createRequest,
@@ -41,6 +42,7 @@ export interface EngineState {
   nextSequence: number
   turn: number
   readonly scoring: ScoringAccount
+  readonly drafting: Drafting
 }
 
 /** Creates the state of an engine without requests. */
@@ -56,6 +58,7 @@ export function createState({ kvTokens }: Pick<EnginePolicy, 'kvTokens'>): Engin
     nextSequence: 1,
     turn: 0,
     scoring: { credit: 0, clock: 0, ends: new Map(), quietSteps: 0 },
+    drafting: createDrafting(),
   }
 }
 

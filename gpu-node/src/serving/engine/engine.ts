@@ -13,6 +13,7 @@ import { cachedPrefixNames } from './prefix-names.ts'
 import { createDrains } from './weight-drains.ts'
 import { createAdmission } from './admission.ts'
 import { createRequestTracker } from './request-tracker.ts'
+import { costsOf } from './drafting.ts'
 import { createStepLoops } from './step-loop.ts'
 import { createPolicy } from './engine-policy.ts'
 import { noWeights, shuttingDown, stepError, weightsLost } from './request-errors.ts'
@@ -91,22 +92,27 @@ export function createEngine(deps: EngineDeps): Engine {
     }
     const endedMs = nowMs()
     const tokens = tokensByKind(step)
+    const computed = Object.values(tokens).reduce((sum, count) => sum + count)
+    // Steps of several weight sets overlap, and mostly wait for each other.
+    const ownMs = Math.max(0, endedMs - Math.max(startedMs, lastStepEndedMs))
     payForStep(
       state,
       policy,
       {
         scoreTokens: tokens.scoreTokens,
-        tokens: tokens.prefillTokens + tokens.decodeTokens + tokens.scoreTokens,
+        tokens: computed,
         quiet: step.planned.quiet,
       },
-      // Steps of several weight sets overlap, and mostly wait for each other.
-      Math.max(0, endedMs - Math.max(startedMs, lastStepEndedMs)),
+      ownMs,
     )
+    if (tokens.prefillTokens + tokens.scoreTokens === 0 && computed > 0 && computed <= policy.draftTokens)
+      costsOf(state.drafting, weights).observe(computed, ownMs)
     lastStepEndedMs = endedMs
     observer?.step?.({
       maskVersion: weights.version,
       durationMs: endedMs - startedMs,
       sequences: step.planned.work.length,
+      acceptedDrafts: outcome.sampled.reduce((sum, { tokens: sampled }) => sum + sampled.length - 1, 0),
       ...tokens,
     })
     tracker.deliverStep(outcome, { weights, startedMs, endedMs })

@@ -1,11 +1,9 @@
-import type { SequenceOutput } from '../contract/backend.ts'
+import type { SampledToken } from '../contract/backend.ts'
 import type { TextCodec } from '../../model/tokenizer/text-codec.ts'
 import { createTextStream } from './text-stream.ts'
 
 /** A generated token as clients receive it. It carries no bytes, since many may be queued until they are read. */
-export type TokenLogprob = Omit<SampledToken, 'kind' | 'promptScores'>
-
-type SampledToken = Extract<SequenceOutput, { kind: 'token' }>
+export type TokenLogprob = SampledToken
 
 /** The text that one more token released. `tokens` is empty unless log-probabilities were requested. */
 interface TextDelta {
@@ -78,7 +76,7 @@ export function createGeneratedText({
   }
 }
 
-/** Returns what clients receive of a sampled token, without the scores of its prompt. */
+/** Returns what clients receive of a sampled token: an output of a step may have more. */
 function logprobOf({ token, logprob, top }: SampledToken): TokenLogprob {
   return { token, logprob, top }
 }

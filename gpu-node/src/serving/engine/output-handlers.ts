@@ -1,5 +1,5 @@
 import type { AppError } from '@copal/shared/errors.ts'
-import type { SequenceOutput, TokenScores } from '../contract/backend.ts'
+import type { SampledToken, TokenScores } from '../contract/backend.ts'
 import type { GeneratedText } from './generated-text.ts'
 import type { TokenConstraint } from '../contract/token-constraint.ts'
 import type { Embedding } from './embedding-request.ts'
@@ -12,7 +12,7 @@ export interface OutputHandler {
   /** Its first step on these weights was committed. */
   pinned(maskVersion: number): void
   /** A token was sampled. @returns the reason why the output is complete, if it is */
-  token(output: Extract<SequenceOutput, { kind: 'token' }>): 'stop' | 'length' | undefined
+  token(output: SampledToken): 'stop' | 'length' | undefined
   /** The request restarts on other weights: all output so far is void. */
   restart(): void
   finished(reason: 'stop' | 'length', promptTokens: number, cachedTokens: number): void

@@ -3,7 +3,7 @@
  * scores. Delivers the results of each step and the end of each request.
  */
 import { AppError } from '@copal/shared/errors.ts'
-import type { WeightSet } from '../contract/backend.ts'
+import type { SampledToken, WeightSet } from '../contract/backend.ts'
 import type { GenerateRequest, GenerationOutcome, PartProgress } from './generation-request.ts'
 import type { EngineObserver } from './engine-observer.ts'
 import { finishReasonOf, deadlineExceeded } from './request-errors.ts'
@@ -97,19 +97,20 @@ export function createRequestTracker(
     entry.output.pinned(weights.version)
   }
 
-  function deliverToken(
-    entry: TrackedRequest,
-    output: Parameters<OutputHandler['token']>[0],
-    atMs: number,
-  ): void {
-    observer?.token?.({
-      sinceMs: atMs - (entry.lastTokenMs ?? entry.arrivedMs),
-      first: entry.lastTokenMs === null,
-    })
-    entry.firstTokenMs ??= atMs
-    entry.lastTokenMs = atMs
-    const reason = entry.output.token(output)
-    if (reason) end(entry, reason, null)
+  function deliverTokens(entry: TrackedRequest, tokens: readonly SampledToken[], atMs: number): void {
+    for (const [index, token] of tokens.entries()) {
+      observer?.token?.({
+        sinceMs: atMs - (entry.lastTokenMs ?? entry.arrivedMs),
+        first: entry.lastTokenMs === null,
+      })
+      entry.firstTokenMs ??= atMs
+      entry.lastTokenMs = atMs
+      const reason = entry.output.token(token)
+      if (!reason) continue
+      // Of tokens that were sampled in one step the output ends with this one.
+      entry.request.tokens.length -= tokens.length - 1 - index
+      return end(entry, reason, null)
+    }
   }
 
   function end(
@@ -200,9 +201,9 @@ export function createRequestTracker(
         const entry = tracked.get(request)
         if (entry) entry.progressMs = endedMs
       }
-      for (const { request, output } of outcome.sampled) {
+      for (const { request, tokens } of outcome.sampled) {
         const entry = tracked.get(request)
-        if (entry) deliverToken(entry, output, endedMs)
+        if (entry) deliverTokens(entry, tokens, endedMs)
       }
       for (const { request, message } of outcome.failed)
         fail(request, new AppError('invalid_output', message))

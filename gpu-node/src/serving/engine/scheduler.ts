@@ -9,6 +9,7 @@
  *   blocks no other request, so several choices of one prompt, and equal prompts that arrive together, are computed once.
  * - Every running request gets its next token in every step of its weight set. The rest of the step's tokens goes to
  *   prompts, one chunk each, least recently served first, so a short prompt does not wait for a long one.
+ * - A step that only decodes may also feed drafts of what follows (`drafting.ts`), on pages that are free.
  * - When there is no page for a next token, the youngest request is preempted. The oldest request always gets its pages, so
  *   there is no deadlock. A preempted request prefills its prompt and its output again, in chunks, or shares what is still
  *   cached of it. The result has the same bits on the sparse engine and is equal up to rounding on ONNX.
@@ -16,6 +17,7 @@
  *   own (`scoring-share.ts`). A text that holds more pages than these gives them up before any request does.
  */
 import { PAGE_TOKENS, type SequenceWork, type WeightSet } from '../contract/backend.ts'
+import { addDrafts } from './drafting.ts'
 import type { PlannedWork, PlannedStep } from './planned-step.ts'
 import { freePages, holdersOf, pagesFor } from './page-pool.ts'
 import { cachedPages, keysToFill, nextSharedKey } from './prefix-reuse.ts'
@@ -121,10 +123,16 @@ export function planStep(state: EngineState, weights: WeightSet, policy: EngineP
     budget -= to - from
   }
 
+  const drafted = addDrafts(work, weights, free, { drafting: state.drafting, policy })
   const scoring = planScoring(state, weights, policy, freePages(state.pages) - (initial - free))
   if (scoring?.admit) admissions.push(scoring.work.request)
-  if (scoring) work.push(scoring.work)
-  return { weights, drops, admissions, work, quiet: isQuiet(state) }
+  return {
+    weights,
+    drops,
+    admissions,
+    work: scoring ? [...work, scoring.work] : drafted,
+    quiet: isQuiet(state),
+  }
 }
 
 /** Returns whether a planned step has nothing for the backend. */
@@ -159,7 +167,7 @@ function fedOf(request: Request): number {
 
 /** Returns the number of pages that a sequence takes with its next token. */
 function pagesForNext({ fed, pages }: Sequence): number {
-  return pagesFor(fed + 1) - pages.length
+  return Math.max(0, pagesFor(fed + 1) - pages.length)
 }
 
 function canPreempt(request: Request): boolean {

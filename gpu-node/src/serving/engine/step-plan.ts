@@ -3,7 +3,7 @@
  * `release` what was reserved. Until `commit` nothing but the reservation has changed.
  */
 import { AppError } from '@copal/shared/errors.ts'
-import type { SequenceOutput, SequenceWork, StepPlan, StepResult } from '../contract/backend.ts'
+import type { SampledToken, SequenceOutput, SequenceWork, StepPlan, StepResult } from '../contract/backend.ts'
 import {
   pinOf,
   prefillLength,
@@ -12,6 +12,7 @@ import {
   type RequestStatus,
   type Sequence,
 } from './engine-request.ts'
+import { draftsOf, learnFromDraft } from './drafting.ts'
 import type { PlannedWork, PlannedStep } from './planned-step.ts'
 import { pagesFor, releasePages, sharePages, takePages } from './page-pool.ts'
 import { hasPromptScores, promptScoringOf, storePromptScores } from './prompt-scores.ts'
@@ -33,13 +34,22 @@ export interface ReservedStep {
   readonly before: ReadonlyMap<Request, { status: RequestStatus; pages: number }>
 }
 
+/** Tokens that a step computed, by purpose. */
+export interface StepTokens {
+  prefillTokens: number
+  decodeTokens: number
+  draftTokens: number
+  scoreTokens: number
+}
+
 /** The results of a committed step. */
 export interface StepOutcome {
   /** Requests that ran the first step of a sequence, with the number of tokens that were already cached. */
   readonly pinned: readonly { request: Request; cachedTokens: number }[]
   /** Every request that had work in the step and has not ended or restarted meanwhile. */
   readonly progressed: readonly Request[]
-  readonly sampled: readonly { request: Request; output: Extract<SequenceOutput, { kind: 'token' }> }[]
+  /** The tokens that were sampled, at least one; they are part of the requests' texts. */
+  readonly sampled: readonly { request: Request; tokens: readonly SampledToken[] }[]
   /** Scorings that are complete; the caller ends them. */
   readonly scored: readonly Request[]
   /** Embeddings whose sums are complete; the caller ends them. */
@@ -104,7 +114,7 @@ export function commitStep(state: EngineState, step: ReservedStep, result: StepR
   const scored: Request[] = []
   const embedded: Request[] = []
   const failed: { request: Request; message: string }[] = []
-  const sampled: { request: Request; output: Extract<SequenceOutput, { kind: 'token' }> }[] = []
+  const sampled: { request: Request; tokens: readonly SampledToken[] }[] = []
   planned.work.forEach((work, index) => {
     const { request } = work
     const sequence = sequences[index] as Sequence
@@ -117,15 +127,18 @@ export function commitStep(state: EngineState, step: ReservedStep, result: StepR
       if (request.goal.kind === 'score') beginScoring(state, request.goal, request.tokens.length)
     }
     if (output.kind === 'failed') return void failed.push({ request, message: output.message })
-    cacheFilledPages(state, request, sequence, work.from, work.to)
-    sequence.fed = work.to
+    const tokens = output.kind === 'token' ? [output, ...(output.more ?? [])] : []
+    request.tokens.push(...tokens.map(({ token }) => token))
+    // Drafts that were not sampled are not part of the text.
+    sequence.fed = Math.min(work.to, request.tokens.length - (tokens.length > 0 ? 1 : 0))
+    cacheFilledPages(state, request, sequence, work.from, sequence.fed)
     if (request.status.kind === 'prefill') request.turn = ++state.turn
     storePromptScores(request, work.from, output)
     if (output.kind === 'token') {
       if (request.status.kind === 'prefill') indexFilledPrefixes(state, request, sequence)
-      request.tokens.push(output.token)
       request.status = { kind: 'decode', sequence }
-      sampled.push({ request, output })
+      sampled.push({ request, tokens })
+      learnFromDraft(work, tokens, state.drafting)
     } else if (output.kind !== 'none' && request.goal.kind !== 'generate') {
       const { goal } = request
       if (goal.kind === 'score') goal.nll.set(output.nll, Math.max(0, work.from + 1 - goal.first))
@@ -159,17 +172,16 @@ function openSequence(
   return sequence
 }
 
-function sequenceWork(
-  { request, from, to, output }: PlannedWork,
-  { id, pages, weights }: Sequence,
-  opens: boolean,
-): SequenceWork {
+function sequenceWork(planned: PlannedWork, { id, pages, weights }: Sequence, opens: boolean): SequenceWork {
+  const { request, from, to, output } = planned
+  const drafts = draftsOf(planned)
   const work: SequenceWork = {
     sequence: id,
-    tokens: Int32Array.from(request.tokens.slice(from, to)),
+    tokens: Int32Array.from([...request.tokens.slice(from, to), ...drafts]),
     position: from,
     output,
   }
+  if (drafts.length > 0) work.drafts = drafts.length
   if (weights.paged) work.pages = pages.slice(0, pagesFor(to))
   const { goal } = request
   if (opens && goal.kind === 'generate') work.sampler = goal.sampler
@@ -188,11 +200,13 @@ function sequenceWork(
 function checkResult({ planned, plan }: ReservedStep, { outputs }: StepResult): void {
   const fits =
     outputs.length === planned.work.length &&
-    planned.work.every(({ output }, index) => {
+    planned.work.every((item, index) => {
+      const { output } = item
       const got = outputs[index]
       const work = plan.work[index] as SequenceWork
       if (got?.kind === 'failed') return output === 'none' || output === 'token'
       if (got?.kind !== output) return false
+      if (got.kind === 'token' && !followsDrafts(got, draftsOf(item))) return false
       if ('nll' in got && got.nll.length !== scoredTargets({ targets: work.targets ?? NO_TARGETS }))
         return false
       return hasPromptScores(work, got)
@@ -201,16 +215,27 @@ function checkResult({ planned, plan }: ReservedStep, { outputs }: StepResult): 
     throw new AppError('node_failed', 'The backend returned step results that do not match the plan.')
 }
 
-/** Counts the tokens of a step by purpose. A prompt that is prefilled again after a restart counts as prefill. */
-export function tokensByKind({ planned }: ReservedStep): {
-  prefillTokens: number
-  decodeTokens: number
-  scoreTokens: number
-} {
-  const tokens = { prefillTokens: 0, decodeTokens: 0, scoreTokens: 0 }
-  for (const { request, from, to } of planned.work) {
+/** Whether all tokens but the last one are drafts. */
+function followsDrafts(
+  { token, more = [] }: Extract<SequenceOutput, { kind: 'token' }>,
+  drafts: readonly number[],
+): boolean {
+  const rightDrafts = [token, ...more.map((next) => next.token)].slice(0, more.length)
+  return more.length <= drafts.length && rightDrafts.every((right, index) => right === drafts[index])
+}
+
+/**
+ * Counts the tokens that a step computed by purpose. A prompt that is prefilled again after a restart counts as prefill,
+ * drafts count apart.
+ */
+export function tokensByKind({ planned }: ReservedStep): StepTokens {
+  const tokens = { prefillTokens: 0, decodeTokens: 0, draftTokens: 0, scoreTokens: 0 }
+  for (const work of planned.work) {
+    const { request, from, to } = work
+    const drafts = draftsOf(work).length
+    tokens.draftTokens += drafts
     if (request.goal.kind === 'score') tokens.scoreTokens += to - from
-    else if (from >= request.promptTokens) tokens.decodeTokens += to - from
+    else if (from >= request.promptTokens) tokens.decodeTokens += to - from - drafts
     else tokens.prefillTokens += to - from
   }
   return tokens

@@ -6,7 +6,7 @@ import type { SequenceWork } from '../contract/backend.ts'
 /** The samplers of the sequences of one weight set. */
 export interface Samplers {
   /**
-   * Passes the tokens of the work to the sampler of its sequence, which is created with the first chunk.
+   * Passes the tokens of the work, but its drafts, to the sampler of its sequence, which is created with the first chunk.
    *
    * @returns the sampler; `undefined` for a sequence that does not sample
    * @throws AppError `internal_error` when the work samples but its sequence has no sampler
@@ -27,7 +27,7 @@ export function createSamplers(kernels: LogitKernels): Samplers {
       const sampler = samplers.get(sequence)
       if (work.output === 'token' && !sampler) throw invalidWork(work, 'it samples, but no sampler was given')
       if (cached) sampler?.observe(cached, 0)
-      sampler?.observe(tokens, position)
+      sampler?.observe(tokens.subarray(0, tokens.length - (work.drafts ?? 0)), position)
       return sampler
     },
     drop: (sequence) => void samplers.delete(sequence),

@@ -1,4 +1,4 @@
-import type { SamplerSpec, TokenAlternative, TokenMask } from '../contract/backend.ts'
+import type { SampledToken, SamplerSpec, TokenAlternative, TokenMask } from '../contract/backend.ts'
 import type { LogitKernels } from './logit-kernels.ts'
 import {
   candidateTemperature,
@@ -9,15 +9,6 @@ import {
   type Candidates,
 } from './candidates.ts'
 import { randomDraw } from './random-draw.ts'
-
-/** A sampled token. `logprob` is NaN and `top` empty when the spec requests no log-probabilities. */
-export interface SampledToken {
-  token: number
-  /** Natural logarithm of the token's probability, unpenalised, at temperature 1. */
-  logprob: number
-  /** The most probable tokens, most probable first, ties to the lower id. */
-  top: TokenAlternative[]
-}
 
 /** Samples the tokens of one sequence. */
 export interface Sampler {

@@ -78,6 +78,7 @@ export function createNodeMetrics({ model }: { model: string }): NodeMetrics {
   const steps = meter.histogram(NODE_METRICS.stepDuration, STEP_S)
   const batches = meter.histogram(NODE_METRICS.stepBatchSize, BATCH)
   const stepTokens = meter.counter(NODE_METRICS.stepTokens)
+  const accepted = meter.counter(NODE_METRICS.acceptedDrafts)
   const weightLoads = meter.counter(NODE_METRICS.weightLoads)
   const swaps = meter.counter(NODE_METRICS.swaps)
   const swapPhases = meter.histogram(NODE_METRICS.swapDuration, SWAP_S)
@@ -97,12 +98,15 @@ export function createNodeMetrics({ model }: { model: string }): NodeMetrics {
 
   return {
     observer: {
-      step({ maskVersion, durationMs, sequences, prefillTokens, decodeTokens, scoreTokens }) {
+      step({ maskVersion, durationMs, sequences, acceptedDrafts, ...computed }) {
+        const { prefillTokens, decodeTokens, draftTokens, scoreTokens } = computed
         steps.record(durationMs / 1000, undefined, maskVersion)
         batches.record(sequences, undefined, maskVersion)
         if (prefillTokens > 0) stepTokens.add(prefillTokens, maskVersion, 'prefill')
         if (decodeTokens > 0) stepTokens.add(decodeTokens, maskVersion, 'decode')
+        if (draftTokens > 0) stepTokens.add(draftTokens, maskVersion, 'draft')
         if (scoreTokens > 0) stepTokens.add(scoreTokens, maskVersion, 'score')
+        if (acceptedDrafts > 0) accepted.add(acceptedDrafts, maskVersion)
       },
       token({ sinceMs, first }) {
         if (!first) interToken.record(sinceMs / 1000, undefined)

@@ -227,3 +227,27 @@ test('closing fails all requests and rejects new ones', async () => {
   await expect(running).rejects.toMatchObject({ code: 'node_failed' })
   expect(() => engine.generate(request([1]))).toThrow(/shutting down/)
 })
+
+test('drafts change no text, and an output that ends within a step has no token after its end', async () => {
+  const sampled: number[] = []
+  const { backend, engine } = startArithmeticEngine({
+    vocabSize: 3,
+    observer: { step: ({ acceptedDrafts }) => sampled.push(acceptedDrafts) },
+  })
+  engine.setActive(backend.weights(1))
+  const random = createRandom(8)
+  for (let index = 0; index < 12; index++) {
+    const prompt = Array.from({ length: 30 }, () => Math.floor(random() * 3))
+    const expected = backend.expected(1, prompt, { seed: index }, 80)
+    // A string that appears late, so that most of the output is generated before.
+    const stop = textOf(expected.slice(60, 66))
+    const { text, outcome, finished } = await readGeneration(
+      engine.generate(request(prompt, { maxTokens: 80, seed: index, stops: [stop] })),
+    )
+    const whole = textOf(expected)
+    expect(text).toBe(whole.slice(0, whole.indexOf(stop)))
+    expect(outcome.text.tokens.slice(30)).toEqual(expected.slice(0, whole.indexOf(stop) + 6))
+    expect(finished).toMatchObject({ completionTokens: whole.indexOf(stop) + 6 })
+  }
+  expect(sampled.reduce((sum, count) => sum + count)).toBeGreaterThan(20)
+})

@@ -12,7 +12,7 @@ test('alternatives of a token are stored as ids, and their bytes are looked up o
     logprobs: true,
   })
   const top = Array.from({ length: 20 }, (_, token) => ({ token, logprob: -token }))
-  const { text, tokens } = answer.take({ kind: 'token', token: 2, logprob: -2, top })
+  const { text, tokens } = answer.take({ token: 2, logprob: -2, top })
   expect(text).toBe('c')
   expect(tokens).toMatchObject([{ token: 2, logprob: -2, top }])
   expect(tokenBytes.mock.calls).toEqual([[2]])

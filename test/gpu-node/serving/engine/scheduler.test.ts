@@ -22,7 +22,7 @@ import {
   tokensByKind,
 } from '../../../../gpu-node/src/serving/engine/step-plan.ts'
 import { createRandom } from '../../../support/harness/random.ts'
-import { generate, score, step, weightSet } from '../../../support/doubles/scheduled-steps.ts'
+import { generate, outputOf, score, step, weightSet } from '../../../support/doubles/scheduled-steps.ts'
 
 test('a decoding request gets a token in every step while a long prompt is prefilled in chunks', () => {
   const policy = createPolicy(1000, { kvTokens: 2000, prefillChunk: 16, maxRunning: 4 })
@@ -248,6 +248,7 @@ test.each([1, 2, 3, 4, 5, 6, 7, 8])(
     state.active = sets[0]!
     const limits = new Map<Request, number>()
     const finished = new Set<Request>()
+    let accepted = 0
     const dropped = new Set<Request>()
     const drop = (request: Request) => {
       endRequest(state, request)
@@ -277,13 +278,11 @@ test.each([1, 2, 3, 4, 5, 6, 7, 8])(
         for (const { request } of reserved.planned.work) if (request.status.kind !== 'ended') drop(request)
         return
       }
-      const outputs = reserved.planned.work.map(({ output, from, to }): SequenceOutput => {
-        if (output === 'nll') return { kind: 'nll', nll: new Float32Array(to - from) }
-        return output === 'token' ? { kind: 'token', token: 7, logprob: 0, top: [] } : { kind: 'none' }
-      })
+      const outputs = reserved.planned.work.map((work) => outputOf(work, () => (random() < 0.9 ? 7 : 8)))
       const outcome = commitStep(state, reserved, { outputs })
-      const { prefillTokens, decodeTokens, scoreTokens } = tokensByKind(reserved)
-      const tokens = prefillTokens + decodeTokens + scoreTokens
+      const { scoreTokens, ...others } = tokensByKind(reserved)
+      const tokens = Object.values(others).reduce((sum, count) => sum + count, scoreTokens)
+      accepted += outcome.sampled.reduce((sum, sampled) => sum + sampled.tokens.length - 1, 0)
       payForStep(state, policy, { scoreTokens, tokens, quiet: reserved.planned.quiet }, tokens)
       for (const { request } of outcome.sampled) {
         if (request.tokens.length - request.promptTokens < limits.get(request)!) continue
@@ -300,8 +299,8 @@ test.each([1, 2, 3, 4, 5, 6, 7, 8])(
       const action = random()
       if (round < 1500 && action < 0.15) {
         const length = 1 + pick(80)
-        const request = generate(state, length, [null, 'a', 'b'][pick(3)])
-        limits.set(request, 1 + pick(96 - length))
+        const limit = 1 + pick(96 - length)
+        limits.set(generate(state, length, [null, 'a', 'b'][pick(3)], limit), limit)
       } else if (round < 1500 && action < 0.2) score(state, 2 + pick(90), sets[pick(sets.length)]!)
       else if (action < 0.23 && state.requests.length) drop(state.requests[pick(state.requests.length)]!)
       else if (action < 0.24) {
@@ -340,5 +339,6 @@ test.each([1, 2, 3, 4, 5, 6, 7, 8])(
     for (const weights of sets) if (begin(weights)) finish(weights, false)
     expect([...known].filter(([, weights]) => sets.includes(weights))).toEqual([])
     expect(finished.size).toBeGreaterThan(20)
+    expect(accepted).toBeGreaterThan(50)
   },
 )

@@ -184,6 +184,7 @@ export function createEngineBackend(options: EngineBackendOptions): EngineBacken
         version,
         source,
         paged: true,
+        takesDrafts: true,
         bytes: handle.memoryBytes,
         ...(choice ? { form: { name: choice.form, why: choice.why } } : {}),
         numerics: options.numerics(places.size > 0 ? (choice?.form ?? 'packed') : undefined),
@@ -270,10 +271,11 @@ function accept(
  */
 function candidateRequestOf(
   { native }: ModelEngine,
-  { output, allowed, promptScores, position, tokens }: SequenceWork,
+  { output, allowed, drafts, promptScores, position, tokens }: SequenceWork,
   sampler: Sampler | undefined,
 ): CandidateRequest | undefined {
-  if (native.candidates === undefined || output !== 'token' || allowed || promptScores) return undefined
+  if (native.candidates === undefined || output !== 'token' || allowed || drafts || promptScores)
+    return undefined
   return sampler?.candidateRequest(native.candidates, position + tokens.length)
 }
 

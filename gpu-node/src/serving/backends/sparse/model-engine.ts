@@ -66,7 +66,7 @@ export interface ModelEngineOptions {
   ownTokens: number
 }
 
-/** The logits of a step, of the `index`-th work that samples. */
+/** The rows of logits of a step: for each work that samples one, and one more for each of its drafts. */
 export interface StepLogits {
   /** Brings them from the device, where those of a work with candidates stay. */
   download: (index: number) => Promise<void>
@@ -241,6 +241,9 @@ const OUTPUT_CODES = { none: 0, token: 1, nll: 2, hidden_sum: 3 } as const satis
 /** The code for work that samples from candidates. */
 const CANDIDATES: StepOutput = 5
 
+/** The code for work with drafts. */
+const DRAFTED: StepOutput = 6
+
 /** The codes for work that also scores tokens of a prompt. */
 const SCORED_CODES: Record<SequenceWork['output'], StepOutput> = { ...OUTPUT_CODES, none: 2, token: 4 }
 
@@ -270,6 +273,7 @@ function runStep(
     const { promptScores } = item
     outputs[index] = promptScores ? SCORED_CODES[item.output] : OUTPUT_CODES[item.output]
     if (requests[index]) outputs[index] = CANDIDATES
+    if (item.drafts) outputs[index] = DRAFTED
     alternatives[index] = promptScores?.alternatives ?? 0
     cachedLengths[index] = item.cached?.length ?? 0
     pageCounts[index] = pages[index]?.length ?? 0
@@ -287,6 +291,7 @@ function runStep(
       alternatives,
       temperatures: Float32Array.from(work, (_, index) => requests[index]?.temperature ?? 0),
       chances: Float32Array.from(work, (_, index) => requests[index]?.chance ?? 0),
+      drafts: Uint8Array.from(work, ({ drafts = 0 }) => drafts),
       cachedLengths,
       pageCounts,
       tokens,

@@ -1,10 +1,10 @@
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import type { LlamaConfig } from '../../../model/config/llama-config.ts'
-import type { SequenceOutput, SequenceWork, TokenScores } from '../../contract/backend.ts'
+import type { SampledToken, SequenceOutput, SequenceWork, TokenScores } from '../../contract/backend.ts'
 import { failedOutput } from '../../contract/failed-output.ts'
 import { scoredTargets } from '../../contract/token-scores.ts'
 import type { Candidates } from '../../sampling/candidates.ts'
-import type { SampledToken, Sampler } from '../../sampling/token-sampler.ts'
+import type { Sampler } from '../../sampling/token-sampler.ts'
 import type { StepLogits } from './model-engine.ts'
 import { readTokenScores } from './read-token-scores.ts'
 
@@ -49,7 +49,8 @@ export async function readStepOutputs(
     const count = candidates(index)
     const floats = count > 0 ? take(candidateFloats(count, config.vocabSize)) : null
     const sampler = output === 'token' ? samplers[index] : undefined
-    const logitsAt = sampler ? sampled++ : 0
+    const logitsAt = sampled
+    if (sampler) sampled += 1 + (item.drafts ?? 0)
     if (performance.now() - turnMs > SAMPLING_TURN_MS) {
       await nextTurn()
       turnMs = performance.now()
@@ -63,7 +64,7 @@ export async function readStepOutputs(
         const found = floats && readCandidates(floats, count, config.vocabSize)
         outputs.push({
           kind: 'token',
-          ...(await sampleToken(item, sampler, found, step, logitsAt)),
+          ...(await sampleTokens(item, sampler, found, step, logitsAt)),
           ...scored,
         })
       }
@@ -74,21 +75,35 @@ export async function readStepOutputs(
   return outputs
 }
 
-/** Samples from the candidates of a work, or from its logits where there are none or they do not decide. */
-async function sampleToken(
-  { position, tokens, allowed }: SequenceWork,
+/**
+ * Samples from the candidates of a work, or from its logits where there are none or they do not decide; then after each
+ * draft, as long as they are what was sampled.
+ */
+async function sampleTokens(
+  { position, tokens, drafts = 0, allowed }: SequenceWork,
   sampler: Sampler,
   candidates: Candidates | null,
   { logits, row }: StepResults,
   logitsAt: number,
-): Promise<SampledToken> {
+): Promise<SampledToken & { more?: SampledToken[] }> {
   const mask = (await allowed) ?? null
-  const end = position + tokens.length
+  const end = position + tokens.length - drafts
   const token = candidates && sampler.sampleFrom(candidates, end)
   if (token) return token
   if (candidates) await logits.download(logitsAt)
   logits.read(logitsAt, row)
-  return sampler.sample(row, end, mask)
+  const first = sampler.sample(row, end, mask)
+  if (drafts === 0) return first
+  const more: SampledToken[] = []
+  for (let last = first, next = 0; next < drafts; next++) {
+    const draft = tokens.subarray(tokens.length - drafts + next).subarray(0, 1)
+    if (last.token !== draft[0]) break
+    sampler.observe(draft, end + next)
+    logits.read(logitsAt + 1 + next, row)
+    last = sampler.sample(row, end + 1 + next, mask)
+    more.push(last)
+  }
+  return { ...first, more }
 }
 
 /** Reads the results of the GPU addon for a work with candidates. */

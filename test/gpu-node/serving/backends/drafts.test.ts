@@ -1,0 +1,114 @@
+/** Tests the drafts of every backend that takes some, on the tiny model. */
+import { join } from 'node:path'
+import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest'
+import type {
+  Backend,
+  SampledToken,
+  SamplerSpec,
+  SequenceWork,
+} from '../../../../gpu-node/src/serving/contract/backend.ts'
+import {
+  generateWork,
+  logprobs,
+  randomTokens,
+  Steps,
+  tokenIds,
+  type Token,
+} from '../../../support/engine/backend-steps.ts'
+import { addon, BACKENDS } from '../../../support/engine/backends.ts'
+import { GPU_BACKENDS, skipWithoutGpu } from '../../../support/engine/gpu.ts'
+import { expectClose } from '../../../support/harness/expect-close.ts'
+import { skipWithoutAddon } from '../../../support/harness/skip-without-addon.ts'
+import { openTinyModel, type TinyModel } from '../../../support/models/tiny-model.ts'
+
+const SAMPLERS: Record<string, Partial<SamplerSpec>> = {
+  'without chance': {},
+  'by chance': { temperature: 1.5, seed: 3 },
+  'with penalties of all kinds': {
+    temperature: 0.9,
+    seed: 4,
+    presencePenalty: 0.4,
+    frequencyPenalty: 0.8,
+    repetitionPenalty: 1.3,
+  },
+  'from the most probable tokens, one of them favoured': {
+    temperature: 1,
+    topK: 20,
+    topP: 0.9,
+    seed: 5,
+    logitBias: [{ token: 17, bias: 4 }],
+  },
+  'without log-probabilities': { temperature: 1, seed: 6, topLogprobs: -1 },
+}
+const WRONG = 299
+
+if (!addon) skipWithoutAddon('the sparse engine')
+skipWithoutGpu('the drafts of backends')
+// The sets of ONNX sample one token of a sequence in a step.
+const DRAFTED = [...BACKENDS.filter(({ name }) => name !== 'onnx'), ...GPU_BACKENDS]
+describe.each(DRAFTED)('$name', ({ create, selfTolerance }) => {
+  let tiny: TinyModel
+  let backend: Backend
+  beforeAll(async () => {
+    tiny = await openTinyModel({ contextLength: 1024 })
+    backend = create(join(tiny.dir, 'work'))
+  })
+  afterAll(() => tiny.remove())
+
+  async function load(): Promise<Steps> {
+    const weights = await backend.load({ model: tiny.model, version: 0, maskPath: null, priority: 'serving' })
+    onTestFinished(() => backend.release(weights))
+    return new Steps(backend, weights)
+  }
+
+  test.for(Object.entries(SAMPLERS))(
+    'drafts change no token %s, however many of them are right',
+    async ([, sampler]) => {
+      const steps = await load()
+      expect(steps.weights.takesDrafts).toBe(true)
+      const prompt = randomTokens(70, 21)
+      const expected = await steps.generate(1, prompt, 40, sampler)
+      const beside = await steps.generate(2, randomTokens(71, 5), 12, { temperature: 1, seed: 9 })
+      // Another sequence goes on beside the drafts, one token a step.
+      const first = (await steps.run([
+        generateWork(3, prompt, sampler),
+        generateWork(4, randomTokens(71, 5), { temperature: 1, seed: 9 }),
+      ])) as Token[]
+      const found: SampledToken[] = [first[0]!]
+      const other: SampledToken[] = [first[1]!]
+      for (const [right, wrong] of [
+        [3, 0],
+        [0, 2],
+        [1, 4],
+        [0, 0],
+        [7, 1],
+        [12, 0],
+      ] as const) {
+        const known = found.length
+        const next = tokenIds(expected.slice(known, known + right))
+        const drafts = [...next, ...new Array<number>(wrong).fill(WRONG)]
+        const work = (sequence: number, tokens: number[], position: number): SequenceWork => ({
+          sequence,
+          tokens: Int32Array.from(tokens),
+          position,
+          output: 'token',
+        })
+        const [drafted, single] = (await steps.run([
+          { ...work(3, [found.at(-1)!.token, ...drafts], 20 + known), drafts: drafts.length },
+          work(4, [other.at(-1)!.token], 4 + other.length),
+        ])) as Token[]
+        expect(drafted!.more ?? []).toHaveLength(right)
+        found.push(drafted!, ...(drafted!.more ?? []))
+        other.push(single!)
+      }
+      expect(tokenIds(found)).toEqual(tokenIds(expected.slice(0, found.length)))
+      expect(tokenIds(other)).toEqual(tokenIds(beside.slice(0, other.length)))
+      if (sampler.topLogprobs === undefined) {
+        expectClose(logprobs(found), logprobs(expected.slice(0, found.length)), Math.max(selfTolerance, 1e-6))
+        expect(found.map(({ top }) => top.map(({ token }) => token))).toEqual(
+          expected.slice(0, found.length).map(({ top }) => top.map(({ token }) => token)),
+        )
+      }
+    },
+  )
+})

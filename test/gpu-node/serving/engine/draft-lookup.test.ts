@@ -1,0 +1,59 @@
+import { expect, test } from 'vitest'
+import { createDraftLookup, MATCH_LENGTHS } from '../../../../gpu-node/src/serving/engine/draft-lookup.ts'
+import { createRandom } from '../../../support/harness/random.ts'
+
+const range = (from: number, count: number) => Array.from({ length: count }, (_, index) => from + index)
+
+test('the longest match of the last tokens wins over a later and shorter one', () => {
+  const [long, , short] = MATCH_LENGTHS
+  const text = [
+    ...range(10, long),
+    100,
+    101,
+    ...range(10 + long - short, short),
+    200,
+    201,
+    ...range(10, long),
+  ]
+  expect(createDraftLookup().find(text, 2)).toEqual({ tokens: [100, 101], match: 0 })
+  expect(createDraftLookup().find(text.slice(long - short), 2)?.tokens).toEqual([200, 201])
+})
+
+test('of equal matches the latest counts', () => {
+  const text = [1, 2, 30, 1, 2, 40, 1, 2]
+  expect(createDraftLookup().find(text, 3)).toEqual({ tokens: [40, 1, 2], match: MATCH_LENGTHS.length - 1 })
+})
+
+test('a text that repeats itself goes on repeating', () => {
+  expect(createDraftLookup().find([9, 5, 6, 7, 5, 6], 7)?.tokens).toEqual([7, 5, 6, 7, 5, 6, 7])
+  expect(createDraftLookup().find([4, 4, 4], 3)?.tokens).toEqual([4, 4, 4])
+})
+
+test.each([[[]], [[1]], [[1, 2]], [[1, 2, 3, 4]]])('the text %j repeats nothing', (text) => {
+  expect(createDraftLookup().find(text, 4)).toBeUndefined()
+})
+
+test('a text that grew, and one that began again, is looked up as a new one', () => {
+  const random = createRandom(3)
+  const lookup = createDraftLookup()
+  let text: number[] = []
+  let found = 0
+  for (let step = 0; step < 3000; step++) {
+    if (random() < 0.002) text = text.slice(0, Math.floor(random() * text.length))
+    text.push(...Array.from({ length: 1 + Math.floor(random() * 3) }, () => Math.floor(random() * 12)))
+    const draft = lookup.find(text, 4)
+    const fresh = createDraftLookup().find(text.slice(-4096), 4)
+    // Texts that were cut off may have taken places of matches.
+    if (draft && fresh) expect(draft.match).toBeGreaterThanOrEqual(fresh.match)
+    if (draft) found += 1
+  }
+  expect(found).toBeGreaterThan(1000)
+})
+
+test('a long prompt is indexed in parts', () => {
+  const text = [...range(0, 20_000), 7, 8]
+  const lookup = createDraftLookup()
+  expect(lookup.find([...range(0, 20_000), 15_000, 15_001], 1)).toBeUndefined()
+  for (let call = 0; call < 4; call++) lookup.find(text, 1)
+  expect(lookup.find([...text, 15_000, 15_001], 1)?.tokens).toEqual([15_002])
+})

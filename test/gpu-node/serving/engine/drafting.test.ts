@@ -1,0 +1,138 @@
+import { expect, test } from 'vitest'
+import { PAGE_TOKENS } from '../../../../gpu-node/src/serving/contract/backend.ts'
+import { costsOf, draftsOf } from '../../../../gpu-node/src/serving/engine/drafting.ts'
+import { createPolicy, type EnginePolicy } from '../../../../gpu-node/src/serving/engine/engine-policy.ts'
+import {
+  addRequest,
+  createState,
+  type EngineState,
+} from '../../../../gpu-node/src/serving/engine/engine-state.ts'
+import { commitStep, reserveStep } from '../../../../gpu-node/src/serving/engine/step-plan.ts'
+import { planStep } from '../../../../gpu-node/src/serving/engine/scheduler.ts'
+import { generate, outputOf, score, step, weightSet } from '../../../support/doubles/scheduled-steps.ts'
+
+function start(overrides: Partial<EnginePolicy> = {}) {
+  const policy = createPolicy(256, { kvTokens: 1024, prefillChunk: 16, maxRunning: 4, ...overrides })
+  const state = createState(policy)
+  const weights = weightSet(1)
+  state.active = weights
+  const decode = (steps: number) => {
+    let last = step(state, weights, policy)
+    for (let index = 1; index < steps; index++) last = step(state, weights, policy)
+    return last.planned.work
+  }
+  return { policy, state, weights, decode }
+}
+
+/** Adds a request whose output repeats one token, as that of {@link step} does. */
+const repeat = (state: EngineState, maxNewTokens = 200) => generate(state, 8, null, maxNewTokens)
+
+test('an output that repeats itself is drafted, and its steps sample several tokens', () => {
+  const { state, decode } = start()
+  const request = repeat(state)
+  const work = decode(12)
+  expect(draftsOf(work[0]!)).toEqual([7, 7, 7, 7, 7, 7, 7])
+  expect(request.tokens.slice(8)).toEqual(new Array(request.tokens.length - 8).fill(7))
+  expect(request.tokens.length).toBeGreaterThan(8 + 40)
+})
+
+test('all streams share the tokens of a step', () => {
+  const { state, decode } = start()
+  for (let index = 0; index < 3; index++) repeat(state)
+  const work = decode(20)
+  expect(work.map((item) => draftsOf(item).length)).toEqual([2, 2, 1])
+})
+
+test.each([
+  ['the policy says so', 0, true],
+  ['the weights cannot', 8, false],
+])('nothing is drafted where %s', (_, draftTokens, takesDrafts) => {
+  const { state, decode, weights } = start({ draftTokens })
+  Object.assign(weights, { takesDrafts })
+  repeat(state)
+  expect(decode(20).map(draftsOf)).toEqual([[]])
+})
+
+test('a step that also prefills has no drafts', () => {
+  const { state, decode } = start()
+  repeat(state)
+  decode(12)
+  generate(state, 100)
+  expect(decode(1).map((work) => work.to - work.from)).toEqual([1, 16])
+})
+
+test('a step that also scores has no drafts', () => {
+  const { state, weights, decode } = start({ scoringShare: 0.5 })
+  repeat(state)
+  score(state, 60, weights)
+  const steps = Array.from({ length: 12 }, () => decode(1))
+  const scoring = steps.filter((work) => work.some(({ output }) => output === 'nll'))
+  expect(scoring.length).toBeGreaterThan(1)
+  expect(scoring.flat().flatMap(draftsOf)).toEqual([])
+  expect(steps.flat().flatMap(draftsOf)).not.toEqual([])
+})
+
+test('drafts end before the last token that may be generated', () => {
+  const { state, decode } = start()
+  const request = repeat(state, 50)
+  while (request.tokens.length < 8 + 50) decode(1)
+  expect(request.tokens.length).toBe(8 + 50)
+})
+
+test('drafts take no page that is not free', () => {
+  const { state, policy, weights } = start({ contextLength: 64, kvTokens: 64, scoreKvTokens: 0 })
+  const first = repeat(state, 40)
+  for (let index = 0; index < 6; index++) step(state, weights, policy)
+  const second = generate(state, 2 * PAGE_TOKENS - 8, null, 24)
+  const requests = [first, second]
+  for (let round = 0; round < 30; round++) {
+    const { planned } = step(state, weights, policy)
+    for (const { request, to } of planned.work) expect(requests.includes(request) && to <= 64).toBe(true)
+    for (const request of requests) if (request.tokens.length - request.promptTokens >= 24) return
+  }
+  throw new Error('nobody finished')
+})
+
+test('drafts that are mostly wrong are not fed, and are tried again once they would be right', () => {
+  const { state, policy, weights } = start()
+  const request = repeat(state)
+  let isRepeating = false
+  let next = 100
+  const fed = (steps: number) => {
+    let drafts = 0
+    for (let index = 0; index < steps; index++) {
+      const planned = planStep(state, weights, policy)
+      drafts += planned.work.flatMap(draftsOf).length
+      // Pairs of tokens come again, and something else follows.
+      const nextToken = () => (isRepeating ? 7 : [7, 8, next++][request.tokens.length % 3]!)
+      const outputs = planned.work.map((work) => outputOf(work, nextToken))
+      commitStep(state, reserveStep(state, planned), { outputs })
+      costsOf(state.drafting, weights).observe(1 + drafts, 10 + 2 * drafts)
+    }
+    return drafts
+  }
+  fed(30)
+  expect(fed(30)).toBe(0)
+  isRepeating = true
+  fed(20)
+  expect(fed(4)).toBeGreaterThan(8)
+})
+
+test('a request under a grammar is not drafted', () => {
+  const { state, decode } = start()
+  addRequest(
+    state,
+    {
+      kind: 'generate',
+      sampler: { seed: 1 } as never,
+      allowedAfter: () => Promise.resolve(null),
+      maxNewTokens: 100,
+      restartable: false,
+      partition: null,
+      prefixes: [],
+    },
+    [1, 2, 3],
+    null,
+  )
+  expect(decode(20).map(draftsOf)).toEqual([[]])
+})

@@ -1,0 +1,42 @@
+import { expect, test } from 'vitest'
+import { createStepCosts } from '../../../../gpu-node/src/serving/engine/step-costs.ts'
+import { createRandom } from '../../../support/harness/random.ts'
+
+test('before any step one more token costs a tenth of a step', () => {
+  expect(createStepCosts().costOfOneMore(1)).toBeCloseTo(0.1)
+})
+
+test.each([
+  { once: 10, each: 1 },
+  { once: 1, each: 9 },
+  { once: 20, each: 0.4 },
+])('a step of $once ms and $each ms a token is learned through noise', ({ once, each }) => {
+  const random = createRandom(1)
+  const costs = createStepCosts()
+  for (let step = 0; step < 400; step++) {
+    const tokens = 1 + Math.floor(random() * 8)
+    // One step in twenty waits for something else.
+    const wait = random() < 0.05 ? 200 : 0
+    costs.observe(tokens, (once + each * tokens) * (0.9 + 0.2 * random()) + wait)
+  }
+  for (const tokens of [1, 4]) {
+    const expected = (each * tokens) / (once + each * tokens)
+    expect(costs.costOfOneMore(tokens)).toBeGreaterThan(0.6 * expected)
+    expect(costs.costOfOneMore(tokens)).toBeLessThanOrEqual(Math.min(1, 1.7 * expected))
+  }
+})
+
+test('steps of one size alone say nothing of what a further token costs', () => {
+  const random = createRandom(2)
+  const costs = createStepCosts()
+  for (let step = 0; step < 300; step++) costs.observe(1, 5 + random())
+  expect(costs.costOfOneMore(1)).toBeCloseTo(0.1)
+})
+
+test('a machine that becomes slower at more tokens is followed', () => {
+  const costs = createStepCosts()
+  for (let step = 0; step < 200; step++) costs.observe(1 + (step % 4), 10)
+  expect(costs.costOfOneMore(1)).toBeLessThan(0.02)
+  for (let step = 0; step < 200; step++) costs.observe(1 + (step % 4), 10 * (1 + (step % 4)))
+  expect(costs.costOfOneMore(1)).toBeGreaterThan(0.7)
+})
