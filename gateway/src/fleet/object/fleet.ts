@@ -334,11 +334,16 @@ export class Fleet extends DurableObject<Bindings> implements FleetObject {
   /**
    * Records that another attempt follows a failed one. Its receipt may have been stored already, if its response was lost on the way: it
    * is taken out of the sums, when none is on its way to the database any more that the caller of {@link findFailed} took for another one.
+   * If none was, an estimate is stored, by which a receipt is recognised that arrives when this object has forgotten the attempt.
    */
   #supersede({ requestId, how }: FailedAttempt): void {
     this.#failed.add(requestId, 'superseded', Date.now())
     if (how !== 'broke' && how !== 'cut' && how !== 'failed') return
-    const superseded = wait(RETRY_MS).then(() => supersedeReceipt(openDatabase(this.env.DB), requestId))
+    const lease = this.#state.leaseOf(requestId)
+    const superseded = wait(RETRY_MS).then(async () => {
+      await supersedeReceipt(openDatabase(this.env.DB), requestId)
+      if (lease) await storeEstimates(this.env.DB, lease.nodeId, [lease], () => true, Date.now())
+    })
     this.ctx.waitUntil(
       superseded.catch((error: unknown) =>
         console.error(`The superseded attempt ${requestId} is counted beside its retry:`, error),

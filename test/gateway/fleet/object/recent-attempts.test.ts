@@ -1,9 +1,13 @@
 import { env } from 'cloudflare:workers'
+import { runInDurableObject } from 'cloudflare:test'
 import { expect, test } from 'vitest'
 import type { FailedAttempt } from '../../../../gateway/src/contracts/acquire.ts'
 import { openDatabase } from '../../../../gateway/src/storage/db/open-database.ts'
 import { sumVersionsSince } from '../../../../gateway/src/storage/db/queries/period-queries.ts'
-import { insertReceipts } from '../../../../gateway/src/storage/db/queries/receipt-queries.ts'
+import {
+  findSettledReceipts,
+  insertReceipts,
+} from '../../../../gateway/src/storage/db/queries/receipt-queries.ts'
 import { sumChargedTokens } from '../../../../gateway/src/storage/db/queries/usage-day-queries.ts'
 import { storeEstimates } from '../../../../gateway/src/fleet/object/estimated-receipts.ts'
 import { RecentAttempts } from '../../../../gateway/src/fleet/object/recent-attempts.ts'
@@ -13,6 +17,7 @@ import {
   post,
   receiptOf,
   signedPost,
+  until,
 } from '../../support/requests/gateway-requests.ts'
 import { startNode } from '../../support/doubles/node-double.ts'
 import { sumUsage } from '../../support/state/usage-sums.ts'
@@ -185,6 +190,23 @@ test('the estimate of a superseded attempt is removed when its receipt arrives',
   await insertReceipts(db, 'node-1', [{ ...receipt, finishReason: 'error' }], 'estimate', 1)
   await insertReceipts(db, 'node-1', [{ ...receipt, finishReason: 'superseded' }], 'node', 2)
   expect(await told(model, account)).toEqual({ usage: [], charged: 0 })
+})
+
+test('the receipt of a superseded attempt is not counted, also if it comes when the attempt is forgotten', async () => {
+  const model = 'superseded-late'
+  const { account, settle, retry } = await leasedOnOneOfTwo(model)
+  await retry()
+  const requestId = `request-${model}`
+  await until('the attempt to be stored', async () => (await findSettledReceipts(db, [requestId]))[0])
+  expect(await told(model, account)).toEqual({ usage: [], charged: 0 })
+  const fleet = env.FLEET.get(env.FLEET.idFromName('fleet'))
+  await runInDurableObject(fleet, (_, state) => state.abort('reset by a test')).catch(() => undefined)
+  await settle({ finishReason: 'stop' })
+  expect(await told(model, account)).toEqual({ usage: [], charged: 0 })
+  const settled = { requestId, finishReason: 'superseded', estimated: false, tokens: 15 }
+  expect(await findSettledReceipts(db, [requestId])).toEqual([settled])
+  const whole = { fromMs: 0, nowMs: Date.now() }
+  expect(await sumVersionsSince(db, model, whole)).toMatchObject([{ requests: 1, failed: 1 }])
 })
 
 test('failed attempts are forgotten once their receipts cannot be on their way any more', () => {

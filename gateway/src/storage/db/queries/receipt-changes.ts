@@ -34,16 +34,20 @@ const incomingColumns = sql.join(
   sql`, `,
 )
 
-/** The columns of a table of receipts, its key first unless it is another expression. */
-const columnsOf = (table: 'new' | 'old' | 'moving' | 'stored', keyId = `${table}.key_id`): SQL =>
+/** The columns of a table of receipts, in order; some are other expressions. */
+const columnsOf = (
+  table: 'new' | 'old' | 'moving' | 'stored',
+  expressions: Readonly<Record<string, string>> = {},
+): SQL =>
   sql.raw(
-    [
-      keyId,
-      ...Object.values(COUNTED)
-        .slice(1)
-        .map((column) => `${table}.${column}`),
-    ].join(', '),
+    Object.values(COUNTED)
+      .map((column) => expressions[column] ?? `${table}.${column}`)
+      .join(', '),
   )
+
+/** The finish reason of a receipt that replaces an estimate: an attempt that was superseded stays so, however late its receipt comes. */
+export const finishReasonOf = (replacing: string, replaced: string): string =>
+  `iif(${replaced}.finish_reason = 'superseded', 'superseded', ${replacing}.finish_reason)`
 
 /** The columns of `changed`, in the order of the selections below. */
 const CHANGED = sql.raw(`changed(sign, moved, domain, ${Object.values(COUNTED).join(', ')})`)
@@ -59,7 +63,7 @@ export const receiptChanges = (json: string): SQL => sql`
       ${domainOf(jsonColumn('requestId'), jsonColumn('domain'))} domain, ${incomingColumns}
     from json_each(${json}) where ${isCountable} group by request_id
   ), ${CHANGED} as (
-    select 1, 0, new.domain, ${columnsOf('new', 'coalesce(new.key_id, old.key_id)')}
+    select 1, 0, new.domain, ${columnsOf('new', { key_id: 'coalesce(new.key_id, old.key_id)', finish_reason: finishReasonOf('new', 'old') })}
     from incoming new left join receipts old using (request_id)
     where old.request_id is null or (old.estimated and not new.estimated)
     union all
@@ -91,13 +95,11 @@ export const movedReceipts = (moving: SQL): SQL => sql`
  * sign -1 with its finish reason, and sign 1 as superseded.
  */
 export const supersededChanges = (attemptId: string): SQL => {
-  const superseded = Object.values(COUNTED).map((column) =>
-    column === 'finish_reason' ? `'superseded'` : `stored.${column}`,
-  )
+  const superseded = columnsOf('stored', { finish_reason: `'superseded'` })
   return sql`
   stored as (select * from receipts where request_id = ${attemptId} and finish_reason <> 'superseded'), ${CHANGED} as (
     select -1, not estimated, stored.domain, ${columnsOf('stored')} from stored
     union all
-    select 1, not estimated, stored.domain, ${sql.raw(superseded.join(', '))} from stored
+    select 1, not estimated, stored.domain, ${superseded} from stored
   )`
 }

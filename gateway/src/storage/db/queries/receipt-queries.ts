@@ -9,7 +9,13 @@ import { addChangesToPeriods } from './period-changes.ts'
 import { namePeriodDomains } from './period-domains.ts'
 import { addChangesToMetricCounts } from './metric-count-queries.ts'
 import { jsonColumn } from './json-columns.ts'
-import { incomingDomains, isCountable, receiptChanges, supersededChanges } from './receipt-changes.ts'
+import {
+  finishReasonOf,
+  incomingDomains,
+  isCountable,
+  receiptChanges,
+  supersededChanges,
+} from './receipt-changes.ts'
 import { addChangesToTotals } from './usage-total-queries.ts'
 
 /**
@@ -23,7 +29,7 @@ const INCOMING_COLUMNS = sql.join(
   sql`, `,
 )
 
-/** The columns of a receipt that replaces an estimate: all but the request id. */
+/** The columns of a receipt that replaces an estimate: all but the request id, and a superseded attempt stays one. */
 const REPLACEMENT = {
   nodeId: sql`excluded.node_id`,
   model: sql`excluded.model`,
@@ -31,7 +37,7 @@ const REPLACEMENT = {
   maskVersion: sql`excluded.mask_version`,
   promptTokens: sql`excluded.prompt_tokens`,
   completionTokens: sql`excluded.completion_tokens`,
-  finishReason: sql`excluded.finish_reason`,
+  finishReason: sql.raw(finishReasonOf('excluded', 'receipts')),
   queueMs: sql`excluded.queue_ms`,
   timeToFirstTokenMs: sql`excluded.time_to_first_token_ms`,
   totalMs: sql`excluded.total_ms`,

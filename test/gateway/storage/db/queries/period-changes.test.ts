@@ -60,7 +60,14 @@ function settle(happenings: readonly Happening[]): Settled[] {
       const estimated = happening.origin === 'estimate'
       if (known && !(known.estimated && !estimated)) continue
       const domain = found.get(receipt.requestId) ?? receipt.domain
-      settled.set(receipt.requestId, { receipt, domain, estimated, atMs: happening.atMs })
+      const superseded = known?.receipt.finishReason === 'superseded'
+      const finishReason = superseded ? 'superseded' : receipt.finishReason
+      settled.set(receipt.requestId, {
+        receipt: { ...receipt, finishReason },
+        domain,
+        estimated,
+        atMs: happening.atMs,
+      })
     }
   }
   return [...settled.values()]
