@@ -54,7 +54,7 @@ export function createContentStore(deps: ContentStoreDeps): ContentStore {
 
   async function fetchFile(sha256: string, signal?: AbortSignal): Promise<string> {
     const path = pathOf(sha256)
-    const found = await hashFile(path)
+    const found = await hashFile(path, signal)
     if (found === sha256) return path
     if (found !== undefined) deps.onDamaged?.(path)
     const chunks = await deps.fetch(sha256, signal)
@@ -107,13 +107,19 @@ export function createContentStore(deps: ContentStoreDeps): ContentStore {
   }
 }
 
-/** Returns the SHA-256 of a file in lower-case hex, read in pieces; `undefined` when there is no such file. */
-async function hashFile(path: string): Promise<string | undefined> {
+/**
+ * Returns the SHA-256 of a file in lower-case hex, read in pieces; `undefined` when there is no such file.
+ *
+ * @throws the reason of `signal`
+ */
+async function hashFile(path: string, signal?: AbortSignal): Promise<string | undefined> {
   const found = await stat(path).catch(() => undefined)
   if (!found?.isFile()) return undefined
   const hash = createHash('sha256')
-  for await (const chunk of createReadStream(path, { highWaterMark: 1024 * 1024 }))
+  for await (const chunk of createReadStream(path, { highWaterMark: 1024 * 1024 })) {
+    signal?.throwIfAborted()
     hash.update(chunk as Buffer)
+  }
   return hash.digest('hex')
 }
 

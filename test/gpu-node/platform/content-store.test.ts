@@ -56,6 +56,21 @@ test('a caller that aborts does not wait for the download of another one', async
   expect(new Uint8Array(await readFile(await first))).toEqual(BYTES)
 })
 
+test('the verification of a large file ends when its caller aborts', async () => {
+  const store = createContentStore({
+    dir: temporaryDir(),
+    extension: '.txt',
+    mismatch: () => new AppError('mask_invalid', 'damaged'),
+    fetch: () => Promise.reject(new Error('nothing is fetched')),
+  })
+  const { sha256, path } = await store.put(new Uint8Array(4 << 20))
+  const impatient = new AbortController()
+  const verified = store.ensure(sha256, impatient.signal)
+  impatient.abort(new Error('gave up'))
+  await expect(verified).rejects.toThrow('gave up')
+  expect(await store.ensure(sha256)).toBe(path)
+})
+
 test('a full disk is an error that names the folder and what helps', async () => {
   const dir = temporaryDir()
   const store = createContentStore({

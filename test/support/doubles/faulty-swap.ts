@@ -53,6 +53,8 @@ const MODEL: DenseModel = {
 function faultyBackend(sizeOf: (version: number) => { bytes?: number }) {
   const events: string[] = []
   const failing = new Map<number, Error>()
+  /** Versions whose loads stall until they are cancelled. */
+  const stalling = new Set<number>()
   const live = new Map<number, WeightSet>()
   const ends = new Map<WeightSet, (cause: Error | undefined) => void>()
   const backend: Backend = {
@@ -61,6 +63,13 @@ function faultyBackend(sizeOf: (version: number) => { bytes?: number }) {
       events.push(`load ${source.version}`)
       const failure = failing.get(source.version)
       if (failure) throw failure
+      if (stalling.has(source.version))
+        await new Promise((_, reject) => {
+          source.signal?.addEventListener('abort', () => {
+            events.push(`cancel ${source.version}`)
+            reject(source.signal?.reason as Error)
+          })
+        })
       const { promise, resolve } = Promise.withResolvers<Error | undefined>()
       const { version } = source
       const set: WeightSet = { version, source, paged: false, ended: promise, ...sizeOf(version) }
@@ -81,7 +90,7 @@ function faultyBackend(sizeOf: (version: number) => { bytes?: number }) {
     live.delete(version)
     ends.get(set)?.(new AppError('node_failed', 'The process of the weight set ended.'))
   }
-  return { backend, events, failing, live, crashVersion }
+  return { backend, events, failing, stalling, live, crashVersion }
 }
 
 /** Creates a swap of masks whose backend, engine and downloads fail, stall and crash on demand. */

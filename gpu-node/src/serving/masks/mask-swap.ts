@@ -17,6 +17,7 @@ import {
   type SwapPlan,
 } from './swap-plan.ts'
 import { createWeightMemory } from './weight-memory.ts'
+import { stateOf } from './weight-set-state.ts'
 
 /** The methods of the engine that a swap needs. */
 export interface SwapEngine {
@@ -106,7 +107,7 @@ interface Entry extends HeldWeightSet {
   failures: number
   cause: unknown
   readyAtMs: number
-  /** Cancels the load, as far as possible: only its download. */
+  /** Cancels the load. It does not concern the set once it is loaded. */
   loading: AbortController
 }
 
@@ -157,7 +158,7 @@ export function createMaskSwap(deps: MaskSwapDeps): MaskSwap {
       noteUnheld(plan.unheld.filter(({ version }) => !own.some((mask) => mask.version === version)))
       for (const version of plan.drain) startDrain(version)
       for (const version of plan.forget) held.delete(version)
-      for (const version of plan.abandon) held.get(version)?.loading.abort()
+      for (const version of plan.abandon) cancelLoad(held.get(version))
       if (plan.load) track(load(plan.load))
       else if (plan.activate === null && plan.drain.length === 0 && plan.forget.length === 0) {
         if (plan.wakeAtMs !== null) reconcileAt(plan.wakeAtMs)
@@ -240,9 +241,11 @@ export function createMaskSwap(deps: MaskSwapDeps): MaskSwap {
       const { sha256 } = name
       const maskPath = sha256 === null ? null : await timed('fetch', deps.masks.ensure(sha256, signal))
       signal.throwIfAborted()
-      const source = { model: deps.model, version: name.version, maskPath, priority: 'serving' } as const
+      const { version } = name
+      const source = { model: deps.model, version, maskPath, priority: 'serving', signal } as const
       const weights = await timed('pack', deps.backend.load(source))
-      if (closed) return await deps.backend.release(weights)
+      if (signal.aborted) await deps.backend.release(weights)
+      signal.throwIfAborted()
       markReady(entry, weights)
       deps.observer?.loaded('ready')
     } catch (error) {
@@ -259,6 +262,10 @@ export function createMaskSwap(deps: MaskSwapDeps): MaskSwap {
       if (name.version === active || name.version === (desired.active ?? DENSE).version)
         deps.engine.failWithoutWeights(error)
     }
+  }
+
+  function cancelLoad(entry: Entry | undefined): void {
+    if (entry?.state === 'loading') entry.loading.abort(new Error('the weight set is no longer wanted'))
   }
 
   async function timed<T>(phase: Parameters<SwapObserver['phase']>[0], part: Promise<T>): Promise<T> {
@@ -371,29 +378,11 @@ export function createMaskSwap(deps: MaskSwapDeps): MaskSwap {
     async close() {
       closed = true
       clearTimeout(timer)
-      for (const { loading } of held.values()) loading.abort()
+      held.forEach(cancelLoad)
       await settled()
       const loaded = [...held.values()].flatMap(({ weights }) => weights ?? [])
       held.clear()
       await Promise.all(loaded.map((weights) => deps.backend.release(weights)))
     },
   }
-}
-
-/** Returns the state of a set for the heartbeat. */
-function stateOf(entry: Entry, requests: number): WeightSetState {
-  const { version, state, weights, cause } = entry
-  return {
-    version,
-    state,
-    requests,
-    ...(weights?.bytes === undefined ? {} : { bytes: weights.bytes }),
-    ...(weights?.form === undefined ? {} : { form: weights.form }),
-    ...(hasFailed(entry) ? { error: reasonOf(cause).slice(0, 1024) } : {}),
-  }
-}
-
-/** Returns whether a set could not be loaded, also while it is tried again, except at once after a first failure. */
-function hasFailed({ state, failures }: Entry): boolean {
-  return state === 'failed' || (state === 'loading' && failures > 1)
 }

@@ -207,6 +207,37 @@ test('a download that is no longer desired is cancelled for the desired one', as
   expect(states()).toEqual({ 0: 'ready', 1: 'ready' })
 })
 
+test('a load that is no longer desired is cancelled for the desired one, and loaded anew if it is desired again', async () => {
+  const { swap, events, stalling, states } = faultySwap()
+  await swap.start({ active: A, previous: null })
+  await swap.settled()
+  stalling.add(2)
+  swap.converge({ active: B, previous: A })
+  await vi.waitFor(() => expect(events).toContain('load 2'), WAIT)
+  events.length = 0
+  swap.converge({ active: C, previous: A })
+  stalling.delete(2)
+  swap.converge({ active: C, previous: B })
+  await swap.settled()
+  await swap.settled()
+  expect(events.slice(0, 3)).toEqual(['cancel 2', 'load 3', 'activate 3'])
+  expect(states()).toMatchObject({ 2: 'ready', 3: 'ready' })
+})
+
+test('closing cancels what loads and leaves the sets that serve', async () => {
+  const { swap, events, stalling, live } = faultySwap()
+  await swap.start({ active: A, previous: null })
+  await swap.settled()
+  stalling.add(2)
+  swap.converge({ active: B, previous: A })
+  await vi.waitFor(() => expect(events).toContain('load 2'), WAIT)
+  const serving = live.get(1)
+  await swap.close()
+  expect(events).toContain('cancel 2')
+  expect(serving?.source.signal?.aborted).toBe(false)
+  expect(live.size).toBe(0)
+})
+
 test('closing does not wait for a download', async () => {
   const { swap, hanging, live } = faultySwap()
   await swap.start({ active: null, previous: null })

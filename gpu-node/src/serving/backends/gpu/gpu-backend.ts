@@ -109,7 +109,8 @@ export function createGpuBackend(options: GpuBackendOptions): GpuBackend {
   }
   /** Measures one stream on the first set, which nothing uses yet. */
   async function measureFirst(weights: WeightSet): Promise<void> {
-    if (streamRate !== undefined || weights.source.priority !== 'serving') return
+    const { priority, signal } = weights.source
+    if (streamRate !== undefined || priority !== 'serving' || signal?.aborted) return
     streamRate = Number.NaN
     try {
       streamRate = await measureStream(backend, weights)

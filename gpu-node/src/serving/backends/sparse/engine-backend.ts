@@ -26,7 +26,12 @@ export interface EngineBackendOptions {
   /** Creates the engine of a model. */
   createEngine: (model: DenseModel) => ModelEngine | Promise<ModelEngine>
   /** Chooses the form of a set's pruned weights; without it they are packed. */
-  chooseForm?: (config: LlamaConfig, engine: ModelEngine, places: MaskPlaces) => Promise<FormChoice>
+  chooseForm?: (
+    config: LlamaConfig,
+    engine: ModelEngine,
+    places: MaskPlaces,
+    signal?: AbortSignal,
+  ) => Promise<FormChoice>
   /** Names the numerics of a set, whose pruned weights have a form. */
   numerics: (form: FormChoice['form'] | undefined) => string
   /** Creates the loops over the logits of a weight set. */
@@ -145,14 +150,16 @@ export function createEngineBackend(options: EngineBackendOptions): EngineBacken
     bytesPerWeight: options.bytesPerWeight,
 
     async load(source) {
-      const { model, maskPath, version } = source
+      const { model, maskPath, version, signal } = source
       const startedMs = performance.now()
       const places = maskPath === null ? NO_MASK : await placesInMask(maskPath, model.config, model.master)
       const { engine, leave } = await enter(model)
       let choice: FormChoice | undefined
       let handle: EngineWeights
       try {
-        if (places.size > 0) choice = await options.chooseForm?.(model.config, engine, places)
+        signal?.throwIfAborted()
+        if (places.size > 0) choice = await options.chooseForm?.(model.config, engine, places, signal)
+        signal?.throwIfAborted()
         // Packing leaves half of the processors to sets that already serve.
         const threads = sets.size === 0 ? packThreads : Math.max(1, packThreads >> 1)
         const stored = choice && { form: choice.form, denseFrom: choice.denseFrom }
@@ -172,6 +179,7 @@ export function createEngineBackend(options: EngineBackendOptions): EngineBacken
         end: resolve,
       }
       try {
+        signal?.throwIfAborted()
         await onEngine(engine, () => runSelfTest(loaded))
       } catch (thrown) {
         await engine

@@ -71,12 +71,15 @@ export function createSparseBackend(options: SparseBackendOptions): EngineBacken
         kvTokens: options.kvTokens ?? 4 * config.contextLength,
         ownTokens: SELF_TEST_TOKENS + (options.ownTokens ?? 0),
       }),
-    async chooseForm(config, engine, places) {
+    async chooseForm(config, engine, places, signal) {
       const { form: wanted = 'packed' } = options
       if (precision === 'int4' && wanted === 'auto') return chooseInt4Form(engine.native.kernel)
       const kept = keptPattern(places, config)
       const subject = { config, precision, kernel: engine.native.kernel, threads, kept }
-      const figures = await options.formMeter?.figures(subject, (piece) => engine.betweenSteps(piece))
+      const figures = await options.formMeter?.figures(subject, (piece) => {
+        signal?.throwIfAborted()
+        return engine.betweenSteps(piece)
+      })
       return chooseForm({
         wanted,
         figures: figures ?? null,

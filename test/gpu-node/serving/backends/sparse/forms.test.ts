@@ -97,6 +97,33 @@ function testForms(built: Addon): void {
     expect(samples, 'a damaged file is measured again').toBe(2)
   })
 
+  test('a load that is cancelled while auto measures ends before the next piece, and leaves nothing', async () => {
+    const cancelled = new AbortController()
+    let pieces = 0
+    const watched = {
+      sourceHash: () => built.sourceHash(),
+      async createFormSample(options: Parameters<Addon['createFormSample']>[0]) {
+        const sample = await built.createFormSample(options)
+        return {
+          bytes: (...of: Parameters<typeof sample.bytes>) => sample.bytes(...of),
+          free: () => sample.free(),
+          time(...piece: Parameters<typeof sample.time>) {
+            pieces += 1
+            cancelled.abort(new Error('no longer wanted'))
+            return sample.time(...piece)
+          },
+        }
+      },
+    }
+    const formMeter = createFormMeter({ addon: watched, cacheDir: temporaryDir() })
+    const backend = newBackend({ form: 'auto', formMeter })
+    const source = await openMasked()
+    await expect(backend.load({ ...source, signal: cancelled.signal })).rejects.toThrow('no longer wanted')
+    expect(pieces).toBe(1)
+    expect(() => backend.provokePanic(), 'the engine is closed').not.toThrow()
+    expect(backend.usage()).toEqual({ sequences: 0, pages: 0, ownPages: 0 })
+  })
+
   test('auto measures nothing in int4, where the kernel decides', async () => {
     const backend = newBackend({
       form: 'auto',
