@@ -17,7 +17,13 @@ import { triggersReport } from '@copal/shared/wire/admin-triggers.ts'
 import { importMask } from '@copal/shared/wire/mask-import.ts'
 import { joinMaskParts } from '@copal/shared/wire/mask-parts.ts'
 import { sha256Hex } from '@copal/shared/wire/identifiers.ts'
-import { canaryReport, endedTrial, shadowReport, startTrial } from '@copal/shared/wire/admin-trials.ts'
+import {
+  canaryReport,
+  endedTrial,
+  shadowReport,
+  startCanary,
+  startTrial,
+} from '@copal/shared/wire/admin-trials.ts'
 import { trialCourses } from '@copal/shared/wire/admin-trial-course.ts'
 import { NODE_HEADER } from './headers.ts'
 import { listOf, named, type Operation } from './operation.ts'
@@ -302,7 +308,7 @@ export const ADAPTATION_OPERATIONS: readonly Operation[] = [
     summary:
       'Starts a canary: a mask serves a share of the conversations until another mask becomes active. Responds 409 for a mask that was never active and has not passed the gate.',
     key: 'operator',
-    body: named('StartTrial', startTrial),
+    body: named('StartCanary', startCanary),
     response: named('Canary', canaryReport),
     errors: [...NO_MODEL, 'not_found', 'conflict'],
   },

@@ -1,5 +1,10 @@
 import { InvalidArgumentError, type Command } from 'commander'
-import type { StartTrial, TrialEntry, TrialNodes } from '@copal/shared/wire/admin-trials.ts'
+import {
+  MAX_CANARY_SHARE,
+  type StartTrial,
+  type TrialEntry,
+  type TrialNodes,
+} from '@copal/shared/wire/admin-trials.ts'
 import { counted } from '@copal/gpu-node/platform/quantities.ts'
 
 /** Options that {@link addTrialOptions} adds. */
@@ -13,7 +18,9 @@ export interface TrialOptions {
 /** Adds the options of a trial (canary or shadow) to a command. */
 export function addTrialOptions(command: Command, of: 'conversations' | 'requests'): Command {
   return command
-    .option('--share <share>', `share of the ${of}, like 10% or 0.1`, parseShare)
+    .option('--share <share>', `share of the ${of}, like 10% or 0.1`, (text) =>
+      parseShare(text, of === 'conversations' ? MAX_CANARY_SHARE : 1),
+    )
     .option('--end', 'end the trial')
     .option('--model <id>', 'which model, if the fleet serves several')
     .option('--json', 'print JSON')
@@ -54,9 +61,12 @@ export function describeEvidence({ evidence }: Pick<TrialEntry, 'evidence'>): st
   return `Loss ${Math.abs(gap).toFixed(3)} nats a token ${side} the other mask (${bounds}), on ${counted(requests, 'request')}.`
 }
 
-function parseShare(text: string): number {
+function parseShare(text: string, max: number): number {
   const match = /^(\d{1,3}(?:\.\d{1,6})?)(%?)$/.exec(text)
   const share = match ? Number(match[1]) / (match[2] ? 100 : 1) : 0
-  if (share > 0 && share <= 1) return share
-  throw new InvalidArgumentError('A share like 10% or 0.1 is expected, above 0 and at most 100%.')
+  if (share > 0 && share <= max) return share
+  const reason = max < 1 ? ': a canary is compared with the conversations that the active mask answers' : ''
+  throw new InvalidArgumentError(
+    `A share like 10% or 0.1 is expected, above 0 and at most ${Math.round(max * 100)}%${reason}.`,
+  )
 }

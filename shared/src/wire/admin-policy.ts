@@ -1,5 +1,6 @@
 /** The adaptation policy of a model, as the admin API reads and sets it. Public, so snake_case. */
 import { z } from 'zod'
+import { MAX_CANARY_SHARE } from './admin-trials.ts'
 import { count, modelId } from './identifiers.ts'
 import { pruneMethod } from './prune-method.ts'
 import { calibrationLength, calibrationSamples, domainWeights, sparsityPattern } from './selection.ts'
@@ -17,7 +18,7 @@ const gate = z.strictObject({
     .min(0.5)
     .max(0.9999)
     .describe(
-      'Confidence of the one-sided bounds, over all candidates that are tested beside one active mask: the first one gets four fifths of the error.',
+      'Confidence of the one-sided bounds, over all candidates that are tested beside one active mask: the first one gets about two thirds of the error.',
     ),
   max_regression: ratio(10).describe(
     'Maximum of the perplexity relative to the active mask, as an upper bound, on every known domain and the general holdout.',
@@ -40,7 +41,13 @@ const gate = z.strictObject({
 
 const canary = z.strictObject({
   enabled: z.boolean().describe('False: a mask that passed the gate is promoted at once.'),
-  share: z.number().gt(0).max(1).describe('Share of the conversations that the new mask answers.'),
+  share: z
+    .number()
+    .gt(0)
+    .max(MAX_CANARY_SHARE)
+    .describe(
+      'Share of the conversations that the new mask answers; those that are left are what it is compared with.',
+    ),
   shadow_share: z
     .number()
     .gt(0)

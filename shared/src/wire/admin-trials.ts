@@ -2,7 +2,18 @@
 import { z } from 'zod'
 import { count, modelId } from './identifiers.ts'
 
-/** Body of `PUT /admin/canary` and `PUT /admin/shadow`. Strict: a misspelt field would start another trial than intended. */
+/** Largest share of a canary: it is compared with the conversations that the active mask answers, so some must be left. */
+export const MAX_CANARY_SHARE = 0.9
+/** The share of a canary, in requests and policies. */
+export const canaryShare = z
+  .number()
+  .gt(0, "expected a share above 0; to end the trial, use 'DELETE'")
+  .max(
+    MAX_CANARY_SHARE,
+    `expected a share of at most ${MAX_CANARY_SHARE}: the canary is compared with the conversations that the active mask answers`,
+  )
+
+/** Body of `PUT /admin/shadow`. Strict: a misspelt field would start another trial than intended. */
 export const startTrial = z.strictObject({
   /** May be left out while the fleet serves one model. */
   model: modelId.optional(),
@@ -13,6 +24,8 @@ export const startTrial = z.strictObject({
     .gt(0, "expected a share above 0; to end the trial, use 'DELETE'")
     .max(1, 'expected a share of at most 1: 0.1 is a tenth'),
 })
+/** Body of `PUT /admin/canary`. */
+export const startCanary = startTrial.extend({ share: canaryShare })
 /** A parsed body of `PUT /admin/canary` or `PUT /admin/shadow`. */
 export type StartTrial = z.output<typeof startTrial>
 

@@ -1,5 +1,5 @@
 import { Hono } from 'hono'
-import { startTrial } from '@copal/shared/wire/admin-trials.ts'
+import { startCanary, startTrial } from '@copal/shared/wire/admin-trials.ts'
 import type { AppEnv } from '../../contracts/context.ts'
 import { rejectMethod } from '../../middleware/error-responses.ts'
 import { endTrial, startTrial as start } from '../../adaptation/trials/trial-control.ts'
@@ -16,7 +16,9 @@ export function trialRoutes(): Hono<AppEnv> {
     })
     .put('/canary', async (c) => {
       const { deps } = c.var
-      return c.json(await canaryReport(deps, await start(deps, 'canary', await readAdminBody(c, startTrial))))
+      return c.json(
+        await canaryReport(deps, await start(deps, 'canary', await readAdminBody(c, startCanary))),
+      )
     })
     .delete('/canary', async (c) => {
       const { model, ended } = await endTrial(c.var.deps, 'canary', c.req.query('model'))

@@ -1,11 +1,12 @@
 import { expect, test } from 'vitest'
 import type { MaskEntry, StatusReport } from '@copal/shared/wire/admin.ts'
-import type { VersionTraffic } from '@copal/shared/wire/admin-trials.ts'
+import { MAX_CANARY_SHARE, type VersionTraffic } from '@copal/shared/wire/admin-trials.ts'
 import {
   canaryRows,
   endConsequences,
   mayStartTrial,
   operatorTrials,
+  MAX_PERCENT,
   parseShare,
   shadowRows,
   startConsequences,
@@ -69,8 +70,11 @@ test('a trial starts of a mask with a file that is not active, unless an update 
 })
 
 test('a share is a per cent above 0 and at most 100', () => {
-  expect(['10', ' 2.5 % ', '100'].map(parseShare)).toEqual([0.1, 0.025, 1])
-  expect(['', '0', '-1', '101', 'half'].map(parseShare)).toEqual(Array(5).fill(undefined))
+  const share = (text: string) => parseShare('shadow', text)
+  expect(['10', ' 2.5 % ', '100'].map(share)).toEqual([0.1, 0.025, 1])
+  expect(['', '0', '-1', '101', 'half'].map(share)).toEqual(Array(5).fill(undefined))
+  expect(['90', '91'].map((text) => parseShare('canary', text))).toEqual([0.9, undefined])
+  expect(MAX_PERCENT.canary / 100).toBe(MAX_CANARY_SHARE)
 })
 
 test('a trial says what it does, what it replaces and how it ends', () => {

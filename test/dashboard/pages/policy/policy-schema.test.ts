@@ -33,7 +33,7 @@ test.each([
       kind: 'number',
       isWhole: false,
       min: { value: 0, isExclusive: true },
-      max: { value: 1, isExclusive: false },
+      max: { value: 0.9, isExclusive: false },
     },
   ],
   [

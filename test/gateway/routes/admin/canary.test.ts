@@ -6,6 +6,7 @@ import type { ChatCall } from '@copal/shared/wire/node-calls.ts'
 import type { CanaryReport } from '@copal/shared/wire/admin-trials.ts'
 import { openDatabase } from '../../../../gateway/src/storage/db/open-database.ts'
 import { insertDecision } from '../../../../gateway/src/storage/db/queries/decision-queries.ts'
+import { insertReceipts } from '../../../../gateway/src/storage/db/queries/receipt-queries.ts'
 import { activateVersion, findModel } from '../../../../gateway/src/storage/db/queries/model-queries.ts'
 import { masks } from '../../../../gateway/src/storage/db/schema/masks.ts'
 import { conversationKey } from '../../../../gateway/src/fleet/client/conversation-key.ts'
@@ -26,7 +27,7 @@ const ready = (version: number) => ({ version, state: 'ready', requests: 0 }) as
 const sha256Of = (version: number) => String(version).repeat(64).slice(0, 64)
 
 let node: NodeDouble
-/** Conversations of one key, by their first prompts: one of the share of half that a canary m5 has, and one that is not. */
+/** Conversations of one key, by their first prompts, of the largest share: one of the half that a canary m5 has, and one that is not. */
 let key: { id: string; key: string }
 let inside: string
 let outside: string
@@ -63,10 +64,12 @@ beforeAll(async () => {
   }
   await activate(4)
   key = await createKey()
-  const isIn = (prompt: string) =>
-    isAssigned('canary', { version: 5, share: 0.5 }, 'tiny', conversationKey(key.id, prompt))
-  const prompts = Array.from({ length: 40 }, (_, index) => `conversation ${index}`)
-  const [one, other] = [prompts.find(isIn), prompts.find((prompt) => !isIn(prompt))]
+  const isIn = (prompt: string, version: number, share: number) =>
+    isAssigned('canary', { version, share }, 'tiny', conversationKey(key.id, prompt))
+  const prompts = Array.from({ length: 40 }, (_, index) => `conversation ${index}`).filter((prompt) =>
+    [0, 5, 6].every((version) => isIn(prompt, version, 0.9)),
+  )
+  const [one, other] = [true, false].map((side) => prompts.find((prompt) => isIn(prompt, 5, 0.5) === side))
   if (one === undefined || other === undefined)
     throw new Error('all conversations are on one side: run it again')
   inside = one
@@ -89,7 +92,7 @@ describe('a canary', () => {
       [{ mask_version: 4, share: 0.5 }, 409, 'mask_version'],
       [{ mask_version: 9, share: 0.5 }, 404, 'mask_version'],
       [{ mask_version: 5, share: 0 }, 400, 'share'],
-      [{ mask_version: 5, share: 1.1 }, 400, 'share'],
+      [{ mask_version: 5, share: 1 }, 400, 'share'],
       [{ mask_version: 5 }, 400, 'share'],
       [{ mask_version: 5, share: 0.5, model: 'none' }, 404, 'model'],
       [{ mask_version: 5, share: 0.5, shares: 1 }, 400, null],
@@ -108,7 +111,7 @@ describe('a canary', () => {
     await decide('failed')
     await decide('passed', 'confirm')
     await decide('passed', 'gate', 'other')
-    for (const share of [0.01, 1]) {
+    for (const share of [0.01, 0.9]) {
       const response = await start({ mask_version: 7, share })
       expect(response.status).toBe(409)
       const { code, param, message } = await errorOf(response)
@@ -194,6 +197,20 @@ describe('a canary', () => {
       of('6', { maskVersion: 5, model: 'other' }),
     ]
     await signedPost('/internal/nodes/receipts', { nodeId: node.id, receipts })
+    // The canary had no choice of the weights that their clients named.
+    const named = [4, 5].flatMap((maskVersion) =>
+      (['stop', 'error'] as const).map((finishReason) => ({
+        ...of(`named-${maskVersion}-${finishReason}`, {
+          maskVersion,
+          finishReason,
+          timeToFirstTokenMs: 9_000,
+        }),
+        totalMs: 10_000,
+        drift: { tokens: 100, nllMasked: 900, nllDense: 800 },
+        namesWeights: true,
+      })),
+    )
+    await insertReceipts(openDatabase(env.DB), node.id, named, 'node', Date.now())
     const { versions } = await adminJson<CanaryReport>('GET', '/canary')
     expect(versions).toMatchObject([
       { mask_version: 4, requests: 2, failed: 0, scored_tokens: 10, nll_masked: 3, nll_dense: 2 },
@@ -212,15 +229,15 @@ describe('a canary', () => {
     ])
     const metrics = await (await get('/metrics')).text()
     expect(metrics).toContain('copal_model_canary_share{model="tiny",mask_version="5"} 0.5\n')
-    expect(metrics).toMatch(/copal_requests_total\{.*model="tiny".*mask_version="5".*\} 2\n/)
+    expect(metrics).toMatch(/copal_requests_total\{.*model="tiny".*mask_version="5".*\} 3\n/)
     const { models } = await adminJson<StatusReport>('GET', '/status')
     expect(models.find(({ id }) => id === 'tiny')?.canary).toMatchObject({ mask_version: 5, share: 0.5 })
   })
 
   test('keeps its start time when only its share changes, and includes more conversations', async () => {
     const before = await adminJson<CanaryReport>('GET', '/canary')
-    const after = await (await start({ mask_version: 5, share: 1 })).json<CanaryReport>()
-    expect(after.canary).toEqual({ ...before.canary, share: 1 })
+    const after = await (await start({ mask_version: 5, share: 0.9 })).json<CanaryReport>()
+    expect(after.canary).toEqual({ ...before.canary, share: 0.9 })
     await heartbeat()
     expect(await ask(outside)).toEqual([200, '5', 5])
   })
@@ -233,7 +250,7 @@ describe('a canary', () => {
   })
 
   test('ends when another mask becomes active, and does not return when the old version becomes active again', async () => {
-    await start({ mask_version: 6, share: 1 })
+    await start({ mask_version: 6, share: 0.9 })
     held = { activeVersion: 4, weightSets: [ready(0), ready(4), ready(6)] }
     await heartbeat()
     expect(await ask(inside)).toEqual([200, '6', 6])
@@ -245,7 +262,7 @@ describe('a canary', () => {
   })
 
   test('may be the dense weights, which nodes hold in any case', async () => {
-    await start({ mask_version: 0, share: 1 })
+    await start({ mask_version: 0, share: 0.9 })
     expect((await heartbeat()).desired).not.toHaveProperty('trials')
     expect(await ask(inside)).toEqual([200, '0', 0])
     await adminJson('DELETE', '/canary')

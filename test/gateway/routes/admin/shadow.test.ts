@@ -6,6 +6,8 @@ import type { ChatCall } from '@copal/shared/wire/node-calls.ts'
 import type { ShadowReport } from '@copal/shared/wire/admin-trials.ts'
 import { openDatabase } from '../../../../gateway/src/storage/db/open-database.ts'
 import { ensureDomains } from '../../../../gateway/src/storage/db/queries/domain-queries.ts'
+import { conversationKey } from '../../../../gateway/src/fleet/client/conversation-key.ts'
+import { isAssigned } from '../../../../gateway/src/fleet/object/trial-assignment.ts'
 import { activateVersion, findModel } from '../../../../gateway/src/storage/db/queries/model-queries.ts'
 import { masks } from '../../../../gateway/src/storage/db/schema/masks.ts'
 import { shadowScores } from '../../../../gateway/src/storage/db/schema/usage.ts'
@@ -52,7 +54,11 @@ beforeAll(async () => {
   }
   const model = await findModel(db, 'tiny')
   if (!model || !(await activateVersion(db, model, 4))) throw new Error('not activated')
-  consenting = (await createKey({ sampling: 'always' })).key
+  // A canary of the dense weights gets its conversation.
+  let key = await createKey({ sampling: 'always' })
+  while (!isAssigned('canary', { version: 0, share: 0.9 }, 'tiny', conversationKey(key.id, 'x')))
+    key = await createKey({ sampling: 'always' })
+  consenting = key.key
 })
 // A node without a heartbeat for long gets no requests.
 beforeEach(() => heartbeat())
@@ -121,7 +127,7 @@ describe('a shadow', () => {
     expect(await shadowOf(consenting, { path: '/v1/embeddings' })).toBeUndefined()
     for (const model of ['tiny@dense', 'tiny@mask-4'])
       expect(await shadowOf(consenting, { model })).toBeUndefined()
-    await adminJson('PUT', '/canary', { mask_version: 0, share: 1 })
+    await adminJson('PUT', '/canary', { mask_version: 0, share: 0.9 })
     await heartbeat()
     expect(await shadowOf(consenting)).toBeUndefined()
     await adminJson('DELETE', '/canary')

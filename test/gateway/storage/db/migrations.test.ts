@@ -6,6 +6,7 @@ import { insertDecision } from '../../../../gateway/src/storage/db/queries/decis
 import { listMetricCounts } from '../../../../gateway/src/storage/db/queries/metric-count-queries.ts'
 import { insertReceipts } from '../../../../gateway/src/storage/db/queries/receipt-queries.ts'
 import { DAY_MS } from '../../../../gateway/src/storage/db/queries/usage-day-queries.ts'
+import { models, policies as policiesTable } from '../../../../gateway/src/storage/db/schema/masks.ts'
 import { usageDays } from '../../../../gateway/src/storage/db/schema/usage.ts'
 import { createKey, receiptOf } from '../../support/requests/gateway-requests.ts'
 
@@ -79,5 +80,33 @@ test('0028 counts the decisions of before, and counts go on with new ones and wh
     ['decisions', 'counted', 'canary', 'passed', 1],
     ['decisions', 'counted', 'gate', 'passed', 3],
     ['decisions', 'counted', 'watch', 'passed', 1],
+  ])
+})
+
+test('0032 lowers the shares of canaries that would answer all conversations', async () => {
+  const db = openDatabase(env.DB)
+  const policies = { all: { canary: { share: 1 } }, half: { canary: { share: 0.5 } }, none: { watch: {} } }
+  const trial = { version: 1, beside: 0, sinceMs: 0, share: 1 }
+  for (const [model, policy] of Object.entries(policies))
+    await db.batch([
+      db.insert(policiesTable).values({ model, policy, updatedAt: 1 }),
+      db.insert(models).values({
+        ...{ id: model, baseSha256: '', contextLength: 1, parameters: 1, createdAt: 1 },
+        canary: model === 'none' ? null : { ...trial, ...policies[model as 'all' | 'half'].canary },
+      }),
+    ])
+  const migration = env.TEST_MIGRATIONS.find(({ name }) => name.startsWith('0032'))
+  const byHand = migration?.queries.filter((query) => query.includes('UPDATE `')) ?? []
+  for (const query of byHand) await env.DB.prepare(query).run()
+  const stored = await db.select().from(policiesTable)
+  expect(Object.fromEntries(stored.map(({ model, policy }) => [model, policy]))).toEqual({
+    ...policies,
+    all: { canary: { share: 0.9 } },
+  })
+  const shares = (await db.select().from(models)).map(({ id, canary, revision }) => [id, canary, revision])
+  expect(shares).toEqual([
+    ['all', { ...trial, share: 0.9 }, 1],
+    ['half', { ...trial, share: 0.5 }, 0],
+    ['none', null, 0],
   ])
 })

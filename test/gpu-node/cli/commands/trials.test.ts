@@ -3,7 +3,7 @@ import { createServer, type Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import {
-  startTrial,
+  startCanary,
   type CanaryReport,
   type ShadowReport,
   type VersionTraffic,
@@ -73,12 +73,12 @@ test('a canary starts with a share like 12.5% and is shown with the active mask'
   for (const [text, share] of [
     ['12.5%', 0.125],
     ['0.125', 0.125],
-    ['100%', 1],
+    ['90%', 0.9],
   ] as const) {
     answer = REPORT
     const output = await run('canary', 'm5', '--share', text)
     expect(calls).toEqual([{ call: 'PUT /admin/canary', body: { mask_version: 5, share } }])
-    expect(startTrial.safeParse(calls[0]?.body).success).toBe(true)
+    expect(startCanary.safeParse(calls[0]?.body).success).toBe(true)
     expect(output).toContain('m5 serves 12.5 % of the conversations of tiny; m4 serves the others.')
     expect(output).toContain('1 of 2 nodes have loaded it.')
     expect(output).toContain("Node 'node-2' cannot load it: out of memory")
@@ -86,6 +86,15 @@ test('a canary starts with a share like 12.5% and is shown with the active mask'
     expect(output).toMatch(/m5 +1,200 +0 +30,000 +- +0 +- +3\.000 +-/)
     expect(Math.max(...output.split('\n').map((line) => line.length))).toBeLessThanOrEqual(80)
   }
+})
+
+test('a canary leaves some conversations to the active mask, and a shadow may score all requests', async () => {
+  const terminal = recordedTerminal({ env })
+  expect(await runCommand(['canary', 'm5', '--share', '100%'], terminal)).toBe(2)
+  expect(terminal.errors()).toContain('above 0 and at most 90%: a canary is compared with the conversations')
+  answer = { model: 'tiny', active_version: 4, shadow: null, nodes: null, domains: [] }
+  await run('shadow', 'm5', '--share', '100%')
+  expect(calls).toEqual([{ call: 'PUT /admin/shadow', body: { mask_version: 5, share: 1 } }])
 })
 
 test('a canary that got no conversation yet is reported', async () => {

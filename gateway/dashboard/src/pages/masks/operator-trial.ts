@@ -22,10 +22,13 @@ export function mayStartTrial(model: Model, mask: MaskEntry): boolean {
   return mask.version !== model.active_version && mask.swept_at == null && !isBusy
 }
 
-/** Reads a share as a person types it, in per cent: above 0, at most 100. `undefined` is not a share. */
-export function parseShare(text: string): number | undefined {
+/** Largest shares of trials, per cent: some conversations must be left that a canary is compared with. */
+export const MAX_PERCENT: Readonly<Record<TrialKind, number>> = { canary: 90, shadow: 100 }
+
+/** Reads a share as a person types it, in per cent: above 0, at most {@link MAX_PERCENT}. `undefined` is not a share. */
+export function parseShare(kind: TrialKind, text: string): number | undefined {
   const percent = Number(text.trim().replace(/\s*%$/, ''))
-  return text.trim() !== '' && percent > 0 && percent <= 100 ? percent / 100 : undefined
+  return text.trim() !== '' && percent > 0 && percent <= MAX_PERCENT[kind] ? percent / 100 : undefined
 }
 
 /** The effects of starting a trial, told to the operator before. */

@@ -5,7 +5,7 @@ import { FormDialog } from '../../components/form-dialog.tsx'
 import { useToast } from '../../components/toast.tsx'
 import { useClient } from '../../data/data.tsx'
 import { formatShare } from '../../format/numbers.ts'
-import { parseShare, startConsequences, type TrialKind } from './operator-trial.ts'
+import { MAX_PERCENT, parseShare, startConsequences, type TrialKind } from './operator-trial.ts'
 
 interface TrialProps {
   mask: MaskEntry
@@ -35,7 +35,7 @@ function TrialDialog({ mask, model, onClose }: TrialProps & { onClose: () => voi
   const toast = useToast()
   const [kind, setKind] = useState<TrialKind>('shadow')
   const [text, setText] = useState('10')
-  const share = parseShare(text)
+  const share = parseShare(kind, text)
   return (
     <FormDialog
       title={`Try mask ${mask.version} on traffic`}
@@ -62,7 +62,7 @@ function TrialDialog({ mask, model, onClose }: TrialProps & { onClose: () => voi
         value={text}
         onInput={setText}
         type="number"
-        problem={share === undefined ? 'A number above 0, at most 100' : undefined}
+        problem={share === undefined ? `A number above 0, at most ${MAX_PERCENT[kind]}` : undefined}
       />
       {startConsequences(kind, model, mask.version).map((consequence) => (
         <p key={consequence}>{consequence}</p>

@@ -33,6 +33,22 @@ const REQUEST_TERMS: Readonly<Record<string, string>> = {
   overBudget: `scoring is 'budget'`,
   evicted: `scoring is 'evicted'`,
   scoringFailed: `scoring is 'failed'`,
+  namedPromptTokens: 'is_named * prompt_tokens',
+  namedCompletionTokens: 'is_named * completion_tokens',
+  namedFirstTokens: 'is_named * (time_to_first_token_ms is not null)',
+  namedFirstTokenSumMs: 'is_named * coalesce(time_to_first_token_ms, 0)',
+  namedDurations: 'is_named * (duration_ms is not null)',
+  namedDurationSumMs: 'is_named * coalesce(duration_ms, 0)',
+  namedScoredTokens: 'is_named * iif(is_scored, drift_tokens, 0)',
+  namedNllMasked: 'is_named * iif(is_scored, nll_masked, 0)',
+  namedNllDense: 'is_named * iif(is_scored, nll_dense, 0)',
+}
+
+/** The sums of columns that superseded attempts are counted in too, see {@link REQUEST_TERMS}. */
+const ATTEMPT_SUMS: Readonly<Record<string, string>> = {
+  superseded: 'sum(sign - request)',
+  namedRequests: 'sum(sign * is_named)',
+  namedFailed: `sum(sign * is_named * (finish_reason in ('error', 'superseded')))`,
 }
 
 const list = (parts: readonly string[]): SQL => sql.raw(parts.join(', '))
@@ -51,6 +67,7 @@ export function addChangesToPeriods(db: Database, changes: SQL) {
     with ${changes}, named as (
       select changed.*, ${PERIOD_NAME} name,
         iif(finish_reason = 'superseded', 0, sign) request, coalesce(drift_tokens, 0) > 0 is_scored,
+        names_weights is 1 is_named,
         ${meanOf('nll_masked')} masked, ${meanOf('nll_dense')} dense,
         ${bucketOf('time_to_first_token_ms', FIRST_TOKEN_BOUNDS_MS)} first_token_bucket,
         ${bucketOf('duration_ms', DURATION_BOUNDS_MS)} duration_bucket
@@ -76,7 +93,8 @@ export function addChangesToPeriods(db: Database, changes: SQL) {
 
 /** The sum of a column over the rows of `named`. */
 function termOf(column: string): string {
-  if (column === 'superseded') return 'sum(sign - request)'
+  const ofAttempts = ATTEMPT_SUMS[column]
+  if (ofAttempts !== undefined) return ofAttempts
   const bucket = /^(firstToken|duration)(\d+)$/.exec(column)
   const term = bucket
     ? `${bucket[1] === 'duration' ? 'duration' : 'first_token'}_bucket is ${bucket[2]}`

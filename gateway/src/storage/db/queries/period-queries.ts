@@ -137,19 +137,23 @@ export interface VersionSum {
 
 /**
  * Returns sums, and means of times, of a model's mask versions since a time, which is rounded down to the start of a period.
- * Failed attempts count, even if their request was retried.
+ * Failed attempts count, even if their request was retried; requests whose clients named the weights do not.
  */
 export async function sumVersionsSince(
   db: Database,
   model: string,
   { fromMs, nowMs }: { fromMs: number; nowMs: number },
 ): Promise<VersionSum[]> {
+  const firstTokens = sumOf('first_token', FIRST_TOKEN_BOUNDS_MS)
+  const durations = sumOf('duration', DURATION_BOUNDS_MS)
   return db.all<VersionSum>(sql`
-    select mask_version maskVersion, sum(requests + superseded) requests, sum(failed + superseded) failed,
-      sum(prompt_tokens) promptTokens, sum(completion_tokens) completionTokens,
-      sum(first_token_sum_ms) / nullif(sum(${sumOf('first_token', FIRST_TOKEN_BOUNDS_MS)}), 0) timeToFirstTokenMs,
-      sum(duration_sum_ms) / nullif(sum(${sumOf('duration', DURATION_BOUNDS_MS)}), 0) totalMs,
-      sum(scored_tokens) driftTokens, sum(nll_masked) nllMasked, sum(nll_dense) nllDense
+    select mask_version maskVersion, sum(requests + superseded - named_requests) requests,
+      sum(failed + superseded - named_failed) failed, sum(prompt_tokens - named_prompt_tokens) promptTokens,
+      sum(completion_tokens - named_completion_tokens) completionTokens,
+      sum(first_token_sum_ms - named_first_token_sum_ms) / nullif(sum(${firstTokens} - named_first_tokens), 0) timeToFirstTokenMs,
+      sum(duration_sum_ms - named_duration_sum_ms) / nullif(sum(${durations} - named_durations), 0) totalMs,
+      sum(scored_tokens - named_scored_tokens) driftTokens, sum(nll_masked - named_nll_masked) nllMasked,
+      sum(nll_dense - named_nll_dense) nllDense
     from ${periodsSince(model, { fromMs, nowMs })} group by mask_version`)
 }
 

@@ -27,6 +27,7 @@ const COUNTED = {
   nllDense: 'nll_dense',
   scoring: 'scoring',
   errorCode: 'error_code',
+  namesWeights: 'names_weights',
 }
 
 const incomingColumns = sql.join(

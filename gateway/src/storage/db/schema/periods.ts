@@ -51,6 +51,27 @@ const durationBuckets = {
   duration14: count(),
 }
 
+const laterCount = () => count().default(0)
+const laterTotal = () => total().default(0)
+
+/**
+ * What of the counts above is of requests whose clients named the weights, as `model@mask-3` does: a canary did not choose theirs. With
+ * superseded attempts, which have failed.
+ */
+const ofNamedWeights = {
+  namedRequests: laterCount(),
+  namedFailed: laterCount(),
+  namedPromptTokens: laterCount(),
+  namedCompletionTokens: laterCount(),
+  namedFirstTokens: laterCount(),
+  namedFirstTokenSumMs: laterTotal(),
+  namedDurations: laterCount(),
+  namedDurationSumMs: laterTotal(),
+  namedScoredTokens: laterCount(),
+  namedNllMasked: laterTotal(),
+  namedNllDense: laterTotal(),
+}
+
 /** Traffic and drift of a domain of a model under a mask, by period. */
 export const trafficPeriods = sqliteTable(
   'traffic_periods',
@@ -93,6 +114,7 @@ export const trafficPeriods = sqliteTable(
     overBudget: count(),
     evicted: count(),
     scoringFailed: count(),
+    ...ofNamedWeights,
   },
   (table) => [
     primaryKey({ columns: [table.model, table.domain, table.width, table.start, table.maskVersion] }),

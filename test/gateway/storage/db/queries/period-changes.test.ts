@@ -87,6 +87,9 @@ function recompute(settled: readonly Settled[], width: number): Map<string, Map<
     const sums = periods.get(key) ?? new Map<string, number>()
     periods.set(key, sums)
     const add = (column: string, value: number) => sums.set(column, (sums.get(column) ?? 0) + value)
+    const addOfNamed = (column: string, value: number) => add(column, receipt.namesWeights ? value : 0)
+    addOfNamed('namedRequests', 1)
+    addOfNamed('namedFailed', ['error', 'superseded'].includes(receipt.finishReason) ? 1 : 0)
     if (receipt.finishReason === 'superseded') {
       add('superseded', 1)
       continue
@@ -95,12 +98,18 @@ function recompute(settled: readonly Settled[], width: number): Map<string, Map<
     add('failed', receipt.finishReason === 'error' ? 1 : 0)
     add('promptTokens', receipt.promptTokens)
     add('completionTokens', receipt.completionTokens)
+    addOfNamed('namedPromptTokens', receipt.promptTokens)
+    addOfNamed('namedCompletionTokens', receipt.completionTokens)
     if (receipt.timeToFirstTokenMs !== null) {
       add('firstTokenSumMs', receipt.timeToFirstTokenMs)
+      addOfNamed('namedFirstTokenSumMs', receipt.timeToFirstTokenMs)
+      addOfNamed('namedFirstTokens', 1)
       add(`firstToken${bucketOf(receipt.timeToFirstTokenMs, FIRST_TOKEN_BOUNDS_MS)}`, 1)
     }
     if (!estimated) {
       add('durationSumMs', receipt.totalMs)
+      addOfNamed('namedDurationSumMs', receipt.totalMs)
+      addOfNamed('namedDurations', 1)
       add(`duration${bucketOf(receipt.totalMs, DURATION_BOUNDS_MS)}`, 1)
     }
     const reasons = {
@@ -118,6 +127,9 @@ function recompute(settled: readonly Settled[], width: number): Map<string, Map<
     add('scoredTokens', tokens)
     add('nllMasked', nllMasked)
     add('nllDense', nllDense)
+    addOfNamed('namedScoredTokens', tokens)
+    addOfNamed('namedNllMasked', nllMasked)
+    addOfNamed('namedNllDense', nllDense)
     add('maskedSum', masked)
     add('maskedSquares', masked ** 2)
     add('denseSum', dense)
@@ -181,6 +193,7 @@ function draw(model: string, seed: number): Happening[] {
           ? { tokens, nllDense: dense, nllMasked: dense + below(2) * tokens * (random() - 0.3) }
           : null,
       scoring,
+      namesWeights: pick([true, false, undefined], undefined),
     }
   }
   const startMs = 1_790_000_000_000 + below(DAY_MS)
@@ -206,6 +219,7 @@ function draw(model: string, seed: number): Happening[] {
               timeToFirstTokenMs: null,
               drift: null,
               scoring: undefined,
+              namesWeights: undefined,
             },
       )
       const batch: Happening = { kind: 'receipts', atMs, origin, receipts }
