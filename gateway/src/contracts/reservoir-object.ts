@@ -20,6 +20,8 @@ export interface OfferedSample extends SampleSource {
   side?: Side | undefined
   /** SHA-256 of the beginning of the conversation's first message, see `text-hash.ts`; the text's own if it is left out. */
   opening?: string | undefined
+  /** Another hash of that message, under which texts of its conversation may be stored already, see `redact-queued.ts`. */
+  earlierOpening?: string | undefined
   text: string
   atMs: number
   /** Mean negative log-likelihood of its beginning under the dense weights, nats a token, where a node has described it. */

@@ -16,6 +16,14 @@ export const sampleMessage = z.object({
   side: z.enum(['pool', 'holdout']).optional(),
   /** SHA-256 of the beginning of the conversation's first message, redacted; where it is absent, the text is the first. */
   opening: z.string().max(64).optional(),
+  /**
+   * That first message, redacted, for the external recogniser: its side follows from it as the recogniser leaves it. Absent where
+   * there is no recogniser, where it is the text, and where both would be too large for a message.
+   */
+  openingText: z
+    .string()
+    .max(64 * 1024)
+    .optional(),
   /** The version of the key's sampling policy. */
   consentVersion: z.int().min(0).optional(),
   model: modelId,

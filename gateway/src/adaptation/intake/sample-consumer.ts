@@ -10,7 +10,7 @@ import { isDeleted } from '../sampling/tombstones.ts'
 import { SAMPLE_QUEUE } from '../sampling/sample-queue.ts'
 import { UNASSIGNED } from '../../storage/db/schema/domains.ts'
 import { storeFoundDomains } from './store-found-domains.ts'
-import { redactQueued } from './redact-queued.ts'
+import { redactQueued, type StorableSample } from './redact-queued.ts'
 import { sortSamples } from './sort-samples.ts'
 import { createSampleCounts } from './sample-counts.ts'
 
@@ -22,12 +22,12 @@ const DOMAIN_LIMITS = { maxDomains: MAX_DOMAINS, maxPerTenant: MAX_DOMAINS_PER_T
 /** A sample with the message that carries it, the domain that it goes to, and what was found of its text. */
 interface QueuedSample {
   message: Message
-  sample: SampleMessage
+  sample: StorableSample
   domain: string
   extra: Pick<OfferedSample, 'nllMean' | 'description' | 'found'>
 }
 
-type ConsumerDeps = Parameters<typeof sortSamples>[0] & Pick<Deps, 'reservoir' | 'recogniser'>
+type ConsumerDeps = Parameters<typeof sortSamples>[0] & Pick<Deps, 'reservoir' | 'recogniser' | 'keyPepper'>
 
 /** Delays between retries. With the queue's maximum retries they bridge an outage of an hour. */
 const MIN_RETRY_DELAY_S = 5
@@ -227,7 +227,8 @@ function toOffer(
   { message, sample, extra }: QueuedSample,
   tenants: ReadonlyMap<string, string>,
 ): OfferedSample {
-  const { requestId, keyId, tenant, conversation = '', consentVersion = 0, side, opening, text } = sample
+  const { requestId, keyId, tenant, conversation = '', consentVersion = 0, side, text } = sample
+  const { opening, earlierOpening } = sample
   return {
     requestId,
     keyId,
@@ -236,6 +237,7 @@ function toOffer(
     consentVersion,
     side,
     opening,
+    earlierOpening,
     text,
     atMs: message.timestamp.getTime(),
     ...extra,

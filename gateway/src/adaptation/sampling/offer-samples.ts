@@ -5,6 +5,7 @@ import type { ClientText } from '../../contracts/generation.ts'
 import { REDACTION_VERSION } from '../redaction/redact.ts'
 import { conversationId, conversationSide } from './conversation.ts'
 import { redactSample, redactSampleCounted } from './sample-text.ts'
+import { textBytes } from './text-bytes.ts'
 import { textHash } from './text-hash.ts'
 
 /** The new texts of a request that may be sampled. */
@@ -19,7 +20,7 @@ export interface OfferedTexts {
 }
 
 /** The dependencies of {@link offerSamples}. */
-interface OfferDeps extends Pick<Deps, 'waitUntil' | 'keyPepper'> {
+interface OfferDeps extends Pick<Deps, 'waitUntil' | 'keyPepper' | 'recogniser'> {
   samples: { sendBatch(messages: Iterable<MessageSendRequest<SampleMessage>>): Promise<unknown> }
 }
 
@@ -29,6 +30,8 @@ const MAX_BATCH_BYTES = 250_000
 /** The bytes of a message besides its text, and those that a character of the text may have as JSON. */
 const MESSAGE_BYTES = 2_000
 const MAX_BYTES_OF_CHARACTER = 6
+/** Bytes of the texts of a message as JSON: a queue takes messages of 128 KB. */
+const MAX_TEXT_BYTES = 125_000
 
 /** Redacts texts and queues them for the reservoir of their domain, after the response has been sent. */
 export function offerSamples(deps: OfferDeps, { texts, ...request }: OfferedTexts): void {
@@ -40,9 +43,10 @@ export function offerSamples(deps: OfferDeps, { texts, ...request }: OfferedText
     let batch: MessageSendRequest<SampleMessage>[] = []
     let bytes = 0
     for (const text of offered) {
-      const body = await createMessage(deps.keyPepper, request, text)
+      const body = await createMessage(deps, request, text)
       if (body.text.trim() === '') continue
-      const size = MESSAGE_BYTES + MAX_BYTES_OF_CHARACTER * body.text.length
+      const characters = body.text.length + (body.openingText?.length ?? 0)
+      const size = MESSAGE_BYTES + MAX_BYTES_OF_CHARACTER * characters
       if (batch.length === MAX_MESSAGES || (batch.length > 0 && bytes + size > MAX_BATCH_BYTES)) {
         await deps.samples.sendBatch(batch)
         batch = []
@@ -61,12 +65,13 @@ export function offerSamples(deps: OfferDeps, { texts, ...request }: OfferedText
 }
 
 async function createMessage(
-  secret: string,
+  { keyPepper: secret, recogniser }: Pick<OfferDeps, 'keyPepper' | 'recogniser'>,
   { requestId, key, model, domain, discover }: Omit<OfferedTexts, 'texts'>,
   { text, opening }: ClientText,
 ): Promise<SampleMessage> {
   const { text: redacted, counts } = redactSampleCounted(text)
   const redactedOpening = opening === text ? redacted : redactSample(opening)
+  const isSent = recogniser !== undefined && opening !== text && fitTogether(redacted, redactedOpening)
   const [conversation, side, openingHash] = await Promise.all([
     conversationId(secret, key.id, opening),
     conversationSide(secret, redactedOpening),
@@ -79,6 +84,7 @@ async function createMessage(
     conversation,
     side,
     opening: openingHash,
+    ...(isSent ? { openingText: redactedOpening } : {}),
     consentVersion: key.consentVersion,
     model,
     domain,
@@ -87,4 +93,8 @@ async function createMessage(
     ...(Object.keys(counts).length > 0 ? { redactions: counts } : {}),
     text: redacted,
   }
+}
+
+function fitTogether(...texts: string[]): boolean {
+  return texts.reduce((sum, text) => sum + textBytes(JSON.stringify(text)), 0) <= MAX_TEXT_BYTES
 }

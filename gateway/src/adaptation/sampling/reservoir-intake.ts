@@ -56,7 +56,8 @@ export class ReservoirIntake {
     const atMs = Math.min(offer.atMs, nowMs)
     const [first] = pieces
     const isExpired = atMs <= nowMs - this.#bounds.timeToLiveMs
-    if (isExpired || !first || !this.#sides.acceptsConversation(first.placement, hash)) return true
+    const known = [hash, ...(offer.earlierOpening === undefined ? [] : [offer.earlierOpening])]
+    if (isExpired || !first || !this.#sides.acceptsConversation(first.placement, known)) return true
     if (pieces.length > 1) this.#markPieces(hash, pieces)
     for (const piece of fresh) {
       if (this.#sides.accepts(piece.placement)) this.#insert(offer, piece, tallies, atMs)

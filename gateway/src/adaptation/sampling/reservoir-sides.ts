@@ -22,9 +22,11 @@ export class ReservoirSides {
   /**
    * Returns whether texts of a conversation may be stored on the side that they were placed on: neither its first message nor the
    * whole text is on the other side.
+   *
+   * @param known hashes of the whole text, and of the first message before the external recogniser read it
    */
-  acceptsConversation({ opening, side }: SamplePlacement, wholeHash: string): boolean {
-    return !this.#conflicts([opening, wholeHash], side)
+  acceptsConversation({ opening, side }: SamplePlacement, known: readonly string[]): boolean {
+    return !this.#conflicts([opening, ...known], side)
   }
 
   /** Returns whether a piece may be stored on the side that it was placed on. */
@@ -66,18 +68,19 @@ export class ReservoirSides {
   }
 
   /** Returns whether the other side has, or had, one of some texts, heads or first messages, by their hashes. */
-  #conflicts(hashes: readonly [string, string], side: Side): boolean {
+  #conflicts(hashes: readonly string[], side: Side): boolean {
     // A plus sign keeps SQLite from reading all texts of a side by another index.
     const [conflict] = this.#sql.exec(
-      `SELECT 1 FROM texts WHERE head IN (?1, ?2) AND +side = ?3
+      `SELECT 1 FROM texts WHERE head IN (SELECT value FROM json_each(?1)) AND +side = ?2
        UNION ALL
-       SELECT 1 FROM texts WHERE hash IN (?1, ?2) AND +side = ?3
+       SELECT 1 FROM texts WHERE hash IN (SELECT value FROM json_each(?1)) AND +side = ?2
        UNION ALL
-       SELECT 1 FROM sources JOIN texts USING (hash) WHERE sources.opening IN (?1, ?2) AND +texts.side = ?3
+       SELECT 1 FROM sources JOIN texts USING (hash)
+       WHERE sources.opening IN (SELECT value FROM json_each(?1)) AND +texts.side = ?2
        UNION ALL
-       SELECT 1 FROM sides WHERE hash IN (?1, ?2) AND side = ?3
+       SELECT 1 FROM sides WHERE hash IN (SELECT value FROM json_each(?1)) AND side = ?2
        LIMIT 1`,
-      ...hashes,
+      JSON.stringify(hashes),
       OTHER[side],
     )
     return conflict !== undefined

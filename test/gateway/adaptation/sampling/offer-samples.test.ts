@@ -37,7 +37,7 @@ async function queued(
     },
   }
   offerSamples(
-    { samples, keyPepper, waitUntil: (pending) => work.push(pending) },
+    { samples, keyPepper, recogniser: undefined, waitUntil: (pending) => work.push(pending) },
     { requestId, key: key(keyId), model: 'tiny', domain, texts },
   )
   await Promise.all(work)
