@@ -1,6 +1,6 @@
 import type { TokenScores } from '../../contract/backend.ts'
 import { topOf } from '../../contract/token-scores.ts'
-import type { CompletionToken, TokenBytes } from './logprobs.ts'
+import { countCharacters, type CompletionTokens, type TokenBytes } from './logprobs.ts'
 
 /** A prompt as the client sent it, and its tokens. */
 export interface ClientPrompt {
@@ -15,39 +15,42 @@ export type PromptEcho = (choice: number) => ClientPrompt
 /** A prompt as a completion repeats it. */
 export interface EchoedPrompt {
   text: string
-  tokens: CompletionToken[]
+  /** None without scores. */
+  tokens: CompletionTokens
+  /**
+   * Offset of the first token in the text, in code points: negative where the tokenizer put tokens, such as a BOS, before the
+   * text.
+   */
+  offset: number
+  /** Offset after the last token. */
+  endOffset: number
 }
 
-/**
- * Repeats a prompt. A text is repeated as it was sent; token ids are decoded, control tokens included. `tokens` are
- * described only if there are scores.
- *
- * @returns also the offset of the first token in the text, in code points: negative where the tokenizer put tokens, such
- *   as a BOS, before the text
- */
+/** Repeats a prompt. A text is repeated as it was sent; token ids are decoded, control tokens included. */
 export function echoPrompt(
-  prompt: ClientPrompt,
+  { text: sent, tokens }: ClientPrompt,
   scores: TokenScores | undefined,
   tokenBytes: TokenBytes,
-): EchoedPrompt & { offset: number } {
-  const decoded = decode(prompt.tokens, tokenBytes)
-  const text = prompt.text ?? decoded
+): EchoedPrompt {
+  const bytes = Buffer.concat(tokens.map(tokenBytes))
+  const decoded = UTF_8.decode(bytes)
+  const text = sent ?? decoded
   const before = decoded.endsWith(text) ? decoded.slice(0, decoded.length - text.length) : ''
-  return { text, tokens: scores ? describe(prompt.tokens, scores) : [], offset: -Array.from(before).length }
+  const offset = -Array.from(before).length
+  const endOffset = offset + countCharacters(bytes)
+  return { text, tokens: scores ? scoredTokens(tokens, scores) : [], offset, endOffset }
 }
 
-function describe(tokens: readonly number[], scores: TokenScores): CompletionToken[] {
-  return tokens.map((token, index) =>
-    index === 0
-      ? { token, logprob: null, top: null }
-      : { token, logprob: scores.logprobs[index - 1] as number, top: topOf(scores, index - 1) },
-  )
-}
+/** Parts of characters become U+FFFD. */
+const UTF_8 = new TextDecoder('utf-8', { ignoreBOM: true })
 
-/** Decodes tokens to text; parts of characters become U+FFFD. */
-function decode(tokens: readonly number[], tokenBytes: TokenBytes): string {
-  const decoder = new TextDecoder('utf-8', { ignoreBOM: true })
-  return (
-    tokens.map((token) => decoder.decode(tokenBytes(token), { stream: true })).join('') + decoder.decode()
-  )
+function scoredTokens(tokens: readonly number[], scores: TokenScores): CompletionTokens {
+  return {
+    length: tokens.length,
+    at(index) {
+      const token = tokens[index] as number
+      if (index === 0) return { token, logprob: null, top: null }
+      return { token, logprob: scores.logprobs[index - 1] as number, top: topOf(scores, index - 1) }
+    },
+  }
 }

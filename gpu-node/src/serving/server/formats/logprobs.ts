@@ -2,7 +2,7 @@ import type { ChatTokenLogprob } from '@copal/shared/wire/chat.ts'
 import type { CompletionLogprobs } from '@copal/shared/wire/completions.ts'
 import type { TokenLogprob } from '../../engine/generated-text.ts'
 import type { TokenAlternative } from '../../contract/backend.ts'
-import { asWritten } from './as-written.ts'
+import { arrayAsWritten, asWritten } from './as-written.ts'
 import type { TextCodec } from '../../../model/tokenizer/text-codec.ts'
 
 /** A function that returns the UTF-8 bytes of a token, which may be part of a character. */
@@ -26,37 +26,48 @@ export interface CompletionToken {
   top: readonly TokenAlternative[] | null
 }
 
+/** The tokens of a completion, each made when it is read. An array is one, too. */
+export interface CompletionTokens {
+  readonly length: number
+  /** Returns a token below `length`. */
+  at(index: number): CompletionToken | undefined
+}
+
 /**
- * Formats log-probabilities as the older completions do, the alternatives as they are written.
+ * Formats log-probabilities as the older completions do, as they are written.
  *
  * @param offset code points of the text before the first of `tokens`; negative for a prompt whose first tokens are not
  *   part of its text
- * @returns the log-probabilities and the offset after the last of `tokens`
  */
 export function completionLogprobs(
-  tokens: readonly CompletionToken[],
+  tokens: CompletionTokens,
   tokenBytes: TokenBytes,
   offset: number,
-): { logprobs: CompletionLogprobs; offset: number } {
-  const logprobs: CompletionLogprobs = { tokens: [], token_logprobs: [], top_logprobs: [], text_offset: [] }
+): CompletionLogprobs {
   const textOf = (token: number) => tokenText(tokenBytes(token), 'bytes:')
+  const column = <T>(of: (token: CompletionToken) => T): T[] =>
+    arrayAsWritten(tokens.length, (from, to) => {
+      const values: T[] = []
+      for (let index = from; index < to; index++) values.push(of(tokens.at(index) as CompletionToken))
+      return values
+    })
   let at = offset
-  for (const { token, logprob, top } of tokens) {
-    logprobs.tokens.push(textOf(token))
-    logprobs.token_logprobs.push(logprob)
-    logprobs.top_logprobs.push(
+  return {
+    tokens: column(({ token }) => textOf(token)),
+    token_logprobs: column(({ logprob }) => logprob),
+    top_logprobs: column(({ token, logprob, top }) =>
       logprob === null
         ? null
-        : asWritten(() =>
-            Object.fromEntries(
-              [...(top ?? []), { token, logprob }].map((other) => [textOf(other.token), other.logprob]),
-            ),
+        : Object.fromEntries(
+            [...(top ?? []), { token, logprob }].map((other) => [textOf(other.token), other.logprob]),
           ),
-    )
-    logprobs.text_offset.push(Math.max(0, at))
-    at += countCharacters(tokenBytes(token))
+    ),
+    text_offset: column(({ token }) => {
+      const begin = at
+      at += countCharacters(tokenBytes(token))
+      return Math.max(0, begin)
+    }),
   }
-  return { logprobs, offset: at }
 }
 
 const UTF_8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })
@@ -71,6 +82,8 @@ function tokenText(bytes: Uint8Array, prefix: string): string {
 }
 
 /** Counts the code points that begin in `bytes`. */
-function countCharacters(bytes: Uint8Array): number {
-  return bytes.reduce((count, byte) => count + ((byte & 0xc0) === 0x80 ? 0 : 1), 0)
+export function countCharacters(bytes: Uint8Array): number {
+  let count = 0
+  for (const byte of bytes) if ((byte & 0xc0) !== 0x80) count += 1
+  return count
 }

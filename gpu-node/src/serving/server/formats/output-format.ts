@@ -4,9 +4,15 @@ import type { Completion, CompletionChunk } from '@copal/shared/wire/completions
 import type { Usage } from '@copal/shared/wire/inference-fields.ts'
 import type { TokenLogprob } from '../../engine/generated-text.ts'
 import type { TokenScores } from '../../contract/backend.ts'
-import { asWritten } from './as-written.ts'
+import { asWritten, LongObject } from './as-written.ts'
 import { echoPrompt, type EchoedPrompt, type PromptEcho } from './echoed-prompt.ts'
-import { chatLogprobs, completionLogprobs, type CompletionToken, type TokenBytes } from './logprobs.ts'
+import {
+  chatLogprobs,
+  completionLogprobs,
+  countCharacters,
+  type CompletionTokens,
+  type TokenBytes,
+} from './logprobs.ts'
 
 /** The fields that every object of a response repeats. */
 export interface OutputHead {
@@ -109,23 +115,15 @@ export function completionFormat(
 ): OutputFormat {
   /** Code points of each choice written so far. */
   const offsets: number[] = []
-  const choice = <Reason>(
-    index: number,
-    text: string,
-    tokens: readonly CompletionToken[],
-    finish_reason: Reason,
-  ) => {
+  const choice = <Reason>(index: number, text: string, tokens: TokenLogprob[], finish_reason: Reason) => {
     const offset = offsets[index] ?? 0
-    const described = logprobs ? completionLogprobs(tokens, tokenBytes, offset) : null
-    offsets[index] = described?.offset ?? offset
-    return { index, text, logprobs: described?.logprobs ?? null, finish_reason }
+    if (!logprobs) return { index, text, logprobs: null, finish_reason }
+    offsets[index] = tokens.reduce((at, { token }) => at + countCharacters(tokenBytes(token)), offset)
+    return { index, text, logprobs: completionLogprobs(tokens, tokenBytes, offset), finish_reason }
   }
   const echoOf = (index: number, scores: TokenScores | undefined): EchoedPrompt => {
     const prompt = echo?.(index)
-    if (!prompt) return { text: '', tokens: [] }
-    const echoed = echoPrompt(prompt, scores, tokenBytes)
-    offsets[index] = echoed.offset
-    return echoed
+    return prompt ? echoPrompt(prompt, scores, tokenBytes) : { text: '', tokens: [], offset: 0, endOffset: 0 }
   }
   const chunk = (choices: CompletionChunk['choices']): CompletionChunk => ({
     ...fields(head, 'text_completion'),
@@ -137,12 +135,14 @@ export function completionFormat(
     body: (choices, usage): Completion => ({
       ...fields(head, 'text_completion'),
       choices: choices.map(({ text, tokens, reason, promptScores }, index) => {
-        const prompt = echoOf(index, promptScores)
-        const offset = offsets[index] ?? 0
-        const described = () => completionLogprobs([...prompt.tokens, ...tokens], tokenBytes, offset).logprobs
+        // A prompt is repeated when it is written, because there may be hundreds of long ones.
+        const described = () => {
+          const prompt = echoOf(index, promptScores)
+          return completionLogprobs(joined(prompt.tokens, tokens), tokenBytes, prompt.offset)
+        }
         return {
           index,
-          text: prompt.text + text,
+          text: echo ? asWritten(() => echoOf(index, undefined).text + text) : text,
           logprobs: logprobs ? asWritten(described) : null,
           finish_reason: withoutTools(reason),
         }
@@ -153,8 +153,10 @@ export function completionFormat(
     ...(echo
       ? {
           echo(index, scores) {
-            const prompt = echoOf(index, scores)
-            return [chunk([choice(index, prompt.text, prompt.tokens, null)])]
+            const { text, tokens, offset, endOffset } = echoOf(index, scores)
+            offsets[index] = endOffset
+            const described = logprobs ? completionLogprobs(tokens, tokenBytes, offset) : null
+            return [new LongObject(chunk([{ index, text, logprobs: described, finish_reason: null }]))]
           },
         }
       : {}),
@@ -162,6 +164,15 @@ export function completionFormat(
     endChoice: (index, reason) => [chunk([choice(index, '', [], withoutTools(reason))])],
     end: (usage) => (withUsage ? [{ ...chunk([]), usage }] : []),
     error: errorBody,
+  }
+}
+
+/** Returns the tokens of a prompt, then those generated. */
+function joined(prompt: CompletionTokens, generated: readonly TokenLogprob[]): CompletionTokens {
+  const { length } = prompt
+  return {
+    length: length + generated.length,
+    at: (index) => (index < length ? prompt.at(index) : generated[index - length]),
   }
 }
 

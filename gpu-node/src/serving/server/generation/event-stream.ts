@@ -1,7 +1,9 @@
 import { toAppError } from '@copal/shared/errors.ts'
 import { MASK_COMMENT } from '@copal/shared/wire/node-calls.ts'
+import { LongObject } from '../formats/as-written.ts'
 import type { OutputFormat } from '../formats/output-format.ts'
 import { withTimeout } from '../../../platform/timeout.ts'
+import { jsonInTurns } from './json-in-turns.ts'
 
 /** The content type of a stream of server-sent events. */
 export const EVENT_STREAM = 'text/event-stream; charset=utf-8'
@@ -59,7 +61,7 @@ export function eventStream(
     next = undefined
     if (lateMask) controller.enqueue(ENCODER.encode(`${MASK_COMMENT}${lateMask()}\n\n`))
     lateMask = undefined
-    if (!result.done) return send(controller, serialize(result.value, namesEvents))
+    if (!result.done) return send(controller, await written(result.value, namesEvents))
     if (!namesEvents) send(controller, DONE)
     controller.close()
     if (events) capture?.onComplete(events.join(''))
@@ -90,7 +92,17 @@ export function eventStream(
   })
 }
 
-function serialize(value: object & { type?: string }, isNamed: boolean): string {
-  const name = isNamed ? `event: ${value.type}\n` : ''
-  return `${name}data: ${JSON.stringify(value)}\n\n`
+/** Returns an object as an event, a long one written in turns. */
+async function written(value: object, isNamed: boolean): Promise<string> {
+  return value instanceof LongObject
+    ? eventOf(value.value, await jsonInTurns(value.value), isNamed)
+    : serialize(value, isNamed)
+}
+
+function serialize(value: object, isNamed: boolean): string {
+  return eventOf(value, JSON.stringify(value), isNamed)
+}
+
+function eventOf({ type }: { type?: string }, json: string, isNamed: boolean): string {
+  return `${isNamed ? `event: ${type}\n` : ''}data: ${json}\n\n`
 }

@@ -2,6 +2,8 @@ import { once } from 'node:events'
 import { connect } from 'node:net'
 import { expect, onTestFinished, test } from 'vitest'
 import { AppError, errorBody } from '@copal/shared/errors.ts'
+import { arrayAsWritten, LongObject } from '../../../../../gpu-node/src/serving/server/formats/as-written.ts'
+import { occupyMs } from '../../../../support/harness/occupy.ts'
 import { listen } from '../../../../../gpu-node/src/platform/listener.ts'
 import {
   EVENT_STREAM,
@@ -37,6 +39,28 @@ test('every write is one complete event, also the end', async () => {
   )
   expect(writes).toEqual([...EVENTS, 'data: [DONE]\n\n'])
   for (const write of writes) expect(write).toMatch(WHOLE_EVENT)
+})
+
+test('a long object is one event, written while the event loop goes on', async () => {
+  const numbers = Array.from({ length: 2000 }, (_, index) => index)
+  let turns = 0
+  const turnsSeen = new Set<number>()
+  async function* objects() {
+    yield new LongObject({
+      type: 'long',
+      numbers: arrayAsWritten(numbers.length, (from, to) => {
+        occupyMs(2)
+        turnsSeen.add(turns)
+        return numbers.slice(from, to)
+      }),
+    })
+  }
+  const named = { ...OPTIONS, format: { ...format, namesEvents: true } }
+  const timer = setInterval(() => (turns += 1), 0)
+  const writes = await writesOf(eventStream(objects(), named))
+  clearInterval(timer)
+  expect(writes).toEqual([`event: long\ndata: ${JSON.stringify({ type: 'long', numbers })}\n\n`])
+  expect(turnsSeen.size).toBeGreaterThan(5)
 })
 
 test('a stream that breaks ends with its error as one complete event', async () => {
