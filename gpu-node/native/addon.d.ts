@@ -339,10 +339,19 @@ export interface Matcher {
    * Takes the tokens that were sampled since the last call and returns which may come next, off the event loop. If the
    * output is complete, only the end tokens may. The caller awaits each call before the next.
    *
-   * @returns `[ceil(vocab / 32)]`; token `i` may come if bit `i % 32` of word `i / 32` is 1
+   * @param drafts tokens that it does not take, each of which may follow the one before
+   * @returns `[1 + drafts, ceil(vocab / 32)]`; token `i` may come if bit `i % 32` of word `i / 32` is 1. The rows end after
+   *   the last draft that may come, or before one for which that is too costly to tell.
    * @throws (rejects) `MatcherFailed`, after which the matcher cannot be used; `InvalidState` if it was freed
    */
-  advance(tokens: Int32Array): Promise<Uint32Array>
+  advance(tokens: Int32Array, drafts: Int32Array): Promise<Uint32Array>
+  /**
+   * Takes the tokens that were sampled since the last call and returns the bytes that must follow, off the event loop; none
+   * where there is a choice, or where it is too costly to tell.
+   *
+   * @throws (rejects) as {@link advance}
+   */
+  forced(tokens: Int32Array): Promise<Uint8Array>
   /**
    * Frees the memory of the matcher: megabytes for a costly grammar, which V8 does not count. A second call does nothing.
    *

@@ -86,8 +86,10 @@ export async function benchGrammar(addon: Addon, model: DenseModel, repetitions:
       const compiling = await measured(() => prepared.value.compile(language, source))
       compiled.push(compiling)
       const matcher = compiling.value.matcher()
-      masks.push(await measured(() => matcher.advance(new Int32Array(0))))
-      for (const token of tokens) masks.push(await measured(() => matcher.advance(Int32Array.of(token))))
+      const none = new Int32Array(0)
+      masks.push(await measured(() => matcher.advance(none, none)))
+      for (const token of tokens)
+        masks.push(await measured(() => matcher.advance(Int32Array.of(token), none)))
     }
     lines.push(line(`${name}: compiled`, shown(compiled)))
     lines.push(line(`${name}: a mask, ${tokens.length + 1} per response`, shown(masks)))

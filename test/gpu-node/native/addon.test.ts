@@ -286,7 +286,7 @@ function testAddon(addon: Addon): void {
           ...(detail === undefined ? {} : { detail }),
         })
       const matcher = (await vocabulary.compile('json_schema', '{"type": "boolean"}')).matcher()
-      await expect(matcher.advance(Int32Array.of(0))).rejects.toEqual(code('MatcherFailed'))
+      await expect(matcher.advance(Int32Array.of(0), Int32Array.of())).rejects.toEqual(code('MatcherFailed'))
     })
   })
 

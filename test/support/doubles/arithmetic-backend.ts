@@ -80,7 +80,12 @@ export function createArithmeticBackend(options: ArithmeticOptions = {}): Arithm
     return control
   }
 
-  const run = (weights: WeightSet, work: SequenceWork, allowed: TokenMask | null): SequenceOutput => {
+  /** @param masks of the tokens that may be sampled at each place; null for all */
+  const run = (
+    weights: WeightSet,
+    work: SequenceWork,
+    masks: readonly (TokenMask | null)[],
+  ): SequenceOutput => {
     const pages = work.pages ?? []
     const { length: cached } = work.cached ?? []
     if (work.position === 0 || work.cached) {
@@ -126,16 +131,16 @@ export function createArithmeticBackend(options: ArithmeticOptions = {}): Arithm
     const scored = nll.filter((_, i) => (work.targets?.[i] ?? -1) !== -1)
     if (work.output === 'nll') return { kind: 'nll', nll: scored }
     if (work.output === 'hidden_sum') return { kind: 'hidden_sum', sum, nll: scored }
-    if (work.drafts && (allowed || work.drafts >= work.tokens.length)) throw new Error('drafts do not fit')
-    const sample = (length: number): SampledToken => {
+    if (work.drafts && work.drafts >= work.tokens.length) throw new Error('drafts do not fit')
+    const sample = (length: number, allowed: TokenMask | null): SampledToken => {
       let token = mix(weights.version, sequence.sampler?.seed ?? 0, tokens.slice(0, length)) % vocabSize
       while (allowed && (((allowed[token >>> 5] as number) >>> (token & 31)) & 1) === 0)
         token = (token + 1) % vocabSize
       return { token, logprob: -0.5, top: [] }
     }
-    const sampled = [sample((sequence.length -= work.drafts ?? 0))]
-    while (sequence.length < tokens.length && tokens[sequence.length] === sampled.at(-1)!.token)
-      sampled.push(sample(++sequence.length))
+    const sampled = [sample((sequence.length -= work.drafts ?? 0), masks[0]!)]
+    while (tokens[sequence.length] === sampled.at(-1)!.token && sampled.length < masks.length)
+      sampled.push(sample(++sequence.length, masks[sampled.length]!))
     const [first, ...more] = sampled
     return { kind: 'token', ...first!, more }
   }
@@ -162,8 +167,13 @@ export function createArithmeticBackend(options: ArithmeticOptions = {}): Arithm
           await new Promise((resolve) => setImmediate(resolve))
         if (control.dead) throw new AppError('node_failed', 'dead')
         for (const id of plan.drop) sequences.delete(id)
-        const allowed = await Promise.all(plan.work.map(async (work) => work.allowed ?? null))
-        const outputs = plan.work.map((work, index) => run(plan.weights, work, allowed[index] ?? null))
+        const masks = await Promise.all(
+          plan.work.map(async ({ allowed, allowedAfterDrafts, drafts = 0 }) => [
+            (await allowed) ?? null,
+            ...((await allowedAfterDrafts) ?? Array.from({ length: drafts }, () => null)),
+          ]),
+        )
+        const outputs = plan.work.map((work, index) => run(plan.weights, work, masks[index]!))
         kvTokensPeak = Math.max(kvTokensPeak, kvTokens())
         plans.push(plan)
         return { outputs }

@@ -22,7 +22,7 @@ export async function randomAnswer(
   const isCharacter = (token: number, character: string) =>
     Buffer.from(codec.tokenBytes(token)).toString('latin1') === character
   for (;;) {
-    const allowed = tokensOf(await constraint.allowedAfter(tokens))
+    const allowed = tokensOf((await constraint.allowedAfter(tokens))[0]!)
     const others = allowed.filter((token) => !endTokens.includes(token))
     const text = Buffer.concat(bytes).toString('utf8')
     const preferred = prefer(text)

@@ -1,4 +1,4 @@
-//! The grammar compiler's errors keep their reason.
+//! The grammar compiler's errors keep their reason, and looking ahead leaves a matcher where it was.
 #![cfg(not(miri))]
 
 use copal_addon::grammar::{CompileError, Language, Problem, Vocabulary};
@@ -49,4 +49,35 @@ fn an_invalid_regular_expression_is_explained_by_its_own_error() {
     let error = vocabulary().compile(Language::JsonSchema, r#"{"type": "string", "pattern": "("}"#);
     let message = error.err().unwrap().to_string();
     assert!(message.starts_with("in a 'pattern': "), "{message}");
+}
+
+#[test]
+fn drafts_and_forced_bytes_change_no_mask() {
+    let schema = r#"{
+        "type": "object",
+        "properties": {
+            "name": {"type": "string", "maxLength": 9},
+            "kind": {"enum": ["alpha", "alphabet", "beta"]},
+            "tags": {"type": "array", "items": {"type": "integer"}}
+        },
+        "required": ["name", "kind", "tags"],
+        "additionalProperties": false,
+        "x-guidance": {"whitespace_flexible": false, "item_separator": ", ", "key_separator": ": "}
+    }"#;
+    let text = r#"{"name": "it\"s", "kind": "alphabet", "tags": [1, 23, -4]}"#;
+    let grammar = vocabulary().compile(Language::JsonSchema, schema).unwrap();
+    let tokens: Vec<u32> = text.bytes().map(u32::from).collect();
+    let (mut plain, mut ahead) = (grammar.matcher(), grammar.matcher());
+    let new_at = |at: usize| &tokens[at.saturating_sub(1)..at];
+    let masks: Vec<_> = (0..=tokens.len()).map(|at| plain.advance(new_at(at), &[]).unwrap()).collect();
+    let mut forced = 0;
+    for at in 0..=tokens.len() {
+        let bytes = ahead.forced(new_at(at)).unwrap();
+        assert!(text.as_bytes()[at..].starts_with(&bytes), "{at}: {}", String::from_utf8_lossy(&bytes));
+        forced += usize::from(!bytes.is_empty());
+        let drafts = &tokens[at..tokens.len().min(at + 6)];
+        assert_eq!(ahead.advance(&[], drafts).unwrap(), masks[at..=at + drafts.len()].concat(), "{at}");
+        assert_eq!(ahead.advance(&[], &[0, 1]).unwrap(), masks[at], "a draft that may not come");
+    }
+    assert!(forced > text.len() / 2, "{forced} places of {} are forced", text.len());
 }

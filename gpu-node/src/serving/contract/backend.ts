@@ -130,6 +130,8 @@ export interface SequenceWork {
    * step runs. Never rejects; null allows every token.
    */
   allowed?: Promise<TokenMask | null>
+  /** With `allowed` and drafts: the tokens that may be sampled after each draft; after one that has none nothing is. */
+  allowedAfterDrafts?: Promise<readonly TokenMask[]>
 }
 
 /** One step of one weight set: prefill chunks and decode tokens together. */

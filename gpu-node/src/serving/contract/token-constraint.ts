@@ -4,11 +4,20 @@ import type { TokenMask } from './backend.ts'
 export interface TokenConstraint {
   /**
    * Returns the tokens that may follow `generated`, the whole output so far; only the end tokens once the output is
-   * complete. An output that restarts or is prefilled again is asked about again.
+   * complete. Then those that may follow each of `drafts` behind it, up to the first draft that may not come; it may leave out
+   * the last ones. An output that restarts or is prefilled again is asked about again.
    *
+   * @returns at least one mask
    * @throws AppError (rejects) when the grammar became too costly; the output cannot continue
    */
-  allowedAfter(generated: readonly number[]): Promise<TokenMask>
+  allowedAfter(generated: readonly number[], drafts?: readonly number[]): Promise<readonly TokenMask[]>
+  /**
+   * Returns tokens of the text that must follow `generated`; none where there is a choice. An output may have the same text in
+   * other tokens.
+   *
+   * @throws AppError (rejects) as {@link allowedAfter}
+   */
+  forcedAfter(generated: readonly number[]): Promise<readonly number[]>
   /** Frees resources after all pending calls: the output ended or restarts. */
   release(): void
 }

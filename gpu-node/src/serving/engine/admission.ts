@@ -60,6 +60,10 @@ export function createAdmission(
     fail: (error: AppError) => void,
   ): GenerateGoal {
     const { constraint, promptLogprobs = -1 } = spec
+    const orFail = (thrown: unknown): null => {
+      fail(toAppError(thrown))
+      return null
+    }
     return {
       kind: 'generate',
       sampler: { ...spec.sampling, promptTokens: spec.prompt.length },
@@ -69,13 +73,10 @@ export function createAdmission(
       prefixes: spec.prefixes ?? [],
       promptScores:
         promptLogprobs >= 0 ? createTokenScores(spec.prompt.length - 1, promptLogprobs) : undefined,
-      allowedAfter:
-        constraint &&
-        ((generated: readonly number[]) =>
-          constraint.allowedAfter(generated).catch((thrown: unknown) => {
-            fail(toAppError(thrown))
-            return null
-          })),
+      constraint: constraint && {
+        allowedAfter: (generated, drafts) => constraint.allowedAfter(generated, drafts).catch(orFail),
+        forcedAfter: (generated) => constraint.forcedAfter(generated).catch(orFail),
+      },
     }
   }
 

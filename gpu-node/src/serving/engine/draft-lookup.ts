@@ -9,9 +9,12 @@ const MAX_PLACES = 1 << 15
 /** Tokens that may follow a text. */
 export interface Draft {
   readonly tokens: readonly number[]
-  /** Index into {@link MATCH_LENGTHS}: how many last tokens of the text were found before. */
-  readonly match: number
+  /** How it was found: index into {@link MATCH_LENGTHS} of how many last tokens of the text were found before, or {@link FORCED}. */
+  readonly source: number
 }
+
+/** Source of drafts that a grammar leaves no choice about. */
+export const FORCED = MATCH_LENGTHS.length
 
 /** Looks up in a text what followed its last tokens before (prompt lookup decoding, Saxena 2023). */
 export interface DraftLookup {
@@ -31,14 +34,14 @@ export function createDraftLookup(): DraftLookup {
     find(text, count) {
       const end = Math.min(text.length, Math.min(indexed, text.length) + INDEXED_AT_ONCE)
       for (let next = Math.min(indexed, text.length); next < end; next++)
-        for (const [match, length] of MATCH_LENGTHS.entries())
-          if (next >= length) (places[match] as Int32Array)[placeOf(text, next, length)] = next
+        for (const [source, length] of MATCH_LENGTHS.entries())
+          if (next >= length) (places[source] as Int32Array)[placeOf(text, next, length)] = next
       indexed = end
-      for (const [match, length] of MATCH_LENGTHS.entries()) {
+      for (const [source, length] of MATCH_LENGTHS.entries()) {
         if (text.length < length) continue
-        const next = (places[match] as Int32Array)[placeOf(text, text.length, length)] as number
+        const next = (places[source] as Int32Array)[placeOf(text, text.length, length)] as number
         if (next > 0 && next < text.length && isRepeated(text, next, length))
-          return { tokens: continued(text, next, count), match }
+          return { tokens: continued(text, next, count), source }
       }
       return undefined
     },

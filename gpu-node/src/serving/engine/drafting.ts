@@ -4,7 +4,7 @@
  * only counts where it is what was sampled: the output is what it would be without drafts.
  */
 import { PAGE_TOKENS, type SampledToken, type WeightSet } from '../contract/backend.ts'
-import { createDraftLookup, MATCH_LENGTHS, type Draft, type DraftLookup } from './draft-lookup.ts'
+import { createDraftLookup, FORCED, MATCH_LENGTHS, type Draft, type DraftLookup } from './draft-lookup.ts'
 import type { EnginePolicy } from './engine-policy.ts'
 import { sequenceOf, type Request } from './engine-request.ts'
 import { pagesFor } from './page-pool.ts'
@@ -14,14 +14,14 @@ import { createStepCosts, type StepCosts } from './step-costs.ts'
 /** Weight of the last comparison of a request, and of all requests. */
 const REQUEST_RATE = 0.15
 const ENGINE_RATE = 0.02
-/** Chance that the first draft of a new engine is right. */
-const FIRST_CHANCE = 0.5
+/** Chances that the first drafts of a new engine are right, by their source. */
+const FIRST_CHANCES = [...MATCH_LENGTHS.map(() => 0.5), 0.8]
 
 /** What the engine has learned about drafts. */
 export interface Drafting {
   /** By weight set. */
   readonly costs: WeakMap<WeightSet, StepCosts>
-  /** Chance that a token of a draft is right, by {@link MATCH_LENGTHS}; new requests begin with it. */
+  /** Chance that a token of a draft is right, by its source; new requests begin with it. */
   readonly chances: number[]
 }
 
@@ -34,7 +34,7 @@ export interface Drafter {
 
 /** Creates the record of an engine that has drafted nothing. */
 export function createDrafting(): Drafting {
-  return { costs: new WeakMap(), chances: MATCH_LENGTHS.map(() => FIRST_CHANCE) }
+  return { costs: new WeakMap(), chances: [...FIRST_CHANCES] }
 }
 
 /** Returns what steps of a weight set cost. */
@@ -67,17 +67,25 @@ export function addDrafts(
       (held + free) * PAGE_TOKENS - to,
       tokensLeft(request) - 1,
     )
-    const { lookup, chances } = (request.drafter ??= createDrafter(drafting))
     // One token more than can be fed, to compare it with what is sampled after the last draft.
-    const draft = lookup.find(request.tokens, most + 1)
+    const draft = forcedDraft(request) ?? drafterOf(request, drafting).lookup.find(request.tokens, most + 1)
     if (!draft) return item
-    const chance = chances[draft.match] as number
+    const chance = drafterOf(request, drafting).chances[draft.source] as number
     let count = 0
-    while (count < most && chance ** (count + 1) > cost) count += 1
+    while (count < Math.min(most, draft.tokens.length) && chance ** (count + 1) > cost) count += 1
     room -= count
     free -= Math.max(0, pagesFor(to + count) - held)
     return { ...item, to: to + count, draft }
   })
+}
+
+/** Asks the grammar of a request what must follow, if it decodes. */
+export async function findForced(request: Request): Promise<void> {
+  const { goal, status, tokens, promptTokens } = request
+  if (goal.kind !== 'generate' || !goal.constraint || status.kind !== 'decode') return
+  const { length } = tokens
+  const forced = await goal.constraint.forcedAfter(tokens.slice(promptTokens))
+  request.forced = { length, tokens: forced ?? [] }
 }
 
 /** Returns the drafts that a work feeds, from the token after its first one on. */
@@ -101,18 +109,23 @@ export function learnFromDraft(
   }
 }
 
-function move(chances: number[], { match }: Draft, isRight: boolean, rate: number): void {
-  const chance = chances[match] as number
-  chances[match] = chance + rate * (Number(isRight) - chance)
+function move(chances: number[], { source }: Draft, isRight: boolean, rate: number): void {
+  const chance = chances[source] as number
+  chances[source] = chance + rate * (Number(isRight) - chance)
 }
 
-function createDrafter({ chances }: Drafting): Drafter {
-  return { lookup: createDraftLookup(), chances: [...chances] }
+function drafterOf(request: Request, { chances }: Drafting): Drafter {
+  return (request.drafter ??= { lookup: createDraftLookup(), chances: [...chances] })
 }
 
-/** Whether a work feeds the last sampled token of a request without a grammar. */
-function decodes({ request: { goal, status }, output }: PlannedWork): boolean {
-  return output === 'token' && status.kind === 'decode' && goal.kind === 'generate' && !goal.allowedAfter
+function forcedDraft({ forced, tokens }: Request): Draft | undefined {
+  if (forced?.length !== tokens.length || forced.tokens.length === 0) return undefined
+  return { tokens: forced.tokens, source: FORCED }
+}
+
+/** Whether a work feeds the last sampled token of a request. */
+function decodes({ request: { status }, output }: PlannedWork): boolean {
+  return output === 'token' && status.kind === 'decode'
 }
 
 /** Returns how many tokens a request may still generate. */

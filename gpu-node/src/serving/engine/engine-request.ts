@@ -26,12 +26,18 @@ export type RequestStatus =
   | { readonly kind: 'decode'; readonly sequence: Sequence }
   | { readonly kind: 'ended' }
 
+/** A `TokenConstraint` that never rejects. */
+export interface OutputConstraint {
+  allowedAfter(generated: readonly number[], drafts: readonly number[]): Promise<readonly TokenMask[] | null>
+  forcedAfter(generated: readonly number[]): Promise<readonly number[] | null>
+}
+
 /** Goal of a request that continues a prompt. */
 export interface GenerateGoal {
   readonly kind: 'generate'
   readonly sampler: SamplerSpec
-  /** Returns which tokens may follow those generated so far; resolves to null when the request cannot continue. */
-  readonly allowedAfter?: ((generated: readonly number[]) => Promise<TokenMask | null>) | undefined
+  /** The grammar of the output, as `TokenConstraint`; null when the request cannot continue, which then fails. */
+  readonly constraint?: OutputConstraint | undefined
   readonly maxNewTokens: number
   /** No output reaches the client before the end, so the request may restart on another weight set. */
   readonly restartable: boolean
@@ -84,6 +90,8 @@ export interface Request {
   turn: number
   /** What it has for its drafts, from its first step that may have some. */
   drafter?: Drafter
+  /** Tokens that its grammar says must follow its first `length` ones. */
+  forced?: { readonly length: number; readonly tokens: readonly number[] }
 }
 
 /** Creates a waiting request. `pin` is set by scorings, which name their weight set. */

@@ -13,7 +13,7 @@ import { cachedPrefixNames } from './prefix-names.ts'
 import { createDrains } from './weight-drains.ts'
 import { createAdmission } from './admission.ts'
 import { createRequestTracker } from './request-tracker.ts'
-import { costsOf } from './drafting.ts'
+import { costsOf, findForced } from './drafting.ts'
 import { createStepLoops } from './step-loop.ts'
 import { createPolicy } from './engine-policy.ts'
 import { noWeights, shuttingDown, stepError, weightsLost } from './request-errors.ts'
@@ -117,6 +117,8 @@ export function createEngine(deps: EngineDeps): Engine {
     })
     tracker.deliverStep(outcome, { weights, startedMs, endedMs })
     drains.settle()
+    if (weights.takesDrafts && policy.draftTokens > outcome.sampled.length)
+      await Promise.all(outcome.sampled.map(({ request }) => findForced(request)))
   }
 
   /** Fails the requests of a rejected step, since the backend's key/value state for them is unknown. */

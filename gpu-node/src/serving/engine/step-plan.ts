@@ -185,8 +185,11 @@ function sequenceWork(planned: PlannedWork, { id, pages, weights }: Sequence, op
   if (weights.paged) work.pages = pages.slice(0, pagesFor(to))
   const { goal } = request
   if (opens && goal.kind === 'generate') work.sampler = goal.sampler
-  if (goal.kind === 'generate' && goal.allowedAfter && output === 'token')
-    work.allowed = goal.allowedAfter(request.tokens.slice(request.promptTokens))
+  if (goal.kind === 'generate' && goal.constraint && output === 'token') {
+    const masks = goal.constraint.allowedAfter(request.tokens.slice(request.promptTokens), drafts)
+    work.allowed = masks.then((all) => all?.[0] ?? null)
+    if (drafts.length > 0) work.allowedAfterDrafts = masks.then((all) => all?.slice(1) ?? [])
+  }
   if (opens && from > 0) work.cached = Int32Array.from(request.tokens.slice(0, from))
   if (goal.kind === 'score') {
     // Nothing follows the last token.

@@ -66,7 +66,7 @@ const NO_TENANT = ''
 
 /** Creates the compiler for a model's vocabulary, which is prepared with the first grammar. */
 export function createGrammarCompiler(deps: {
-  codec: Pick<TextCodec, 'tokenBytes' | 'isSpecial'>
+  codec: Pick<TextCodec, 'tokenBytes' | 'isSpecial' | 'encode'>
   config: Pick<LlamaConfig, 'vocabSize' | 'eosTokenIds'>
   /** Loads the addon; replaced in tests. */
   load?: Load
@@ -157,7 +157,7 @@ export function createGrammarCompiler(deps: {
       compiling.waiters += 1
       try {
         const grammar = await unlessAborted(compiling.grammar, signal)
-        return () => createGrammarConstraint(grammar)
+        return () => createGrammarConstraint(grammar, codec, config.vocabSize)
       } catch (thrown) {
         throw toClientError(thrown, source.param)
       } finally {

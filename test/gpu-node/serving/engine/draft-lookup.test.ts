@@ -1,5 +1,9 @@
 import { expect, test } from 'vitest'
-import { createDraftLookup, MATCH_LENGTHS } from '../../../../gpu-node/src/serving/engine/draft-lookup.ts'
+import {
+  createDraftLookup,
+  FORCED,
+  MATCH_LENGTHS,
+} from '../../../../gpu-node/src/serving/engine/draft-lookup.ts'
 import { createRandom } from '../../../support/harness/random.ts'
 
 const range = (from: number, count: number) => Array.from({ length: count }, (_, index) => from + index)
@@ -15,13 +19,13 @@ test('the longest match of the last tokens wins over a later and shorter one', (
     201,
     ...range(10, long),
   ]
-  expect(createDraftLookup().find(text, 2)).toEqual({ tokens: [100, 101], match: 0 })
+  expect(createDraftLookup().find(text, 2)).toEqual({ tokens: [100, 101], source: 0 })
   expect(createDraftLookup().find(text.slice(long - short), 2)?.tokens).toEqual([200, 201])
 })
 
 test('of equal matches the latest counts', () => {
   const text = [1, 2, 30, 1, 2, 40, 1, 2]
-  expect(createDraftLookup().find(text, 3)).toEqual({ tokens: [40, 1, 2], match: MATCH_LENGTHS.length - 1 })
+  expect(createDraftLookup().find(text, 3)).toEqual({ tokens: [40, 1, 2], source: MATCH_LENGTHS.length - 1 })
 })
 
 test('a text that repeats itself goes on repeating', () => {
@@ -44,7 +48,7 @@ test('a text that grew, and one that began again, is looked up as a new one', ()
     const draft = lookup.find(text, 4)
     const fresh = createDraftLookup().find(text.slice(-4096), 4)
     // Texts that were cut off may have taken places of matches.
-    if (draft && fresh) expect(draft.match).toBeGreaterThanOrEqual(fresh.match)
+    expect(draft?.source ?? FORCED).toBeGreaterThanOrEqual(fresh?.source ?? 0)
     if (draft) found += 1
   }
   expect(found).toBeGreaterThan(1000)

@@ -44,7 +44,7 @@ test('a process that was killed once is started again, and its result counts', a
 
 test('a grammar is too costly only when the process reports it', async () => {
   const { path, starts } = program(`process.once('message', () => process.send({ outcome: 'too costly' }))`)
-  const codec = { tokenBytes: () => new Uint8Array(), isSpecial: () => false }
+  const codec = { tokenBytes: () => new Uint8Array(), isSpecial: () => false, encode: () => [] }
   const grammars = createGrammarCompiler({
     codec,
     config: { vocabSize: 1, eosTokenIds: [0] },

@@ -28,6 +28,8 @@ import { createRandom } from '../../../support/harness/random.ts'
 import { openTinyModel, type TinyModel } from '../../../support/models/tiny-model.ts'
 import { tokensOf } from '../../../support/engine/token-masks.ts'
 
+const NONE = new Int32Array(0)
+
 let tiny: TinyModel
 let grammars: GrammarCompiler
 beforeAll(async () => {
@@ -161,7 +163,7 @@ function testGrammars(): void {
     const source = callsOf({ tools: [TREE, CLOCK], mode: 'auto', parallel: true })
     const plain = (await grammars.compile(source))()
     const hello = tiny.model.codec.encode('Hello <tool_cal <b>\n')
-    const allowed = tokensOf(await plain.allowedAfter(hello))
+    const allowed = tokensOf((await plain.allowedAfter(hello))[0]!)
     expect(allowed).toContain(tiny.model.config.eosTokenIds[0])
     expect(allowed).toContain(tiny.model.codec.encode('z')[0])
     // Other control tokens are not text.
@@ -197,7 +199,7 @@ function testGrammars(): void {
     const constrain = await grammars.compile(jsonOf(randomSchema(createRandom(77))))
     const { codec, config } = tiny.model
     const { tokens } = await randomAnswer(codec, config.eosTokenIds, constrain(), createRandom(3))
-    const masks: Uint32Array[] = []
+    const masks: (readonly Uint32Array[])[] = []
     const once = constrain()
     for (let length = 0; length <= tokens.length; length++)
       masks.push(await once.allowedAfter(tokens.slice(0, length)))
@@ -205,26 +207,51 @@ function testGrammars(): void {
       expect(await once.allowedAfter(tokens.slice(0, length))).toEqual(masks[length])
   })
 
+  test.each([1, 2, 3, 4, 5, 6])(
+    'schema %i: what must follow does follow, and looking ahead changes no mask',
+    async (seed) => {
+      const { codec, config } = tiny.model
+      const constrain = await grammars.compile(jsonOf(randomSchema(createRandom(seed))))
+      const { tokens, text } = await randomAnswer(codec, config.eosTokenIds, constrain(), createRandom(seed))
+      const [plain, ahead] = [constrain(), constrain()]
+      const masks: Uint32Array[] = []
+      for (let length = 0; length <= tokens.length; length++)
+        masks.push(...(await plain.allowedAfter(tokens.slice(0, length))))
+      const bytes = (ids: readonly number[]) => Buffer.concat(ids.map((id) => codec.tokenBytes(id)))
+      for (let length = 0; length <= tokens.length; length++) {
+        const generated = tokens.slice(0, length)
+        const forced = bytes(await ahead.forcedAfter(generated)).toString('latin1')
+        const rest = Buffer.from(text).subarray(bytes(generated).length).toString('latin1')
+        expect(rest.slice(0, forced.length)).toBe(forced)
+        const drafts = tokens.slice(length, length + 3)
+        const rows = await ahead.allowedAfter(generated, [...drafts, config.vocabSize - 1])
+        expect(rows.slice(0, drafts.length + 1)).toEqual(masks.slice(length, length + drafts.length + 1))
+      }
+    },
+  )
+
   test('a matcher is freed and restarted when its constraint is released or given another output', async () => {
     const { text } = jsonOf({ enum: ['one', 'two', 'twelve'] })
     const vocabulary = await createVocabulary(loadNative(), tiny.model.codec, tiny.model.config)
     const grammar = await vocabulary.compile('json_schema', text)
     const holding = new Set<Matcher>()
-    const constraint = createGrammarConstraint({
+    const held = {
       matcher() {
         const matcher = grammar.matcher()
         return {
-          advance(tokens) {
+          advance(tokens: Int32Array, drafts: Int32Array) {
             holding.add(matcher)
-            return matcher.advance(tokens)
+            return matcher.advance(tokens, drafts)
           },
+          forced: (tokens: Int32Array) => matcher.forced(tokens),
           free() {
             matcher.free()
             holding.delete(matcher)
           },
         }
       },
-    })
+    }
+    const constraint = createGrammarConstraint(held, tiny.model.codec, tiny.model.config.vocabSize)
     const begun = tiny.model.codec.encode('"tw')
     const masks = [await constraint.allowedAfter([]), await constraint.allowedAfter(begun)]
     expect(holding.size).toBe(1)
@@ -243,16 +270,16 @@ function testGrammars(): void {
     const vocabulary = await createVocabulary(loadNative(), tiny.model.codec, tiny.model.config)
     const grammar = await vocabulary.compile('json_schema', '{"type": "boolean"}')
     const [used, unused, other] = [grammar.matcher(), grammar.matcher(), grammar.matcher()]
-    await used.advance(new Int32Array(0))
+    await used.advance(NONE, NONE)
     for (const matcher of [used, unused]) {
       matcher.free()
       matcher.free()
-      await expect(matcher.advance(new Int32Array(0))).rejects.toMatchObject({
+      await expect(matcher.advance(NONE, NONE)).rejects.toMatchObject({
         code: 'InvalidState',
         message: 'the matcher was freed',
       })
     }
-    expect(tokensOf(await other.advance(new Int32Array(0))).length).toBeGreaterThan(0)
+    expect(tokensOf(await other.advance(NONE, NONE)).length).toBeGreaterThan(0)
   })
 
   test('concurrent outputs of one grammar do not affect each other', async () => {
@@ -310,7 +337,7 @@ function testGrammars(): void {
     const timer = setInterval(() => (turns += 1), 1)
     for (const schema of costly) {
       const outcome = await grammars.compile(jsonOf(schema)).then(
-        async (constrain) => tokensOf(await constrain().allowedAfter([])).length,
+        async (constrain) => tokensOf((await constrain().allowedAfter([]))[0]!).length,
         (error: { code: string }) => error.code,
       )
       expect(['invalid_request', expect.any(Number)]).toContainEqual(outcome)
@@ -377,7 +404,7 @@ function testGrammars(): void {
       ),
     })
     const constraint = (await next)()
-    expect(tokensOf(await constraint.allowedAfter([])).length).toBeGreaterThan(0)
+    expect(tokensOf((await constraint.allowedAfter([]))[0]!).length).toBeGreaterThan(0)
     expect(process.memoryUsage.rss() - before).toBeLessThan(100 * 1024 * 1024)
   })
 

@@ -1,8 +1,8 @@
-use crate::grammar::{CompileError, Grammar, Language, Matcher, Problem, Vocabulary};
+use crate::grammar::{CompileError, Grammar, GrammarError, Language, Matcher, Problem, Vocabulary};
 use copal_native::engine_binding::background::{Background, Job};
 use copal_native::engine_binding::errors::{Code, Failure, Result, error, guarded, invalid};
 use copal_native::engine_binding::fields::read;
-use napi::bindgen_prelude::{AsyncTask, Int32ArraySlice, Uint32Array, Unknown};
+use napi::bindgen_prelude::{AsyncTask, Int32ArraySlice, Uint8Array, Uint32Array, Unknown};
 use napi_derive::napi;
 use std::sync::{Arc, Mutex, PoisonError, TryLockError};
 
@@ -81,12 +81,21 @@ impl JsGrammar {
 
 #[napi]
 impl JsMatcher {
-    /// Takes tokens and computes the mask of the next one, on a thread of libuv.
+    /// Takes tokens and computes the masks of the next one and after drafts, on a thread of libuv.
     #[napi]
-    pub fn advance(&self, tokens: Int32ArraySlice<'_>) -> AsyncTask<Background<AdvanceJob>> {
-        // A negative token becomes one that no model has.
-        let tokens = tokens.iter().map(|&token| token as u32).collect();
-        AsyncTask::new(Background(AdvanceJob { state: Arc::clone(&self.0), tokens }))
+    pub fn advance(
+        &self,
+        tokens: Int32ArraySlice<'_>,
+        drafts: Int32ArraySlice<'_>,
+    ) -> AsyncTask<Background<AdvanceJob>> {
+        let state = Arc::clone(&self.0);
+        AsyncTask::new(Background(AdvanceJob { state, tokens: ids(&tokens), drafts: ids(&drafts) }))
+    }
+
+    /// Takes tokens and finds the bytes that must follow, on a thread of libuv.
+    #[napi]
+    pub fn forced(&self, tokens: Int32ArraySlice<'_>) -> AsyncTask<Background<ForcedJob>> {
+        AsyncTask::new(Background(ForcedJob { state: Arc::clone(&self.0), tokens: ids(&tokens) }))
     }
 
     /// Frees the memory of the matcher, which cannot be used afterwards.
@@ -163,7 +172,35 @@ fn compile_failure(reason: CompileError) -> Failure {
     Failure::new(code, message, detail)
 }
 
+/// The ids of tokens. A negative one becomes one that no model has.
+fn ids(tokens: &[i32]) -> Vec<u32> {
+    tokens.iter().map(|&token| token as u32).collect()
+}
+
+/// Runs something on the matcher of a state, which is made if there is none yet.
+fn with_matcher<T>(
+    state: &Mutex<State>,
+    run: impl FnOnce(&mut Matcher) -> std::result::Result<T, GrammarError>,
+) -> std::result::Result<T, Failure> {
+    let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
+    if let State::Start(grammar) = &*state {
+        *state = State::Started(Box::new(grammar.matcher()));
+    }
+    let result = match &mut *state {
+        State::Started(matcher) => run(matcher).map_err(|reason| error(Code::MatcherFailed, reason)),
+        State::Freed => Err(error(Code::InvalidState, "the matcher was freed")),
+        State::Start(_) => unreachable!("the matcher was just started"),
+    };
+    Ok(result?)
+}
+
 pub struct AdvanceJob {
+    state: Arc<Mutex<State>>,
+    tokens: Vec<u32>,
+    drafts: Vec<u32>,
+}
+
+pub struct ForcedJob {
     state: Arc<Mutex<State>>,
     tokens: Vec<u32>,
 }
@@ -173,21 +210,23 @@ impl Job for AdvanceJob {
     type JsValue = Uint32Array;
 
     fn run(&mut self) -> std::result::Result<Vec<u32>, Failure> {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if let State::Start(grammar) = &*state {
-            *state = State::Started(Box::new(grammar.matcher()));
-        }
-        let mask = match &mut *state {
-            State::Started(matcher) => {
-                matcher.advance(&self.tokens).map_err(|reason| error(Code::MatcherFailed, reason))
-            }
-            State::Freed => Err(error(Code::InvalidState, "the matcher was freed")),
-            State::Start(_) => unreachable!("the matcher was just started"),
-        };
-        Ok(mask?)
+        with_matcher(&self.state, |matcher| matcher.advance(&self.tokens, &self.drafts))
     }
 
-    fn into_js(mask: Vec<u32>) -> Uint32Array {
-        Uint32Array::new(mask)
+    fn into_js(masks: Vec<u32>) -> Uint32Array {
+        Uint32Array::new(masks)
+    }
+}
+
+impl Job for ForcedJob {
+    type Output = Vec<u8>;
+    type JsValue = Uint8Array;
+
+    fn run(&mut self) -> std::result::Result<Vec<u8>, Failure> {
+        with_matcher(&self.state, |matcher| matcher.forced(&self.tokens))
+    }
+
+    fn into_js(bytes: Vec<u8>) -> Uint8Array {
+        Uint8Array::new(bytes)
     }
 }

@@ -13,6 +13,7 @@ use llguidance::{Matcher as Parser, ParserFactory};
 use std::fmt;
 use std::sync::Arc;
 use std::thread;
+use std::time::{Duration, Instant};
 
 pub use errors::{CompileError, Problem};
 
@@ -34,6 +35,9 @@ const LIMITS: ParserLimits = ParserLimits {
     precompute_large_lexemes: true,
     verbose_errors: false,
 };
+
+/// Time that an output may look ahead in its grammar, at once and for each look. One that takes longer does so no more.
+const LOOK_AHEAD: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(1));
 
 /// The language of a grammar.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -131,26 +135,69 @@ pub struct Grammar {
 impl Grammar {
     /// A matcher at the start of an output.
     pub fn matcher(&self) -> Matcher {
-        Matcher { parser: self.parser.deep_clone() }
+        Matcher { parser: self.parser.deep_clone(), look_ahead: LOOK_AHEAD.0 }
     }
 }
 
 /// The state of one output in its grammar.
 pub struct Matcher {
     parser: Parser,
+    /// Time that is left for looking ahead.
+    look_ahead: Duration,
 }
 
 impl Matcher {
     /// Takes the tokens that were sampled since the last call and returns which may come next: token `i` is bit `i % 32` of
-    /// word `i / 32`. If the output is complete, only the end tokens may.
+    /// word `i / 32`. If the output is complete, only the end tokens may. The masks after each of `drafts`, which it does not
+    /// take, follow, up to the first draft that may not come, or that is too costly to tell.
     ///
     /// A matcher cannot be used after an error.
-    pub fn advance(&mut self, tokens: &[u32]) -> Result<Vec<u32>, GrammarError> {
+    pub fn advance(&mut self, tokens: &[u32], drafts: &[u32]) -> Result<Vec<u32>, GrammarError> {
         self.parser.consume_tokens(tokens).map_err(failed)?;
-        let mask = self.parser.compute_mask_or_eos().map_err(failed)?;
-        let words = mask.len().div_ceil(32);
-        Ok(mask.as_slice()[..words].to_vec())
+        let mut masks = Vec::new();
+        add_mask(&mut self.parser, &mut masks)?;
+        if !drafts.is_empty() && !self.parser.is_stopped() {
+            self.look_ahead(|mut parser| {
+                for &draft in drafts {
+                    let is_taken = parser.try_consume_tokens(&[draft]).is_ok_and(|taken| taken == 1);
+                    if !is_taken || add_mask(&mut parser, &mut masks).is_err() || parser.is_stopped() {
+                        break;
+                    }
+                }
+            });
+        }
+        Ok(masks)
     }
+
+    /// Takes the tokens that were sampled since the last call and returns the bytes that must come next, whatever is sampled;
+    /// none where there is a choice, or where it is too costly to tell.
+    ///
+    /// A matcher cannot be used after an error.
+    pub fn forced(&mut self, tokens: &[u32]) -> Result<Vec<u8>, GrammarError> {
+        self.parser.consume_tokens(tokens).map_err(failed)?;
+        if self.parser.is_stopped() {
+            return Ok(Vec::new());
+        }
+        Ok(self.look_ahead(|mut parser| parser.compute_ff_bytes()).unwrap_or_default())
+    }
+
+    /// Runs something on a copy of the parser, whose errors and limits are its own.
+    fn look_ahead<T>(&mut self, run: impl FnOnce(Parser) -> T) -> Option<T> {
+        if self.look_ahead.is_zero() {
+            return None;
+        }
+        let start = Instant::now();
+        let result = run(self.parser.deep_clone());
+        self.look_ahead = (self.look_ahead + LOOK_AHEAD.1).saturating_sub(start.elapsed());
+        Some(result)
+    }
+}
+
+/// Adds the mask of the next token.
+fn add_mask(parser: &mut Parser, masks: &mut Vec<u32>) -> Result<(), GrammarError> {
+    let mask = parser.compute_mask_or_eos().map_err(failed)?;
+    masks.extend_from_slice(&mask.as_slice()[..mask.len().div_ceil(32)]);
+    Ok(())
 }
 
 fn failed(error: impl fmt::Display) -> GrammarError {

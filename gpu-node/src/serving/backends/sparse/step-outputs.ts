@@ -80,7 +80,7 @@ export async function readStepOutputs(
  * draft, as long as they are what was sampled.
  */
 async function sampleTokens(
-  { position, tokens, drafts = 0, allowed }: SequenceWork,
+  { position, tokens, drafts = 0, allowed, allowedAfterDrafts }: SequenceWork,
   sampler: Sampler,
   candidates: Candidates | null,
   { logits, row }: StepResults,
@@ -94,13 +94,15 @@ async function sampleTokens(
   logits.read(logitsAt, row)
   const first = sampler.sample(row, end, mask)
   if (drafts === 0) return first
+  const masks = await allowedAfterDrafts
+  const most = masks ? Math.min(drafts, masks.length) : drafts
   const more: SampledToken[] = []
-  for (let last = first, next = 0; next < drafts; next++) {
+  for (let last = first, next = 0; next < most; next++) {
     const draft = tokens.subarray(tokens.length - drafts + next).subarray(0, 1)
     if (last.token !== draft[0]) break
     sampler.observe(draft, end + next)
     logits.read(logitsAt + 1 + next, row)
-    last = sampler.sample(row, end + 1 + next, mask)
+    last = sampler.sample(row, end + 1 + next, masks?.[next])
     more.push(last)
   }
   return { ...first, more }

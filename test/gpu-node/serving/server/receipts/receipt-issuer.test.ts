@@ -90,6 +90,7 @@ test('a rejection by the node is reported as refused, a disconnected client as c
     })
     .mockResolvedValueOnce(() => ({
       allowedAfter: () => Promise.reject(new AppError('invalid_request', 'The answer is too costly.')),
+      forcedAfter: () => Promise.resolve([]),
       release: () => undefined,
     }))
   const { node } = await start({ grammars: { compile } })

@@ -1,0 +1,90 @@
+/** Drafts of the sparse engine and of grammars, on the tiny model. */
+import { expect, onTestFinished, test } from 'vitest'
+import { createEngine } from '../../../../gpu-node/src/serving/engine/engine.ts'
+import { createGrammarCompiler } from '../../../../gpu-node/src/serving/grammar/grammar-compiler.ts'
+import { withLayout } from '../../../../gpu-node/src/serving/grammar/json-grammar.ts'
+import { readGeneration, request } from '../../../support/doubles/arithmetic-engine.ts'
+import { addon, BACKENDS } from '../../../support/engine/backends.ts'
+import { checkInvariants } from '../../../support/engine/engine-invariants.ts'
+import { createRandom } from '../../../support/harness/random.ts'
+import { skipWithoutAddon } from '../../../support/harness/skip-without-addon.ts'
+import { temporaryDir } from '../../../support/harness/temporary.ts'
+import { openTinyModel } from '../../../support/models/tiny-model.ts'
+
+const SCHEMA = {
+  type: 'object',
+  properties: {
+    title: { type: 'string', maxLength: 12 },
+    classification: { enum: ['invoice', 'invitation', 'complaint'] },
+    pages: { type: 'array', items: { type: 'integer' }, maxItems: 3 },
+    recipient_address: { type: 'string', maxLength: 8 },
+  },
+  required: ['title', 'classification', 'pages', 'recipient_address'],
+  additionalProperties: false,
+}
+
+if (!addon) skipWithoutAddon('the sparse engine')
+test.runIf(addon)('outputs are the same with and without drafts, under a grammar and without', async () => {
+  const tiny = await openTinyModel({ contextLength: 512 })
+  onTestFinished(() => tiny.remove())
+  const { model } = tiny
+  const grammars = createGrammarCompiler(model)
+  const constrain = await grammars.compile({
+    language: 'json_schema',
+    text: JSON.stringify(withLayout(SCHEMA)),
+    param: 'response_format',
+  })
+
+  async function outputs(draftTokens: number) {
+    const backend = BACKENDS[1]!.create(temporaryDir())
+    let [drafted, accepted] = [0, 0]
+    const engine = createEngine({
+      backend,
+      config: model.config,
+      codec: model.codec,
+      inspect: checkInvariants,
+      policy: { maxRunning: 3, draftTokens },
+      observer: {
+        step({ draftTokens: fed, acceptedDrafts }) {
+          drafted += fed
+          accepted += acceptedDrafts
+        },
+      },
+    })
+    const weights = await backend.load({ model, version: 0, maskPath: null, priority: 'serving' })
+    onTestFinished(async () => {
+      engine.close()
+      await backend.release(weights)
+    })
+    engine.setActive(weights)
+    const random = createRandom(4)
+    const results = await Promise.all(
+      Array.from({ length: 12 }, async (_, index) => {
+        const passage = Array.from({ length: 30 }, () => Math.floor(random() * 300))
+        const { outcome, text } = await readGeneration(
+          engine.generate({
+            ...request([...passage, ...passage.slice(0, 10)], { maxTokens: 300, seed: index }),
+            sampling: {
+              ...request([]).sampling,
+              seed: index,
+              temperature: index % 3 === 0 ? 0 : 0.7,
+              frequencyPenalty: index % 4 === 0 ? 0.5 : 0,
+              topLogprobs: index % 2 === 0 ? 3 : -1,
+            },
+            constraint: index % 2 === 0 ? constrain() : undefined,
+          }),
+        )
+        return { tokens: outcome.text.tokens, text, reason: outcome.finishReason }
+      }),
+    )
+    return { results, drafted, accepted }
+  }
+
+  const [without, withDrafts] = [await outputs(0), await outputs(8)]
+  expect(withDrafts.results).toEqual(without.results)
+  expect(without.drafted).toBe(0)
+  expect(withDrafts.accepted).toBeGreaterThan(100)
+  const complete = withDrafts.results.filter(({ reason }, index) => index % 2 === 0 && reason === 'stop')
+  expect(complete.length).toBeGreaterThan(0)
+  for (const { text } of complete) expect(Object.keys(JSON.parse(text))).toEqual(SCHEMA.required)
+})
