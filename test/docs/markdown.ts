@@ -27,7 +27,7 @@ export interface MarkdownTable {
 }
 
 /** The tables of a document, in order. */
-function tablesOf(markdown: string): MarkdownTable[] {
+export function tablesOf(markdown: string): MarkdownTable[] {
   const tables: { header: string[]; rows: string[][] }[] = []
   let open: { header: string[]; rows: string[][] } | undefined
   for (const line of withoutCode(markdown).split('\n')) {
