@@ -6,6 +6,11 @@ import { expireDatasets } from '../../../gateway/src/storage/artifacts/expire-da
 import { sweepArtifacts } from '../../../gateway/src/storage/artifacts/sweep-artifacts.ts'
 import { openDatabase } from '../../../gateway/src/storage/db/open-database.ts'
 import { listRecentDecisions } from '../../../gateway/src/storage/db/queries/decision-queries.ts'
+import { findLastUpdate, listUpdates } from '../../../gateway/src/storage/db/queries/update-queries.ts'
+import { isDiscovering } from '../../../gateway/src/storage/db/queries/discovery-queries.ts'
+import { pepperStoredKeys } from '../../../gateway/src/keys/pepper-stored-keys.ts'
+import { overviewReport } from '../../../gateway/src/dashboard/overview.ts'
+import { runTriggers } from '../../../gateway/src/adaptation/triggers/run-triggers.ts'
 import { collectMetrics } from '../../../gateway/src/usage/metrics/collect-metrics.ts'
 import { heartbeatOf } from '../../support/doubles/heartbeat.ts'
 import { testDeps } from '../support/doubles/simulated-node.ts'
@@ -86,10 +91,30 @@ test('a heartbeat reads a few rows, a scrape and a list of decisions little more
   // Of these it counts the updates themselves.
   expect(await rowsOf(() => collectMetrics(deps))).toBeLessThan(UPDATES + 200)
   expect(await rowsOf(() => listRecentDecisions(deps.db, MODEL, 10))).toBeLessThan(50)
+  expect(await rowsOf(() => overviewReport(deps, MODEL))).toBeLessThan(200)
+  expect(await rowsOf(() => listUpdates(deps.db, 90))).toBeLessThan(200)
+  expect(await rowsOf(() => findLastUpdate(deps.db, MODEL))).toBeLessThan(10)
+  // Likewise, and of the newest updates it reads 500.
+  expect(await rowsOf(() => runTriggers(deps))).toBeLessThan(UPDATES + 510)
   expect(await rowsOf(() => sweepArtifacts(deps))).toBeLessThan(30 * UPDATES)
   expect(await rowsOf(() => expireDatasets(deps))).toBeLessThan(40 * UPDATES)
   const expired = await env.DB.prepare(
     'select distinct domain from datasets where expired_at is not null',
   ).all()
   expect(expired.results).toEqual([{ domain: 'd0' }, { domain: 'd1' }])
+})
+
+test('tasks that look for keys of a kind read few rows however many other keys there are', async () => {
+  await env.DB.prepare(
+    `with recursive numbers(n) as (select 1 union all select n + 1 from numbers where n < 500)
+      insert into api_keys (id, name, hash, prefix, default_domain, sampling, created_at, peppered)
+      select 'many-' || n, 'k', 'h' || n, 'p', 'd', 'always', 1, 1 from numbers`,
+  ).run()
+  const counted = countRows(env.DB)
+  const deps = testDeps({ db: openDatabase(counted.binding) })
+  expect(await isDiscovering(deps.db)).toBe(false)
+  await pepperStoredKeys(deps)
+  expect(counted.rowsRead()).toBeLessThan(20)
+  await env.DB.prepare(`update api_keys set discover_domains = 1 where id = 'many-7'`).run()
+  expect(await isDiscovering(deps.db)).toBe(true)
 })

@@ -1,5 +1,5 @@
 import { validate } from '@copal/shared/wire/validate.ts'
-import { sampleMessage, type SampleMessage } from '@copal/shared/wire/sample-message.ts'
+import { sampleMessage } from '@copal/shared/wire/sample-message.ts'
 import { admitDomain, findOwners } from '../../storage/db/queries/domain-queries.ts'
 import type { Deps } from '../../contracts/bindings.ts'
 import type { OfferedSample } from '../../contracts/reservoir-object.ts'

@@ -1,4 +1,5 @@
-import { and, asc, desc, eq, or } from 'drizzle-orm'
+import { and, asc, desc, eq, type SQL } from 'drizzle-orm'
+import type { DecisionKind } from '@copal/shared/wire/admin-decisions.ts'
 import type { Database } from '../../../contracts/database.ts'
 import { decisions } from '../schema/masks.ts'
 import { updates } from '../schema/updates.ts'
@@ -52,24 +53,19 @@ export async function findActivation(
   db: Database,
   { id, activeVersion }: { id: string; activeVersion: number },
 ): Promise<DecisionRow | undefined> {
-  return db
-    .select()
-    .from(decisions)
-    .where(
-      and(
-        eq(decisions.model, id),
-        or(
-          and(
-            eq(decisions.kind, 'promote'),
-            eq(decisions.verdict, 'done'),
-            eq(decisions.maskVersion, activeVersion),
-          ),
-          and(eq(decisions.kind, 'roll_back'), eq(decisions.verdict, 'done')),
-          and(eq(decisions.kind, 'watch'), eq(decisions.verdict, 'failed')),
-        ),
-      ),
-    )
-    .orderBy(...NEWEST_FIRST)
-    .limit(1)
-    .get()
+  const { kind, verdict, maskVersion } = decisions
+  // By the index of their kinds, each: a mask may be active for long while gates reject many others.
+  const lastOf = (of: DecisionKind, condition: SQL | undefined) =>
+    db
+      .select()
+      .from(decisions)
+      .where(and(eq(decisions.model, id), eq(kind, of), condition))
+      .orderBy(...NEWEST_FIRST)
+      .limit(1)
+  const found = await db.batch([
+    lastOf('promote', and(eq(verdict, 'done'), eq(maskVersion, activeVersion))),
+    lastOf('roll_back', eq(verdict, 'done')),
+    lastOf('watch', eq(verdict, 'failed')),
+  ])
+  return found.flat().toSorted((a, b) => b.createdAt - a.createdAt || b.id - a.id)[0]
 }

@@ -211,7 +211,7 @@ export async function isDiscovering(db: Database): Promise<boolean> {
     .from(apiKeys)
     .where(
       and(
-        eq(apiKeys.discoverDomains, true),
+        sql`${apiKeys.discoverDomains} = 1`,
         isNull(apiKeys.revokedAt),
         inArray(apiKeys.sampling, ['opt_in', 'always']),
       ),

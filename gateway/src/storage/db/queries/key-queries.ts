@@ -181,7 +181,7 @@ export async function listUnpepperedKeys(db: Database): Promise<Pick<KeyRow, 'id
   return db
     .select({ id: apiKeys.id, hash: apiKeys.hash })
     .from(apiKeys)
-    .where(eq(apiKeys.peppered, false))
+    .where(sql`${apiKeys.peppered} = 0`)
     .limit(100)
 }
 

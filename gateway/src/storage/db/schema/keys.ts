@@ -52,5 +52,12 @@ export const apiKeys = sqliteTable(
       .on(table.previousHash)
       .where(sql`${table.previousHash} is not null`),
     index('api_keys_tenant').on(table.tenant),
+    // Tasks of every minute look for any such keys. A query finds them by literals alone, not by parameters.
+    index('api_keys_unpeppered')
+      .on(table.id)
+      .where(sql`${table.peppered} = 0`),
+    index('api_keys_discovering')
+      .on(table.sampling)
+      .where(sql`${table.discoverDomains} = 1 and ${table.revokedAt} is null`),
   ],
 )

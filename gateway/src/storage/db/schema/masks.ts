@@ -125,5 +125,6 @@ export const decisions = sqliteTable(
   (table) => [
     index('decisions_update').on(table.updateId),
     index('decisions_model').on(table.model, table.createdAt),
+    index('decisions_kind').on(table.model, table.kind, table.createdAt),
   ],
 )

@@ -47,6 +47,9 @@ export const updates = sqliteTable(
   },
   (table) => [
     index('updates_model_state').on(table.model, table.state),
+    // Lists show the newest, of all models or of one.
+    index('updates_created').on(table.createdAt),
+    index('updates_model_created').on(table.model, table.createdAt),
     // One running update per model: a second one cannot be inserted.
     uniqueIndex('updates_running')
       .on(table.model)
