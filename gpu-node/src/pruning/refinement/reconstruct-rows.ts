@@ -193,14 +193,21 @@ export function updateError({ dense, kept, error }: RowSystem): void {
   for (let i = 0; i < error.length; i++) error[i] = (dense[i] as number) - (kept[i] as number)
 }
 
-/** Restores the first weights of rows whose damped error rose: f32 can make an already good solution worse. */
+/**
+ * Restores the first weights of rows whose damped error rose: f32 can make an already good solution worse.
+ *
+ * @returns whether there were any; the errors of their weights and their residual are then not those of these weights
+ */
 export function revertWorseRows(
   { rows, cols, kept, errors, damped }: RowSystem,
   start: { weights: Float32Array; errors: Float64Array; damped: Float64Array },
-): void {
+): boolean {
+  let isAny = false
   for (let row = 0; row < rows; row++) {
     if ((damped[row] as number) <= (start.damped[row] as number)) continue
     kept.set(start.weights.subarray(row * cols, (row + 1) * cols), row * cols)
     errors[row] = start.errors[row] as number
+    isAny = true
   }
+  return isAny
 }

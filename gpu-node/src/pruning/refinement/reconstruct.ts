@@ -10,6 +10,7 @@ import {
   revertWorseRows,
   residualNorm,
   unitResidual,
+  updateError,
   updateResidual,
   type ScaledMoment,
   type ReconstructionTask,
@@ -92,6 +93,12 @@ export async function createReconstructor(
     updateResidual(moments, system)
   }
 
+  /** Computes what depends on the weights of a system that were changed otherwise than by a correction. */
+  async function measureAnew(moments: ScaledMoment, system: RowSystem): Promise<void> {
+    updateError(system)
+    await measure(moments, system)
+  }
+
   /** Solves in f32 for the correction `[cols, rows]` that reduces the residual to `goal` of its norm. */
   async function solveCorrection(moments: ScaledMoment, system: RowSystem, goal: number) {
     const { rows, cols } = system
@@ -160,8 +167,12 @@ export async function createReconstructor(
       await measure(moments, system)
     }
     const residual = norm > 0 ? residualNorm(system) / norm : 0
-    revertWorseRows(system, start)
-    await roundToInt4?.(moments, system, measure)
+    const isReverted = revertWorseRows(system, start)
+    if (roundToInt4) {
+      if (isReverted) await measureAnew(moments, system)
+      await roundToInt4(moments, system)
+      await measureAnew(moments, system)
+    }
     onSolved?.({ rows: end - first, iterations, residual })
     for (const values of [start.weights, system.mask, system.error, system.residual]) freeMemory(values)
     return { before: sum(start.errors), after: sum(system.errors) }

@@ -1,16 +1,12 @@
 import { rowBytes } from '@copal/shared/mask/bit-rows.ts'
 import { loadNative } from '../../platform/native-addon.ts'
-import { updateError, type RowSystem, type ScaledMoment } from './reconstruct-rows.ts'
+import type { RowSystem, ScaledMoment } from './reconstruct-rows.ts'
 
 /** Rows in one call of the addon, which blocks the thread. */
 const ROWS_PER_CALL = 128
 
-/** Rounds the weights of a system, and updates what depends on them; `measure` computes the residual of the current weights. */
-export type RoundToInt4 = (
-  moments: ScaledMoment,
-  system: RowSystem,
-  measure: (moments: ScaledMoment, system: RowSystem) => Promise<void>,
-) => Promise<void>
+/** Rounds the weights of a system whose residual is that of these weights. Afterwards the residual has no meaning. */
+export type RoundToInt4 = (moments: ScaledMoment, system: RowSystem) => Promise<void>
 
 /**
  * Creates a function that rounds the kept weights of rows to codes of packed int4, each to the code that is best for the output
@@ -41,16 +37,11 @@ export function createRoundToInt4(threads: number): RoundToInt4 {
     })
   }
 
-  return async (moments, system, measure) => {
-    // Rows may have got their first weights back.
-    updateError(system)
-    await measure(moments, system)
+  return async (moments, system) => {
     for (let first = 0; first < system.rows; first += ROWS_PER_CALL) {
       roundRows(moments, system, first, Math.min(first + ROWS_PER_CALL, system.rows))
       // Lets the process handle messages from its parent and its exit.
       await new Promise((resolve) => setImmediate(resolve))
     }
-    updateError(system)
-    await measure(moments, system)
   }
 }

@@ -1,6 +1,7 @@
-import { expect, test } from 'vitest'
+import { expect, onTestFinished, test, vi } from 'vitest'
 import type { Addon } from '../../../../gpu-node/native/addon.d.ts'
 import { loadNative, NativeUnavailableError } from '../../../../gpu-node/src/platform/native-addon.ts'
+import { InferenceSession } from '../../../../gpu-node/src/pruning/graph/onnx-runtime.ts'
 import { createReconstructor } from '../../../../gpu-node/src/pruning/refinement/reconstruct.ts'
 import type { ReconstructionTask } from '../../../../gpu-node/src/pruning/refinement/reconstruct-rows.ts'
 import { buildNative } from '../../../../infra/local/build-native.mjs'
@@ -44,6 +45,18 @@ function testRounding(addon: Addon): void {
     const rounded = await solve(task, { int4: true })
     expect(rounded.after - solved.after).toBeGreaterThan(0)
     expect(rounded.after - solved.after).toBeLessThan(0.5 * (nearest - solved.after))
+  })
+
+  test('the residual is computed once more, for the errors of the rounded weights, where no row got its first weights back', async () => {
+    const task = randomTask({ pattern: '0.5', scope: 'row', rows: 300, cols: 160 }, 23)
+    const chunks = 2
+    const runs = vi.spyOn((InferenceSession as unknown as { prototype: InferenceSession }).prototype, 'run')
+    onTestFinished(() => runs.mockRestore())
+    await solve(task)
+    const withoutRounding = runs.mock.calls.length
+    await solve(task, { int4: true })
+    expect(withoutRounding).toBeGreaterThan(chunks)
+    expect(runs.mock.calls.length - 2 * withoutRounding).toBe(chunks)
   })
 
   test('the weights do not depend on the number of threads', async () => {
