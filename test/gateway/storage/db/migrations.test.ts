@@ -91,7 +91,11 @@ test('0032 lowers the shares of canaries that would answer all conversations', a
     await db.batch([
       db.insert(policiesTable).values({ model, policy, updatedAt: 1 }),
       db.insert(models).values({
-        ...{ id: model, baseSha256: '', contextLength: 1, parameters: 1, createdAt: 1 },
+        id: model,
+        baseSha256: '',
+        contextLength: 1,
+        parameters: 1,
+        createdAt: 1,
         canary: model === 'none' ? null : { ...trial, ...policies[model as 'all' | 'half'].canary },
       }),
     ])
