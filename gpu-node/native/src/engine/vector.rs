@@ -96,6 +96,21 @@ impl Implementation {
         // SAFETY: as above.
         unsafe { (self.vector.attend)(attention) }
     }
+
+    /// Returns an implementation for each set of loops that this machine can run: those of AVX-512 all have the same.
+    #[cfg(test)]
+    pub(crate) fn with_own_loops() -> Vec<&'static Implementation> {
+        let mut found: Vec<&'static Implementation> = Vec::new();
+        for implementation in Implementation::supported() {
+            let is_known = |other: &&Implementation| {
+                std::ptr::fn_addr_eq(other.vector.attend, implementation.vector.attend)
+            };
+            if !found.iter().any(is_known) {
+                found.push(implementation);
+            }
+        }
+        found
+    }
 }
 
 /// `a · b + c`, with one rounding if `FMA`, where that is one instruction.
@@ -279,7 +294,7 @@ mod tests {
         let gamma: Vec<f32> = (0..203).map(|i| 1.0 + (i as f32).cos() * 0.2).collect();
         let square: f64 = x.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>() / 203.0;
         let sum: f64 = x.iter().map(|&x| f64::from(x).exp()).sum();
-        for implementation in Implementation::supported() {
+        for implementation in Implementation::with_own_loops() {
             let mut normed = vec![0.0; 203];
             implementation.norm(&x, &gamma, 1e-5, &mut normed);
             let mut gated = x.clone();
