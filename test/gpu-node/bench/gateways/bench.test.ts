@@ -7,7 +7,8 @@ const SCRIPT = join(import.meta.dirname, '../../../../gpu-node/bench/main.ts')
 /** Generous for a busy machine: the Worker is bundled and started. */
 const TIMEOUT_MS = 600_000
 
-test(
+// At once: the second rests 2 s after each tenth of its requests.
+test.concurrent(
   'the built Worker responds to every request of the benchmark, which reports its throughput',
   async () => {
     const said = await bench('--rounds', '1', '--seconds', '0.2', '--connections', '2', '--bare')
@@ -21,7 +22,7 @@ test(
   TIMEOUT_MS,
 )
 
-test(
+test.concurrent(
   'memory is reported after each tenth of the requests',
   async () => {
     const said = await bench('--memory', '50', '--connections', '2')

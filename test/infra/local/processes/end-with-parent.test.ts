@@ -27,7 +27,8 @@ async function untilGone(pids: number[]): Promise<void> {
   while (pids.some(isAlive)) await sleep(20)
 }
 
-test('a command and its children end when the parent closes the pipe', async () => {
+// At once: each waits for the seconds that a command has to end.
+test.concurrent('a command and its children end when the parent closes the pipe', async () => {
   const child = spawn(process.execPath, [endWithParent, process.execPath, '-e', STUBBORN], {
     detached: true,
     stdio: ['pipe', 'pipe', 'inherit'],
@@ -37,7 +38,7 @@ test('a command and its children end when the parent closes the pipe', async () 
   await expect(untilGone(pids)).resolves.toBeUndefined()
 })
 
-test('a command and its children end when the parent is killed', async () => {
+test.concurrent('a command and its children end when the parent is killed', async () => {
   const holder = `
     const { spawn } = require('node:child_process')
     spawn(process.execPath, ${JSON.stringify([endWithParent, process.execPath, '-e', STUBBORN])}, { detached: true, stdio: ['pipe', 'inherit', 'inherit'] })
@@ -48,7 +49,7 @@ test('a command and its children end when the parent is killed', async () => {
   await expect(untilGone(pids)).resolves.toBeUndefined()
 })
 
-test('the children of a command that ends by itself end with it, and its exit code is kept', async () => {
+test.concurrent('the children of a command that ends by itself end with it, and its exit code is kept', async () => {
   const leaving = `
     const { spawn } = require('node:child_process')
     const child = spawn(process.execPath, ['-e', 'setInterval(() => {}, 1000)'], { stdio: 'ignore' })
