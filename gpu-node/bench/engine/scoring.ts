@@ -36,7 +36,7 @@ export async function benchScoring(options: StreamsLoad & { scoringShare: number
     backend,
     config: model.config,
     codec: model.codec,
-    policy: { scoringShare, maxRunning: streams },
+    policy: { scoringShare, maxRunning: streams, draftTokens: 0 },
     observer: {
       token: () => (generated += 1),
       step: ({ scoreTokens }) => (scored += scoreTokens),

@@ -61,7 +61,9 @@ export async function measureSwapGaps(options: {
   const [precision, headPrecision] = FORMS[form]
   const spans: Span[] = []
   const backend = recordSpans(createSparseBackend({ addon: loadNative(), precision, headPrecision }), spans)
-  const engine = createEngine({ backend, config: model.config, codec: model.codec })
+  // With drafts a step may sample several tokens, between which there is no time.
+  const policy = { draftTokens: 0 }
+  const engine = createEngine({ backend, config: model.config, codec: model.codec, policy })
   const load = (version: number): Promise<WeightSet> =>
     backend.load({ model, version, maskPath, priority: 'serving' })
   let active = await load(1)

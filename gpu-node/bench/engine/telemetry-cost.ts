@@ -59,7 +59,7 @@ export async function benchTelemetry(load: StreamsLoad, pushMs: number): Promise
     backend,
     config: model.config,
     codec: model.codec,
-    policy: { maxRunning: streams },
+    policy: { maxRunning: streams, draftTokens: 0 },
     observer,
   })
   const weights = await backend.load({ model, version: 1, maskPath, priority: 'serving' })
