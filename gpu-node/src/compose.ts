@@ -29,6 +29,7 @@ import { createEngine } from './serving/engine/engine.ts'
 import { defaultKvTokens, MAX_SCORE_TOKENS } from './serving/engine/engine-policy.ts'
 import { listen } from './platform/listener.ts'
 import { reasonOf, type Log } from './platform/log.ts'
+import { loadNativeIfThere } from './platform/native-addon.ts'
 import { createMaskStore } from './serving/masks/mask-store.ts'
 import { createMaskSwap } from './serving/masks/mask-swap.ts'
 import type { DenseModel } from './model/master/dense-model.ts'
@@ -242,7 +243,7 @@ export async function startNode(settings: NodeSettings, environment: NodeProcess
     const processId = randomUUID()
     let draining = false
     let leaving = false
-    const methods = supportedMethods(model)
+    const methods = supportedMethods(model, loadNativeIfThere() !== undefined)
     /** Whether the gateway knows the facts about this process that do not change. */
     let registered = false
     const heartbeats = createHeartbeatLoop({

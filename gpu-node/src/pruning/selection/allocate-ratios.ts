@@ -72,10 +72,17 @@ export function withAllocation(
   return { ...selection, scope: rows ? 'matrix' : selection.scope, patterns }
 }
 
-/** Returns the names of the methods that a model supports: those whose sensitivities were measured. */
-export function supportedMethods({ layerSensitivity, rowSensitivity }: Sensitivities): string[] {
+/**
+ * Returns the names of the methods that a node supports for a model: those whose sensitivities were measured, and without the native
+ * addon none that rounds to int4.
+ */
+export function supportedMethods(
+  { layerSensitivity, rowSensitivity }: Sensitivities,
+  hasAddon: boolean,
+): string[] {
   return METHOD_NAMES.filter((name) => {
-    const { allocated, rows } = parseMethod(name)
+    const { allocated, rows, int4 } = parseMethod(name)
+    if (int4 && !hasAddon) return false
     if (rows) return rowSensitivity !== null
     return !allocated || layerSensitivity !== null
   })

@@ -236,8 +236,16 @@ describe('a method with +allocated', () => {
     expect(() => withAllocation(tiny.model, selection)).toThrow(
       /never measured. Measure it once with copal lab sensitivity/,
     )
-    expect(supportedMethods(model)).toContain('continual-wanda+allocated+swaps')
-    expect(supportedMethods(tiny.model).filter((name) => name.includes('allocated'))).toEqual([])
+    expect(supportedMethods(model, true)).toContain('continual-wanda+allocated+swaps')
+    expect(supportedMethods(tiny.model, true).filter((name) => name.includes('allocated'))).toEqual([])
+  })
+
+  test('a node without the native addon does not offer to round to int4', () => {
+    const rounding = (hasAddon: boolean) =>
+      supportedMethods(model, hasAddon).filter((name) => name.endsWith('+int4'))
+    expect(rounding(true)).toContain('continual-wanda+allocated+swaps+reconstruct+int4')
+    expect(rounding(false)).toEqual([])
+    expect(supportedMethods(model, false)).toContain('continual-wanda+allocated+swaps+reconstruct')
   })
 
   test('with +rows, uses the scope matrix, and is an error in the same cases', async () => {
@@ -251,11 +259,11 @@ describe('a method with +allocated', () => {
     expect(() => withAllocation(measured, { ...selection, pattern: '2:4' })).toThrow(
       "Use 'continual-wanda+swaps', or a ratio",
     )
-    expect(supportedMethods(model).filter((name) => name.includes('+rows'))).toEqual([])
-    expect(supportedMethods(measured)).toContain('continual-wanda+allocated+rows+swaps')
+    expect(supportedMethods(model, true).filter((name) => name.includes('+rows'))).toEqual([])
+    expect(supportedMethods(measured, true)).toContain('continual-wanda+allocated+rows+swaps')
     const rowsAlone = { ...measured, layerSensitivity: null }
-    expect(supportedMethods(rowsAlone)).toContain('continual-wanda+allocated+rows+swaps')
-    expect(supportedMethods(rowsAlone)).not.toContain('continual-wanda+allocated+swaps')
+    expect(supportedMethods(rowsAlone, true)).toContain('continual-wanda+allocated+rows+swaps')
+    expect(supportedMethods(rowsAlone, true)).not.toContain('continual-wanda+allocated+swaps')
     const { patterns = {}, scope } = withAllocation(rowsAlone, {
       ...selection,
       method: 'magnitude+allocated+rows',
