@@ -3,6 +3,7 @@ import { z } from 'zod'
 import { boundedArray } from './bounded-collections.ts'
 import { count, time } from './identifiers.ts'
 import { tenantName } from './admin-keys.ts'
+import { pageAfter, pageLimit, pageOf } from './paging.ts'
 
 /** Body of `PUT /admin/domains/:domain`. */
 export const setDomain = z.strictObject({
@@ -100,19 +101,12 @@ export const domainsQuery = z.object({
     .string()
     .optional()
     .describe('Id of the model for which new samples are counted. Default: the only model.'),
-  limit: z.coerce.number().int().min(1).max(1_000).optional().describe('Domains of a page. Default: all.'),
-  after: z
-    .string()
-    .max(200)
-    .optional()
-    .describe('Only domains after this one in the order of names, such as `next_after` of a page.'),
+  limit: pageLimit,
+  after: pageAfter,
 })
 
 /** Response of `GET /admin/domains`: the domains in the order of their names. */
-export const domainPage = z.object({
-  data: z.array(domainEntry),
-  next_after: z.string().nullable().optional().describe('`after` of the next page; null on the last.'),
-})
+export const domainPage = pageOf(domainEntry)
 /** A response of `GET /admin/domains`. */
 export type DomainPage = z.output<typeof domainPage>
 

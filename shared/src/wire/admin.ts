@@ -156,6 +156,18 @@ export const maskEntry = z.object({
 /** One entry of `GET /admin/masks`. */
 export type MaskEntry = z.output<typeof maskEntry>
 
+/** Query of `GET /admin/masks`: of the newest masks first. */
+export const masksQuery = z.object({
+  model: z.string().optional().describe('Id of the model. Optional if there is only one.'),
+  limit: pageLimit,
+  after: z.coerce
+    .number()
+    .int()
+    .min(1)
+    .optional()
+    .describe('Only masks that are older than this version: `next_after` of a page.'),
+})
+
 /** Response of `PUT` and `POST /admin/masks/:sha256`. */
 export const importedMask = maskEntry.extend({
   update: z

@@ -14,26 +14,25 @@ import { responseFormat } from './response-format.ts'
 import { findToolMessageError } from './tool-messages.ts'
 import { findToolChoiceError, toolCall, toolCallDelta, toolChoice, tools } from './tools.ts'
 
-const textPart = z.object({ type: z.literal('text', 'only text parts are supported'), text: z.string() })
+const ONLY_TEXT = 'only text parts are supported, because this model reads text only'
+const textPart = z.object({ type: z.literal('text', ONLY_TEXT), text: z.string() })
+const refusalPart = z.object({ type: z.literal('refusal'), refusal: z.string() })
+const assistantPart = z.discriminatedUnion('type', [textPart, refusalPart], ONLY_TEXT)
 
 const textContent = z.union([z.string(), boundedArray(textPart).min(1)])
-const name = z.string().max(64).optional()
+const name = z.string().max(64).nullish()
 
 const chatMessage = z.discriminatedUnion(
   'role',
   [
     z.object({ role: z.enum(['system', 'developer', 'user']), content: textContent, name }),
-    z
-      .object({
-        role: z.literal('assistant'),
-        content: textContent.nullish(),
-        name,
-        tool_calls: boundedArray(toolCall).min(1).nullish(),
-      })
-      .refine(({ content, tool_calls: calls }) => content != null || calls, {
-        path: ['content'],
-        message: "expected text or 'tool_calls'",
-      }),
+    // A message without text and calls is valid: clients send a response back as it came, and it may have been cut short.
+    z.object({
+      role: z.literal('assistant'),
+      content: z.union([z.string(), boundedArray(assistantPart)]).nullish(),
+      name,
+      tool_calls: boundedArray(toolCall).nullish(),
+    }),
     z.object({ role: z.literal('tool'), content: textContent, tool_call_id: z.string().min(1).max(256) }),
   ],
   'expected "system", "developer", "user", "assistant" or "tool"',
@@ -86,7 +85,7 @@ export const chatRequest = z
     checkStreamOptions(request, context)
     const toolChoiceError = findToolChoiceError(request)
     if (toolChoiceError) context.addIssue({ code: 'custom', ...toolChoiceError })
-    if (request.top_logprobs == null || request.logprobs) return
+    if (!request.top_logprobs || request.logprobs) return
     context.addIssue({ code: 'custom', path: ['top_logprobs'], message: "requires 'logprobs': true" })
   })
 /** A parsed request body of `POST /v1/chat/completions`. */
@@ -158,5 +157,6 @@ export type ChatCompletionChunk = z.output<typeof chatCompletionChunk>
 /** Returns the text of a message's content, with its parts joined. */
 export function contentText(content: ChatMessage['content']): string {
   if (content == null) return ''
-  return typeof content === 'string' ? content : content.map((part) => part.text).join('')
+  if (typeof content === 'string') return content
+  return content.map((part) => (part.type === 'text' ? part.text : part.refusal)).join('')
 }

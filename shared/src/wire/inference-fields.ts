@@ -6,13 +6,14 @@ import { OTHER_DOMAINS } from './other-domains.ts'
 export const LIMITS = {
   bodyBytes: 1024 * 1024,
   messages: 1024,
-  stopSequences: 4,
+  /** OpenAI has 4, and tasks of lm-evaluation-harness need more. */
+  stopSequences: 16,
   stopBytes: 256,
   topLogprobs: 20,
-  /** Choices of one request: `n` for each prompt. */
-  choices: 16,
-  /** Inputs of one request for embeddings. */
-  embeddings: 256,
+  /** Choices of one request: `n` for each prompt. LangChain sends 20 prompts by default. */
+  choices: 32,
+  /** Inputs of one request for embeddings, as at OpenAI, because clients fill their requests up to that. */
+  embeddings: 2048,
   biasedTokens: 300,
   metadataPairs: 16,
   maxTokens: 1_000_000,
@@ -77,14 +78,14 @@ export const modelField = z
 
 /**
  * Fields of the OpenAI APIs that do not affect the output: accepted, checked and ignored, because nothing is stored and
- * there is one service tier.
+ * there is one service tier. `store` may be true, because OpenAI's examples send it.
  */
 export const ignoredFields = {
   user: ignored(z.string().max(512)),
   safety_identifier: ignored(z.string().max(512)),
   prompt_cache_key: ignored(z.string().max(512)),
   metadata: ignored(metadata),
-  store: z.literal(false, 'responses are not stored; send false or leave it out').nullish(),
+  store: z.boolean().nullish().describe('Accepted without effect: responses are never stored.'),
   service_tier: z
     .enum(['auto', 'default'], "there is one service tier; send 'auto' or 'default', or leave it out")
     .nullish(),
@@ -107,7 +108,7 @@ export const samplingFields = {
     .nullish(),
   temperature: z.number().min(0).max(2).nullish(),
   top_p: z.number().min(0).max(1).nullish(),
-  top_k: z.int().min(0).max(1_000_000).nullish().describe(EXTENSION),
+  top_k: z.int().min(-1).max(1_000_000).nullish().describe(`${EXTENSION} -1 and 0 keep all tokens.`),
   min_p: z.number().min(0).max(1).nullish().describe(EXTENSION),
   presence_penalty: z.number().min(-2).max(2).nullish(),
   frequency_penalty: z.number().min(-2).max(2).nullish(),

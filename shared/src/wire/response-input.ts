@@ -6,11 +6,9 @@ import { jsonSchema, SCHEMA_LIMITS } from './json-schema.ts'
 import { functionName } from './response-format.ts'
 import { checkToolFunctions } from './tools.ts'
 
-const text = z.object({
-  type: z.enum(['input_text', 'output_text'], 'only text parts are supported'),
-  text: z.string(),
-})
-const content = z.union([z.string(), boundedArray(text).min(1)], 'expected a text or a list of text parts')
+const ONLY_TEXT = 'only text parts are supported, because this model reads text only'
+const text = z.object({ type: z.enum(['input_text', 'output_text'], ONLY_TEXT), text: z.string() })
+const content = z.union([z.string(), boundedArray(text)], 'expected a text or a list of text parts')
 const callId = z.string().min(1).max(256)
 
 /** One item of a conversation: a message, an earlier function call, or its output. */
@@ -30,7 +28,8 @@ const inputItem = z.discriminatedUnion(
     }),
     z.object({ type: z.literal('function_call_output'), call_id: callId, output: content }),
   ],
-  "expected 'message', 'function_call' or 'function_call_output'; items cannot be referred to, because nothing is stored",
+  "expected 'message', 'function_call' or 'function_call_output'; items cannot be referred to, because nothing is stored: send " +
+    "them whole, with 'store': false in the Vercel AI SDK",
 )
 /** One item of a conversation. */
 export type InputItem = z.output<typeof inputItem>

@@ -11,6 +11,25 @@ import {
   type ResponseTextFormat,
 } from './response-input.ts'
 
+/**
+ * Parts that a client asks for beside the output. All but log-probabilities belong to items that no response has, so they
+ * are accepted: LiteLLM and agents always ask for reasoning.
+ */
+const includedParts = boundedArray(
+  z.enum(
+    [
+      'reasoning.encrypted_content',
+      'file_search_call.results',
+      'web_search_call.results',
+      'web_search_call.action.sources',
+      'message.input_image.image_url',
+      'computer_call_output.output.image_url',
+      'code_interpreter_call.outputs',
+    ],
+    "only 'chat/completions' returns log-probabilities, and other parts do not exist; leave it out",
+  ),
+).describe('Accepted without effect: no response has these parts.')
+
 /** Fields of features that a stateless text service does not have. */
 const unsupportedFields = {
   previous_response_id: unsupported('responses are not stored; send the conversation as input items'),
@@ -19,7 +38,7 @@ const unsupportedFields = {
     .literal(false, 'background responses are not supported, because responses are not stored')
     .nullish(),
   prompt: unsupported('prompts are not stored'),
-  include: boundedArray(z.never('nothing can be included')).nullish(),
+  include: includedParts.nullish(),
   top_logprobs: z.literal(0, "only 'chat/completions' returns log-probabilities").nullish(),
   truncation: z.literal('disabled', "input that is too long is an error; send 'disabled'").nullish(),
   context_management: unsupported('the conversation is used as it is sent'),

@@ -41,9 +41,8 @@ export function checkToolFunctions(
     })
 }
 
-/** `tools` of chat completions. */
+/** `tools` of chat completions; an empty list counts as none. */
 export const tools = boundedArray(tool)
-  .min(1, 'expected at least one tool; leave the field out for none')
   .max(SCHEMA_LIMITS.tools)
   .superRefine((list, context) =>
     checkToolFunctions(
@@ -93,8 +92,8 @@ export function findToolChoiceError(request: {
   tool_choice?: ToolChoice | null | undefined
 }): { path: string[]; message: string } | undefined {
   const { tools: list, tool_choice: choice } = request
-  if (!list) {
-    if (choice == null || choice === 'none') return undefined
+  if (!list?.length) {
+    if (choice == null || choice === 'none' || choice === 'auto') return undefined
     return { path: ['tool_choice'], message: "requires 'tools'" }
   }
   if (

@@ -70,14 +70,14 @@ function describeOptions(values: readonly z.core.util.Primitive[]): string[] {
   return values.map((value) => (typeof value === 'string' ? `'${value}'` : String(value)))
 }
 
-/** Lists what a union takes; undefined if an alternative rejects a value for more than its type. */
+/** Lists what a union takes; undefined if none is known, or one rejects a value for more than its type. */
 function describeAlternatives(alternatives: readonly z.core.$ZodIssue[][]): string | undefined {
   const expected = alternatives.map(([issue]) => {
     if (!issue || issue.path.length > 0) return []
     if (issue.code === 'invalid_type') return [describeKind(issue.expected)]
     return issue.code === 'invalid_value' ? describeOptions(issue.values) : []
   })
-  if (expected.some((each) => each.length === 0)) return undefined
+  if (expected.length === 0 || expected.some((each) => each.length === 0)) return undefined
   const all = [...new Set(expected.flat())]
   return `expected ${all.length > 1 ? `${all.slice(0, -1).join(', ')} or ` : ''}${all.at(-1)}`
 }

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest'
 import type { z } from 'zod'
-import { chatRequest } from '@copal/shared/wire/chat.ts'
+import { chatRequest, contentText } from '@copal/shared/wire/chat.ts'
 import { completionRequest } from '@copal/shared/wire/completions.ts'
 import { embeddingsRequest, inputsOf } from '@copal/shared/wire/embeddings.ts'
 import { validate } from '@copal/shared/wire/validate.ts'
@@ -21,7 +21,7 @@ const ACCEPTED_BY_CHAT: Record<string, unknown> = {
   max_tokens: 5,
   metadata: { team: 'x' },
   modalities: ['text'],
-  n: 16,
+  n: 32,
   presence_penalty: -2,
   prompt_cache_key: 'x',
   prompt_cache_retention: 'in_memory',
@@ -29,10 +29,14 @@ const ACCEPTED_BY_CHAT: Record<string, unknown> = {
   safety_identifier: 'x',
   seed: -5,
   service_tier: 'default',
-  stop: ['a', 'b'],
-  store: false,
+  stop: Array.from({ length: 16 }, (_, at) => `stop ${at}`),
+  store: true,
   stream: true,
   temperature: 2,
+  tools: [],
+  tool_choice: 'auto',
+  top_k: -1,
+  top_logprobs: 0,
   top_p: 0.1,
   user: 'someone',
   verbosity: 'medium',
@@ -60,16 +64,18 @@ const REJECTED_BY_CHAT: [field: string, value: unknown, param: string, message: 
   ['modalities', ['text', 'audio'], 'modalities[1]', /'text' only/],
   ['moderation', {}, 'moderation', /not supported/],
   ['n', 0, 'n', /at least 1\b/],
-  ['n', 17, 'n', /at most 16\./],
+  ['n', 33, 'n', /at most 32\./],
   ['prediction', { type: 'content', content: 'x' }, 'prediction', /not supported/],
   ['prompt_cache_options', {}, 'prompt_cache_options', /leave it out/],
   ['prompt_cache_retention', '24h', 'prompt_cache_retention', /in memory only/],
   ['reasoning_effort', 'high', 'reasoning_effort', /does not reason/],
   ['service_tier', 'flex', 'service_tier', /one service tier/],
   ['repetition_penalty', 1e-92, 'repetition_penalty', /at least 0\.01/],
-  ['stop', ['a', 'b', 'c', 'd', 'e'], 'stop', /./],
-  ['store', true, 'store', /not stored/],
+  ['response_format', { type: 'xml' }, 'response_format.type', /'text', 'json_object' or 'json_schema'/],
+  ['stop', Array.from({ length: 17 }, () => 'a'), 'stop', /at most 16/],
   ['stream_options', { include_usage: true }, 'stream_options', /'stream': true/],
+  ['tool_choice', 'required', 'tool_choice', /requires 'tools'/],
+  ['top_k', -2, 'top_k', /at least -1\./],
   ['top_logprobs', 3, 'top_logprobs', /'logprobs': true/],
   ['verbosity', 'low', 'verbosity', /'medium'/],
   ['web_search_options', {}, 'web_search_options', /web search/],
@@ -85,6 +91,26 @@ describe('chat completions', () => {
     expect(error.param).toBe(param)
     expect(error.message).toMatch(message)
     expect(error.message.startsWith(`Invalid '${param}': `)).toBe(true)
+  })
+
+  test('accept messages as clients send them back, though they are empty', () => {
+    const messages = [
+      { role: 'user', content: 'hi', name: null },
+      { role: 'assistant', content: [] },
+      { role: 'assistant', content: null, tool_calls: [] },
+      { role: 'user', content: [{ type: 'text', text: 'go on' }] },
+      { role: 'assistant', content: [{ type: 'refusal', refusal: 'I would rather not.' }] },
+      { role: 'user', content: '' },
+    ]
+    const texts = chat({ messages })().messages.map(({ content }) => contentText(content))
+    expect(texts).toEqual(['hi', '', '', 'go on', 'I would rather not.', ''])
+  })
+
+  test.each(['user', 'assistant'])('reject an image in a message of the %s and name its part', (role) => {
+    const image = { type: 'image_url', image_url: { url: 'data:image/png;base64,AA==' } }
+    const error = requestError(chat({ messages: [{ role, content: [{ type: 'text', text: 'a' }, image] }] }))
+    expect(error.param).toBe('messages[0].content[1].type')
+    expect(error.message).toMatch(/only text parts are supported, because this model reads text only/)
   })
 
   test('accept null for every field as if it were left out', () => {
@@ -111,7 +137,7 @@ describe('completions', () => {
     ['prompt', ['a', ''], 'prompt[1]', /at least 1\b/],
     ['prompt', [[1], [2, -1], 'a'], 'prompt[1][1]', /at least 0\./],
     ['prompt', ['a', [1]], 'prompt', /a text, a list of token ids/],
-    ['prompt', Array.from({ length: 17 }, () => 'a'), 'prompt', /at most 16/],
+    ['prompt', Array.from({ length: 33 }, () => 'a'), 'prompt', /at most 32/],
     ['stream_options', {}, 'stream_options', /'stream': true/],
   ])('reject %s %j and name it', (field, value, param, message) => {
     const error = requestError(completion({ [field]: value }))
@@ -134,9 +160,9 @@ describe('completions', () => {
   })
 
   test('accept as many choices over all prompts as one request may have', () => {
-    expect(completion({ prompt: ['a', 'b'], n: 8, best_of: 8 })).not.toThrow()
-    const error = requestError(completion({ prompt: ['a', 'b'], n: 9 }))
-    expect(error).toMatchObject({ param: 'n', message: expect.stringContaining('would have 18') as string })
+    expect(completion({ prompt: ['a', 'b'], n: 16, best_of: 16 })).not.toThrow()
+    const error = requestError(completion({ prompt: ['a', 'b'], n: 17 }))
+    expect(error).toMatchObject({ param: 'n', message: expect.stringContaining('would have 34') as string })
   })
 })
 
@@ -149,7 +175,7 @@ describe('responses', () => {
   test.each<[field: string, value: unknown, param: string, message: RegExp]>([
     ['background', true, 'background', /not stored/],
     ['conversation', 'conv_1', 'conversation', /not stored/],
-    ['include', ['message.output_text.logprobs'], 'include[0]', /nothing can be included/],
+    ['include', ['message.output_text.logprobs'], 'include[0]', /other parts do not exist/],
     ['input', '', 'input', /at least 1\b/],
     ['input', [...user('a'), { type: 'item_reference', id: 'x' }], 'input[1].type', /nothing is stored/],
     ['input', user([{ type: 'input_image', image_url: 'x' }]), 'input[0].content[0].type', /text parts/],
@@ -175,7 +201,6 @@ describe('responses', () => {
     ['previous_response_id', 'resp_1', 'previous_response_id', /not stored/],
     ['prompt', { id: 'p' }, 'prompt', /not stored/],
     ['reasoning', { effort: 'high' }, 'reasoning.effort', /does not reason/],
-    ['store', true, 'store', /not stored/],
     ['stream_options', { include_obfuscation: true }, 'stream_options.include_obfuscation', /send false/],
     ['text', { format: { type: 'xml' } }, 'text.format.type', /'json_schema'/],
     ['text', { format: { type: 'json_schema', name: 'a' } }, 'text.format.schema', /JSON schema/],
@@ -204,13 +229,13 @@ describe('responses', () => {
   test('accept a stateless request with every default written out', () => {
     const defaults = {
       background: false,
-      include: [],
+      include: ['reasoning.encrypted_content'],
       metadata: { a: 'b' },
       parallel_tool_calls: true,
       previous_response_id: null,
       reasoning: { effort: null },
       service_tier: 'auto',
-      store: false,
+      store: true,
       text: { format: { type: 'text' }, verbosity: 'medium' },
       tool_choice: 'auto',
       tools: [],
@@ -308,6 +333,7 @@ describe('embeddings', () => {
     ['dimensions', 64, 'dimensions', /always has the size of/],
     ['encoding_format', 'int8', 'encoding_format', /'base64'/],
     ['input', [], 'input', /none of them empty/],
+    ['input', Array.from({ length: 2049 }, () => 'a'), 'input', /at most 2048/],
     ['input', undefined, 'input', /a text, a list of token ids/],
   ])('reject %s %j and name it', (field, value, param, message) => {
     const error = requestError(embeddings({ input: 'x', [field]: value }))

@@ -50,16 +50,16 @@ test('a chat without a message of the user opens with its first message', () => 
   expect(openingOf(messagesOf([{ role: 'system', content: 'Begin.' }]))).toBe('Begin.')
 })
 
-test('of a completion each text prompt is a conversation, 16 at most, and prompts of token ids are skipped', () => {
+test('of a completion each text prompt is a conversation, 32 at most, and prompts of token ids are skipped', () => {
   const textsOf = (prompt: unknown) => promptTexts(validate(completionRequest, { model: 'm', prompt }))
   expect(textsOf('Once')).toEqual([{ text: 'Once', opening: 'Once' }])
   expect(textsOf(['Once', 'Twice'])).toEqual([
     { text: 'Once', opening: 'Once' },
     { text: 'Twice', opening: 'Twice' },
   ])
-  const many = Array.from({ length: 16 }, (_, index) => `prompt ${index}`)
-  expect(textsOf(many)).toHaveLength(16)
-  expect(() => textsOf([...many, 'one more'])).toThrow('at most 16')
+  const many = Array.from({ length: 32 }, (_, index) => `prompt ${index}`)
+  expect(textsOf(many)).toHaveLength(32)
+  expect(() => textsOf([...many, 'one more'])).toThrow('at most 32')
   expect(textsOf([1, 2])).toEqual([])
 })
 

@@ -68,7 +68,7 @@ test.each<[string, string, unknown, number, string, string | null, RegExp]>([
     'messages[0].role',
     /"user"/,
   ],
-  ['too many choices', CHAT, { ...hello, n: 17 }, 400, 'invalid_request', 'n', /at most 16\b/],
+  ['too many choices', CHAT, { ...hello, n: 33 }, 400, 'invalid_request', 'n', /at most 32\b/],
   [
     'a list of texts and token ids',
     COMPLETIONS,

@@ -22,7 +22,7 @@ export function samplingOf(
       // Only the most probable token is within a share of 0.
       ...(request.top_p === 0
         ? { topP: 1, topK: 1 }
-        : { topP: request.top_p ?? 1, topK: request.top_k ?? 0 }),
+        : { topP: request.top_p ?? 1, topK: Math.max(0, request.top_k ?? 0) }),
       minP: request.min_p ?? 0,
       presencePenalty: request.presence_penalty ?? 0,
       frequencyPenalty: request.frequency_penalty ?? 0,

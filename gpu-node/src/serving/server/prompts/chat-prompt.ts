@@ -42,7 +42,7 @@ function roleOf({ role }: Message): ChatTurn['role'] {
 function turnOf(message: Message): ChatTurn {
   const turn: ChatTurn = { role: roleOf(message), content: contentText(message.content) }
   if (message.tool_call_id !== undefined) return { ...turn, tool_call_id: message.tool_call_id }
-  if (!message.tool_calls) return turn
+  if (!message.tool_calls?.length) return turn
   const calls = message.tool_calls.map((call) => ({
     ...call,
     function: { name: call.function.name, arguments: parseArguments(call.function.arguments) },
@@ -55,18 +55,21 @@ function plainTurnOf(message: Message): ChatTurn {
   const content = contentText(message.content)
   if (message.role === 'tool')
     return { role: 'user', content: `<tool_response>\n${content}\n</tool_response>` }
-  if (!message.tool_calls) return { role: roleOf(message), content }
+  if (!message.tool_calls?.length) return { role: roleOf(message), content }
   const calls = message.tool_calls.map(
     ({ function: { name, arguments: text } }) =>
-      `${CALL_BEGIN}\n{"name": ${JSON.stringify(name)}, "arguments": ${text}}\n${CALL_END}`,
+      `${CALL_BEGIN}\n{"name": ${JSON.stringify(name)}, "arguments": ${text || NO_ARGUMENTS}}\n${CALL_END}`,
   )
   return { role: 'assistant', content: [...(content === '' ? [] : [content]), ...calls].join('\n') }
 }
 
+/** Arguments of a call without any; clients also send an empty text for them. */
+const NO_ARGUMENTS = '{}'
+
 /** Parses the arguments of a call, which templates write as JSON; returns the text itself when it is not JSON. */
 function parseArguments(text: string): unknown {
   try {
-    return JSON.parse(text)
+    return JSON.parse(text || NO_ARGUMENTS)
   } catch {
     return text
   }

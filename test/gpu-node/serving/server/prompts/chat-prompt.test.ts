@@ -99,3 +99,21 @@ test('a template that fails on tools counts as one without tool support', () => 
     codecOf('{% for m in messages %}{{ m.content }}{% endfor %}<tool_call>{{ tools | tojson }}').rendersTools,
   ).toBe(false)
 })
+
+test('a call whose arguments are an empty text has none, and an empty list of calls is none', () => {
+  const call = { id: 'call_1', type: 'function' as const, function: { name: 'clock', arguments: '' } }
+  const messages = [
+    { role: 'user' as const, content: 'hi' },
+    { role: 'assistant' as const, content: 'so', tool_calls: [] },
+    { role: 'user' as const, content: 'the time?' },
+    { role: 'assistant' as const, content: null, tool_calls: [call] },
+  ]
+  for (const template of [HERMES, TINY_CHAT_TEMPLATE])
+    expect(chatPrompt(codecOf(template), { messages }, [])).toContain('{"name": "clock", "arguments": {}}')
+  const turns = chatPrompt(
+    { rendersTools: true, renderChat: (each: unknown) => JSON.stringify(each) },
+    { messages },
+    [],
+  )
+  expect(JSON.parse(turns)).toHaveProperty(['1'], { role: 'assistant', content: 'so' })
+})
