@@ -71,6 +71,7 @@ export function createAdmission(
       restartable: spec.restartable && !spec.weights,
       partition: promptLogprobs >= 0 ? null : (spec.partition ?? null),
       prefixes: spec.prefixes ?? [],
+      prediction: spec.prediction?.slice(0, policy.contextLength),
       promptScores:
         promptLogprobs >= 0 ? createTokenScores(spec.prompt.length - 1, promptLogprobs) : undefined,
       constraint: constraint && {

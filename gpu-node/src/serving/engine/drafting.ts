@@ -115,7 +115,12 @@ function move(chances: number[], { source }: Draft, isRight: boolean, rate: numb
 }
 
 function drafterOf(request: Request, { chances }: Drafting): Drafter {
-  return (request.drafter ??= { lookup: createDraftLookup(), chances: [...chances] })
+  const { goal, tokens, promptTokens } = request
+  const prediction = goal.kind === 'generate' ? goal.prediction : undefined
+  return (request.drafter ??= {
+    lookup: createDraftLookup(tokens.slice(0, promptTokens), prediction),
+    chances: [...chances],
+  })
 }
 
 function forcedDraft({ forced, tokens }: Request): Draft | undefined {

@@ -45,6 +45,8 @@ export interface GenerateGoal {
   readonly partition: string | null
   /** Prefixes of the prompt by the names that the caller gives them. */
   readonly prefixes: readonly NamedPrefix[]
+  /** What the client expects as output. */
+  readonly prediction?: readonly number[] | undefined
   /** Scores of all prompt tokens but the first, filled in by prefill; omitted when they are not requested. */
   readonly promptScores?: TokenScores | undefined
 }

@@ -36,6 +36,8 @@ export interface GenerateRequest {
   partition?: string | undefined
   /** Prefixes of the prompt by name; {@link Engine.cachedPrefixes} returns the names that are cached. */
   prefixes?: readonly NamedPrefix[] | undefined
+  /** Tokens that the output is expected to have much of, in their order: they are drafted. They change no output. */
+  prediction?: readonly number[] | undefined
   /** Ends the request at once; its pages are free with the next step. */
   signal?: AbortSignal
   /** Milliseconds from now after which it fails with `deadline_exceeded`. */

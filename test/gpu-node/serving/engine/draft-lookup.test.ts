@@ -55,9 +55,22 @@ test('a text that grew, and one that began again, is looked up as a new one', ()
 })
 
 test('a long prompt is indexed in parts', () => {
-  const text = [...range(0, 20_000), 7, 8]
-  const lookup = createDraftLookup()
-  expect(lookup.find([...range(0, 20_000), 15_000, 15_001], 1)).toBeUndefined()
-  for (let call = 0; call < 4; call++) lookup.find(text, 1)
-  expect(lookup.find([...text, 15_000, 15_001], 1)?.tokens).toEqual([15_002])
+  const prompt = range(0, 20_000)
+  const lookup = createDraftLookup(prompt)
+  const text = [...prompt, 15_000, 15_001]
+  for (let call = 0; call < 3; call++) expect(lookup.find(text, 1)).toBeUndefined()
+  expect(lookup.find(text, 1)?.tokens).toEqual([15_002])
+})
+
+test('a prediction is drafted from the first token on, and before what followed in the prompt', () => {
+  const prompt = [1, 2, 3, 4, 5, 1, 2, 9]
+  const lookup = createDraftLookup(prompt, [60, 1, 2, 70, 71])
+  expect(lookup.find(prompt, 3)?.tokens).toEqual([60, 1, 2])
+  expect(lookup.find([...prompt, 60, 1, 2], 2)?.tokens).toEqual([70, 71])
+  expect(lookup.find([...prompt, 60, 1, 2, 3, 4], 2)?.tokens).toEqual([5, 1])
+  expect(lookup.find([...prompt, 60, 1, 2, 3, 4, 1, 2], 2)?.tokens).toEqual([3, 4])
+})
+
+test('a prediction of a prompt of one token is found', () => {
+  expect(createDraftLookup([8], [5, 6, 7]).find([8, 5, 6], 1)?.tokens).toEqual([7])
 })

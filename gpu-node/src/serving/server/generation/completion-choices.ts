@@ -13,7 +13,7 @@ import { philox } from '../../sampling/random-draw.ts'
 /** The choices that one call generates: the same number for each of its prompts. */
 export interface ChoicesPlan extends Pick<
   GenerateRequest,
-  'maxTokens' | 'sampling' | 'stops' | 'promptLogprobs'
+  'maxTokens' | 'sampling' | 'stops' | 'promptLogprobs' | 'prediction'
 > {
   prompts: readonly (readonly number[])[]
   choicesPerPrompt: number

@@ -1,4 +1,5 @@
 import { Hono } from 'hono'
+import { contentText } from '@copal/shared/wire/chat.ts'
 import { chatCall } from '@copal/shared/wire/node-calls.ts'
 import { validate } from '@copal/shared/wire/validate.ts'
 import { chatFormat } from '../formats/output-format.ts'
@@ -33,9 +34,15 @@ export function chatCompletions(deps: InferenceRouteDeps): Hono {
           prompt.text = chatPrompt(codec, request, structure.tools)
           const [tokens = []] = await encoder.encode([prompt.text], 'prompt', { signal, tenant: call.tenant })
           prompt.tokens = tokens
+          const predicted = contentText(request.prediction?.content)
+          const [prediction] = await encoder.encode(predicted === '' ? [] : [predicted], 'prompt', {
+            signal,
+            tenant: call.tenant,
+          })
           const plan = {
             ...samplingOf(request, chatTopLogprobs(request)),
             prompts: [tokens],
+            prediction,
             prefixes: promptPrefixes(call.prefix, prompt.text.length, tokens.length),
             choicesPerPrompt: request.n ?? 1,
             maxTokens: chatMaxTokens(request),
