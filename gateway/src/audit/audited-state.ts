@@ -2,7 +2,7 @@ import type { Deps } from '../contracts/bindings.ts'
 import { findDomain } from '../storage/db/queries/domain-queries.ts'
 import { findKey } from '../storage/db/queries/key-queries.ts'
 import { listPolicyOverrides } from '../storage/db/queries/policy-queries.ts'
-import { listTenants } from '../storage/db/queries/tenant-queries.ts'
+import { findTenant } from '../storage/db/queries/tenant-queries.ts'
 
 type Reader = (deps: Pick<Deps, 'db'>, params: readonly string[]) => Promise<unknown>
 
@@ -14,7 +14,7 @@ const key: Reader = async ({ db }, [id = '']) => {
 }
 
 const tenant: Reader = async ({ db }, [name = '']) => {
-  const row = (await listTenants(db, name)).at(0)
+  const row = await findTenant(db, name)
   return row ?? null
 }
 

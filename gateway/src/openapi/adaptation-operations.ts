@@ -5,6 +5,7 @@ import {
   forceUpdate,
   importedMask,
   maskEntry,
+  masksQuery,
   nodeEntry,
   rollback,
   rolledBack,
@@ -14,6 +15,7 @@ import {
 } from '@copal/shared/wire/admin.ts'
 import { policyReport, setPolicy } from '@copal/shared/wire/admin-policy.ts'
 import { triggersReport } from '@copal/shared/wire/admin-triggers.ts'
+import { pageOf } from '@copal/shared/wire/paging.ts'
 import { importMask } from '@copal/shared/wire/mask-import.ts'
 import { joinMaskParts } from '@copal/shared/wire/mask-parts.ts'
 import { sha256Hex } from '@copal/shared/wire/identifiers.ts'
@@ -191,10 +193,11 @@ export const ADAPTATION_OPERATIONS: readonly Operation[] = [
     path: '/admin/masks',
     id: 'listMasks',
     tag: 'Adaptation',
-    summary: 'Lists the masks of a model.',
+    summary: 'Lists the masks of a model, newest first.',
     key: 'operator',
-    ...ofModel,
-    response: listOf('Mask', maskEntry),
+    querySchema: masksQuery,
+    errors: ofModel.errors,
+    response: named('MaskPage', pageOf(maskEntry)),
   },
   {
     method: 'get',

@@ -5,12 +5,15 @@ import {
   createdKey,
   createKey,
   keyEntry,
+  keysQuery,
   revokedKey,
   rotateKey,
   tenantEntry,
   tenantName,
+  tenantsQuery,
 } from '@copal/shared/wire/admin-keys.ts'
-import { listOf, named, type Operation } from './operation.ts'
+import { pageOf } from '@copal/shared/wire/paging.ts'
+import { named, type Operation } from './operation.ts'
 
 /** Operations on API keys and tenants. */
 export const KEY_OPERATIONS: readonly Operation[] = [
@@ -33,8 +36,8 @@ export const KEY_OPERATIONS: readonly Operation[] = [
     tag: 'Keys and tenants',
     summary: 'Lists API keys; to a tenant administrator those that may do no more than its own.',
     key: 'admin',
-    query: { tenant: 'List only the keys of this tenant.' },
-    response: listOf('Key', keyEntry),
+    querySchema: keysQuery,
+    response: named('KeyPage', pageOf(keyEntry)),
   },
   {
     method: 'post',
@@ -75,7 +78,8 @@ export const KEY_OPERATIONS: readonly Operation[] = [
     tag: 'Keys and tenants',
     summary: 'Lists tenants with their limits.',
     key: 'admin',
-    response: listOf('Tenant', tenantEntry),
+    querySchema: tenantsQuery,
+    response: named('TenantPage', pageOf(tenantEntry)),
   },
   {
     method: 'put',

@@ -7,7 +7,7 @@ import {
   type DomainEntry,
   importedTexts,
 } from '@copal/shared/wire/admin-domains.ts'
-import { listOf } from '../api/api-client.ts'
+import { listAll } from '../api/list-all.ts'
 import { counted, formatAge, formatCount, formatMask } from '@copal/gpu-node/platform/quantities.ts'
 import type { Session } from '../api/session.ts'
 import { addMask } from './domains-mask.ts'
@@ -41,7 +41,7 @@ export function addDomains(program: Command, session: Session): void {
       '\nExamples:\n  copal domains\n  copal domains import legal contracts.txt\n  copal domains delete legal',
     )
     .action(async ({ json }: { json?: boolean }) => {
-      const { data: entries } = await session.client().admin('GET', '/domains', listOf(domainEntry))
+      const entries = await listAll(session.client(), '/domains', domainEntry)
       session.print(json, entries, () => describe(entries, session))
     })
 

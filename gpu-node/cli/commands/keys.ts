@@ -12,7 +12,7 @@ import {
   type SamplingPolicy,
 } from '@copal/shared/wire/admin-keys.ts'
 import { splitList } from '../options/option-parsers.ts'
-import { listOf } from '../api/api-client.ts'
+import { listAll } from '../api/list-all.ts'
 import { addYesOption, confirm } from '../input/confirm.ts'
 import { addLimitOptions, formatLimits, limitChanges, type LimitOptions } from '../options/limit-options.ts'
 import { formatAge, formatDuration } from '@copal/gpu-node/platform/quantities.ts'
@@ -46,7 +46,7 @@ export function addKeys(program: Command, session: Session): void {
     .addHelpText('after', '\nExamples:\n  copal keys list\n  copal keys list --tenant acme')
     .action(async ({ json, tenant }: { json?: boolean; tenant?: string }) => {
       const query = tenant === undefined ? '' : `?tenant=${encodeURIComponent(tenant)}`
-      const { data } = await session.client().admin('GET', `/keys${query}`, listOf(keyEntry))
+      const data = await listAll(session.client(), `/keys${query}`, keyEntry)
       session.print(json, data, () => (data.length === 0 ? describeNone(tenant) : describe(data, session)))
     })
 

@@ -1,6 +1,6 @@
 import type { Command } from 'commander'
 import { maskEntry, type MaskEntry, rolledBack } from '@copal/shared/wire/admin.ts'
-import { listOf } from '../api/api-client.ts'
+import { listAll } from '../api/list-all.ts'
 import { describeGoingLive } from '../api/going-live.ts'
 import { formatAge, formatBytes, formatMask, formatPercent } from '@copal/gpu-node/platform/quantities.ts'
 import { modelQuery, parseMask } from '../input/mask-argument.ts'
@@ -22,9 +22,7 @@ export function addMasks(program: Command, session: Session): void {
       '\nExamples:\n  copal masks\n  copal masks export m3 --out m3.safetensors\n  copal masks inspect m3.safetensors',
     )
     .action(async ({ json, model }: { json?: boolean; model?: string }) => {
-      const { data: entries } = await session
-        .client()
-        .admin('GET', `/masks${modelQuery(model)}`, listOf(maskEntry))
+      const entries = await listAll(session.client(), `/masks${modelQuery(model)}`, maskEntry)
       session.print(json, entries, () => describe(entries, session))
     })
   addMaskExport(masks, session)

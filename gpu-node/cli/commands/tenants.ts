@@ -8,7 +8,7 @@ import {
   tenantEntry,
   type TenantEntry,
 } from '@copal/shared/wire/admin-keys.ts'
-import { listOf } from '../api/api-client.ts'
+import { listAll } from '../api/list-all.ts'
 import { addLimitOptions, formatLimits, limitChanges, type LimitOptions } from '../options/limit-options.ts'
 import {
   counted,
@@ -39,7 +39,7 @@ export function addTenants(program: Command, session: Session): void {
     .option('--json', 'print JSON')
     .addHelpText('after', '\nExample:\n  copal tenants list')
     .action(async ({ json }: { json?: boolean }) => {
-      const { data } = await session.client().admin('GET', '/tenants', listOf(tenantEntry))
+      const data = await listAll(session.client(), '/tenants', tenantEntry)
       session.print(json, data, () => describe(data, session))
     })
 

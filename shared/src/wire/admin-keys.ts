@@ -3,6 +3,7 @@ import { z } from 'zod'
 import { boundedArray } from './bounded-collections.ts'
 import { domainName } from './inference-fields.ts'
 import { count, modelId, time } from './identifiers.ts'
+import { pageAfter, pageLimit } from './paging.ts'
 
 /**
  * Which requests of a key may be sampled: `never` none, `opt_in` those with `x-copal-sample: true`, `always` all but those
@@ -159,6 +160,15 @@ export const keyEntry = z.object({
 })
 /** One entry of `GET /admin/keys`. */
 export type KeyEntry = z.output<typeof keyEntry>
+
+/** Query of `GET /admin/keys`: of the newest keys first. */
+export const keysQuery = z.object({
+  tenant: z.string().optional().describe('List only the keys of this tenant.'),
+  limit: pageLimit,
+  after: pageAfter,
+})
+/** Query of `GET /admin/tenants`: of the tenants in the order of their names. */
+export const tenantsQuery = z.object({ limit: pageLimit, after: pageAfter })
 
 /** Response of `POST /admin/keys` and `POST /admin/keys/:id/rotate`: the only ones that contain the key. */
 export const createdKey = keyEntry.extend({ key: z.string().describe('Returned only here; store it now.') })

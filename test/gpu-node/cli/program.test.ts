@@ -51,7 +51,8 @@ describe('a wrong command line', () => {
     { args: ['canary', 'm5'], says: "a mask needs '--share', like '--share 10%'" },
     { args: ['canary', '--share', '10%'], says: "'--share' needs a mask" },
     { args: ['canary', 'm5', '--share', '0%'], says: 'A share like 10% or 0.1 is expected, above 0' },
-    { args: ['canary', 'm5', '--share', '101%'], says: 'at most 100%' },
+    { args: ['canary', 'm5', '--share', '91%'], says: 'at most 90%' },
+    { args: ['shadow', 'm5', '--share', '101%'], says: 'at most 100%' },
     { args: ['canary', 'm5', '--end'], says: "'--end' takes neither a mask nor a share" },
     { args: ['evaluate', 'a.txt', '--dense', '--mask', 'm1'], says: 'cannot be used with' },
     {

@@ -5,6 +5,7 @@ import type { OverviewReport } from '@copal/shared/wire/admin-overview.ts'
 import type { Client, Endpoint } from './client.ts'
 import { overview, eventsPath } from './endpoints.ts'
 import { receiveEvents } from './live-events.ts'
+import { loadPages } from './load-pages.ts'
 import { useNow } from './now.ts'
 import { outOfDate } from './out-of-date.ts'
 import type { Resource, Snapshot } from './resource.ts'
@@ -39,7 +40,7 @@ export function DataProvider({
   const store = useMemo(
     () =>
       new ResourceStore({
-        load: (path) => client.get({ path }),
+        load: (path) => loadPages(client, path),
         nowMs: Date.now,
         setTimer: (callback, ms) => setTimeout(callback, ms),
         clearTimer: (timer) => clearTimeout(timer as number),

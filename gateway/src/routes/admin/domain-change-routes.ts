@@ -5,7 +5,7 @@ import { rebuildDomain } from '../../adaptation/domains/rebuild-domain.ts'
 import type { ActorEnv } from '../../contracts/context.ts'
 import { rejectMethod } from '../../middleware/error-responses.ts'
 import { setDomainOwner } from '../../storage/db/queries/domain-queries.ts'
-import { listTenants } from '../../storage/db/queries/tenant-queries.ts'
+import { hasTenant } from '../../storage/db/queries/tenant-queries.ts'
 import { readAdminBody } from './admin-body.ts'
 import { requireDomain } from './require-domain.ts'
 
@@ -16,7 +16,7 @@ export function domainChangeRoutes(): Hono<ActorEnv> {
       const { db } = c.var.deps
       const domain = await requireDomain({ db }, c.req.param('domain'))
       const { owner } = await readAdminBody(c, setDomain)
-      if (owner !== null && (await listTenants(db, owner)).length === 0)
+      if (owner !== null && !(await hasTenant(db, owner)))
         throw new AppError(
           'not_found',
           `There is no tenant '${owner}'. 'GET /admin/tenants' lists the tenants.`,

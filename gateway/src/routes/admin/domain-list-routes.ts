@@ -16,7 +16,7 @@ export function domainListRoutes(): Hono<ActorEnv> {
   return new Hono<ActorEnv>()
     .get('/domains', async (c) => {
       const { deps, actor } = c.var
-      const { limit = Infinity, after = '', ...query } = validate(domainsQuery, c.req.query())
+      const { limit, after = '', ...query } = validate(domainsQuery, c.req.query())
       const [domains, calibrated, latest, models] = await Promise.all([
         listDomains(deps.db),
         countCalibratedDatasets(deps.db),

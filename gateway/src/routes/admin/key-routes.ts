@@ -6,10 +6,13 @@ import {
   createKey,
   DEFAULT_DOMAIN,
   DEFAULT_TENANT,
+  keysQuery,
   rotateKey,
   type CreatedKey,
   type KeyEntry,
 } from '@copal/shared/wire/admin-keys.ts'
+import type { Page } from '@copal/shared/wire/paging.ts'
+import { validate } from '@copal/shared/wire/validate.ts'
 import type { ActorEnv } from '../../contracts/context.ts'
 import {
   changeKey,
@@ -17,11 +20,12 @@ import {
   insertKey,
   insertKeyWithin,
   listKeys,
+  type KeyPlace,
   revokeKey,
   rotateKey as storeRotation,
 } from '../../storage/db/queries/key-queries.ts'
 import type { KeyRow } from '../../contracts/api-key.ts'
-import { listTenants } from '../../storage/db/queries/tenant-queries.ts'
+import { hasTenant, listTenantNames } from '../../storage/db/queries/tenant-queries.ts'
 import type { Deps } from '../../contracts/bindings.ts'
 import {
   isNotAbove,
@@ -79,10 +83,14 @@ export function keyRoutes(): Hono<ActorEnv> {
     })
     .get('/keys', async (c) => {
       const { deps, actor } = c.var
-      const keys = await listKeys(deps.db, tenantOf(actor, c.req.query('tenant')))
+      const { tenant, limit, after } = validate(keysQuery, c.req.query())
+      const place = after === undefined ? undefined : parsePlace(after)
+      const keys = await listKeys(deps.db, { tenant: tenantOf(actor, tenant), after: place, limit })
+      const last = keys.length < limit ? undefined : keys.at(-1)
       return c.json({
         data: keys.filter((key) => isNotAbove(actor, key)).map((key) => keyEntry(key, deps.nowMs())),
-      })
+        next_after: last ? `${last.createdAt}.${last.id}` : null,
+      } satisfies Page<KeyEntry>)
     })
     .all('/keys', rejectMethod('GET', 'POST'))
     .post('/keys/:id/rotate', async (c) => {
@@ -163,10 +171,22 @@ function expiryOf(iso: string | null | undefined, nowMs: number): number | null 
   )
 }
 
-async function requireTenant(deps: Pick<Deps, 'db'>, name: string): Promise<void> {
-  const names = (await listTenants(deps.db)).map((tenant) => tenant.name)
-  if (names.includes(name)) return
-  const nearest = suggestName(name, names)
+/** @throws AppError `invalid_request` for what is no `next_after` of a page */
+function parsePlace(after: string): KeyPlace {
+  const [, createdAt, id] = /^(\d{1,15})\.(.+)$/.exec(after) ?? []
+  if (createdAt !== undefined && id !== undefined) return { createdAt: Number(createdAt), id }
+  throw new AppError(
+    'invalid_request',
+    "Invalid 'after': expected the `next_after` of a page of this list.",
+    {
+      param: 'after',
+    },
+  )
+}
+
+async function requireTenant({ db }: Pick<Deps, 'db'>, name: string): Promise<void> {
+  if (await hasTenant(db, name)) return
+  const nearest = suggestName(name, await listTenantNames(db))
   throw new AppError(
     'invalid_request',
     `There is no tenant '${name}'.${nearest === undefined ? '' : ` Did you mean '${nearest}'?`} ` +

@@ -1,9 +1,10 @@
 import { Hono, type Context } from 'hono'
 import { z } from 'zod'
 import { AppError } from '@copal/shared/errors.ts'
-import { rollback, type ImportedMask, type MaskEntry } from '@copal/shared/wire/admin.ts'
+import { masksQuery, rollback, type ImportedMask, type MaskEntry } from '@copal/shared/wire/admin.ts'
 import { importMask } from '@copal/shared/wire/mask-import.ts'
 import { joinMaskParts } from '@copal/shared/wire/mask-parts.ts'
+import type { Page } from '@copal/shared/wire/paging.ts'
 import { sha256Hex } from '@copal/shared/wire/identifiers.ts'
 import { validate } from '@copal/shared/wire/validate.ts'
 import type { Deps } from '../../contracts/bindings.ts'
@@ -32,8 +33,14 @@ export function maskRoutes(): Hono<ActorEnv> {
   return new Hono<ActorEnv>()
     .get('/masks', async (c) => {
       const { db } = c.var.deps
-      const model = await findOperatorModel(db, c.req.query('model'))
-      return c.json({ data: (await listMasks(db, model.id)).map((mask) => maskEntry(model, mask)) })
+      const { model: id, limit, after: before } = validate(masksQuery, c.req.query())
+      const model = await findOperatorModel(db, id)
+      const rows = await listMasks(db, model.id, { before, limit })
+      const next_after = rows.length < limit ? null : String(rows.at(-1)?.version)
+      return c.json({
+        data: rows.map((mask) => maskEntry(model, mask)),
+        next_after,
+      } satisfies Page<MaskEntry>)
     })
     .all('/masks', rejectMethod('GET'))
     .get('/masks/:version/file', async (c) => {

@@ -5,13 +5,17 @@ import { validate } from '@copal/shared/wire/validate.ts'
 import {
   accountChanges,
   tenantName,
+  tenantsQuery,
   type CacheEntry,
   type TenantEntry,
 } from '@copal/shared/wire/admin-keys.ts'
+import type { Page } from '@copal/shared/wire/paging.ts'
 import type { ActorEnv } from '../../contracts/context.ts'
 import {
   changeTenant,
   ensureTenant,
+  findTenant,
+  hasTenant,
   listTenants,
   type CountedTenant,
 } from '../../storage/db/queries/tenant-queries.ts'
@@ -22,6 +26,8 @@ import { rejectMethod } from '../../middleware/error-responses.ts'
 import { readAdminBody } from './admin-body.ts'
 import { sampleRoutes } from './sample-routes.ts'
 
+type TenantPage = Page<TenantEntry>
+
 const tenantPath = z.object({ tenant: tenantName })
 
 /** Creates the routes of tenants, their response caches and the deletion of their samples: all tenants for the operator, its own for an administrator. */
@@ -29,8 +35,15 @@ export function tenantRoutes(): Hono<ActorEnv> {
   return new Hono<ActorEnv>()
     .get('/tenants', async (c) => {
       const { deps, actor } = c.var
-      const tenants = await listTenants(deps.db, tenantOf(actor, undefined))
-      return c.json({ data: tenants.map(tenantEntry) })
+      const { limit, after } = validate(tenantsQuery, c.req.query())
+      const own = tenantOf(actor, undefined)
+      if (own !== undefined) {
+        const tenant = await findTenant(deps.db, own)
+        return c.json({ data: tenant ? [tenantEntry(tenant)] : [], next_after: null } satisfies TenantPage)
+      }
+      const tenants = await listTenants(deps.db, { after, limit })
+      const next_after = tenants.length < limit ? null : (tenants.at(-1)?.name ?? null)
+      return c.json({ data: tenants.map(tenantEntry), next_after } satisfies TenantPage)
     })
     .all('/tenants', rejectMethod('GET'))
     .put('/tenants/:tenant', requireOperator(), async (c) => {
@@ -39,7 +52,8 @@ export function tenantRoutes(): Hono<ActorEnv> {
       const changes = await readAdminBody(c, accountChanges)
       await ensureTenant(deps.db, name, deps.nowMs())
       await changeTenant(deps.db, name, { limits: limitsPatch(changes.limits), sampling: changes.sampling })
-      return c.json((await listTenants(deps.db, name)).map(tenantEntry)[0])
+      const tenant = await findTenant(deps.db, name)
+      return c.json(tenant && tenantEntry(tenant))
     })
     .all('/tenants/:tenant', rejectMethod('PUT'))
     .get('/tenants/:tenant/cache', async (c) => {
@@ -58,7 +72,7 @@ export function tenantRoutes(): Hono<ActorEnv> {
 /** @throws AppError `invalid_request` for an invalid name, `insufficient_permissions` for another tenant, `not_found` */
 async function requireTenantOfPath(c: Context<ActorEnv>): Promise<string> {
   const name = tenantOf(c.var.actor, validate(tenantPath, c.req.param()).tenant) ?? ''
-  if ((await listTenants(c.var.deps.db, name)).length > 0) return name
+  if (await hasTenant(c.var.deps.db, name)) return name
   throw new AppError('not_found', `There is no tenant '${name}'. 'GET /admin/tenants' lists the tenants.`)
 }
 

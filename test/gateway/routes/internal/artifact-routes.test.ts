@@ -235,7 +235,7 @@ test('a file that R2 has lost is named with its domain or model, and with what a
       shadow: { ...trial, version: 6 },
     })
     .where(eq(models.id, 'lost'))
-  const masks = await listMasks(db, 'lost')
+  const masks = await listMasks(db, 'lost', { limit: 9 })
   const messageOf = async (path: string) => {
     await env.ARTIFACTS.delete(path)
     const response = await signedCall('GET', `/internal/${path}`)

@@ -37,7 +37,7 @@ async function seeded(model: string, count: number, active: number): Promise<Mas
   await sendHeartbeat({ id: `node-${model}`, url: 'http://127.0.0.1:1' }, model)
   const versions = Array.from({ length: count }, (_, index) => index + 1)
   await seedMasks(model, versions, { active })
-  const rows = await listMasks(db, model)
+  const rows = await listMasks(db, model, { limit: 1_000 })
   for (const { sha256 } of rows) await env.ARTIFACTS.put(maskKey(sha256), 'mask')
   return rows
 }

@@ -53,13 +53,22 @@ async function findActive(db: Database, isWanted: SQL | undefined): Promise<Acti
   return found && { ...found.key, tenantLimits: found.tenantLimits, tenantSampling: found.tenantSampling }
 }
 
-/** Returns all keys that are not revoked, newest first; of one tenant, or of all. */
-export async function listKeys(db: Database, tenant?: string): Promise<KeyRow[]> {
+/** A place in the list of keys. */
+export type KeyPlace = Pick<KeyRow, 'createdAt' | 'id'>
+
+/** Returns keys that are not revoked, newest first: at most `limit` after a place, of one tenant or of all. */
+export async function listKeys(
+  db: Database,
+  { tenant, after, limit }: { tenant?: string | undefined; after?: KeyPlace | undefined; limit: number },
+): Promise<KeyRow[]> {
+  const { createdAt, id } = apiKeys
+  const isAfter = after && sql`(${createdAt}, ${id}) < (${after.createdAt}, ${after.id})`
   return db
     .select()
     .from(apiKeys)
-    .where(and(isNull(apiKeys.revokedAt), ofTenant(tenant)))
-    .orderBy(desc(apiKeys.createdAt), apiKeys.id)
+    .where(and(isNull(apiKeys.revokedAt), ofTenant(tenant), isAfter))
+    .orderBy(desc(createdAt), desc(id))
+    .limit(limit)
 }
 
 /** Returns the ids of all keys of a tenant, also of revoked ones. */

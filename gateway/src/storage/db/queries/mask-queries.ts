@@ -1,4 +1,4 @@
-import { and, asc, desc, eq, exists, isNotNull, isNull, or, sql } from 'drizzle-orm'
+import { and, asc, desc, eq, exists, isNotNull, isNull, lt, or, sql } from 'drizzle-orm'
 import type { Database } from '../../../contracts/database.ts'
 import { decisions, masks, models } from '../schema/masks.ts'
 import { batches, updates } from '../schema/updates.ts'
@@ -45,9 +45,18 @@ export async function findMaskOfFile(db: Database, sha256: string): Promise<Mask
   return db.select().from(masks).where(eq(masks.sha256, sha256)).orderBy(desc(masks.version)).limit(1).get()
 }
 
-/** Returns a model's masks, newest first. */
-export async function listMasks(db: Database, model: string): Promise<MaskRow[]> {
-  return db.select().from(masks).where(eq(masks.model, model)).orderBy(desc(masks.version))
+/** Returns a model's masks, newest first: at most `limit`, of those with versions below `before`. */
+export async function listMasks(
+  db: Database,
+  model: string,
+  { before, limit }: { before?: number | undefined; limit: number },
+): Promise<MaskRow[]> {
+  return db
+    .select()
+    .from(masks)
+    .where(and(eq(masks.model, model), before === undefined ? undefined : lt(masks.version, before)))
+    .orderBy(desc(masks.version))
+    .limit(limit)
 }
 
 /** Returns the masks with the given versions, of any model. */

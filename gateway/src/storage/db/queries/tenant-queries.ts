@@ -1,4 +1,4 @@
-import { and, count, eq, isNull, sql } from 'drizzle-orm'
+import { and, count, eq, gt, isNull, sql } from 'drizzle-orm'
 import type { SamplingPolicy } from '@copal/shared/wire/admin-keys.ts'
 import type { Database } from '../../../contracts/database.ts'
 import type { LimitsPatch } from '../../../contracts/limits.ts'
@@ -10,21 +10,39 @@ export type TenantRow = typeof tenants.$inferSelect
 /** A tenant and the number of its keys that are not revoked. */
 export type CountedTenant = TenantRow & { keys: number }
 
-/** Returns every tenant sorted by name, or only the one with `name`. */
-export async function listTenants(db: Database, name?: string): Promise<CountedTenant[]> {
+/** Returns tenants sorted by name: at most `limit`, of those after a name. */
+export async function listTenants(
+  db: Database,
+  { after = '', limit }: { after?: string | undefined; limit: number },
+): Promise<CountedTenant[]> {
+  return selectTenants(db).where(gt(tenants.name, after)).limit(limit)
+}
+
+/** Returns one tenant. */
+export async function findTenant(db: Database, name: string): Promise<CountedTenant | undefined> {
+  return selectTenants(db).where(eq(tenants.name, name)).get()
+}
+
+function selectTenants(db: Database) {
+  const { name, createdAt, limits, sampling } = tenants
+  const isItsKey = and(eq(apiKeys.tenant, name), isNull(apiKeys.revokedAt))
+  const keys = db.select({ keys: count() }).from(apiKeys).where(isItsKey)
   return db
-    .select({
-      name: tenants.name,
-      createdAt: tenants.createdAt,
-      limits: tenants.limits,
-      sampling: tenants.sampling,
-      keys: count(apiKeys.id),
-    })
+    .select({ name, createdAt, limits, sampling, keys: sql`(${keys})`.mapWith(Number) })
     .from(tenants)
-    .leftJoin(apiKeys, and(eq(apiKeys.tenant, tenants.name), isNull(apiKeys.revokedAt)))
-    .where(name === undefined ? undefined : eq(tenants.name, name))
-    .groupBy(tenants.name)
-    .orderBy(tenants.name)
+    .orderBy(name)
+    .$dynamic()
+}
+
+/** Returns whether a tenant exists. */
+export async function hasTenant(db: Database, name: string): Promise<boolean> {
+  const row = await db.select({ name: tenants.name }).from(tenants).where(eq(tenants.name, name)).get()
+  return row !== undefined
+}
+
+/** Returns the names of all tenants. */
+export async function listTenantNames(db: Database): Promise<string[]> {
+  return (await db.select({ name: tenants.name }).from(tenants)).map(({ name }) => name)
 }
 
 /** Creates a tenant unless it exists. */

@@ -52,6 +52,7 @@ export const apiKeys = sqliteTable(
       .on(table.previousHash)
       .where(sql`${table.previousHash} is not null`),
     index('api_keys_tenant').on(table.tenant),
+    index('api_keys_created').on(table.createdAt, table.id),
     // Tasks of every minute look for any such keys. A query finds them by literals alone, not by parameters.
     index('api_keys_unpeppered')
       .on(table.id)
