@@ -267,3 +267,30 @@ test.each([3, 60])(
     expect([...stored].toSorted()).toEqual(ids.slice(1).toSorted())
   },
 )
+
+test('an artifact of as many datasets as a manifest may name fits into a row of D1, and one of more is rejected', async () => {
+  const most = 10_000
+  const hashOf = (index: number) => String(index).padStart(64, '0')
+  await env.DB.prepare(
+    `with recursive numbers(n) as (select 1 union all select n + 1 from numbers where n <= ?1)
+      insert into datasets (sha256, domain, samples, bytes, created_at)
+      select printf('%064d', n), 'old', 1, 1, 1 from numbers`,
+  )
+    .bind(most)
+    .run()
+  const hashes = Array.from({ length: most + 1 }, (_, index) => hashOf(index + 1))
+  const full = await artifactOf('model-old', 'old', hashes.slice(0, most))
+  expect((await upload(full)).status).toBe(201)
+  const row = await env.DB.prepare(
+    `select length(datasets) bytes from statistics where model = 'model-old'`,
+  ).first()
+  // A row has 2 MB at most.
+  expect(row?.['bytes']).toBe(most * 67 + 1)
+  expect((await listStatistics(testDeps().db, 'model-old'))[0]?.datasets).toHaveLength(most)
+  const response = await upload(await artifactOf('model-old', 'old', hashes))
+  expect([response.status, (await errorOf(response)).message]).toEqual([
+    400,
+    expect.stringMatching(/'parts'.*at most 10,?000 items/),
+  ])
+  expect(await artifactsOf('model-old')).toEqual([full.manifest.artifact])
+})
