@@ -83,7 +83,7 @@ export const SETTINGS = {
     readers: ['gateway'],
     default: 300,
     meaning:
-      'Lists (`GET /v1/models`, `GET /admin/…`) that an isolate answers for one API key a minute, 0 without limit; the admin key has none ([limits](keys.md#limits)).',
+      'Lists (`GET /v1/models`, `GET /admin/…`) that an isolate answers for one API key a minute, which may make a fifth as many changes under `/admin`; 0 without limit. The admin key has none ([limits](keys.md#limits)).',
   },
   COPAL_REFUSALS_PER_SECOND: {
     readers: ['gateway'],

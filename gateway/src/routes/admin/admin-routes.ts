@@ -36,7 +36,7 @@ import { usageRoutes } from './usage-routes.ts'
  */
 export function adminRoutes(keyring: Keyring, streamTimes?: StreamTimes): Hono<ActorEnv> {
   const app = new Hono<ActorEnv>()
-  app.use(requireActor(keyring), limitLists(), auditActions(), refuseChanges())
+  app.use(requireActor(keyring), auditActions(), limitLists(), refuseChanges())
   app.route('/', keyRoutes())
   app.route('/', tenantRoutes())
   app.route('/', usageRoutes())
