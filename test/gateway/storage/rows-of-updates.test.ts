@@ -6,6 +6,8 @@ import { expireDatasets } from '../../../gateway/src/storage/artifacts/expire-da
 import { sweepArtifacts } from '../../../gateway/src/storage/artifacts/sweep-artifacts.ts'
 import { openDatabase } from '../../../gateway/src/storage/db/open-database.ts'
 import { listRecentDecisions } from '../../../gateway/src/storage/db/queries/decision-queries.ts'
+import { keptMasks } from '../../../gateway/src/storage/db/queries/sweep-queries.ts'
+import { listTombstones } from '../../../gateway/src/storage/db/queries/tombstone-queries.ts'
 import { findLastUpdate, listUpdates } from '../../../gateway/src/storage/db/queries/update-queries.ts'
 import { isDiscovering } from '../../../gateway/src/storage/db/queries/discovery-queries.ts'
 import { pepperStoredKeys } from '../../../gateway/src/keys/pepper-stored-keys.ts'
@@ -97,6 +99,9 @@ test('a heartbeat reads a few rows, a scrape and a list of decisions little more
   // Likewise, and of the newest updates it reads 500.
   expect(await rowsOf(() => runTriggers(deps))).toBeLessThan(UPDATES + 510)
   expect(await rowsOf(() => sweepArtifacts(deps))).toBeLessThan(30 * UPDATES)
+  // Jobs of ended updates need no file.
+  const files = Array.from({ length: 100 }, (_, index) => `file-${index}`)
+  expect(await rowsOf(() => keptMasks(deps.db, files, 0))).toBeLessThan(UPDATES + 300)
   expect(await rowsOf(() => expireDatasets(deps))).toBeLessThan(40 * UPDATES)
   const expired = await env.DB.prepare(
     'select distinct domain from datasets where expired_at is not null',
@@ -117,4 +122,14 @@ test('tasks that look for keys of a kind read few rows however many other keys t
   expect(counted.rowsRead()).toBeLessThan(20)
   await env.DB.prepare(`update api_keys set discover_domains = 1 where id = 'many-7'`).run()
   expect(await isDiscovering(deps.db)).toBe(true)
+})
+
+test('a batch of samples reads the deletions since its oldest one, however many there were before', async () => {
+  await env.DB.prepare(
+    `with recursive numbers(n) as (select 1 union all select n + 1 from numbers where n < 500)
+      insert into tombstones (request_id, created_at) select 'req_' || n, n from numbers`,
+  ).run()
+  const counted = countRows(env.DB)
+  expect(await listTombstones(openDatabase(counted.binding), 498)).toHaveLength(3)
+  expect(counted.rowsRead()).toBeLessThan(10)
 })

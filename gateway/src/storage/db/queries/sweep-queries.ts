@@ -77,7 +77,7 @@ export async function keptMasks(
   const named = await db.all<{
     hash: string
   }>(sql`select value as hash from json_each(${JSON.stringify(hashes)})
-    where exists (select 1 from ${jobs} join ${updates} on ${updates.id} = ${jobs.updateId}
+    where exists (select 1 from ${updates} cross join ${jobs} on ${jobs.updateId} = ${updates.id}
       where ${updates.finishedAt} is null
         and instr(${jobs.payload} || coalesce(${jobs.result}, ''), value) > 0)`)
   return new Set([...registered, ...named].map(({ hash }) => hash))

@@ -124,11 +124,16 @@ export const pendingDeletions = sqliteTable('pending_deletions', {
 })
 
 /** Deletions of samples. Queued samples that are older and match every given column are not stored. */
-export const tombstones = sqliteTable('tombstones', {
-  id: integer().primaryKey({ autoIncrement: true }),
-  domain: text(),
-  keyId: text(),
-  tenant: text(),
-  requestId: text(),
-  createdAt: integer().notNull(),
-})
+export const tombstones = sqliteTable(
+  'tombstones',
+  {
+    id: integer().primaryKey({ autoIncrement: true }),
+    domain: text(),
+    keyId: text(),
+    tenant: text(),
+    requestId: text(),
+    createdAt: integer().notNull(),
+  },
+  // Every batch of queued samples looks for those since its oldest one.
+  (table) => [index('tombstones_created').on(table.createdAt)],
+)

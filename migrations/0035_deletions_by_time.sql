@@ -1,0 +1,1 @@
+CREATE INDEX `tombstones_created` ON `tombstones` (`created_at`);
