@@ -73,14 +73,16 @@ function testStructure(): void {
         /'uniqueItems' at #/,
       ],
       [
-        { text: { format: { type: 'json_schema', name: 'a', schema: { format: 'color', type: 'string' } } } },
+        {
+          text: { format: { type: 'json_schema', name: 'a', schema: { type: 'string', pattern: '(?!a)b' } } },
+        },
         'text.format.schema',
-        /'color'/,
+        /look-around/,
       ],
       [
-        { tools: [clock, { ...clock, name: 'x', parameters: { type: 'string', format: 'color' } }] },
+        { tools: [clock, { ...clock, name: 'x', strict: true, parameters: { uniqueItems: true } }] },
         'tools[1].parameters',
-        /'color'/,
+        /'uniqueItems' at #/,
       ],
     ])('that is not supported is rejected with its field: %j', async (fields, param, message) => {
       const asking = client.responses.create({ ...ask, ...fields })

@@ -107,6 +107,19 @@ function testStructure(): void {
       expect(['sun', 'rain']).toContain(output)
     })
 
+    test('records, other formats and durations fit their zod schemas', async () => {
+      const schema = z.object({
+        marks: z.record(z.enum(['art', 'maths']), z.boolean()),
+        flags: z.record(z.string(), z.boolean()).meta({ maxProperties: 0 }),
+        code: z.e164().meta({ maxLength: 9 }),
+        time: z.iso.duration().meta({ maxLength: 6 }),
+        nothing: z.never().optional(),
+      })
+      const { output } = await generateText({ ...asked, output: Output.object({ schema }) })
+      expect(schema.parse(output)).toEqual(output)
+      expect(Object.keys(output.marks)).toEqual(['art', 'maths'])
+    })
+
     test('a schema that is not supported is rejected with its field and keyword', async () => {
       const schema = z.looseObject({ names: z.array(z.string()).meta({ uniqueItems: true }) })
       const error = await refusalOf(generateText({ ...asked, output: Output.object({ schema }) }))
@@ -213,11 +226,22 @@ function testStructure(): void {
       expect(schema.parse(output)).toEqual(output)
     })
 
-    test('a tool schema that is not supported is rejected with its position', async () => {
-      const inputSchema = z.strictObject({ names: z.array(z.string()).meta({ uniqueItems: true }) })
-      const error = await refusalOf(generateText({ ...ask, tools: { clock, other: tool({ inputSchema }) } }))
+    test('a tool schema that is not supported is rejected with its position if it is strict, else followed in part', async () => {
+      const names = z
+        .array(z.enum(['a', 'b']))
+        .max(2)
+        .meta({ uniqueItems: true })
+      const inputSchema = z.strictObject({ names })
+      const strict = tool({ inputSchema, strict: true, execute: () => 'done' })
+      const error = await refusalOf(generateText({ ...ask, tools: { clock, other: strict } }))
       expect(error.statusCode).toBe(400)
       expect(error.message).toMatch(/tools\[1\]\.function\.parameters.*'uniqueItems'/)
+      const { toolCalls } = await generateText({
+        ...ask,
+        tools: { clock, other: tool({ inputSchema, execute: () => 'done' }) },
+        toolChoice: { type: 'tool', toolName: 'other' },
+      })
+      expect(inputSchema.parse(toolCalls[0]?.input)).toEqual(toolCalls[0]?.input)
     })
   })
 }

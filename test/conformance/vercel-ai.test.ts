@@ -44,6 +44,18 @@ test('embedMany returns one vector per text, and equal vectors for equal texts',
   expect(usage.tokens).toBeGreaterThan(0)
 })
 
+test('embedMany sends as many texts in a request as OpenAI takes', async () => {
+  const values = Array.from({ length: 2048 }, (_, index) => `${index % 3}`)
+  const { embeddings, responses } = await embedMany({
+    model: provider.textEmbeddingModel('tiny'),
+    values,
+    maxRetries: 0,
+  })
+  expect(embeddings).toHaveLength(2048)
+  expect(responses).toHaveLength(1)
+  expect(embeddings[2047]).toEqual(embeddings[2047 % 3])
+})
+
 test('an invalid field is an APICallError whose message names the field', async () => {
   const wrong = generateText({ ...ask, temperature: 9 })
   const error = await wrong.then(

@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import type { JsonSchema } from '@copal/shared/wire/json-schema.ts'
+import type { JsonSchema } from '@copal/shared/wire/schema-walk.ts'
 import { FORMS } from './engine-contender.ts'
 import type { StreamsLoad } from './streams-load.ts'
 import { GREEDY } from '@copal/gpu-node/serving/contract/greedy.ts'

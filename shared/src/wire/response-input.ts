@@ -4,7 +4,7 @@ import { boundedArray } from './bounded-collections.ts'
 import { LIMITS } from './inference-fields.ts'
 import { jsonSchema, SCHEMA_LIMITS } from './json-schema.ts'
 import { functionName } from './response-format.ts'
-import { checkToolFunctions } from './tools.ts'
+import { checkStrict, checkToolFunctions, toolFields } from './tools.ts'
 
 const ONLY_TEXT = 'only text parts are supported, because this model reads text only'
 const text = z.object({ type: z.enum(['input_text', 'output_text'], ONLY_TEXT), text: z.string() })
@@ -76,15 +76,14 @@ export const responseInput = z.union(
 )
 
 /** A function that the model may call, in the format of the Responses API. */
-export const responseTool = z.object({
-  type: z.literal('function', "only 'function' tools are supported"),
-  name: functionName,
-  description: z.string().max(4096).nullish(),
-  parameters: jsonSchema.nullish(),
-  strict: z.boolean().nullish().describe('Has no effect: the output always follows the schema.'),
-  async: z.literal(false, 'background calls are not supported; send false').nullish(),
-  defer_loading: z.literal(false, 'deferred loading is not supported; send false').nullish(),
-})
+export const responseTool = z
+  .object({
+    type: z.literal('function', "only 'function' tools are supported"),
+    ...toolFields,
+    async: z.literal(false, 'background calls are not supported; send false').nullish(),
+    defer_loading: z.literal(false, 'deferred loading is not supported; send false').nullish(),
+  })
+  .superRefine(checkStrict)
 /** A function that the model may call. */
 export type ResponseTool = z.output<typeof responseTool>
 

@@ -1,16 +1,34 @@
 import { z } from 'zod'
 import { boundedArray } from './bounded-collections.ts'
-import { jsonSchema, SCHEMA_LIMITS, schemaCharacters, type JsonSchema } from './json-schema.ts'
+import { boundedSchema, findUnenforced, SCHEMA_LIMITS, schemaCharacters } from './json-schema.ts'
 import { functionName } from './response-format.ts'
+import type { JsonSchema } from './schema-walk.ts'
+
+/** The fields of a function that the model may call. */
+export const toolFields = {
+  name: functionName,
+  description: z.string().max(4096).nullish(),
+  parameters: boundedSchema.nullish(),
+  strict: z
+    .boolean()
+    .nullish()
+    .describe(
+      'Whether `parameters` with a keyword that is not supported are rejected; else it has no effect.',
+    ),
+}
+
+/** Adds an issue for parameters that shall be followed strictly and cannot be. */
+export function checkStrict(
+  { parameters, strict }: { parameters?: JsonSchema | null | undefined; strict?: boolean | null | undefined },
+  context: z.core.$RefinementCtx,
+): void {
+  const message = strict && parameters ? findUnenforced(parameters) : undefined
+  if (message) context.addIssue({ code: 'custom', path: ['parameters'], message })
+}
 
 const tool = z.object({
   type: z.literal('function', "only 'function' tools are supported"),
-  function: z.object({
-    name: functionName,
-    description: z.string().max(4096).nullish(),
-    parameters: jsonSchema.nullish(),
-    strict: z.boolean().nullish(),
-  }),
+  function: z.object(toolFields).superRefine(checkStrict),
 })
 /** A function that the model may call, in the format of chat completions. */
 export type Tool = z.output<typeof tool>

@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest'
 import { AppError } from '@copal/shared/errors.ts'
-import { jsonSchema, mapRefs } from '@copal/shared/wire/json-schema.ts'
+import { jsonSchema } from '@copal/shared/wire/json-schema.ts'
+import { mapRefs } from '@copal/shared/wire/schema-walk.ts'
 import { validate } from '@copal/shared/wire/validate.ts'
 
 function errorOf(schema: unknown): string {

@@ -208,7 +208,7 @@ describe('responses', () => {
     ['text', { format: { type: 'json_schema', name: 'a' } }, 'text.format.schema', /JSON schema/],
     [
       'text',
-      { format: { type: 'json_schema', name: 'a', schema: { items: { not: {} } } } },
+      { format: { type: 'json_schema', name: 'a', schema: { items: { not: { const: 1 } } } } },
       'text.format.schema',
       /'not' at #\/items/,
     ],
@@ -219,7 +219,12 @@ describe('responses', () => {
     ['tools', [{ type: 'web_search' }], 'tools[0].type', /only 'function'/],
     ['tools', [f, { ...f, async: true }], 'tools[1].async', /send false/],
     ['tools', [f, f], 'tools[1].name', /another tool is already named 'f'/],
-    ['tools', [{ ...f, parameters: { uniqueItems: true } }], 'tools[0].parameters', /'uniqueItems' at #/],
+    [
+      'tools',
+      [{ ...f, parameters: { uniqueItems: true }, strict: true }],
+      'tools[0].parameters',
+      /'uniqueItems' at #/,
+    ],
     ['top_logprobs', 2, 'top_logprobs', /chat\/completions/],
     ['truncation', 'auto', 'truncation', /'disabled'/],
   ])('reject %s %j and name it', (field, value, param, message) => {

@@ -1,4 +1,4 @@
-import type { JsonSchema } from '@copal/shared/wire/json-schema.ts'
+import type { JsonSchema } from '@copal/shared/wire/schema-walk.ts'
 
 const PATTERNS = ['^[a-c]{2,4}$', '^\\d{3}-\\d{2}$', '^(x|yz)+$', 'q']
 /** Without email and times: the two implementations differ on domains without a dot and on leap seconds. */

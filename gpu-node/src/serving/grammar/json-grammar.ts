@@ -1,4 +1,4 @@
-import type { JsonSchema } from '@copal/shared/wire/json-schema.ts'
+import type { JsonSchema } from '@copal/shared/wire/schema-walk.ts'
 import type { ResponseFormat } from '@copal/shared/wire/response-format.ts'
 
 /**

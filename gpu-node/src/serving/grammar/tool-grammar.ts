@@ -1,4 +1,4 @@
-import { mapRefs, type JsonSchema } from '@copal/shared/wire/json-schema.ts'
+import { mapRefs, type JsonSchema } from '@copal/shared/wire/schema-walk.ts'
 import type { Tool } from '@copal/shared/wire/tools.ts'
 import { withLayout } from './json-grammar.ts'
 

@@ -1,7 +1,7 @@
 import { Ajv2020 } from 'ajv/dist/2020.js'
 import addFormats from 'ajv-formats'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import type { JsonSchema } from '@copal/shared/wire/json-schema.ts'
+import type { JsonSchema } from '@copal/shared/wire/schema-walk.ts'
 import { loadNative, NativeUnavailableError } from '../../../../gpu-node/src/platform/native-addon.ts'
 import type { Matcher } from '../../../../gpu-node/native/addon.d.ts'
 import { createGrammarConstraint } from '../../../../gpu-node/src/serving/grammar/grammar-constraint.ts'

@@ -1,6 +1,7 @@
 import { AppError } from '@copal/shared/errors.ts'
 import type { ChatRequest } from '@copal/shared/wire/chat.ts'
-import type { JsonSchema } from '@copal/shared/wire/json-schema.ts'
+import { enforcedSchema } from '@copal/shared/wire/enforced-schema.ts'
+import type { JsonSchema } from '@copal/shared/wire/schema-walk.ts'
 import type { Tool } from '@copal/shared/wire/tools.ts'
 import { NativeUnavailableError } from '../../../platform/native-addon.ts'
 import type { TokenConstraint } from '../../contract/token-constraint.ts'
@@ -55,7 +56,8 @@ export function structureOf(
   const all = request.tools ?? []
   const tools =
     choice === 'none' ? [] : all.filter((tool) => named === undefined || tool.function.name === named)
-  const schema = schemaOf(format)
+  const requested = schemaOf(format)
+  const schema = requested && enforcedSchema(requested, { drops: false })
   const formatSchema = schema && {
     param: format?.type === 'json_schema' ? fields.schema : fields.format,
     schema,
@@ -66,21 +68,30 @@ export function structureOf(
       grammar: formatSchema && grammarOf(formatSchema),
       parts: formatSchema ? [formatSchema] : [],
     }
+  const enforced = tools.map(withEnforcedParameters)
   const text = toolGrammar({
-    tools,
+    tools: enforced,
     mode: named !== undefined || choice === 'required' ? 'required' : 'auto',
     parallel: named === undefined && (request.parallel_tool_calls ?? true),
     schema,
   })
-  const toolSchemas = tools.flatMap((tool) =>
-    tool.function.parameters
-      ? [{ param: fields.parameters(all.indexOf(tool)), schema: tool.function.parameters }]
-      : [],
+  const toolSchemas = enforced.flatMap(({ function: { parameters } }, index) =>
+    parameters ? [{ param: fields.parameters(all.indexOf(tools[index]!)), schema: parameters }] : [],
   )
   return {
     tools,
     grammar: { language: 'lark', text, param: 'tools' },
     parts: [...toolSchemas, ...(formatSchema ? [formatSchema] : [])],
+  }
+}
+
+/** Rewrites the parameters of a tool for the compiler. Only a strict tool is rejected for keywords that it does not have. */
+function withEnforcedParameters(tool: Tool): Tool {
+  const { parameters, strict } = tool.function
+  if (!parameters) return tool
+  return {
+    ...tool,
+    function: { ...tool.function, parameters: enforcedSchema(parameters, { drops: strict !== true }) },
   }
 }
 

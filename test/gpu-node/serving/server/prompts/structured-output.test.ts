@@ -254,6 +254,33 @@ describe.each(BACKENDS.slice(0, 2))('$name', ({ create }) => {
       })
     })
 
+    test('a function that need not be strict is called though its schema has unsupported keywords', async () => {
+      const names = { type: 'array', items: { enum: ['a', 'b'] }, maxItems: 2, uniqueItems: true }
+      const at = { type: 'string', format: 'uri-reference', pattern: '^(?!x)', maxLength: 3 }
+      const parameters = { type: 'object', properties: { names, at }, required: ['names', 'at'] }
+      const { choices } = await answer({
+        tools: [{ type: 'function', function: { name: 'f', parameters } }],
+        tool_choice: { type: 'function', function: { name: 'f' } },
+      })
+      const [call] = choices[0]!.message.tool_calls!
+      const input: unknown = JSON.parse(call!.function.arguments)
+      const expected = z.strictObject({ names: z.array(z.enum(['a', 'b'])).max(2), at: z.string() })
+      expect(expected.parse(input)).toEqual(input)
+    })
+
+    test('an object that lists its properties has no others', async () => {
+      const schema = {
+        type: 'object',
+        properties: { a: { type: 'object', properties: {} } },
+        required: ['a'],
+      }
+      const response_format = { type: 'json_schema', json_schema: { name: 'a', schema } }
+      for (const seed of [1, 2, 3]) {
+        const { choices } = await answer({ response_format, seed })
+        expect(choices[0]!.message.content).toBe('{"a": {}}')
+      }
+    })
+
     test('the official client runs tools until the output is text', async () => {
       const client = clientOf(node)
       const asked: number[] = []
@@ -286,12 +313,12 @@ describe.each(BACKENDS.slice(0, 2))('$name', ({ create }) => {
         response_format: { type: 'json_schema', json_schema: { name: 'a', schema } },
       })
       const toolOf = (parameters: unknown) => ({
-        tools: [CLOCK, { type: 'function', function: { name: 'f', parameters } }],
+        tools: [CLOCK, { type: 'function', function: { name: 'f', parameters, strict: true } }],
       })
       test.each<[string, object, string, RegExp]>([
         [
           'not',
-          formatOf({ properties: { a: { not: {} } } }),
+          formatOf({ properties: { a: { not: { const: 1 } } } }),
           'response_format.json_schema.schema',
           /'not' at #\/properties\/a/,
         ],
@@ -302,16 +329,16 @@ describe.each(BACKENDS.slice(0, 2))('$name', ({ create }) => {
           /'uniqueItems' at #/,
         ],
         [
-          'format',
-          formatOf({ type: 'string', format: 'color' }),
+          'pattern',
+          formatOf({ type: 'string', pattern: '(?!a)b' }),
           'response_format.json_schema.schema',
-          /'color'/,
+          /look-around/,
         ],
         [
-          'tool format',
-          toolOf({ properties: { a: { type: 'string', format: 'color' } } }),
+          'tool pattern',
+          toolOf({ properties: { a: { type: 'string', pattern: '(?!a)b' } } }),
           'tools[1].function.parameters',
-          /'color'/,
+          /look-around/,
         ],
         ['no object', formatOf('any'), 'response_format.json_schema.schema', /object/],
         [
