@@ -192,7 +192,7 @@ test('the current holdouts are those of all domains, and some of those without g
   await reservoir(nameOf(3)).offer([offeredSample('a single text that is held out', { side: 'holdout' })])
   await env.DB.exec(`UPDATE reservoir_counts SET holdout_characters = 100000 WHERE domain = '${nameOf(3)}'`)
   const versions = async () => (await listHoldouts(db)).map(({ domain }) => domain)
-  const first = await currentHoldouts(deps(), { domains: named }, 64)
+  const first = await currentHoldouts(deps(), { domains: named, traffic: new Map() }, 64)
   const { all, reservoirs } = counted.take()
   expect(reservoirs).toBe(2 * named.length + 32)
   expect(all).toBeLessThan(200)
@@ -200,12 +200,12 @@ test('the current holdouts are those of all domains, and some of those without g
   expect(await versions()).toHaveLength(31 + named.length)
   expect(first.map(({ domain }) => domain).toSorted()).toEqual(await versions())
   expect(first.map(({ domain }) => domain)).toEqual(expect.arrayContaining(named))
-  await currentHoldouts(deps(), { domains: named }, 64)
+  await currentHoldouts(deps(), { domains: named, traffic: new Map() }, 64)
   expect(await versions()).toEqual(DUE)
   await publishCounts(nameOf(3))
   counted.take()
   // Nothing is left to create.
-  await currentHoldouts(deps(), { domains: named }, 64)
+  await currentHoldouts(deps(), { domains: named, traffic: new Map() }, 64)
   expect(counted.take().reservoirs).toBe(named.length)
 })
 

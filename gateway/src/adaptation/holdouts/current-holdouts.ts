@@ -9,6 +9,7 @@ import { deleteUnusedDatasets, freezeDataset } from '../../storage/artifacts/dat
 import { GENERAL_HOLDOUT } from '../../storage/db/schema/domains.ts'
 import type { Deps } from '../../contracts/bindings.ts'
 import type { StoredText } from '../../contracts/reservoir-object.ts'
+import { trafficWeights } from './traffic-weights.ts'
 import { domainStats } from '../sampling/domain-counts.ts'
 import {
   hasAmpleHoldout,
@@ -16,6 +17,7 @@ import {
   MAX_HOLDOUT_BYTES,
   needsVersion,
   requireHoldouts,
+  targetTokens,
   type HeldOutText,
 } from './holdout-rules.ts'
 
@@ -24,29 +26,37 @@ type HoldoutDeps = Pick<Deps, 'db' | 'artifacts' | 'reservoir' | 'nowMs'>
 /** Versions that a call creates of domains that the update does not name: each takes calls of R2, D1 and the reservoir. */
 const MAX_NEW_VERSIONS = 32
 
+/** The update for which holdouts are sought. */
+export interface HoldoutDemand {
+  /** The domains of the update. */
+  domains: readonly string[]
+  /** Settled tokens of each domain. */
+  traffic: ReadonlyMap<string, number>
+}
+
 /**
  * Returns the holdouts to evaluate a mask on, sorted by domain: the operator's general one, those of the update's domains,
  * and those of every other domain with a version or enough held-out text. A domain gets a new version where it has none, or
- * where its last one is small and the reservoir holds clearly more; versions never change. Of many other domains that need one,
- * some get it in each call, first those without a version.
+ * where its last one is small for its traffic and the reservoir holds clearly more; versions never change. Of many other domains
+ * that need one, some get it in each call, first those without a version.
  *
  * @throws AppError `insufficient_samples` when the update's domains have too little
  */
 export async function currentHoldouts(
   deps: HoldoutDeps,
-  update: { domains: readonly string[] },
+  update: HoldoutDemand,
   windowTokens: number,
 ): Promise<DatasetRef[]> {
   await ensureDomains(deps.db, update.domains, deps.nowMs())
   const [domains, latest] = await Promise.all([listDomains(deps.db), listLatestHoldouts(deps.db)])
   const general = latest.filter(({ domain }) => domain === GENERAL_HOLDOUT).map(reference)
   const versions = new Map(latest.map((version) => [version.domain, version]))
-  const texts = await heldOutTexts(deps, update.domains, domains, versions)
-  for (const { domain } of versionsToCreate(texts, update.domains, windowTokens)) {
+  const texts = await heldOutTexts(deps, update, domains, versions)
+  for (const text of versionsToCreate(texts, update.domains, windowTokens)) {
     // One domain at a time: the texts of a holdout may take a megabyte.
-    const minTokens = update.domains.includes(domain) ? 0 : windowTokens
-    const version = await createVersion(deps, domain, versions.get(domain), minTokens)
-    if (version) versions.set(domain, version)
+    const minTokens = update.domains.includes(text.domain) ? 0 : windowTokens
+    const version = await createVersion(deps, text, versions.get(text.domain), minTokens)
+    if (version) versions.set(text.domain, version)
   }
   requireHoldouts(
     texts.filter(({ domain }) => update.domains.includes(domain)),
@@ -59,19 +69,23 @@ export async function currentHoldouts(
 /** Returns the sizes of held-out texts. The reservoirs of the update's domains are asked, and of others as many as may be. */
 async function heldOutTexts(
   deps: HoldoutDeps,
-  named: readonly string[],
+  { domains: named, traffic }: HoldoutDemand,
   domains: readonly DomainRow[],
   versions: ReadonlyMap<string, HoldoutRow>,
 ): Promise<HeldOutText[]> {
-  const others = domains.flatMap(({ name }) => (named.includes(name) ? [] : name))
+  const names = domains.map(({ name }) => name)
+  const others = names.filter((name) => !named.includes(name))
   const [ofNamed, ofOthers] = await Promise.all([
     domainStats(deps, named, { maxAsked: named.length }),
     domainStats(deps, others),
   ])
-  return domains.map(({ name }) => ({
+  const weights = trafficWeights(names, named, traffic)
+  const total = [...weights.values()].reduce((sum, weight) => sum + weight, 0)
+  return names.map((name) => ({
     domain: name,
     latest: versions.get(name)?.characters,
     reservoir: (ofNamed.get(name) ?? ofOthers.get(name))?.holdoutCharacters ?? 0,
+    target: targetTokens((weights.get(name) ?? 0) / total),
   }))
 }
 
@@ -107,16 +121,17 @@ function versionsToCreate(
  */
 async function createVersion(
   deps: HoldoutDeps,
-  name: string,
+  counted: HeldOutText,
   last: HoldoutRow | undefined,
   windowTokens: number,
 ): Promise<HoldoutRow | undefined> {
-  const texts = await deps.reservoir(name).holdout(MAX_HOLDOUT_BYTES)
+  const { domain } = counted
+  const texts = await deps.reservoir(domain).holdout(MAX_HOLDOUT_BYTES)
   const reservoir = charactersOf(texts)
   // Texts may have been deleted since they were counted.
-  if (!needsVersion({ latest: last?.characters, reservoir })) return last
+  if (!needsVersion({ ...counted, reservoir })) return last
   if (!last && !hasAmpleHoldout(reservoir, windowTokens)) return undefined
-  return (await storeVersion(deps, name, (last?.version ?? 0) + 1, texts, last)).row
+  return (await storeVersion(deps, domain, (last?.version ?? 0) + 1, texts, last)).row
 }
 
 /**

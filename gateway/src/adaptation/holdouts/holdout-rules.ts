@@ -3,16 +3,23 @@ import { AppError } from '@copal/shared/errors.ts'
 
 /** Estimate for English text, whose characters are single bytes; the node, which has the tokenizer, counts exactly. */
 export const CHARACTERS_PER_TOKEN = 4
-/** Holdouts grow until they have this size: the bound of a paired comparison is then about 1 % wide. */
-const TARGET_HOLDOUT_TOKENS = 8_192
+/** Every holdout grows until it has this size: the bound of a paired comparison is then about 1 % wide. */
+const MIN_TARGET_TOKENS = 8_192
 /** Maximum size of a version, because every mask is evaluated on all of it. */
 const MAX_HOLDOUT_TOKENS = 32_768
+/**
+ * The size of all holdouts together, of which each domain has its share of the traffic. Where none is cut by the limits above, the
+ * bound of the weighted mean is as narrow as that of one holdout of this size, however the traffic is distributed.
+ */
+const TARGET_TOKENS_OF_ALL = 65_536
 /** The text to take for a version, bytes. */
 export const MAX_HOLDOUT_BYTES = MAX_HOLDOUT_TOKENS * CHARACTERS_PER_TOKEN
 /** A domain with less cannot be updated alone. */
 export const MIN_HOLDOUT_TOKENS = 1_024
 /** A new version must be larger than the one before by this factor, because the masks are evaluated on it again. */
 const MIN_GROWTH = 1.25
+/** The factor from {@link MIN_TARGET_TOKENS} on, where an evaluation takes longer. */
+const MIN_GROWTH_OF_LARGE = 1.5
 /** Minimum windows of held-out text: more than one, because the number of tokens is an estimate. */
 const MIN_WINDOWS = 1.25
 /** Minimum windows of held-out text of a domain that the update does not name. */
@@ -25,6 +32,8 @@ export interface HeldOutText {
   latest: number | undefined
   /** Characters in the reservoir. */
   reservoir: number
+  /** Tokens up to which its versions grow; {@link MIN_TARGET_TOKENS} if left out. */
+  target?: number
 }
 
 /** Returns the estimated number of tokens of a text. */
@@ -33,16 +42,32 @@ export function estimateTokens(characters: number): number {
 }
 
 /**
- * Returns whether a domain gets a new version, made of the held-out text in the reservoir: it has none, or it is below the
- * target and the reservoir holds at least a quarter more.
+ * Returns the size to which the holdout of a domain grows. The weighted mean over the domains is as uncertain as the domains with
+ * most traffic, so these get more held-out text.
+ *
+ * @param share of the traffic, from 0 to 1
  */
-export function needsVersion({ latest, reservoir }: Pick<HeldOutText, 'latest' | 'reservoir'>): boolean {
+export function targetTokens(share: number): number {
+  return Math.min(MAX_HOLDOUT_TOKENS, Math.max(MIN_TARGET_TOKENS, TARGET_TOKENS_OF_ALL * share))
+}
+
+/**
+ * Returns whether a domain gets a new version, made of the held-out text in the reservoir: it has none, or it is below the
+ * target and the reservoir holds clearly more.
+ */
+export function needsVersion({
+  latest,
+  reservoir,
+  target = MIN_TARGET_TOKENS,
+}: Omit<HeldOutText, 'domain'>): boolean {
   if (latest === undefined) return reservoir > 0
-  return estimateTokens(latest) < TARGET_HOLDOUT_TOKENS && reservoir >= latest * MIN_GROWTH
+  const tokens = estimateTokens(latest)
+  const growth = tokens < MIN_TARGET_TOKENS ? MIN_GROWTH : MIN_GROWTH_OF_LARGE
+  return tokens < target && reservoir >= latest * growth
 }
 
 /** Returns the estimated tokens that a mask of the domain would be evaluated on. */
-export function heldOutTokens(text: Pick<HeldOutText, 'latest' | 'reservoir'>): number {
+export function heldOutTokens(text: Omit<HeldOutText, 'domain'>): number {
   const characters = needsVersion(text) ? Math.min(text.reservoir, MAX_HOLDOUT_BYTES) : text.latest
   return estimateTokens(characters ?? 0)
 }

@@ -1,4 +1,4 @@
-import { trafficWeights } from '../gate/traffic-weights.ts'
+import { trafficWeights } from '../holdouts/traffic-weights.ts'
 import {
   judgeDomain,
   withoutJudge,

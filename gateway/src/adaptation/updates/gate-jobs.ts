@@ -99,15 +99,12 @@ async function holdoutsToEvaluate(
   updated: readonly string[],
   windowTokens: number,
 ): Promise<DatasetRef[]> {
-  const holdouts = await currentHoldouts(deps, { domains: updated }, windowTokens)
+  const nowMs = deps.nowMs()
+  const tokens = await sumTokensByDomain(deps.db, model, { fromMs: nowMs - TRAFFIC_MS, nowMs })
+  const holdouts = await currentHoldouts(deps, { domains: updated, traffic: tokens }, windowTokens)
   if (ownDomain !== null)
     return holdouts.filter(({ domain }) => domain === ownDomain || domain === GENERAL_HOLDOUT)
-  const nowMs = deps.nowMs()
-  const [policy, tokens, evaluatedMs] = await Promise.all([
-    findPolicy(deps, model),
-    sumTokensByDomain(deps.db, model, { fromMs: nowMs - TRAFFIC_MS, nowMs }),
-    lastEvaluated(deps.db, model),
-  ])
+  const [policy, evaluatedMs] = await Promise.all([findPolicy(deps, model), lastEvaluated(deps.db, model)])
   const { max_holdouts: maxHoldouts } = policy.effort
   return chooseHoldouts(holdouts, { updated, maxHoldouts, tokens, evaluatedMs })
 }

@@ -25,7 +25,16 @@ import { errorOf } from '../../support/requests/gateway-requests.ts'
 const db = openDatabase(env.DB)
 const versionsOf = async (name: string) => (await listHoldouts(db)).filter(({ domain }) => domain === name)
 const textsOf = async (hash = '') => (await readDataset(testDeps(), hash))?.map(({ text }) => text) ?? []
-const holdoutsOf = (...domains: string[]) => currentHoldouts(testDeps(), { domains }, 64)
+const holdoutsOf = (...domains: string[]) => currentHoldouts(testDeps(), { domains, traffic: new Map() }, 64)
+/** As {@link holdoutsOf}, beside a domain `busy` with some share of the traffic. */
+async function holdoutsBesideBusy(domain: string, busyShare: number) {
+  await ensureDomains(db, ['busy'], 0)
+  const traffic = new Map([
+    ['busy', busyShare],
+    [domain, 1 - busyShare],
+  ])
+  return currentHoldouts(testDeps(), { domains: [domain], traffic }, 64)
+}
 
 /** Offers `count` held-out texts of 1,000 characters. */
 async function holdOut(domain: string, count: number, name = 'text'): Promise<void> {
@@ -39,25 +48,28 @@ async function holdOut(domain: string, count: number, name = 'text'): Promise<vo
 }
 
 describe('versions of a holdout', () => {
-  test('grow with the held-out text until they have the target size, and old versions never change', async () => {
+  test('grow with the held-out text until they have the target size for their traffic, and old versions never change', async () => {
     await holdOut('grow', 8)
-    const first = await holdoutsOf('grow')
+    const holdouts = (busyShare = 0.9) => holdoutsBesideBusy('grow', busyShare)
+    const first = await holdouts()
     expect(await versionsOf('grow')).toMatchObject([{ version: 1, samples: 8, characters: 8_000 }])
     const before = await textsOf(first[0]?.sha256)
     // Less than a quarter more.
     await holdOut('grow', 1, 'more')
-    expect(await holdoutsOf('grow')).toEqual(first)
+    expect(await holdouts()).toEqual(first)
     await holdOut('grow', 30, 'much')
-    const [second] = await holdoutsOf('grow')
+    const [second] = await holdouts()
     expect(await versionsOf('grow')).toMatchObject([
       { version: 1, sha256: first[0]?.sha256 },
       { version: 2, sha256: second?.sha256, samples: 39 },
     ])
     expect(await textsOf(first[0]?.sha256)).toEqual(before)
     expect(await textsOf(second?.sha256)).toEqual(expect.arrayContaining(before))
-    // 9,750 tokens are above the target.
+    // 9,750 tokens are above the target of a domain with a tenth of the traffic, and below that of one with half of it.
     await holdOut('grow', 60, 'most')
-    expect(await holdoutsOf('grow')).toEqual([second])
+    expect(await holdouts()).toEqual([second])
+    await holdouts(0.5)
+    expect((await versionsOf('grow')).map(({ samples }) => samples)).toEqual([8, 39, 99])
   })
 
   test('have about 32,768 tokens at most, and concurrent evaluations agree on one', async () => {

@@ -4,6 +4,7 @@ import {
   heldOutTokens,
   needsVersion,
   requireHoldouts,
+  targetTokens,
 } from '../../../../gateway/src/adaptation/holdouts/holdout-rules.ts'
 
 /** Characters of so many tokens, as estimated. */
@@ -24,6 +25,24 @@ test.each([
   ['a quarter more than a version just below the target', 8_191, 10_239, true],
 ])('a domain gets a new version for %s: %s of %s tokens', (_name, latest, reservoir, expected) => {
   expect(needsVersion(held('legal', latest, reservoir))).toBe(expected)
+})
+
+test.each([
+  ['half more than a version of that size', 8_192, 12_288, 32_768, true],
+  ['less than half more', 8_192, 12_287, 32_768, false],
+  ['half more than a version just below its target', 20_000, 30_000, 20_001, true],
+  ['any more than a version of its target', 20_000, 32_768, 20_000, false],
+])(
+  'a domain with a larger target gets a new version for %s: %s of %s tokens',
+  (_name, latest, reservoir, target, expected) => {
+    expect(needsVersion({ ...held('legal', latest, reservoir), target })).toBe(expected)
+  },
+)
+
+test('a holdout grows by its share of the traffic to a part of 65,536 tokens, between 8,192 and 32,768', () => {
+  expect([0, 1 / 8, 1 / 4, 0.4, 1 / 2, 1].map(targetTokens)).toEqual([
+    8_192, 8_192, 16_384, 26_214.4, 32_768, 32_768,
+  ])
 })
 
 test('the tokens of a domain are those of the version that masks would be evaluated on', () => {

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { trafficWeights } from '../../../../gateway/src/adaptation/gate/traffic-weights.ts'
+import { trafficWeights } from '../../../../gateway/src/adaptation/holdouts/traffic-weights.ts'
 
 test('domains weigh by their traffic; one that is updated without traffic weighs like an average one', () => {
   const tokens = new Map([

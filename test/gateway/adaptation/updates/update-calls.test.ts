@@ -47,7 +47,7 @@ async function seedTexts(model: string, count: number) {
   await setPolicy(model, { influence: { outlier_deviations: null } })
   const domains = Array.from({ length: count }, (_, index) => `${model}-${index}`)
   for (const domain of domains) await importTexts(domain, 40)
-  await currentHoldouts(testDeps(), { domains }, 64)
+  await currentHoldouts(testDeps(), { domains, traffic: new Map() }, 64)
   return { request: { model, domains, selection: {}, samples: 2, length: 64, seed: 0 } }
 }
 
