@@ -262,8 +262,8 @@ describe.each(BACKENDS.slice(0, 2))('$name', ({ create }) => {
         tools: [{ type: 'function', function: { name: 'f', parameters } }],
         tool_choice: { type: 'function', function: { name: 'f' } },
       })
-      const [call] = choices[0]!.message.tool_calls!
-      const input: unknown = JSON.parse(call!.function.arguments)
+      const [made] = choices[0]!.message.tool_calls!
+      const input: unknown = JSON.parse(made!.function.arguments)
       const expected = z.strictObject({ names: z.array(z.enum(['a', 'b'])).max(2), at: z.string() })
       expect(expected.parse(input)).toEqual(input)
     })
