@@ -1,6 +1,10 @@
 import type { Lease } from '../../contracts/lease.ts'
 import { openDatabase } from '../../storage/db/open-database.ts'
-import { insertReceipts, type StoredReceipt } from '../../storage/db/queries/receipt-queries.ts'
+import {
+  insertReceipts,
+  supersedeReceipt,
+  type StoredReceipt,
+} from '../../storage/db/queries/receipt-queries.ts'
 
 /**
  * Stores the receipts of requests whose node died before it sent them. A receipt that arrived meanwhile stays.
@@ -18,6 +22,22 @@ export async function storeEstimates(
     estimateReceipt(lease, isSuperseded(lease.requestId) ? 'superseded' : 'error', nowMs),
   )
   await insertReceipts(openDatabase(binding), nodeId, settled, 'estimate', nowMs)
+}
+
+/**
+ * Takes the receipt of an attempt after which another one followed out of the sums. If none is stored yet, an estimate is: by that a
+ * receipt is recognised which arrives when the fleet has forgotten the attempt.
+ *
+ * @param lease of the attempt, unless it is settled
+ */
+export async function storeSuperseded(
+  binding: D1Database,
+  attemptId: string,
+  lease: Lease | undefined,
+  nowMs: number,
+): Promise<void> {
+  await supersedeReceipt(openDatabase(binding), attemptId)
+  if (lease) await storeEstimates(binding, lease.nodeId, [lease], () => true, nowMs)
 }
 
 /** Creates the receipt of a request whose node died before it sent one, from the last reported usage. */

@@ -2,7 +2,7 @@ import { DurableObject } from 'cloudflare:workers'
 import type { MetricFamily } from '@copal/shared/telemetry/family.ts'
 import type { Heartbeat } from '@copal/shared/wire/heartbeat.ts'
 import { openDatabase } from '../../storage/db/open-database.ts'
-import { findSettledReceipts, supersedeReceipt } from '../../storage/db/queries/receipt-queries.ts'
+import { findSettledReceipts } from '../../storage/db/queries/receipt-queries.ts'
 import { sumChargedTokens } from '../../storage/db/queries/usage-day-queries.ts'
 import type { Bindings } from '../../contracts/bindings.ts'
 import { accountId } from '../ledger/account.ts'
@@ -30,7 +30,7 @@ import type {
 } from '../../contracts/fleet-object.ts'
 import type { FleetSnapshot } from '../../contracts/node-view.ts'
 import type { NodeRecord } from './fleet-node.ts'
-import { storeEstimates } from './estimated-receipts.ts'
+import { storeEstimates, storeSuperseded } from './estimated-receipts.ts'
 import { FleetState } from './fleet-state.ts'
 import { UsedSignatures } from './used-signatures.ts'
 
@@ -334,16 +334,12 @@ export class Fleet extends DurableObject<Bindings> implements FleetObject {
   /**
    * Records that another attempt follows a failed one. Its receipt may have been stored already, if its response was lost on the way: it
    * is taken out of the sums, when none is on its way to the database any more that the caller of {@link findFailed} took for another one.
-   * If none was, an estimate is stored, by which a receipt is recognised that arrives when this object has forgotten the attempt.
    */
   #supersede({ requestId, how }: FailedAttempt): void {
     this.#failed.add(requestId, 'superseded', Date.now())
     if (how !== 'broke' && how !== 'cut' && how !== 'failed') return
     const lease = this.#state.leaseOf(requestId)
-    const superseded = wait(RETRY_MS).then(async () => {
-      await supersedeReceipt(openDatabase(this.env.DB), requestId)
-      if (lease) await storeEstimates(this.env.DB, lease.nodeId, [lease], () => true, Date.now())
-    })
+    const superseded = wait(RETRY_MS).then(() => storeSuperseded(this.env.DB, requestId, lease, Date.now()))
     this.ctx.waitUntil(
       superseded.catch((error: unknown) =>
         console.error(`The superseded attempt ${requestId} is counted beside its retry:`, error),
