@@ -1,6 +1,6 @@
 /**
  * Replays the gate on window losses of real masks: how often a mask that is as good as the active one is rejected, and how
- * often one that is worse in one domain is caught, at the default holdout size.
+ * often one that is worse is caught, by the size of the holdouts.
  *
  * Differences between two masks that are equally good are drawn with replacement from those that were measured, after
  * their mean was subtracted; a regression is added to each. So the true difference is known.
@@ -8,7 +8,8 @@
 import { PRESETS } from '@copal/shared/wire/admin-policy.ts'
 import { COMPARISONS } from '../../../gateway/src/adaptation/gate/gate-figures.ts'
 import type { GateHoldout } from '../../../gateway/src/adaptation/gate/gate-input.ts'
-import { gateVerdict } from '../../../gateway/src/adaptation/gate/gate-verdict.ts'
+import { judge } from '../../../gateway/src/adaptation/gate/gate-verdict.ts'
+import { targetTokens } from '../../../gateway/src/adaptation/holdouts/holdout-rules.ts'
 import { createRandom } from '../../support/harness/random.ts'
 
 /** `docs/results/gate/windows.json`: losses of windows, nats a token, by mask and text. */
@@ -16,45 +17,54 @@ export interface GateWindows {
   model: string
   method: string
   pattern: string
-  window_tokens: number
   texts: Record<string, string>
-  losses: Record<'dense' | 'parent' | 'candidate', Record<string, number[]>>
+  /** Scored tokens of each window. */
+  tokens: Record<string, number[]>
+  losses: Record<'dense' | 'parent' | 'candidate' | 'refreshed', Record<string, number[]>>
 }
 
-/** The default size of a holdout. */
-const HOLDOUT_TOKENS = 8192
+/** The size of a holdout that has not grown beyond what a domain needs to be judged by itself. */
+const FULL_HOLDOUT_TOKENS = 8192
 const CONSTRAINTS: readonly string[] = [COMPARISONS.parent, COMPARISONS.best]
 const GENERATION = { finite: true, tokens: 192, repetition: 0.4, entropy: 2.5 }
 
-/** The losses of the two masks on one text, and how they differ window by window. */
+/** The losses of two masks on one text, and how they differ window by window. */
 export interface TextSummary {
   text: string
   windows: number
   dense_perplexity: number
   parent_ratio: number
-  /** Mean and standard deviation of the paired differences, and the deviation of one mask's losses. */
+  /** Mean and standard deviation of the paired differences of the windows. */
   mean_difference: number
   paired_deviation: number
+  /** The deviation for the mask that was selected from other text. */
+  refreshed_deviation: number
+  /** The deviation of one mask's losses. */
   unpaired_deviation: number
   /** Correlation of the paired differences of neighbouring windows. */
   neighbour_correlation: number
 }
 
 /** Summarises the measured losses of each text. */
-export function summarise({ losses, texts }: GateWindows): TextSummary[] {
-  return Object.keys(texts).map((text) => {
-    const [dense, parent, candidate] = [losses.dense, losses.parent, losses.candidate].map(
-      (mask) => mask[text] ?? [],
-    )
-    const differences = differencesOf(parent ?? [], candidate ?? [])
+export function summarise({ losses, tokens }: GateWindows): TextSummary[] {
+  return Object.entries(tokens).map(([text, sizes]) => {
+    const [dense = [], parent = [], candidate = [], refreshed = []] = [
+      losses.dense,
+      losses.parent,
+      losses.candidate,
+      losses.refreshed,
+    ].map((mask) => mask[text])
+    const differences = differencesOf(parent, candidate)
+    const meanOf = (values: readonly number[]) => weightedMean(values, sizes)
     return {
       text,
       windows: differences.length,
-      dense_perplexity: round(Math.exp(mean(dense ?? [])), 2),
-      parent_ratio: round(Math.exp(mean(parent ?? []) - mean(dense ?? [])), 3),
-      mean_difference: round(mean(differences), 4),
+      dense_perplexity: round(Math.exp(meanOf(dense)), 2),
+      parent_ratio: round(Math.exp(meanOf(parent) - meanOf(dense)), 3),
+      mean_difference: round(meanOf(differences), 4),
       paired_deviation: round(deviation(differences), 4),
-      unpaired_deviation: round(deviation(parent ?? []), 4),
+      refreshed_deviation: round(deviation(differencesOf(parent, refreshed)), 4),
+      unpaired_deviation: round(deviation(parent), 4),
       neighbour_correlation: round(neighbourCorrelation(differences), 2),
     }
   })
@@ -62,13 +72,17 @@ export function summarise({ losses, texts }: GateWindows): TextSummary[] {
 
 /** One simulated situation. */
 export interface GateCase {
-  name: string
+  group: 'equal' | 'limit' | 'constraint'
+  /** The service, or the domain whose constraint is tested. */
+  service: string
+  /** The texts that are domains of the service, with their traffic. */
+  traffic: Record<string, number>
+  /** Part of its target that the holdout of each domain has; at least 8,192 tokens. */
+  grown: number
   /** Ratio of the candidate's perplexity to the parent's, by text; 1 where it is not named. */
   ratios: Record<string, number>
   /** The domain that the update calibrates for the first time; none for a refresh. */
   newDomain?: string
-  /** The only domain of the service; all three texts are domains if it is left out. */
-  only?: string
   /** The numbers of the candidates, from 1, that are tested in turn until one passes. */
   candidates: readonly number[]
   runs: number
@@ -79,58 +93,44 @@ export const FIRST_RUNS = 200
 
 /** How often the gate rejected all candidates of a {@link GateCase}. */
 export interface GateResult extends GateCase {
+  /** Windows of each holdout. */
+  windows: number[]
   /** Each by a constraint, whatever the purpose says. */
   by_constraint: number
   /** Each by any of its figures. */
   rejected: number
-  /** The number of the first {@link FIRST_RUNS} runs that a constraint rejected. */
+  /** The number of the first {@link FIRST_RUNS} runs that were rejected. */
   first: number
 }
 
+/** A domain to draw from: the losses of the parent, and centred differences of the candidate. */
+interface MeasuredText {
+  text: string
+  weight: number
+  /** Windows of its holdout. */
+  count: number
+  tokens: readonly number[]
+  parent: readonly number[]
+  differences: readonly number[]
+}
+
 /**
- * Replays one case with fresh holdouts in each run. Candidates of a run are tested on the same windows, and their differences
- * are drawn independently, which is the worst case: the errors of candidates that are alike come together.
+ * Replays one case with fresh holdouts in each run. The windows of each candidate are drawn independently, which is the worst
+ * case for candidates in turn: the errors of candidates that are alike come together.
  */
-export function replayGate(windows: GateWindows, situation: GateCase): GateResult {
-  const { ratios, newDomain, only, candidates, runs } = situation
+export function replayGate(measured: GateWindows, situation: GateCase): GateResult {
+  const { ratios, newDomain, candidates, runs } = situation
   const random = createRandom(19)
-  const { window_tokens: windowTokens, texts, losses } = windows
-  const count = HOLDOUT_TOKENS / windowTokens
-  const names = Object.keys(texts).filter((text) => only === undefined || text === only)
-  const measured = names.map((text) => {
-    const parent = losses.parent[text] ?? []
-    const differences = differencesOf(parent, losses.candidate[text] ?? [])
-    const center = mean(differences)
-    return { text, parent, differences: differences.map((difference) => difference - center) }
-  })
-  let byConstraint = 0
-  let rejected = 0
-  let first = 0
+  const domains = measuredTexts(measured, situation)
+  const generation = { candidate: GENERATION, dense: GENERATION }
+  const counts = { byConstraint: 0, rejected: 0, first: 0 }
   for (let run = 0; run < runs; run++) {
-    const drawn = measured.map(({ parent }) => drawWindows(random, count, parent.length))
-    const judged = candidates.map((candidate, place) => {
-      const holdouts = measured.map(({ text, parent, differences }, index): GateHoldout => {
-        const shown = drawn[index] ?? []
-        const reference = shown.map((window) => parent[window] ?? 0)
-        const own = place === 0 ? shown : drawWindows(random, count, parent.length)
-        const shift = Math.log(ratios[text] ?? 1)
-        const ofCandidate = reference.map(
-          (loss, window) => loss + (differences[own[window] ?? 0] ?? 0) + shift,
-        )
-        const parentLosses = { nllMean: mean(reference), windowNll: reference }
-        return {
-          domain: text,
-          sha256: text,
-          windowTokens: shown.map(() => windowTokens - 1),
-          isNew: text === newDomain,
-          weight: 1,
-          candidate: { nllMean: mean(ofCandidate), windowNll: ofCandidate },
-          parent: parentLosses,
-          best: { version: 1, ...parentLosses },
-        }
-      })
-      const generation = { candidate: GENERATION, dense: GENERATION }
-      const { verdict, figures } = gateVerdict({
+    const judged = candidates.map((candidate) => {
+      const holdouts = domains.map((domain) => ({
+        ...drawHoldout(random, domain, Math.log(ratios[domain.text] ?? 1)),
+        isNew: domain.text === newDomain,
+      }))
+      const { verdict, figures } = judge({
         policy: PRESETS.production.gate,
         holdouts,
         generation,
@@ -139,63 +139,57 @@ export function replayGate(windows: GateWindows, situation: GateCase): GateResul
       const violates = figures.some(({ name, passed }) => !passed && CONSTRAINTS.includes(name))
       return { isRejected: verdict === 'failed', violates }
     })
-    const violate = judged.every(({ violates }) => violates)
-    if (judged.every(({ isRejected }) => isRejected)) rejected += 1
-    if (violate) byConstraint += 1
-    if (violate && run < FIRST_RUNS) first += 1
+    const isRejected = judged.every((each) => each.isRejected)
+    counts.byConstraint += Number(judged.every(({ violates }) => violates))
+    counts.rejected += Number(isRejected)
+    counts.first += Number(isRejected && run < FIRST_RUNS)
   }
-  return { ...situation, by_constraint: byConstraint / runs, rejected: rejected / runs, first }
+  return {
+    ...situation,
+    windows: domains.map(({ count }) => count),
+    by_constraint: counts.byConstraint / runs,
+    rejected: counts.rejected / runs,
+    first: counts.first,
+  }
 }
 
-function drawWindows(random: () => number, count: number, windows: number): number[] {
-  return Array.from({ length: count }, () => Math.floor(random() * windows))
-}
-
-/** Returns the cases of the table. */
-export function gateCases({ texts }: Pick<GateWindows, 'texts'>, runs: number): GateCase[] {
-  const names = Object.keys(texts)
-  const worse = (percent: number) =>
-    names.map((text) => ({
-      name: `refresh, ${text} ${percent} % worse`,
-      ratios: { [text]: 1 + percent / 100 },
-      candidates: [1],
-      runs,
-    }))
-  // The gain of the new domain wins the purpose, so that only the constraint of the other one can catch its loss.
-  const withGain = (text: string, percent: number) => {
-    const newDomain = names.find((name) => name !== text) ?? ''
-    const ratios = { [newDomain]: 0.8, [text]: 1 + percent / 100 }
+function measuredTexts({ tokens, losses }: GateWindows, { traffic, grown }: GateCase): MeasuredText[] {
+  const total = Object.values(traffic).reduce((sum, weight) => sum + weight, 0)
+  return Object.entries(traffic).map(([text, weight]) => {
+    const parent = losses.parent[text] ?? []
+    const differences = differencesOf(parent, losses.candidate[text] ?? [])
+    const sizes = tokens[text] ?? []
+    const center = weightedMean(differences, sizes)
+    const size = Math.max(FULL_HOLDOUT_TOKENS, grown * targetTokens(weight / total))
     return {
-      name: `${newDomain} new and 20 % better, ${text} ${percent} % worse`,
-      ratios,
-      newDomain,
-      candidates: [1],
-      runs,
+      text,
+      weight,
+      // The first token of a window is context only.
+      count: Math.round(size / (mean(sizes) + 1)),
+      tokens: sizes,
+      parent,
+      differences: differences.map((difference) => difference - center),
     }
-  }
-  const equal = (candidate: number, only?: string) => ({
-    name: `refresh${only === undefined ? '' : ` of ${only} alone`}, no difference${candidate === 1 ? '' : `, candidate ${candidate}`}`,
-    ratios: {},
-    ...(only === undefined ? {} : { only }),
-    candidates: [candidate],
-    runs,
   })
-  const inTurn = names.map((text) => {
-    const situation = withGain(text, 5)
-    return { ...situation, name: `${situation.name}, three candidates in turn`, candidates: [1, 2, 3] }
-  })
-  return [
-    ...[1, 2, 3, 12].map((candidate) => equal(candidate)),
-    ...[1, 2, 3].map((candidate) => equal(candidate, names[0])),
-    ...worse(5),
-    ...inTurn,
-    ...names.flatMap((text) => [2, 3, 4, 5, 6].map((percent) => withGain(text, percent))),
-  ]
 }
 
-/** Replays every case of the table. */
-export function replayAll(windows: GateWindows, runs: number): GateResult[] {
-  return gateCases(windows, runs).map((each) => replayGate(windows, each))
+/** Draws windows with replacement; `shift` is the true difference of the masks. */
+function drawHoldout(random: () => number, domain: MeasuredText, shift: number): Omit<GateHoldout, 'isNew'> {
+  const { text, weight, count, tokens, parent, differences } = domain
+  const drawn = Array.from({ length: count }, () => Math.floor(random() * parent.length))
+  const windowTokens = drawn.map((window) => tokens[window] ?? 0)
+  const reference = drawn.map((window) => parent[window] ?? 0)
+  const candidate = drawn.map((window) => (parent[window] ?? 0) + (differences[window] ?? 0) + shift)
+  const lossesOf = (windowNll: number[]) => ({ nllMean: weightedMean(windowNll, windowTokens), windowNll })
+  return {
+    domain: text,
+    sha256: text,
+    windowTokens,
+    weight,
+    candidate: lossesOf(candidate),
+    parent: lossesOf(reference),
+    best: { version: 1, ...lossesOf(reference) },
+  }
 }
 
 function differencesOf(parent: readonly number[], candidate: readonly number[]): number[] {
@@ -204,6 +198,11 @@ function differencesOf(parent: readonly number[], candidate: readonly number[]):
 
 function mean(values: readonly number[]): number {
   return values.reduce((sum, value) => sum + value, 0) / values.length
+}
+
+function weightedMean(values: readonly number[], weights: readonly number[]): number {
+  const total = weights.reduce((sum, weight) => sum + weight, 0)
+  return values.reduce((sum, value, index) => sum + value * (weights[index] ?? 0), 0) / total
 }
 
 function neighbourCorrelation(values: readonly number[]): number {

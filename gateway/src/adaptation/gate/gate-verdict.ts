@@ -22,7 +22,7 @@ import { isFiniteLoss, soundnessFigures } from './soundness.ts'
 const MAX_SMALL_REGRESSION = 1.1
 const FEW_WINDOWS = 'too few windows for a bound'
 /**
- * Bounds of constraints are computed for this share of the candidate's error: at 96.8 % confidence for 96 %.
+ * Bounds of constraints are computed for this share of the candidate's error: at 97.4 % confidence for 96.8 %.
  * Window differences are not quite normal, so with the whole error one of the measured losses would pass a little more
  * often than is allowed (docs/measurements/gate.md).
  */
@@ -53,7 +53,7 @@ interface Check {
   violations: Violation[]
 }
 
-/** Decides whether a mask may serve. A pure function. */
+/** Decides whether a mask may serve, and says which window of held-out text alone speaks against it. A pure function. */
 export function gateVerdict(input: GateInput): GateVerdict {
   const verdict = judge(input)
   const failed = verdict.figures.filter(({ passed }) => !passed)
@@ -62,7 +62,8 @@ export function gateVerdict(input: GateInput): GateVerdict {
   return deciding === undefined ? verdict : { ...verdict, reason: `${verdict.reason} ${deciding}` }
 }
 
-function judge(input: GateInput): GateVerdict {
+/** Decides whether a mask may serve. A pure function. */
+export function judge(input: GateInput): GateVerdict {
   const { holdouts } = input
   const soundness = soundnessFigures(input)
   const isMeasured = holdouts.length > 0

@@ -8,16 +8,16 @@ const errorsOf = (candidates: number) =>
   Array.from({ length: candidates }, (_, index) => 1 - candidateConfidence(0.95, index + 1))
 const sum = (values: readonly number[]) => values.reduce((total, value) => total + value, 0)
 
-test('the errors of all candidates beside one active mask sum to at most that of the policy', () => {
+test('the errors of the first 23 candidates beside one active mask sum to at most that of the policy', () => {
   expect(errorsOf(3).map((error) => error / 0.05)).toEqual(
-    [0.8, 0.1, 1 / 30].map((part) => expect.closeTo(part, 9) as number),
+    [0.648, 0.2169, 0.0732].map((part) => expect.closeTo(part, 4) as number),
   )
-  expect(sum(errorsOf(12))).toBeLessThan(0.05)
+  expect(sum(errorsOf(23))).toBeLessThan(0.05)
 })
 
-test('no candidate gets less than the twelfth, so that a service whose updates failed often is not stuck', () => {
+test('later candidates get almost the same part, so that a service whose updates failed often is not stuck', () => {
   const errors = errorsOf(100)
-  expect(Math.min(...errors)).toBe(errors[11])
+  expect(errors.at(-1)).toBeGreaterThan(0.95 * (errors[11] ?? 1))
   expect(sum(errors)).toBeLessThan(1.15 * 0.05)
 })
 
