@@ -9,7 +9,9 @@ const KEY_FORMAT = 2
  * Fields that do not affect the response. `service_tier` does: the response repeats it. Responses of `/v1/responses`
  * repeat every field, so for them no field is ignored.
  */
-const IRRELEVANT_FIELDS = new Set(Object.keys(ignoredFields).filter((name) => name !== 'service_tier'))
+const IRRELEVANT_FIELDS = new Set(
+  [...Object.keys(ignoredFields), 'prediction'].filter((name) => name !== 'service_tier'),
+)
 
 /** The parts of a request that its cache key depends on. */
 export type KeyedRequest = Pick<Generation, 'path' | 'request'> & { tenant: string; model: string }

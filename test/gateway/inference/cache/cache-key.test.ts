@@ -77,6 +77,7 @@ describe('the cache key', () => {
     const same = await keyOf({})
     for (const fields of [
       { stop: null, seed: null },
+      { prediction: { type: 'content', content: 'y' } },
       { user: 'jane', metadata: { a: 'b' }, prompt_cache_key: 'p', safety_identifier: 's', store: false },
       { stream: null, unknown: 1 },
     ])

@@ -24,6 +24,8 @@ export interface Encoder {
    * `overloaded`, `rate_limit_exceeded`, `node_failed`, `client_closed_request`
    */
   encode(texts: readonly string[], kind: TextKind, caller?: Caller): Promise<number[][]>
+  /** Characters that {@link encode} takes of any text; in all but unusual text they fill the context. */
+  readonly contextCharacters: number
 }
 
 /** The caller that waits for tokens. All calls without a tenant count as those of one tenant. */
@@ -91,9 +93,11 @@ export function createEncoder(
       : queue.run(() => encodeOnThread(request), tenant, signal)
   }
 
+  const maxCharacters = CHARACTERS_PER_TOKEN * contextLength
+
   return {
+    contextCharacters: Math.min(maxCharacters, longestToken * contextLength),
     async encode(texts, kind, caller = {}) {
-      const maxCharacters = CHARACTERS_PER_TOKEN * contextLength
       for (const text of texts) {
         const minTokens = Math.ceil(text.length / longestToken)
         if (minTokens > contextLength) throw textTooLong(minTokens, contextLength, 'at least')

@@ -32,13 +32,13 @@ export function chatCompletions(deps: InferenceRouteDeps): Hono {
         idPrefix: 'chatcmpl-',
         async prepare(signal) {
           prompt.text = chatPrompt(codec, request, structure.tools)
-          const [tokens = []] = await encoder.encode([prompt.text], 'prompt', { signal, tenant: call.tenant })
-          prompt.tokens = tokens
-          const predicted = contentText(request.prediction?.content)
-          const [prediction] = await encoder.encode(predicted === '' ? [] : [predicted], 'prompt', {
+          // An output has no more than the context.
+          const predicted = contentText(request.prediction?.content).slice(0, encoder.contextCharacters)
+          const [tokens = [], prediction] = await encoder.encode([prompt.text, predicted], 'prompt', {
             signal,
             tenant: call.tenant,
           })
+          prompt.tokens = tokens
           const plan = {
             ...samplingOf(request, chatTopLogprobs(request)),
             prompts: [tokens],

@@ -13,13 +13,15 @@ test.runIf(addon)('a predicted output takes fewer steps, and is the same', async
   onTestFinished(remove)
   const backend = BACKENDS[1]!.create(temporaryDir())
   const weights = await backend.load({ model, version: 0, maskPath: null, priority: 'serving' })
-  let accepted = 0
+  let [accepted, nowMs] = [0, 0]
   const node = await startTestNode({
     backend,
     model,
     dense: () => weights,
     named: () => weights,
     engine: {
+      // All steps take the same time, so a further token costs nothing.
+      nowMs: () => (nowMs += 1),
       observer: {
         step: ({ acceptedDrafts }) => void (accepted += acceptedDrafts),
       },
@@ -54,4 +56,7 @@ test.runIf(addon)('a predicted output takes fewer steps, and is the same', async
   // The model is random, so much of its text has other tokens when it is encoded again.
   expect(predicted.accepted).toBeGreaterThan(plain.accepted + 10)
   expect((await ask({ type: 'content', content: '' })).text).toBe(plain.text)
+  const long = await ask({ type: 'content', content: `${changed} ${'and so on '.repeat(5_000)}` })
+  expect(long.text, 'a prediction that is longer than the context').toBe(plain.text)
+  expect(long.accepted).toBeGreaterThan(plain.accepted + 10)
 })
