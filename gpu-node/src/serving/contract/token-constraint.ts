@@ -13,11 +13,12 @@ export interface TokenConstraint {
   allowedAfter(generated: readonly number[], drafts?: readonly number[]): Promise<readonly TokenMask[]>
   /**
    * Returns tokens of the text that must follow `generated`; none where there is a choice. An output may have the same text in
-   * other tokens.
+   * other tokens, and only the first ones of a long text are returned. Null where it is too costly to look ahead now:
+   * then nothing is known about drafts.
    *
    * @throws AppError (rejects) as {@link allowedAfter}
    */
-  forcedAfter(generated: readonly number[]): Promise<readonly number[]>
+  forcedAfter(generated: readonly number[]): Promise<readonly number[] | null>
   /** Frees resources after all pending calls: the output ended or restarts. */
   release(): void
 }

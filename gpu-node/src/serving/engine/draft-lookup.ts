@@ -1,8 +1,6 @@
 /** Numbers of last tokens that are looked up, longest first: what follows a long match is more likely to follow again. */
 export const MATCH_LENGTHS = [8, 4, 2] as const
 
-/** Tokens that are indexed at a time, so that a long prompt does not occupy the event loop. */
-const INDEXED_AT_ONCE = 4096
 /** Places of an index; one that is taken goes to the later tokens. */
 const MAX_PLACES = 1 << 15
 
@@ -22,9 +20,10 @@ export interface DraftLookup {
    * Returns what followed the latest earlier occurrence of the last tokens, up to `count` tokens; undefined where there
    * is none.
    *
-   * @param text the prompt and the output, which is longer than in the call before unless it began again
+   * @param text the prompt and the output, which has grown since the call before
+   * @param indexed how many tokens of the text to index at most: a long prompt at once would occupy the event loop
    */
-  find(text: readonly number[], count: number): Draft | undefined
+  find(text: readonly number[], count: number, indexed: number): Draft | undefined
 }
 
 /**
@@ -32,31 +31,38 @@ export interface DraftLookup {
  *
  * @param prediction what the client expects as output; it counts as later than the prompt
  */
-export function createDraftLookup(
-  prompt: readonly number[] = [],
-  prediction: readonly number[] = [],
-): DraftLookup {
+export function createDraftLookup(promptTokens = 0, prediction: readonly number[] = []): DraftLookup {
   const places = MATCH_LENGTHS.map(() => new Int32Array(MAX_PLACES))
-  /** The prompt, the prediction behind the end of the prompt, and the output. */
-  const known =
-    prediction.length > 0 ? [...prompt, ...prompt.slice(-MATCH_LENGTHS[0]), ...prediction] : [...prompt]
-  const begun = known.length
-  let indexed = 1
+  // The prediction follows the end of the prompt once more, so that its first tokens are found.
+  const again = prediction.length > 0 ? Math.min(promptTokens, MATCH_LENGTHS[0]) : 0
+  const inserted = again + prediction.length
+  /** The prompt, its end again, the prediction and the output, as far as they are indexed. */
+  const known: number[] = []
+  const tokenAt = (text: readonly number[], index: number) => {
+    const isPredicted = index >= promptTokens + again && index < promptTokens + inserted
+    if (isPredicted) return prediction[index - promptTokens - again] as number
+    if (index < promptTokens) return text[index] as number
+    return text[index - (index < promptTokens + again ? again : inserted)] as number
+  }
 
   return {
-    find(text, count) {
-      known.length = Math.min(known.length, begun + text.length - prompt.length)
-      for (let index = prompt.length + known.length - begun; index < text.length; index++)
-        known.push(text[index] as number)
-      indexed = Math.min(indexed, known.length)
-      for (const end = Math.min(known.length, indexed + INDEXED_AT_ONCE); indexed < end; indexed++)
+    find(text, count, indexed) {
+      const total = text.length + inserted
+      for (const end = Math.min(total, known.length + indexed); known.length < end;) {
         for (const [source, length] of MATCH_LENGTHS.entries())
-          if (indexed >= length) (places[source] as Int32Array)[placeOf(known, indexed, length)] = indexed
+          if (known.length >= length)
+            (places[source] as Int32Array)[placeOf(known, known.length, length)] = known.length
+        known.push(tokenAt(text, known.length))
+      }
       for (const [source, length] of MATCH_LENGTHS.entries()) {
         if (text.length < length) continue
         const next = (places[source] as Int32Array)[placeOf(text, text.length, length)] as number
-        if (next > 0 && next < known.length && endsWith(text, known, next, length))
-          return { tokens: continued(known, next, count), source }
+        if (next === 0 || !endsWith(text, known, next, length)) continue
+        // A text that repeats itself goes on repeating.
+        const tokens: number[] = []
+        for (let index = next; tokens.length < count; index++)
+          tokens.push(index < total ? tokenAt(text, index) : (tokens[index - total] as number))
+        return { tokens, source }
       }
       return undefined
     },
@@ -75,12 +81,4 @@ function placeOf(text: readonly number[], end: number, length: number): number {
 function endsWith(text: readonly number[], known: readonly number[], next: number, length: number): boolean {
   for (let back = 1; back <= length; back++) if (known[next - back] !== text[text.length - back]) return false
   return true
-}
-
-/** Returns the `count` tokens from `next` on; a text that repeats itself goes on repeating. */
-function continued(known: readonly number[], next: number, count: number): number[] {
-  const tokens: number[] = []
-  for (let index = next; tokens.length < count; index++)
-    tokens.push((index < known.length ? known[index] : tokens[index - known.length]) as number)
-  return tokens
 }

@@ -3,7 +3,7 @@
  * tokens of one sequence (speculative decoding, Leviathan et al. 2023). The model samples at every place, and a draft
  * only counts where it is what was sampled: the output is what it would be without drafts.
  */
-import { PAGE_TOKENS, type SampledToken, type WeightSet } from '../contract/backend.ts'
+import type { SampledToken, WeightSet } from '../contract/backend.ts'
 import { createDraftLookup, FORCED, MATCH_LENGTHS, type Draft, type DraftLookup } from './draft-lookup.ts'
 import type { EnginePolicy } from './engine-policy.ts'
 import { sequenceOf, type Request } from './engine-request.ts'
@@ -14,6 +14,8 @@ import { createStepCosts, type StepCosts } from './step-costs.ts'
 /** Weight of the last comparison of a request, and of all requests. */
 const REQUEST_RATE = 0.15
 const ENGINE_RATE = 0.02
+/** Tokens of texts that a step indexes, because more would occupy the event loop. */
+const INDEXED_TOKENS = 2048
 /** Chances that the first drafts of a new engine are right, by their source. */
 const FIRST_CHANCES = [...MATCH_LENGTHS.map(() => 0.5), 0.8]
 
@@ -44,9 +46,21 @@ export function costsOf({ costs }: Drafting, weights: WeightSet): StepCosts {
   return known
 }
 
+/** A work, and what may follow its token. */
+interface DraftedWork {
+  readonly item: PlannedWork
+  readonly draft: Draft
+  /** Chance that one of its tokens is right if those before it are. */
+  readonly chance: number
+  /** Most drafts that may be fed, and pages that the sequence has or takes anyway. */
+  readonly most: number
+  readonly held: number
+  count: number
+}
+
 /**
- * Adds drafts to a step that only decodes, as long as they gain more than they cost: a further token delays all
- * sequences of the step, and is worth its chance times the time a token.
+ * Adds drafts to a step that only decodes, to its sequences in turn, as long as they gain more than they cost: a further
+ * token delays all sequences of the step, and is worth its chance times the time that a sampled token takes.
  *
  * @param free pages that the step may still take
  */
@@ -56,27 +70,61 @@ export function addDrafts(
   free: number,
   { drafting, policy }: { drafting: Drafting; policy: EnginePolicy },
 ): readonly PlannedWork[] {
-  let room = policy.draftTokens - work.length
+  const room = policy.draftTokens - work.length
   if (room < 1 || !weights.takesDrafts || work.some((item) => !decodes(item))) return work
-  const cost = costsOf(drafting, weights).costOfOneMore(work.length)
+  const indexed = Math.ceil(INDEXED_TOKENS / work.length)
+  const drafted = work.map((item) => draftedWork(item, drafting, room, indexed))
+  const candidates = drafted.filter((each) => each !== undefined)
+  const costs = costsOf(drafting, weights)
+  let expected = work.length
+  for (let fed = 0; fed < room; fed++) {
+    const cost = costs.costOfOneMore(work.length + fed, expected)
+    const [next] = candidates
+      .filter((each) => each.count < each.most && pagesOfNext(each) <= free && chanceOfNext(each) > cost)
+      .toSorted((a, b) => a.count - b.count || b.chance - a.chance)
+    if (!next) break
+    free -= pagesOfNext(next)
+    expected += chanceOfNext(next)
+    next.count += 1
+  }
   return work.map((item, index) => {
-    const { request, to } = item
-    const held = Math.max(pagesFor(to), sequenceOf(request)?.pages.length ?? 0)
-    const most = Math.min(
-      Math.ceil(room / (work.length - index)),
-      (held + free) * PAGE_TOKENS - to,
-      tokensLeft(request) - 1,
-    )
-    // One token more than can be fed, to compare it with what is sampled after the last draft.
-    const draft = forcedDraft(request) ?? drafterOf(request, drafting).lookup.find(request.tokens, most + 1)
-    if (!draft) return item
-    const chance = drafterOf(request, drafting).chances[draft.source] as number
-    let count = 0
-    while (count < Math.min(most, draft.tokens.length) && chance ** (count + 1) > cost) count += 1
-    room -= count
-    free -= Math.max(0, pagesFor(to + count) - held)
-    return { ...item, to: to + count, draft }
+    const found = drafted[index]
+    return found ? { ...item, to: item.to + found.count, draft: found.draft } : item
   })
+}
+
+function draftedWork(
+  item: PlannedWork,
+  drafting: Drafting,
+  room: number,
+  indexed: number,
+): DraftedWork | undefined {
+  const { request, to } = item
+  if (mayNotDraft(request)) return undefined
+  const { lookup, chances } = drafterOf(request, drafting)
+  const most = Math.min(room, tokensLeft(request) - 1)
+  // One token more than can be fed, to compare it with what is sampled after the last draft.
+  const draft = forcedDraft(request) ?? lookup.find(request.tokens, most + 1, indexed)
+  return (
+    draft && {
+      item,
+      draft,
+      chance: chances[draft.source] as number,
+      most: Math.min(most, draft.tokens.length),
+      held: Math.max(pagesFor(to), sequenceOf(request)?.pages.length ?? 0),
+      count: 0,
+    }
+  )
+}
+
+/** Returns the chance that the next draft of a work is reached and right. */
+function chanceOfNext({ chance, count }: DraftedWork): number {
+  return chance ** (count + 1)
+}
+
+/** Returns how many pages the next draft of a work takes, 0 or 1. */
+function pagesOfNext({ item: { to }, count, held }: DraftedWork): number {
+  return Number(pagesFor(to + count + 1) > Math.max(held, pagesFor(to + count)))
 }
 
 /** Asks the grammar of a request what must follow, if it decodes. */
@@ -84,8 +132,7 @@ export async function findForced(request: Request): Promise<void> {
   const { goal, status, tokens, promptTokens } = request
   if (goal.kind !== 'generate' || !goal.constraint || status.kind !== 'decode') return
   const { length } = tokens
-  const forced = await goal.constraint.forcedAfter(tokens.slice(promptTokens))
-  request.forced = { length, tokens: forced ?? [] }
+  request.forced = { length, tokens: await goal.constraint.forcedAfter(tokens.slice(promptTokens)) }
 }
 
 /** Returns the drafts that a work feeds, from the token after its first one on. */
@@ -115,16 +162,18 @@ function move(chances: number[], { source }: Draft, isRight: boolean, rate: numb
 }
 
 function drafterOf(request: Request, { chances }: Drafting): Drafter {
-  const { goal, tokens, promptTokens } = request
+  const { goal, promptTokens } = request
   const prediction = goal.kind === 'generate' ? goal.prediction : undefined
-  return (request.drafter ??= {
-    lookup: createDraftLookup(tokens.slice(0, promptTokens), prediction),
-    chances: [...chances],
-  })
+  return (request.drafter ??= { lookup: createDraftLookup(promptTokens, prediction), chances: [...chances] })
+}
+
+/** Whether the grammar of a request is too costly now to tell what may follow drafts. */
+function mayNotDraft({ forced, tokens }: Request): boolean {
+  return forced?.length === tokens.length && forced.tokens === null
 }
 
 function forcedDraft({ forced, tokens }: Request): Draft | undefined {
-  if (forced?.length !== tokens.length || forced.tokens.length === 0) return undefined
+  if (forced?.length !== tokens.length || !forced.tokens?.length) return undefined
   return { tokens: forced.tokens, source: FORCED }
 }
 

@@ -91,9 +91,9 @@ export interface Request {
   /** Turn of its last prefill chunk, initially of its arrival: the lowest is served next. */
   turn: number
   /** What it has for its drafts, from its first step that may have some. */
-  drafter?: Drafter
-  /** Tokens that its grammar says must follow its first `length` ones. */
-  forced?: { readonly length: number; readonly tokens: readonly number[] }
+  drafter?: Drafter | undefined
+  /** What its grammar says must follow its first `length` tokens, as {@link OutputConstraint.forcedAfter}. */
+  forced?: { readonly length: number; readonly tokens: readonly number[] | null } | undefined
 }
 
 /** Creates a waiting request. `pin` is set by scorings, which name their weight set. */

@@ -126,6 +126,8 @@ export function preemptRequest(state: EngineState, request: Request): void {
 export function restartRequest(state: EngineState, request: Request): void {
   abandonSequence(state, request)
   request.tokens.length = request.promptTokens
+  request.drafter = undefined
+  request.forced = undefined
   request.pageKeys.length = Math.min(request.pageKeys.length, Math.floor(request.promptTokens / PAGE_TOKENS))
   request.status = { kind: 'waiting', pin: null }
   request.turn = 0

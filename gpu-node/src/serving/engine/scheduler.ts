@@ -1,5 +1,5 @@
 /**
- * Decides what runs next. Pure: reads the state and changes nothing.
+ * Decides what runs next. Reads the state and changes nothing but what requests have indexed for drafts.
  *
  * - Admission is strictly first come, first served. If the first request is large, the others wait for it, so it cannot
  *   starve. Only requests without weights to start on, because the active set was lost, let others pass.

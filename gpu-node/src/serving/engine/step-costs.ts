@@ -11,8 +11,11 @@ const LONGEST = 3
 export interface StepCosts {
   /** Learns from a step of a few tokens. */
   observe(tokens: number, durationMs: number): void
-  /** Returns the time of one more token relative to the time a token of a step of `tokens`; 1 gains nothing. */
-  costOfOneMore(tokens: number): number
+  /**
+   * Returns the time of one more token in a step of `tokens`, relative to the time that each of the `sampled` tokens takes
+   * which the step is expected to sample: the least chance at which one more is worth it.
+   */
+  costOfOneMore(tokens: number, sampled: number): number
 }
 
 /** Creates the costs of a weight set of which no step was seen. */
@@ -32,6 +35,8 @@ export function createStepCosts(): StepCosts {
 
   return {
     observe(count, durationMs) {
+      // Longer ones would all count as waiting for something else.
+      if (durationMs <= 0) return
       const { once, each } = line()
       const ms = weights === 0 ? durationMs : Math.min(durationMs, LONGEST * (once + each * count))
       weights = DECAY * weights + 1
@@ -40,9 +45,9 @@ export function createStepCosts(): StepCosts {
       times = DECAY * times + ms
       products = DECAY * products + count * ms
     },
-    costOfOneMore(count) {
+    costOfOneMore(count, sampled) {
       const { once, each } = line()
-      return (each * count) / (once + each * count)
+      return (each * sampled) / (once + each * count)
     },
   }
 }

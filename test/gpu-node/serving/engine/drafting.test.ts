@@ -43,6 +43,24 @@ test('all streams share the tokens of a step', () => {
   expect(work.map((item) => draftsOf(item).length)).toEqual([2, 2, 1])
 })
 
+test('a stream among others that repeat nothing has all drafts of a step, wherever it stands', () => {
+  for (const place of [0, 1, 2]) {
+    const { state, policy, weights } = start()
+    const requests = Array.from({ length: 3 }, () => repeat(state))
+    let next = 100
+    const run = () => {
+      const planned = planStep(state, weights, policy)
+      const outputs = planned.work.map((work) =>
+        outputOf(work, () => (work.request === requests[place] ? 7 : next++)),
+      )
+      commitStep(state, reserveStep(state, planned), { outputs })
+      return planned.work.map((work) => draftsOf(work).length)
+    }
+    for (let round = 0; round < 20; round++) run()
+    expect(run()).toEqual([0, 1, 2].map((index) => (index === place ? 5 : 0)))
+  }
+})
+
 test.each([
   ['the policy says so', 0, true],
   ['the weights cannot', 8, false],
@@ -118,16 +136,16 @@ test('drafts that are mostly wrong are not fed, and are tried again once they wo
   expect(fed(4)).toBeGreaterThan(8)
 })
 
-test('what a grammar leaves no choice about is drafted before anything else', async () => {
-  const { state, policy, weights, decode } = start()
-  const request = addRequest(
+/** Adds a request under a grammar. */
+const constrained = (state: EngineState, forced: (length: number) => number[] | null) =>
+  addRequest(
     state,
     {
       kind: 'generate',
       sampler: { seed: 1 } as never,
       constraint: {
         allowedAfter: () => Promise.resolve(null),
-        forcedAfter: async (generated) => (generated.length % 2 === 0 ? [7, 7, 7] : []),
+        forcedAfter: async (generated) => forced(generated.length),
       },
       maxNewTokens: 100,
       restartable: false,
@@ -137,6 +155,10 @@ test('what a grammar leaves no choice about is drafted before anything else', as
     [1, 2, 3],
     null,
   )
+
+test('what a grammar leaves no choice about is drafted before anything else', async () => {
+  const { state, policy, weights, decode } = start()
+  const request = constrained(state, (length) => (length % 2 === 0 ? [7, 7, 7] : []))
   decode(1)
   await findForced(request)
   expect(planStep(state, weights, policy).work.flatMap(draftsOf)).toEqual([])
@@ -146,4 +168,16 @@ test('what a grammar leaves no choice about is drafted before anything else', as
   decode(1)
   // Nothing is known of a text that has grown since.
   expect(request.forced?.length).not.toBe(request.tokens.length)
+})
+
+test('under a grammar that is too costly to look ahead nothing is drafted, because it would not be sampled', async () => {
+  const { state, policy, weights, decode } = start()
+  let isCostly = false
+  const request = constrained(state, () => (isCostly ? null : []))
+  decode(10)
+  await findForced(request)
+  expect(planStep(state, weights, policy).work.flatMap(draftsOf)).not.toEqual([])
+  isCostly = true
+  await findForced(request)
+  expect(planStep(state, weights, policy).work.flatMap(draftsOf)).toEqual([])
 })

@@ -3,7 +3,7 @@ import { createStepCosts } from '../../../../gpu-node/src/serving/engine/step-co
 import { createRandom } from '../../../support/harness/random.ts'
 
 test('before any step one more token costs a tenth of a step', () => {
-  expect(createStepCosts().costOfOneMore(1)).toBeCloseTo(0.1)
+  expect(createStepCosts().costOfOneMore(1, 1)).toBeCloseTo(0.1)
 })
 
 test.each([
@@ -21,8 +21,8 @@ test.each([
   }
   for (const tokens of [1, 4]) {
     const expected = (each * tokens) / (once + each * tokens)
-    expect(costs.costOfOneMore(tokens)).toBeGreaterThan(0.6 * expected)
-    expect(costs.costOfOneMore(tokens)).toBeLessThanOrEqual(Math.min(1, 1.7 * expected))
+    expect(costs.costOfOneMore(tokens, tokens)).toBeGreaterThan(0.6 * expected)
+    expect(costs.costOfOneMore(tokens, tokens)).toBeLessThanOrEqual(Math.min(1, 1.7 * expected))
   }
 })
 
@@ -30,13 +30,28 @@ test('steps of one size alone say nothing of what a further token costs', () => 
   const random = createRandom(2)
   const costs = createStepCosts()
   for (let step = 0; step < 300; step++) costs.observe(1, 5 + random())
-  expect(costs.costOfOneMore(1)).toBeCloseTo(0.1)
+  expect(costs.costOfOneMore(1, 1)).toBeCloseTo(0.1)
 })
 
 test('a machine that becomes slower at more tokens is followed', () => {
   const costs = createStepCosts()
   for (let step = 0; step < 200; step++) costs.observe(1 + (step % 4), 10)
-  expect(costs.costOfOneMore(1)).toBeLessThan(0.02)
+  expect(costs.costOfOneMore(1, 1)).toBeLessThan(0.02)
   for (let step = 0; step < 200; step++) costs.observe(1 + (step % 4), 10 * (1 + (step % 4)))
-  expect(costs.costOfOneMore(1)).toBeGreaterThan(0.7)
+  expect(costs.costOfOneMore(1, 1)).toBeGreaterThan(0.7)
+})
+
+test('one more token is worth less the more a step is expected to sample already', () => {
+  const costs = createStepCosts()
+  for (let step = 0; step < 200; step++) costs.observe(1 + (step % 4), 10 + 5 * (1 + (step % 4)))
+  // Two tokens take 20 ms, of which one is expected to be sampled, or both.
+  expect(costs.costOfOneMore(2, 1)).toBeCloseTo(0.25, 1)
+  expect(costs.costOfOneMore(2, 2)).toBeCloseTo(0.5, 1)
+})
+
+test('a step without time says nothing', () => {
+  const costs = createStepCosts()
+  costs.observe(1, 0)
+  for (let step = 0; step < 100; step++) costs.observe(1 + (step % 4), 10)
+  expect(costs.costOfOneMore(1, 1)).toBeLessThan(0.02)
 })

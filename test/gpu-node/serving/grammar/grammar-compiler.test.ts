@@ -220,7 +220,7 @@ function testGrammars(): void {
       const bytes = (ids: readonly number[]) => Buffer.concat(ids.map((id) => codec.tokenBytes(id)))
       for (let length = 0; length <= tokens.length; length++) {
         const generated = tokens.slice(0, length)
-        const forced = bytes(await ahead.forcedAfter(generated)).toString('latin1')
+        const forced = bytes((await ahead.forcedAfter(generated)) ?? []).toString('latin1')
         const rest = Buffer.from(text).subarray(bytes(generated).length).toString('latin1')
         expect(rest.slice(0, forced.length)).toBe(forced)
         const drafts = tokens.slice(length, length + 3)
