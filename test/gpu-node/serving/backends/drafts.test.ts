@@ -17,6 +17,7 @@ import {
 } from '../../../support/engine/backend-steps.ts'
 import { addon, BACKENDS } from '../../../support/engine/backends.ts'
 import { GPU_BACKENDS, skipWithoutGpu } from '../../../support/engine/gpu.ts'
+import { maskOf } from '../../../support/engine/token-masks.ts'
 import { expectClose } from '../../../support/harness/expect-close.ts'
 import { skipWithoutAddon } from '../../../support/harness/skip-without-addon.ts'
 import { openTinyModel, type TinyModel } from '../../../support/models/tiny-model.ts'
@@ -111,4 +112,23 @@ describe.each(DRAFTED)('$name', ({ create, selfTolerance }) => {
       expect(alternatives(found)).toEqual(alternatives(same))
     },
   )
+
+  test('a place after a draft where nothing can be sampled fails nothing: the output may end before', async () => {
+    const steps = await load()
+    const prompt = randomTokens(70, 21)
+    const [token, next] = tokenIds(await steps.generate(1, prompt, 2, {}))
+    await steps.run([generateWork(2, prompt.slice(0, -1))])
+    const found = (await steps.run([
+      {
+        sequence: 2,
+        tokens: Int32Array.from([prompt.at(-1)!, token!, next!]),
+        position: prompt.length - 1,
+        output: 'token',
+        drafts: 2,
+        allowed: Promise.resolve(null),
+        allowedAfterDrafts: Promise.resolve([maskOf(tiny.model.config.vocabSize, [])]),
+      },
+    ])) as Token[]
+    expect(found).toMatchObject([{ kind: 'token', token, more: [] }])
+  })
 })

@@ -35,7 +35,7 @@ export async function readStepOutputs(
   let read = 0
   const take = (size: number) => results.subarray(read, (read += size))
   let sampled = 0
-  let turnMs = performance.now()
+  const yieldTurn = createTurns()
   for (const [index, item] of work.entries()) {
     const { output, targets, promptScores } = item
     const alternatives = promptScores?.alternatives ?? 0
@@ -51,10 +51,7 @@ export async function readStepOutputs(
     const sampler = output === 'token' ? samplers[index] : undefined
     const logitsAt = sampled
     if (sampler) sampled += 1 + (item.drafts ?? 0)
-    if (performance.now() - turnMs > SAMPLING_TURN_MS) {
-      await nextTurn()
-      turnMs = performance.now()
-    }
+    await yieldTurn()
     try {
       const scored: { promptScores?: TokenScores } = scores
         ? { promptScores: readTokenScores(scores, alternatives) }
@@ -64,7 +61,7 @@ export async function readStepOutputs(
         const found = floats && readCandidates(floats, count, config.vocabSize)
         outputs.push({
           kind: 'token',
-          ...(await sampleTokens(item, sampler, found, step, logitsAt)),
+          ...(await sampleTokens(item, sampler, found, step, logitsAt, yieldTurn)),
           ...scored,
         })
       }
@@ -85,6 +82,7 @@ async function sampleTokens(
   candidates: Candidates | null,
   { logits, row }: StepResults,
   logitsAt: number,
+  yieldTurn: () => Promise<void>,
 ): Promise<SampledToken & { more?: SampledToken[] }> {
   const mask = (await allowed) ?? null
   const end = position + tokens.length - drafts
@@ -100,12 +98,28 @@ async function sampleTokens(
   for (let last = first, next = 0; next < most; next++) {
     const draft = tokens.subarray(tokens.length - drafts + next).subarray(0, 1)
     if (last.token !== draft[0]) break
-    sampler.observe(draft, end + next)
+    await yieldTurn()
     logits.read(logitsAt + 1 + next, row)
-    last = sampler.sample(row, end + 1 + next, masks?.[next])
+    sampler.observe(draft, end + next)
+    try {
+      last = sampler.sample(row, end + 1 + next, masks?.[next])
+    } catch {
+      // The output may end before this token. If it does not, the next step fails.
+      break
+    }
     more.push(last)
   }
   return { ...first, more }
+}
+
+/** Returns a function to call between two tokens, which lets the event loop run when sampling has occupied it for long. */
+function createTurns(): () => Promise<void> {
+  let turnMs = performance.now()
+  return async () => {
+    if (performance.now() - turnMs <= SAMPLING_TURN_MS) return
+    await nextTurn()
+    turnMs = performance.now()
+  }
 }
 
 /** Reads the results of the GPU addon for a work with candidates. */
