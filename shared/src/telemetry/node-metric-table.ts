@@ -32,7 +32,8 @@ export const NODE_METRICS = {
     type: 'histogram',
     unit: 's',
     labels: [],
-    meaning: 'Between two tokens of a request, each pair counted: its tail shows stalls that a mean hides.',
+    meaning:
+      'Between two tokens of a request, each pair counted, 0 within a step with drafts: its tail shows stalls that a mean hides.',
   },
   queueDuration: {
     name: 'copal.node.queue.duration',
