@@ -47,5 +47,14 @@ export async function readRequestBody<T extends Parameters<typeof validate>[0]>(
   c: Context<KeyedEnv>,
   schema: T,
 ): Promise<ReturnType<typeof validate<T>>> {
+  const encoding = c.req.header('content-encoding')?.toLowerCase() ?? 'identity'
+  if (encoding !== 'identity')
+    throw new AppError(
+      'invalid_request',
+      "The request body is compressed. Send it without 'Content-Encoding'.",
+      {
+        param: 'content-encoding',
+      },
+    )
   return validate(schema, parseJson(decodeBody(await readBody(c.req.raw, LIMITS.bodyBytes))))
 }

@@ -141,6 +141,21 @@ test('a body that is not UTF-8 is rejected with that reason', async () => {
   })
 })
 
+test('a compressed body is rejected with that reason, and one that is encoded as itself is read', async () => {
+  const gzipped = new Response(JSON.stringify(hello)).body!.pipeThrough(new CompressionStream('gzip'))
+  const body = await new Response(gzipped).arrayBuffer()
+  const headers = { authorization: `Bearer ${key}`, 'content-encoding': 'gzip' }
+  const response = await fetchDocumented(new Request(ORIGIN + CHAT, { method: 'POST', headers, body }))
+  expect(response.status).toBe(400)
+  expect(await errorOf(response)).toMatchObject({
+    code: 'invalid_request',
+    param: 'content-encoding',
+    message: "The request body is compressed. Send it without 'Content-Encoding'.",
+  })
+  const plain = await post(key, CHAT, { ...hello, n: 0 }, { headers: { 'content-encoding': 'identity' } })
+  expect(await errorOf(plain)).toMatchObject({ param: 'n' })
+})
+
 test.each(['Legal & order', 'UPPER', '-dash', 'a'.repeat(65), 'l%C3%A4w'])(
   'the domain %j is rejected',
   async (domain) => {
