@@ -346,12 +346,12 @@ export interface Matcher {
    */
   advance(tokens: Int32Array, drafts: Int32Array): Promise<Uint32Array>
   /**
-   * Takes the tokens that were sampled since the last call and returns the bytes that must follow, off the event loop; none
-   * where there is a choice, or where it is too costly to tell.
+   * Takes the tokens that were sampled since the last call and returns the bytes that must follow, at most 512, off the event
+   * loop; none where there is a choice. Null where it is too costly to look ahead now, as it then is in {@link advance}.
    *
    * @throws (rejects) as {@link advance}
    */
-  forced(tokens: Int32Array): Promise<Uint8Array>
+  forced(tokens: Int32Array): Promise<Uint8Array | null>
   /**
    * Frees the memory of the matcher: megabytes for a costly grammar, which V8 does not count. A second call does nothing.
    *

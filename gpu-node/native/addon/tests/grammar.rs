@@ -72,7 +72,7 @@ fn drafts_and_forced_bytes_change_no_mask() {
     let masks: Vec<_> = (0..=tokens.len()).map(|at| plain.advance(new_at(at), &[]).unwrap()).collect();
     let mut forced = 0;
     for at in 0..=tokens.len() {
-        let bytes = ahead.forced(new_at(at)).unwrap();
+        let bytes = ahead.forced(new_at(at)).unwrap().unwrap();
         assert!(text.as_bytes()[at..].starts_with(&bytes), "{at}: {}", String::from_utf8_lossy(&bytes));
         forced += usize::from(!bytes.is_empty());
         let drafts = &tokens[at..tokens.len().min(at + 6)];
@@ -80,4 +80,12 @@ fn drafts_and_forced_bytes_change_no_mask() {
         assert_eq!(ahead.advance(&[], &[0, 1]).unwrap(), masks[at], "a draft that may not come");
     }
     assert!(forced > text.len() / 2, "{forced} places of {} are forced", text.len());
+}
+
+#[test]
+fn of_a_long_text_that_must_follow_the_beginning_is_returned() {
+    let text = format!("\"{}\"", "abcdefghij".repeat(200));
+    let grammar = vocabulary().compile(Language::JsonSchema, &format!(r#"{{"const": {text}}}"#)).unwrap();
+    let bytes = grammar.matcher().forced(&[]).unwrap().unwrap();
+    assert_eq!(bytes, &text.as_bytes()[..512]);
 }

@@ -219,14 +219,14 @@ impl Job for AdvanceJob {
 }
 
 impl Job for ForcedJob {
-    type Output = Vec<u8>;
-    type JsValue = Uint8Array;
+    type Output = Option<Vec<u8>>;
+    type JsValue = Option<Uint8Array>;
 
-    fn run(&mut self) -> std::result::Result<Vec<u8>, Failure> {
+    fn run(&mut self) -> std::result::Result<Option<Vec<u8>>, Failure> {
         with_matcher(&self.state, |matcher| matcher.forced(&self.tokens))
     }
 
-    fn into_js(bytes: Vec<u8>) -> Uint8Array {
-        Uint8Array::new(bytes)
+    fn into_js(bytes: Option<Vec<u8>>) -> Option<Uint8Array> {
+        bytes.map(Uint8Array::new)
     }
 }

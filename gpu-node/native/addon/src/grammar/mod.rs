@@ -5,6 +5,7 @@
 //! once per output. `errors` classifies the compiler's errors.
 
 mod errors;
+mod look_ahead;
 
 use llguidance::api::{ParserLimits, TopLevelGrammar};
 use llguidance::earley::SlicedBiasComputer;
@@ -13,7 +14,8 @@ use llguidance::{Matcher as Parser, ParserFactory};
 use std::fmt;
 use std::sync::Arc;
 use std::thread;
-use std::time::{Duration, Instant};
+
+use look_ahead::LookAhead;
 
 pub use errors::{CompileError, Problem};
 
@@ -36,8 +38,8 @@ const LIMITS: ParserLimits = ParserLimits {
     verbose_errors: false,
 };
 
-/// Time that an output may look ahead in its grammar, at once and for each look. One that takes longer does so no more.
-const LOOK_AHEAD: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(1));
+/// The most bytes that [`Matcher::forced`] returns: more than the drafts of a step have.
+const MAX_FORCED_BYTES: usize = 512;
 
 /// The language of a grammar.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -122,7 +124,7 @@ impl Vocabulary {
             let running = thread.spawn_scoped(scope, compile).map_err(CompileError::Thread)?;
             let compiled = running.join().map_err(|_| CompileError::Panicked)?;
             let parser = compiled.map_err(|error| CompileError::of_grammar(&error))?;
-            Ok(Grammar { parser: Parser::new(Ok(parser)) })
+            Ok(Grammar { parser: Parser::new(Ok(parser)), look_ahead: Arc::default() })
         })
     }
 }
@@ -130,20 +132,20 @@ impl Vocabulary {
 /// A compiled grammar, shared by all outputs that follow it.
 pub struct Grammar {
     parser: Parser,
+    look_ahead: Arc<LookAhead>,
 }
 
 impl Grammar {
     /// A matcher at the start of an output.
     pub fn matcher(&self) -> Matcher {
-        Matcher { parser: self.parser.deep_clone(), look_ahead: LOOK_AHEAD.0 }
+        Matcher { parser: self.parser.deep_clone(), look_ahead: Arc::clone(&self.look_ahead) }
     }
 }
 
 /// The state of one output in its grammar.
 pub struct Matcher {
     parser: Parser,
-    /// Time that is left for looking ahead.
-    look_ahead: Duration,
+    look_ahead: Arc<LookAhead>,
 }
 
 impl Matcher {
@@ -157,10 +159,14 @@ impl Matcher {
         let mut masks = Vec::new();
         add_mask(&mut self.parser, &mut masks)?;
         if !drafts.is_empty() && !self.parser.is_stopped() {
-            self.look_ahead(|mut parser| {
+            self.look_ahead.run(|deadline| {
+                let mut parser = self.parser.deep_clone();
                 for &draft in drafts {
                     let is_taken = parser.try_consume_tokens(&[draft]).is_ok_and(|taken| taken == 1);
                     if !is_taken || add_mask(&mut parser, &mut masks).is_err() || parser.is_stopped() {
+                        break;
+                    }
+                    if deadline.is_past() {
                         break;
                     }
                 }
@@ -169,27 +175,21 @@ impl Matcher {
         Ok(masks)
     }
 
-    /// Takes the tokens that were sampled since the last call and returns the bytes that must come next, whatever is sampled;
-    /// none where there is a choice, or where it is too costly to tell.
+    /// Takes the tokens that were sampled since the last call and returns the bytes that must come next, whatever is sampled,
+    /// at most [`MAX_FORCED_BYTES`]. There are none where there is a choice. `None` where looking ahead is too costly now:
+    /// then [`advance`](Matcher::advance) returns no masks after drafts either.
     ///
     /// A matcher cannot be used after an error.
-    pub fn forced(&mut self, tokens: &[u32]) -> Result<Vec<u8>, GrammarError> {
+    pub fn forced(&mut self, tokens: &[u32]) -> Result<Option<Vec<u8>>, GrammarError> {
         self.parser.consume_tokens(tokens).map_err(failed)?;
         if self.parser.is_stopped() {
-            return Ok(Vec::new());
+            return Ok(Some(Vec::new()));
         }
-        Ok(self.look_ahead(|mut parser| parser.compute_ff_bytes()).unwrap_or_default())
-    }
-
-    /// Runs something on a copy of the parser, whose errors and limits are its own.
-    fn look_ahead<T>(&mut self, run: impl FnOnce(Parser) -> T) -> Option<T> {
-        if self.look_ahead.is_zero() {
-            return None;
-        }
-        let start = Instant::now();
-        let result = run(self.parser.deep_clone());
-        self.look_ahead = (self.look_ahead + LOOK_AHEAD.1).saturating_sub(start.elapsed());
-        Some(result)
+        Ok(self.look_ahead.run(|_| {
+            let mut bytes = self.parser.deep_clone().compute_ff_bytes();
+            bytes.truncate(MAX_FORCED_BYTES);
+            bytes
+        }))
     }
 }
 
