@@ -5,6 +5,7 @@ import {
   type TokenizerJson,
 } from '../../../../gpu-node/src/model/tokenizer/hub-codec.ts'
 import { TINY_CHAT_TEMPLATE, tokenizerJson } from '../../../support/models/tiny-llama.ts'
+import { sentencePieceCodec } from '../../../support/text/sentencepiece-codec.ts'
 
 const tiny = (changes: Partial<TokenizerDescription> = {}) =>
   createCodec(
@@ -109,55 +110,6 @@ test('a tokenizer with an unknown part is an error', () => {
     expect.objectContaining({ code: 'unsupported_model', message: expect.stringContaining('Telepathy') }),
   )
 })
-
-/** A tokenizer like LLaMA 2's: `▁` for the space, `<0x..>` for bytes without another token. */
-function sentencePieceCodec() {
-  const pieces = ['<unk>', '<s>', '</s>', ...Array.from({ length: 256 }, (_, byte) => `<0x${hex(byte)}>`)]
-  const vocabulary = [...pieces, '▁', 'h', 'i', 'hi', '▁hi']
-  return createCodec(
-    {
-      json: {
-        added_tokens: ['<unk>', '<s>', '</s>'].map((content, id) => ({
-          id,
-          content,
-          special: true,
-          normalized: false,
-        })),
-        normalizer: {
-          type: 'Sequence',
-          normalizers: [
-            { type: 'Prepend', prepend: '▁' },
-            { type: 'Replace', pattern: { String: ' ' }, content: '▁' },
-          ],
-        },
-        pre_tokenizer: null,
-        post_processor: null,
-        decoder: {
-          type: 'Sequence',
-          decoders: [
-            { type: 'Replace', pattern: { String: '▁' }, content: ' ' },
-            { type: 'ByteFallback' },
-            { type: 'Fuse' },
-          ],
-        },
-        model: {
-          type: 'BPE',
-          unk_token: '<unk>',
-          fuse_unk: true,
-          byte_fallback: true,
-          vocab: Object.fromEntries(vocabulary.map((token, id) => [token, id])),
-          merges: ['h i', '▁ hi'],
-        },
-      },
-      chatTemplate: null,
-      bosToken: '<s>',
-      eosToken: '</s>',
-    },
-    'llama-2',
-  )
-}
-
-const hex = (byte: number) => byte.toString(16).toUpperCase().padStart(2, '0')
 
 test('SentencePiece tokens: `▁` is a space, byte tokens are bytes, and other text is unchanged', () => {
   const codec = sentencePieceCodec()

@@ -27,6 +27,7 @@ import { randomSchema } from '../../../support/text/random-schema.ts'
 import { createRandom } from '../../../support/harness/random.ts'
 import { openTinyModel, type TinyModel } from '../../../support/models/tiny-model.ts'
 import { tokensOf } from '../../../support/engine/token-masks.ts'
+import { sentencePieceCodec } from '../../../support/text/sentencepiece-codec.ts'
 
 const NONE = new Int32Array(0)
 
@@ -229,6 +230,14 @@ function testGrammars(): void {
       }
     },
   )
+
+  test('text that must follow has no space before its first word in a vocabulary of SentencePiece', async () => {
+    const codec = sentencePieceCodec()
+    const config = { vocabSize: 264, eosTokenIds: [2] }
+    const compiler = createGrammarCompiler({ codec, config })
+    const constrain = await compiler.compile({ language: 'lark', text: 'start: "hi hi"', param: 'tools' })
+    expect(await constrain().forcedAfter([])).toEqual([262, 263])
+  })
 
   test('a matcher is freed and restarted when its constraint is released or given another output', async () => {
     const { text } = jsonOf({ enum: ['one', 'two', 'twelve'] })
