@@ -9,8 +9,9 @@ import { openTinyModel } from '../../../../support/models/tiny-model.ts'
 if (!addon) skipWithoutAddon('the sparse engine')
 test.runIf(addon)('a predicted output takes fewer steps, and is the same', async () => {
   // Untied, because a tied random model repeats its last token, which needs no prediction.
-  const { model, remove } = await openTinyModel({ contextLength: 512, tied: false })
-  onTestFinished(remove)
+  const tiny = await openTinyModel({ contextLength: 512, tied: false })
+  onTestFinished(() => tiny.remove())
+  const { model } = tiny
   const backend = BACKENDS[1]!.create(temporaryDir())
   const weights = await backend.load({ model, version: 0, maskPath: null, priority: 'serving' })
   let [accepted, nowMs] = [0, 0]
