@@ -30,15 +30,23 @@ export function addonPath(): string {
   return join(CRATE, `copal.${process.platform}-${process.arch}.node`)
 }
 
+/** The addon of this process, which keeps it when sources change on disk: a process loads a library once. */
+let loaded: Addon | undefined
+
 /**
- * Loads the Rust addon.
+ * Loads the Rust addon, or returns the one that this process has loaded.
  *
  * Takes the first of `paths` that loads and was built from the sources beside it. The failures of the others are reported
  * only when none fits.
  *
+ * @param paths files to try in any case; by default the file that the build writes
  * @throws {NativeUnavailableError} when none of them fits
  */
-export function loadNative(paths: readonly string[] = [addonPath()]): Addon {
+export function loadNative(paths?: readonly string[]): Addon {
+  return paths ? load(paths) : (loaded ??= load([addonPath()]))
+}
+
+function load(paths: readonly string[]): Addon {
   const wanted = sourceHash(CRATE)
   const attempts: Attempt[] = []
   for (const path of paths) {

@@ -290,6 +290,10 @@ function testAddon(addon: Addon): void {
     })
   })
 
+  test('a process keeps the addon that it has loaded, whatever happens to its sources', () => {
+    expect(loadNative()).toBe(loadNative())
+  })
+
   test('an addon that is built of other sources is not taken', () => {
     const hash = addon.sourceHash()
     expect(hash).toMatch(/^[0-9a-f]{64}$/)
