@@ -123,14 +123,15 @@ export function planStep(state: EngineState, weights: WeightSet, policy: EngineP
     budget -= to - from
   }
 
-  const drafted = addDrafts(work, weights, free, { drafting: state.drafting, policy })
   const scoring = planScoring(state, weights, policy, freePages(state.pages) - (initial - free))
   if (scoring?.admit) admissions.push(scoring.work.request)
   return {
     weights,
     drops,
     admissions,
-    work: scoring ? [...work, scoring.work] : drafted,
+    work: scoring
+      ? [...work, scoring.work]
+      : addDrafts(work, weights, free, { drafting: state.drafting, policy }),
     quiet: isQuiet(state),
   }
 }

@@ -124,7 +124,16 @@ async function runLoad(seed: number) {
   const config = { ...CONFIG, vocabSize: VOCABULARY, eosTokenIds: mayEnd ? [END] : [] }
   const specs = Array.from({ length: REQUESTS }, () => randomSpec(random, mayEnd))
   const expected = await alone(specs, config)
-  const seen = { accepted: 0, preempted: 0, stop: 0, length: 0, cancelled: 0, refused: 0, error: 0 }
+  const seen = {
+    accepted: 0,
+    preempted: 0,
+    stop: 0,
+    length: 0,
+    cancelled: 0,
+    refused: 0,
+    error: 0,
+    scored: 0,
+  }
   let nowMs = 0
   const { backend, engine } = startArithmeticEngine({
     config,
@@ -142,7 +151,8 @@ async function runLoad(seed: number) {
       if (random() < 0.02) throw new Error('the step failed')
     },
   })
-  engine.setActive(backend.weights(VERSIONS[0]!))
+  let active = backend.weights(VERSIONS[0]!)
+  engine.setActive(active)
   const running = specs.map(async (spec, index) => {
     for (let turns = pick(800); turns > 0; turns--) await nextTurn()
     const abort = new AbortController()
@@ -157,7 +167,14 @@ async function runLoad(seed: number) {
   const swaps = (async () => {
     for (let version = 1; !isOver; version = 3 - version) {
       for (let turns = 20 + pick(40); turns > 0; turns--) await nextTurn()
-      engine.setActive(backend.weights(3 - version))
+      const tokens = Array.from({ length: 2 + pick(60) }, () => pick(3))
+      const scored = engine.score({ weights: active, tokens, lane: 'drift' })
+      scored.then(
+        () => (seen.scored += 1),
+        () => undefined,
+      )
+      active = backend.weights(3 - version)
+      engine.setActive(active)
       await engine.drain(version, pick(10))
     }
   })()
@@ -178,6 +195,6 @@ test('preempted, restarted, cancelled and failed outputs are what they are alone
   for (let seed = 1; seed <= 4; seed++) all.push(await runLoad(seed))
   const total = (of: keyof (typeof all)[number]) => all.reduce((sum, seen) => sum + seen[of], 0)
   expect(total('accepted')).toBeGreaterThan(100)
-  const happened = ['preempted', 'stop', 'length', 'cancelled', 'error'] as const
+  const happened = ['preempted', 'stop', 'length', 'cancelled', 'error', 'scored'] as const
   expect(happened.filter((of) => total(of) === 0)).toEqual([])
 })
