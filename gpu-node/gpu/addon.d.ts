@@ -12,6 +12,7 @@ import type {
   EngineStep,
   EngineUsage,
   EngineWeights,
+  LoadCancellation,
   ModelShape,
   WeightSource,
 } from '../native/addon.d.ts'
@@ -126,7 +127,8 @@ export interface GpuEngine {
    * Like `Engine.load` of the native addon, always packed: `form` is ignored. Weights go to the device in bounded pieces,
    * beside running steps.
    */
-  load(source: WeightSource): Promise<EngineWeights>
+  load(source: WeightSource, cancellation?: LoadCancellation): Promise<EngineWeights>
+  loadCancellation(): LoadCancellation
   /**
    * Like `Engine.step` of the native addon. An item with output 5 gives, in its place among the results:
    *

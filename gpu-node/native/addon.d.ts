@@ -411,6 +411,11 @@ export interface WeightSource {
   threads: number
 }
 
+/** Cancels a load: it ends before its next linear, and the weights that it packed are freed. */
+export interface LoadCancellation {
+  cancel(): void
+}
+
 /** The places of one block. */
 export interface BlockPlaces {
   /** Place of the norm before attention in the master file. */
@@ -523,9 +528,12 @@ export interface Engine {
    * Checks the linears of a mask and packs a weight set. Sets of one engine share the head, the norms and every dense
    * linear.
    *
-   * @throws (rejects) `UnreadableFile`; `InvalidWeights`; `InvalidMask`. The message names the file or the tensor.
+   * @throws (rejects) `UnreadableFile`; `InvalidWeights`; `InvalidMask`: the message names the file or the tensor.
+   *   `InvalidState` when it is cancelled
    */
-  load(source: WeightSource): Promise<EngineWeights>
+  load(source: WeightSource, cancellation?: LoadCancellation): Promise<EngineWeights>
+  /** Returns what cancels the load that it is passed to. */
+  loadCancellation(): LoadCancellation
   /**
    * Runs a prompt of 2 to 16 tokens on new weights, at once and again with its last token by cached keys and values. It
    * runs beside the steps, on a thread of libuv that rests during them, so no step waits for it.

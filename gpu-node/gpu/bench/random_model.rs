@@ -7,6 +7,7 @@ use copal_native::storage::{Counted, KeptRule};
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Number of values that the master repeats: a prime, so that no two rows of a matrix are equal.
 const TILE_VALUES: usize = 1_000_003;
@@ -92,6 +93,7 @@ impl RandomModel {
             mask,
             shared: SharedPlaces { embedding, head: embedding, final_norm: 0, norms },
             linears: (0..layers * LINEARS.len()).map(linear).collect(),
+            cancelled: Arc::default(),
         })
     }
 

@@ -146,8 +146,13 @@ fn any_places_in_any_files_are_loaded_or_rejected() {
             norms: vec![(place(random, 800), place(random, 800))],
         };
         let with_mask = fits || random.uniform() < 0.9;
-        let places =
-            WeightPlaces { master: master.clone(), mask: with_mask.then(|| mask.clone()), shared, linears };
+        let places = WeightPlaces {
+            master: master.clone(),
+            mask: with_mask.then(|| mask.clone()),
+            shared,
+            linears,
+            cancelled: Arc::default(),
+        };
         let (linears, head) = (one_of(random, &formats()), one_of(random, &formats()));
         let form = one_of(
             random,

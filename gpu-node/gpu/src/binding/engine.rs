@@ -1,6 +1,6 @@
 use super::devices::JsDevice;
 use super::errors::{device_error, engine_error};
-use super::weights::{JsWeights, LoadJob};
+use super::weights::{JsLoadCancellation, JsWeights, LoadJob};
 use crate::device::{DeviceDescription, Gpu};
 use crate::engine::{Engine, EngineOptions, Forms, ModelConfig, Usage, WeightLibrary, WeightSet, Work};
 use crate::layout::Form;
@@ -122,11 +122,24 @@ impl JsEngine {
         JsDevice::from(&self.device)
     }
 
+    /// What cancels a load that it is passed to.
+    #[napi]
+    pub fn load_cancellation(&self) -> JsLoadCancellation {
+        JsLoadCancellation::new()
+    }
+
     /// Loads a weight set on `threads` threads of its own.
     #[napi]
-    pub fn load(&self, source: Unknown<'_>) -> Result<AsyncTask<Background<LoadJob>>> {
+    pub fn load(
+        &self,
+        source: Unknown<'_>,
+        cancellation: Option<ClassInstance<'_, JsLoadCancellation>>,
+    ) -> Result<AsyncTask<Background<LoadJob>>> {
         guarded(|| {
-            let (places, threads) = read_places(self.layers, &source)?;
+            let (mut places, threads) = read_places(self.layers, &source)?;
+            if let Some(cancellation) = cancellation {
+                cancellation.bind(&mut places);
+            }
             let library = self.library.clone().ok_or_else(closed)?;
             Ok(AsyncTask::new(Background(LoadJob { library, places, threads })))
         })

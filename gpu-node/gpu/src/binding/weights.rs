@@ -6,6 +6,7 @@ use copal_native::engine_binding::background::Job;
 use copal_native::engine_binding::errors::{Code, Failure, Result, error};
 use napi_derive::napi;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Weights that an engine runs.
 #[napi(js_name = "EngineWeights")]
@@ -34,6 +35,32 @@ impl JsWeights {
     /// The weights, unless they were released.
     pub(super) fn loaded(&self) -> Result<Arc<WeightSet>> {
         self.weights.clone().ok_or_else(|| error(Code::InvalidState, "these weights were released"))
+    }
+}
+
+/// Cancels a load.
+#[napi(js_name = "LoadCancellation")]
+pub struct JsLoadCancellation {
+    cancelled: Arc<AtomicBool>,
+}
+
+#[napi]
+impl JsLoadCancellation {
+    /// Ends the load before its next linear.
+    #[napi]
+    pub fn cancel(&self) {
+        self.cancelled.store(true, Ordering::Relaxed);
+    }
+}
+
+impl JsLoadCancellation {
+    pub(super) fn new() -> JsLoadCancellation {
+        JsLoadCancellation { cancelled: Arc::default() }
+    }
+
+    /// Makes it the cancellation of a load of these places.
+    pub(super) fn bind(&self, places: &mut WeightPlaces) {
+        places.cancelled = Arc::clone(&self.cancelled);
     }
 }
 

@@ -3,7 +3,8 @@
 use super::masked::MaskedPlace;
 use crate::storage::PackError;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::{fmt, io, panic, thread};
 
 /// The linears of a block in forward order, as a mask file names them.
@@ -50,6 +51,8 @@ pub struct WeightPlaces {
     pub shared: SharedPlaces,
     /// The seven linears of every block, block after block.
     pub linears: Vec<LinearPlace>,
+    /// Set, it ends the load before the next linear.
+    pub cancelled: Arc<AtomicBool>,
 }
 
 /// Why weights cannot be loaded.
@@ -65,6 +68,8 @@ pub enum LoadError {
     Pack(String, PackError),
     /// The places do not fit the model, or there is no mask file.
     Places(String),
+    /// The weights are no longer wanted.
+    Cancelled,
 }
 
 impl WeightPlaces {
@@ -81,7 +86,7 @@ impl WeightPlaces {
 
     /// Loads every linear, given its index and its place, on `threads` threads of its own; each makes one loader by
     /// `loader`. Returns what they loaded in the order of the linears, or the first error in this order.
-    pub fn load_linears<T: Send, E: Send, L>(
+    pub fn load_linears<T: Send, E: From<LoadError> + Send, L>(
         &self,
         threads: usize,
         loader: impl Fn() -> L + Sync,
@@ -98,7 +103,11 @@ impl WeightPlaces {
                 let Some(place) = self.linears.get(index) else {
                     return loaded;
                 };
-                let linear = load(index, place);
+                let linear = if self.cancelled.load(Ordering::Relaxed) {
+                    Err(LoadError::Cancelled.into())
+                } else {
+                    load(index, place)
+                };
                 // Then the other threads find nothing left to do.
                 if linear.is_err() {
                     next.store(self.linears.len(), Ordering::Relaxed);
@@ -133,6 +142,7 @@ impl fmt::Display for LoadError {
             LoadError::Mask(reason) => f.write_str(reason),
             LoadError::Pack(name, error) => write!(f, "tensor '{name}': {error}"),
             LoadError::Places(message) => f.write_str(message),
+            LoadError::Cancelled => f.write_str("the load was cancelled"),
         }
     }
 }

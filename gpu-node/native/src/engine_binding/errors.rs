@@ -155,6 +155,7 @@ pub fn load_error(reason: LoadError) -> Error {
         LoadError::Mask(_) => Code::InvalidMask,
         LoadError::Pack(..) => Code::InvalidWeights,
         LoadError::Places(_) => Code::InvalidArg,
+        LoadError::Cancelled => Code::InvalidState,
     };
     error(code, reason)
 }

@@ -8,6 +8,7 @@ use crate::storage::{Counted, KeptRule, MAX_GROUP};
 use napi::bindgen_prelude::Unknown;
 use std::ffi::CStr;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 /// The linears of a block in the order of [`LINEARS`](crate::engine::LINEARS), by the same names.
 const LINEAR_FIELDS: [&CStr; 7] = [
@@ -49,6 +50,7 @@ pub fn read_places(layers: usize, source: &Unknown<'_>) -> Result<(WeightPlaces,
             norms,
         },
         linears,
+        cancelled: Arc::default(),
     };
     Ok((places, threads.count(MAX_THREADS)?))
 }

@@ -5,6 +5,7 @@ use copal_native::engine::{LinearPlace, MaskedPlace, ModelConfig, SharedPlaces, 
 use copal_native::storage::{Counted, KeptRule};
 use std::fs;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 /// Files of a model of two layers, removed with it.
 pub struct Model {
@@ -73,7 +74,7 @@ pub fn model(name: &str) -> Model {
         let mask = dir.join(format!("mask-{index}"));
         fs::write(&mask, &masks[index]).unwrap();
         let (shared, linears) = (shared.clone(), linears[index].clone());
-        WeightPlaces { master: master.clone(), mask: Some(mask), shared, linears }
+        WeightPlaces { master: master.clone(), mask: Some(mask), shared, linears, cancelled: Arc::default() }
     });
     Model { config, places, other, dir }
 }

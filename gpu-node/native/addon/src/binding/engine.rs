@@ -1,5 +1,5 @@
 use super::kernel_of;
-use super::weights::{JsWeights, LoadJob, read_source, return_memory};
+use super::weights::{JsLoadCancellation, JsWeights, LoadJob, read_source, return_memory};
 use copal_native::cpu::Implementation;
 use copal_native::engine::{
     Engine, EngineError, EngineOptions, PAGE_TOKENS, TrialError, Usage, WeightLibrary, WeightSet, Work,
@@ -87,11 +87,24 @@ impl JsEngine {
         self.threads as f64
     }
 
+    /// What cancels a load that it is passed to.
+    #[napi]
+    pub fn load_cancellation(&self) -> JsLoadCancellation {
+        JsLoadCancellation::new()
+    }
+
     /// Packs a weight set on `threads` threads of its own.
     #[napi]
-    pub fn load(&self, source: Unknown<'_>) -> Result<AsyncTask<Background<LoadJob>>> {
+    pub fn load(
+        &self,
+        source: Unknown<'_>,
+        cancellation: Option<ClassInstance<'_, JsLoadCancellation>>,
+    ) -> Result<AsyncTask<Background<LoadJob>>> {
         guarded(|| {
-            let (places, form, threads) = read_source(self.layers, &source)?;
+            let (mut places, form, threads) = read_source(self.layers, &source)?;
+            if let Some(cancellation) = cancellation {
+                cancellation.bind(&mut places);
+            }
             let library = Arc::clone(&self.library);
             Ok(AsyncTask::new(Background(LoadJob { library, places, form, threads })))
         })

@@ -10,6 +10,7 @@ use copal_native::storage::Form;
 use napi::bindgen_prelude::Unknown;
 use napi_derive::napi;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Weights that an engine runs.
 #[napi(js_name = "EngineWeights")]
@@ -51,6 +52,32 @@ pub(super) fn read_source(layers: usize, source: &Unknown<'_>) -> Result<(Weight
     };
     let (places, threads) = read_places(layers, source)?;
     Ok((places, form, threads))
+}
+
+/// Cancels a load.
+#[napi(js_name = "LoadCancellation")]
+pub struct JsLoadCancellation {
+    cancelled: Arc<AtomicBool>,
+}
+
+#[napi]
+impl JsLoadCancellation {
+    /// Ends the load before its next linear.
+    #[napi]
+    pub fn cancel(&self) {
+        self.cancelled.store(true, Ordering::Relaxed);
+    }
+}
+
+impl JsLoadCancellation {
+    pub(super) fn new() -> JsLoadCancellation {
+        JsLoadCancellation { cancelled: Arc::default() }
+    }
+
+    /// Makes it the cancellation of a load of these places.
+    pub(super) fn bind(&self, places: &mut WeightPlaces) {
+        places.cancelled = Arc::clone(&self.cancelled);
+    }
 }
 
 /// Loads a weight set.

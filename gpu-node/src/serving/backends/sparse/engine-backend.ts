@@ -163,7 +163,7 @@ export function createEngineBackend(options: EngineBackendOptions): EngineBacken
         // Packing leaves half of the processors to sets that already serve.
         const threads = sets.size === 0 ? packThreads : Math.max(1, packThreads >> 1)
         const stored = choice && { form: choice.form, denseFrom: choice.denseFrom }
-        handle = await onEngine(engine, () => engine.load(model, maskPath, places, threads, stored))
+        handle = await onEngine(engine, () => engine.load(model, maskPath, places, threads, stored, signal))
       } catch (thrown) {
         await leave().catch(() => undefined)
         throw thrown

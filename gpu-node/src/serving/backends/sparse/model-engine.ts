@@ -33,7 +33,7 @@ export const SELF_TEST_TOKENS = 8 * 2 * PAGE_TOKENS
 /** The common part of the engines of the native addon and of the GPU addon. */
 export interface AddonEngine extends Pick<
   Engine,
-  'load' | 'step' | 'logits' | 'release' | 'close' | 'usage' | 'provokePanic'
+  'load' | 'loadCancellation' | 'step' | 'logits' | 'release' | 'close' | 'usage' | 'provokePanic'
 > {
   readonly kernel: string
   /** Candidates that a step returns in place of logits; absent where it always returns logits. */
@@ -77,13 +77,18 @@ export interface StepLogits {
 export interface ModelEngine<E extends AddonEngine = AddonEngine> {
   /** The engine of the addon. */
   readonly native: E
-  /** Checks what a mask keeps and packs a weight set. @throws AppError `mask_invalid`, `node_failed` */
+  /**
+   * Checks what a mask keeps and packs a weight set.
+   *
+   * @throws AppError `mask_invalid`, `node_failed`; the reason of `signal`, once the linears that are being packed are
+   */
   load(
     model: DenseModel,
     maskPath: string | null,
     places: MaskPlaces,
     threads: number,
     stored?: Pick<WeightSource, 'form' | 'denseFrom'>,
+    signal?: AbortSignal,
   ): Promise<EngineWeights>
   /** Runs something between two steps, which wait for it. */
   betweenSteps<T>(run: () => Promise<T>): Promise<T>
@@ -176,30 +181,39 @@ function modelEngineOf<E extends AddonEngine>(
   return {
     native: engine,
     betweenSteps: inTurn,
-    async load(model, maskPath, places, packThreads, stored = {}) {
+    async load(model, maskPath, places, packThreads, stored = {}, signal) {
       const tensor = placeIn(model)
       const linearPlace = (name: string): LinearPlace => ({
         dense: tensor(name),
         mask: places.get(name) ?? null,
       })
-      return explain(
-        engine.load({
-          masterPath: model.master.path,
-          maskPath,
-          ...stored,
-          embedding: tensor('model.embed_tokens.weight'),
-          head: tensor(config.tiedEmbedding ? 'model.embed_tokens.weight' : 'lm_head.weight'),
-          finalNorm: tensor('model.norm.weight'),
-          blocks: Array.from({ length: config.layers }, (_, layer) => ({
-            attentionNorm: tensor(`model.layers.${layer}.input_layernorm.weight`),
-            mlpNorm: tensor(`model.layers.${layer}.post_attention_layernorm.weight`),
-            linears: Object.fromEntries(
-              BLOCK_LINEARS.map((linear) => [linear, linearPlace(linearName(layer, linear))]),
-            ) as Record<LinearName, LinearPlace>,
-          })),
-          threads: packThreads,
-        }),
-      )
+      const source: WeightSource = {
+        masterPath: model.master.path,
+        maskPath,
+        ...stored,
+        embedding: tensor('model.embed_tokens.weight'),
+        head: tensor(config.tiedEmbedding ? 'model.embed_tokens.weight' : 'lm_head.weight'),
+        finalNorm: tensor('model.norm.weight'),
+        blocks: Array.from({ length: config.layers }, (_, layer) => ({
+          attentionNorm: tensor(`model.layers.${layer}.input_layernorm.weight`),
+          mlpNorm: tensor(`model.layers.${layer}.post_attention_layernorm.weight`),
+          linears: Object.fromEntries(
+            BLOCK_LINEARS.map((linear) => [linear, linearPlace(linearName(layer, linear))]),
+          ) as Record<LinearName, LinearPlace>,
+        })),
+        threads: packThreads,
+      }
+      const cancellation = engine.loadCancellation()
+      const cancel = () => cancellation.cancel()
+      signal?.addEventListener('abort', cancel, { once: true })
+      try {
+        return await explain(engine.load(source, cancellation))
+      } catch (error) {
+        signal?.throwIfAborted()
+        throw error
+      } finally {
+        signal?.removeEventListener('abort', cancel)
+      }
     },
     step: (weights, work, drop, finish, requests = []) =>
       inTurn(async () => {

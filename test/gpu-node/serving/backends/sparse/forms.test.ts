@@ -2,7 +2,7 @@
 import { readdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { expect, onTestFinished, test } from 'vitest'
-import type { Addon } from '../../../../../gpu-node/native/addon.d.ts'
+import type { Addon, Engine as NativeEngine } from '../../../../../gpu-node/native/addon.d.ts'
 import type { WeightSet } from '../../../../../gpu-node/src/serving/contract/backend.ts'
 import { createFormMeter } from '../../../../../gpu-node/src/serving/backends/sparse/form-figures.ts'
 import {
@@ -122,6 +122,24 @@ function testForms(built: Addon): void {
     expect(pieces).toBe(1)
     expect(() => backend.provokePanic(), 'the engine is closed').not.toThrow()
     expect(backend.usage()).toEqual({ sequences: 0, pages: 0, ownPages: 0 })
+  })
+
+  test('a load that is cancelled while it packs ends before the next linear, and leaves nothing', async () => {
+    const cancelled = new AbortController()
+    let loads = 0
+    class WatchedEngine extends built.Engine {
+      override load(...given: Parameters<NativeEngine['load']>): ReturnType<NativeEngine['load']> {
+        loads += 1
+        cancelled.abort(new Error('no longer wanted'))
+        return super.load(...given).finally(() => (loads -= 1))
+      }
+    }
+    const backend = newBackend({ addon: { ...built, Engine: WatchedEngine } })
+    const source = await openMasked()
+    await expect(backend.load({ ...source, signal: cancelled.signal })).rejects.toThrow('no longer wanted')
+    expect(loads, 'the addon no longer packs').toBe(0)
+    expect(backend.usage()).toEqual({ sequences: 0, pages: 0, ownPages: 0 })
+    await backend.release(await backend.load(source))
   })
 
   test('auto measures nothing in int4, where the kernel decides', async () => {
