@@ -19,7 +19,10 @@ export interface WeightSetSource {
   maskPath: string | null
   /** `background` sets yield the processor to serving: evaluation uses them. */
   priority: 'serving' | 'background'
-  /** Ends a background set at once when it is aborted, also while it loads or runs a step; that call fails then. */
+  /**
+   * When it is aborted, a load ends before its next piece of work and fails. A background set, and one of a process of its
+   * own, ends at once, also while it runs a step, which fails then.
+   */
   signal?: AbortSignal | undefined
 }
 
