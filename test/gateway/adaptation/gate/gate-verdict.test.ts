@@ -19,6 +19,8 @@ describe('a refresh', () => {
   test('passes when nothing changes, with each bound shown against its limit', () => {
     const { verdict, reason, figures } = verdictOf([
       { domain: 'legal', candidate: 1.3, parent: 1.3, best: { version: 4, ratio: 1.25 } },
+      // 16 windows alone prove 1.0103 × at best, where 1.01 × is allowed.
+      { domain: 'code', candidate: 1.3, parent: 1.3 },
     ])
     expect(verdict).toBe('passed')
     expect(reason).toContain('Its perplexity over all domains is 1.000 ×')
@@ -197,7 +199,7 @@ describe('the general holdout', () => {
 
 describe('where the active mask gives no finite loss', () => {
   const withBroken = (legal: number, code: number): HoldoutSketch[] => [
-    { domain: 'legal', candidate: 1.2 * legal, parent: 1.2, best: { version: 4, ratio: 1.2 } },
+    { domain: 'legal', candidate: 1.2 * legal, parent: 1.2, best: { version: 4, ratio: 1.2 }, windows: 32 },
     { domain: 'code', candidate: code, best: { version: 4, ratio: 1 } },
   ]
 
@@ -217,7 +219,7 @@ describe('where the active mask gives no finite loss', () => {
 })
 
 describe('what can never serve', () => {
-  const sound = [{ domain: 'legal', candidate: 1.3, parent: 1.3 }]
+  const sound = [{ domain: 'legal', candidate: 1.3, parent: 1.3, windows: 32 }]
   const generating = (changes: Partial<typeof SOUND_GENERATION>) => ({
     generation: { candidate: { ...SOUND_GENERATION, ...changes }, dense: SOUND_GENERATION },
   })

@@ -160,7 +160,7 @@ describe('the OpenAPI document', () => {
     const { schemas } = (await document()).components
     expect(schemas.ChatRequest?.required?.toSorted()).toEqual(['messages', 'model'])
     const { n, temperature, audio } = schemas.ChatRequest?.properties ?? {}
-    expect(JSON.stringify(n)).toContain('"maximum":16')
+    expect(JSON.stringify(n)).toContain('"maximum":32')
     expect(JSON.stringify(temperature)).toContain('"maximum":2')
     expect(audio).toMatchObject({
       type: 'null',
