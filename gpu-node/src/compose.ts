@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto'
 import { join } from 'node:path'
 import { AppError, errorBody } from '@copal/shared/errors.ts'
 import { MAX_SHADOW_SCORES, type Heartbeat, type HeartbeatResponse } from '@copal/shared/wire/heartbeat.ts'
-import { backendResources, type BackendResources } from './serving/backends/backend-resources.ts'
+import { backendResources } from './serving/backends/backend-resources.ts'
 import { warnOfUpdateMemory } from './serving/backends/gpu/update-memory.ts'
 import { chooseBackend } from './serving/backends/choose-backend.ts'
 import { createCachedResponseSender } from './serving/control/cached-response-sender.ts'
@@ -26,13 +26,13 @@ import { createTrafficWatch } from './serving/control/traffic-watch.ts'
 import { openReceiptOutbox } from './serving/control/receipt-outbox.ts'
 import { supportedMethods } from './pruning/selection/allocate-ratios.ts'
 import { createEngine } from './serving/engine/engine.ts'
-import { defaultKvTokens, MAX_SCORE_TOKENS } from './serving/engine/engine-policy.ts'
+import { MAX_SCORE_TOKENS } from './serving/engine/engine-policy.ts'
+import { kvTokensForMemory } from './serving/backends/kv-memory.ts'
 import { listen } from './platform/listener.ts'
 import { reasonOf, type Log } from './platform/log.ts'
 import { loadNativeIfThere } from './platform/native-addon.ts'
 import { createMaskStore } from './serving/masks/mask-store.ts'
 import { createMaskSwap } from './serving/masks/mask-swap.ts'
-import type { DenseModel } from './model/master/dense-model.ts'
 import { openModel } from './model/open-model.ts'
 import type { OnModelProgress } from './platform/progress.ts'
 import { createNodeServer } from './serving/server/node-server.ts'
@@ -376,26 +376,4 @@ function stoppingResponse(): Response {
     retryAfterS: 1,
   })
   return Response.json(errorBody(error), { status: error.status, headers: { 'retry-after': '1' } })
-}
-
-/** Returns the key/value budget that fits into memory, and logs when it is smaller than the default. */
-function kvTokensForMemory(
-  { config }: DenseModel,
-  { freeBytes, maxBufferBytes }: BackendResources,
-  log: Log,
-): number {
-  const kvTokens = defaultKvTokens(config, freeBytes, maxBufferBytes)
-  if (kvTokens < defaultKvTokens(config, Infinity)) {
-    log.warn(
-      'the key/value cache is smaller than by default, because little memory is free or the GPU takes no larger buffers. ' +
-        'COPAL_KV_TOKENS sets it',
-      {
-        kvTokens,
-        contextLength: config.contextLength,
-        freeMegabytes: Math.round(freeBytes / 1e6),
-        ...(Number.isFinite(maxBufferBytes) ? { bufferMegabytes: Math.round(maxBufferBytes / 1e6) } : {}),
-      },
-    )
-  }
-  return kvTokens
 }
