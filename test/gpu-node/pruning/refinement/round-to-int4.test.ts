@@ -50,6 +50,7 @@ function testRounding(addon: Addon): void {
   test('the residual is computed once more, for the errors of the rounded weights, where no row got its first weights back', async () => {
     const task = randomTask({ pattern: '0.5', scope: 'row', rows: 300, cols: 160 }, 23)
     const chunks = 2
+    // Its types describe the class as a factory alone, without a prototype.
     const runs = vi.spyOn((InferenceSession as unknown as { prototype: InferenceSession }).prototype, 'run')
     onTestFinished(() => runs.mockRestore())
     await solve(task)

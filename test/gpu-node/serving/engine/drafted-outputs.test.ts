@@ -2,13 +2,13 @@
 import { expect, onTestFinished, test } from 'vitest'
 import { createEngine } from '../../../../gpu-node/src/serving/engine/engine.ts'
 import { createGrammarCompiler } from '../../../../gpu-node/src/serving/grammar/grammar-compiler.ts'
-import { withLayout } from '../../../../gpu-node/src/serving/grammar/json-grammar.ts'
 import { readGeneration, request } from '../../../support/doubles/arithmetic-engine.ts'
 import { addon, BACKENDS } from '../../../support/engine/backends.ts'
 import { checkInvariants } from '../../../support/engine/engine-invariants.ts'
 import { createRandom } from '../../../support/harness/random.ts'
 import { skipWithoutAddon } from '../../../support/harness/skip-without-addon.ts'
 import { temporaryDir } from '../../../support/harness/temporary.ts'
+import { jsonOf } from '../../../support/text/json-grammar-source.ts'
 import { openTinyModel } from '../../../support/models/tiny-model.ts'
 
 const SCHEMA = {
@@ -29,11 +29,7 @@ test.runIf(addon)('outputs are the same with and without drafts, under a grammar
   onTestFinished(() => tiny.remove())
   const { model } = tiny
   const grammars = createGrammarCompiler(model)
-  const constrain = await grammars.compile({
-    language: 'json_schema',
-    text: JSON.stringify(withLayout(SCHEMA)),
-    param: 'response_format',
-  })
+  const constrain = await grammars.compile(jsonOf(SCHEMA))
 
   async function outputs(draftTokens: number) {
     const backend = BACKENDS[1]!.create(temporaryDir())
