@@ -159,9 +159,9 @@ export async function startNode(settings: NodeSettings, environment: NodeProcess
       codec: model.codec,
       observer: {
         ...telemetry.metrics.observer,
-        token(token) {
-          generated.count()
-          telemetry.metrics.observer.token?.(token)
+        sampled(sampled) {
+          generated.count(sampled.tokens)
+          telemetry.metrics.observer.sampled?.(sampled)
         },
       },
       policy: {

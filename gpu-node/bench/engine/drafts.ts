@@ -113,7 +113,7 @@ export async function benchDrafts({
       codec: model.codec,
       policy: { maxRunning: streams, draftTokens },
       observer: {
-        token: () => (generated += 1),
+        sampled: ({ tokens: count }) => void (generated += count),
         step: ({ draftTokens: fed, acceptedDrafts }) => {
           drafted += fed
           accepted += acceptedDrafts

@@ -38,7 +38,7 @@ export async function benchScoring(options: StreamsLoad & { scoringShare: number
     codec: model.codec,
     policy: { scoringShare, maxRunning: streams, draftTokens: 0 },
     observer: {
-      token: () => (generated += 1),
+      sampled: ({ tokens }) => void (generated += tokens),
       step: ({ scoreTokens }) => (scored += scoreTokens),
     },
   })

@@ -49,9 +49,9 @@ export async function benchTelemetry(load: StreamsLoad, pushMs: number): Promise
   let telemetry: ReturnType<typeof createNodeTelemetry> | undefined
   const observer: EngineObserver = {
     step: (step) => telemetry?.metrics.observer.step?.(step),
-    token(token) {
-      generated += 1
-      telemetry?.metrics.observer.token?.(token)
+    sampled(sampled) {
+      generated += sampled.tokens
+      telemetry?.metrics.observer.sampled?.(sampled)
     },
     ended: (outcome) => telemetry?.metrics.observer.ended?.(outcome),
   }

@@ -28,7 +28,8 @@ export function nodeDashboard(): DashboardBuilder {
     .withPanel(
       series({
         title: 'Time per output token, p95',
-        description: 'Mean of a request between two tokens.',
+        description:
+          'Mean of a request between two tokens, and between two steps: those with drafts sample several tokens.',
         unit: 's',
         queries: [
           {
@@ -38,7 +39,7 @@ export function nodeDashboard(): DashboardBuilder {
           },
           {
             expr: `copal:node_inter_token_seconds:p95_5m{${NODE}}`,
-            legend: 'between two tokens {{instance}}',
+            legend: 'between two steps {{instance}}',
           },
         ],
       }),

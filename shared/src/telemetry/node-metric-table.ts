@@ -33,7 +33,7 @@ export const NODE_METRICS = {
     unit: 's',
     labels: [],
     meaning:
-      'Between two tokens of a request, each pair counted, 0 within a step with drafts: its tail shows stalls that a mean hides.',
+      'Between the tokens of a request of one step and those of its next; a step with drafts counts once, whatever it samples, as in vLLM. Its tail shows stalls that a mean hides.',
   },
   queueDuration: {
     name: 'copal.node.queue.duration',

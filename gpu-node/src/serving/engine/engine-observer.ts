@@ -15,8 +15,11 @@ export interface EngineObserver {
     draftTokens: number
     acceptedDrafts: number
   }): void
-  /** A token was sampled; `sinceMs` counts from the arrival of the request for the first, else from the previous token. */
-  token?(token: { sinceMs: number; first: boolean }): void
+  /**
+   * A step sampled tokens of a request, several with drafts; `sinceMs` counts from the step that sampled some before, or for the
+   * `first` ones from the arrival of the request.
+   */
+  sampled?(sampled: { tokens: number; sinceMs: number; first: boolean }): void
   /** A request ended. */
   ended?(outcome: GenerationOutcome): void
 }

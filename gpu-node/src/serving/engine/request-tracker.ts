@@ -98,19 +98,21 @@ export function createRequestTracker(
   }
 
   function deliverTokens(entry: TrackedRequest, tokens: readonly SampledToken[], atMs: number): void {
-    for (const [index, token] of tokens.entries()) {
-      observer?.token?.({
-        sinceMs: atMs - (entry.lastTokenMs ?? entry.arrivedMs),
-        first: entry.lastTokenMs === null,
-      })
-      entry.firstTokenMs ??= atMs
-      entry.lastTokenMs = atMs
-      const reason = entry.output.token(token)
-      if (!reason) continue
-      // Of tokens that were sampled in one step the output ends with this one.
-      entry.request.tokens.length -= tokens.length - 1 - index
-      return end(entry, reason, null)
-    }
+    const { request, output, lastTokenMs, arrivedMs } = entry
+    entry.firstTokenMs ??= atMs
+    entry.lastTokenMs = atMs
+    let reason: ReturnType<OutputHandler['token']>
+    let taken = 0
+    for (; taken < tokens.length && !reason; taken++) reason = output.token(tokens[taken] as SampledToken)
+    observer?.sampled?.({
+      tokens: taken,
+      sinceMs: atMs - (lastTokenMs ?? arrivedMs),
+      first: lastTokenMs === null,
+    })
+    if (!reason) return
+    // What the step sampled after the end is not part of the output.
+    request.tokens.length -= tokens.length - taken
+    end(entry, reason, null)
   }
 
   function end(

@@ -108,7 +108,7 @@ export function createNodeMetrics({ model }: { model: string }): NodeMetrics {
         if (scoreTokens > 0) stepTokens.add(scoreTokens, maskVersion, 'score')
         if (acceptedDrafts > 0) accepted.add(acceptedDrafts, maskVersion)
       },
-      token({ sinceMs, first }) {
+      sampled({ sinceMs, first }) {
         if (!first) interToken.record(sinceMs / 1000, undefined)
       },
       ended({ finishReason, promptTokens, cachedTokens: cached, completionTokens, times, error }) {

@@ -5,8 +5,8 @@ const WINDOW_S = 10
 
 /** The speed at which a node generates, over the last ten seconds. */
 export interface TokenRate {
-  /** Counts a generated token. */
-  count(): void
+  /** Counts generated tokens. */
+  count(tokens: number): void
   perSecond(): number
 }
 
@@ -19,14 +19,14 @@ export function createTokenRate(nowMs: () => number = monotonicMs): TokenRate {
     for (const second of seconds.keys()) if (second <= now - WINDOW_S) seconds.delete(second)
   }
   return {
-    count() {
+    count(tokens) {
       const now = current()
       if (!seconds.has(now)) forget(now)
-      seconds.set(now, (seconds.get(now) ?? 0) + 1)
+      seconds.set(now, (seconds.get(now) ?? 0) + tokens)
     },
     perSecond() {
       forget(current())
-      return [...seconds.values()].reduce((sum, tokens) => sum + tokens, 0) / WINDOW_S
+      return [...seconds.values()].reduce((sum, count) => sum + count, 0) / WINDOW_S
     },
   }
 }

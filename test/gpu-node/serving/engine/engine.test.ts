@@ -251,3 +251,21 @@ test('drafts change no text, and an output that ends within a step has no token 
   }
   expect(sampled.reduce((sum, count) => sum + count)).toBeGreaterThan(20)
 })
+
+test('the tokens of a request that a step samples are observed at once, and none of them without time', async () => {
+  let [nowMs, steps] = [0, 0]
+  const observed: { tokens: number; sinceMs: number; first: boolean }[] = []
+  const { backend, engine } = startArithmeticEngine({
+    vocabSize: 3,
+    nowMs: () => (nowMs += 1),
+    observer: { step: () => void (steps += 1), sampled: (sampled) => observed.push(sampled) },
+  })
+  engine.setActive(backend.weights(1))
+  const prompt = Array.from({ length: 30 }, (_, index) => index % 3)
+  const { outcome } = await readGeneration(engine.generate(request(prompt, { maxTokens: 90 })))
+  expect(observed.map(({ first }) => first)).toEqual(observed.map((_, index) => index === 0))
+  expect(observed.reduce((sum, { tokens }) => sum + tokens, 0)).toBe(outcome.completionTokens)
+  expect(observed).toHaveLength(steps)
+  expect(Math.max(...observed.map(({ tokens }) => tokens))).toBeGreaterThan(1)
+  expect(Math.min(...observed.map(({ sinceMs }) => sinceMs))).toBeGreaterThan(0)
+})

@@ -6,7 +6,7 @@ test('the rate is of the last ten seconds, and falls to 0 when nothing is genera
   const rate = createTokenRate(() => nowMs)
   expect(rate.perSecond()).toBe(0)
   for (let second = 0; second < 20; second++) {
-    for (let token = 0; token < 30; token++) rate.count()
+    for (let step = 0; step < 10; step++) rate.count(3)
     nowMs += 1_000
   }
   nowMs -= 1_000
