@@ -67,9 +67,9 @@ function metricTable(metrics: readonly (Metric & { perTenant?: true })[]): strin
   const rows = metrics.map((metric) => {
     const labels = metric.labels.map((label) => `\`${prometheusLabel(label)}\``).join(', ')
     const mark = metric.perTenant ? ' °' : ''
-    return `| \`${prometheusName(metric)}\`${mark} | ${metric.name} | ${metric.type} | ${metric.unit} | ${labels} | ${metric.meaning} |\n`
+    return `| \`${prometheusName(metric)}\`${mark} | ${metric.name} | ${metric.type} | ${labels} | ${metric.meaning} |\n`
   })
-  return `| Prometheus | OpenTelemetry | Type | Unit | Labels | Meaning |\n| --- | --- | --- | --- | --- | --- |\n${rows.join('')}`
+  return `| Prometheus | OpenTelemetry | Type | Labels | Meaning |\n| --- | --- | --- | --- | --- |\n${rows.join('')}`
 }
 
 function spanTable(): string {

@@ -83,7 +83,7 @@ export const GATEWAY_METRICS = {
     labels: TRAFFIC,
     perTenant: true,
     meaning:
-      'Corrections of `copal_requests_total`, which never falls: requests whose domain was found afterwards, negative under the domain that they are counted under and positive under the one found; and, negative, attempts that were counted before a retry superseded them.',
+      'Corrections of `copal_requests_total`, which never falls: requests whose domain was found afterwards, negative under the old one and positive under the one found; and, negative, attempts that a retry superseded after they were counted.',
   },
   tokensMoved: {
     name: 'copal.tokens_moved',
@@ -243,7 +243,7 @@ export const GATEWAY_METRICS = {
     unit: '{nat}',
     labels: ['model', 'mask_version', 'trial', 'bound'],
     meaning:
-      'Loss by the mask that an update tests (`canary`) or that is watched (`watch`) beside the other mask: `mean`, `lower` and `upper` bound, nats a prompt token, over conversations ([canary](architecture/update.md#canary)).',
+      'Loss by the mask that an update tests (`canary`) or that is watched (`watch`) beside the other mask, nats a prompt token: `mean`, `lower` and `upper` bound ([canary](architecture/update.md#canary)).',
   },
   trialScoredRequests: {
     name: 'copal.trial.scored_requests',
@@ -383,7 +383,7 @@ export const GATEWAY_METRICS = {
     unit: '{domain}',
     labels: ['model'],
     meaning:
-      'Domains whose update is due and could start by the policy, but did not at the last run of the triggers: no node is alive, an operator runs a trial, or the start failed. 0 while an update runs, in a cool-down, in quiet hours and without triggers.',
+      'Domains whose update could start by the policy, but did not at the last run of the triggers: no node is alive, an operator runs a trial, or the start failed.',
   },
   updateAge: {
     name: 'copal.update.age',
