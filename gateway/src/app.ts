@@ -1,6 +1,7 @@
 import { Hono } from 'hono'
 import type { AppEnv } from './contracts/context.ts'
 import { createDeps } from './deps.ts'
+import { createDomainOwners } from './keys/domain-owners.ts'
 import { createKeyring } from './keys/keyring.ts'
 import { createCompletedRequests } from './usage/limits/completed-requests.ts'
 import { createKnownRejections } from './usage/limits/known-rejections.ts'
@@ -36,6 +37,7 @@ export function createApp(options: { recheckKeyMs?: number; streamTimes?: Stream
   const keyring = createKeyring()
   const completedRequests = createCompletedRequests()
   const knownRejections = createKnownRejections()
+  const domainOwners = createDomainOwners()
   const listLimit = limitLists()
   app.onError(errorResponse)
   app.notFound(notFoundResponse)
@@ -45,6 +47,7 @@ export function createApp(options: { recheckKeyMs?: number; streamTimes?: Stream
     c.set('deps', createDeps(c.env, c.executionCtx))
     c.set('completedRequests', completedRequests)
     c.set('knownRejections', knownRejections)
+    c.set('domainOwners', domainOwners)
     // Before the handler runs: setting a header on an existing response would copy it.
     c.header('x-request-id', c.get('requestId'))
     await next()

@@ -1,5 +1,6 @@
 import type { ActiveKey, Actor, DashboardSession, KeyWatchOptions } from './api-key.ts'
 import type { Bindings, Deps } from './bindings.ts'
+import type { DomainOwners } from './domain-owners.ts'
 import type { KnownRejections } from './known-rejections.ts'
 import type { RequestTrace } from './request-trace.ts'
 
@@ -13,6 +14,7 @@ export interface AppEnv {
     trace: RequestTrace
     completedRequests: CompletedRequests
     knownRejections: KnownRejections
+    domainOwners: DomainOwners
   }
 }
 

@@ -1,4 +1,6 @@
 import type { Context } from 'hono'
+import { AppError } from '@copal/shared/errors.ts'
+import { formatModelName } from '@copal/shared/wire/model-name.ts'
 import { openCache } from './cache/open-cache.ts'
 import type { KeyedEnv } from '../contracts/context.ts'
 import { requireAllowed } from '../keys/allow-list.ts'
@@ -15,9 +17,15 @@ import type { Generation } from '../contracts/generation.ts'
  * @throws AppError `insufficient_permissions`, or like {@link runGeneration}
  */
 export async function respond(c: Context<KeyedEnv>, generation: Generation): Promise<Response> {
-  const { deps, key, requestId } = c.var
+  const { deps, key, requestId, domainOwners } = c.var
   const { model, domain, discover, sample, newTexts } = generation
   requireAllowed(key.allowedModels, model.id, 'model', 'model')
+  if (model.version !== undefined && (await domainOwners.ofOthers(deps, key.tenant)).includesWeights(model))
+    throw new AppError(
+      'insufficient_permissions',
+      `This key may not use '${formatModelName(model.id, model.version)}': that mask serves a domain of another tenant alone.`,
+      { param: 'model' },
+    )
   const cache = await openCache(c, generation)
   if (cache?.found) return cache.found
   const cacheTarget = cache?.cacheTarget

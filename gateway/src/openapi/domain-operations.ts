@@ -46,7 +46,8 @@ export const DOMAIN_OPERATIONS: readonly Operation[] = [
     path: '/admin/domains/{domain}',
     id: 'setDomain',
     tag: 'Adaptation',
-    summary: 'Sets the owner of a domain. Samples of other tenants are not stored in it from then on.',
+    summary:
+      'Sets the owner of a domain. Requests of other tenants are not counted in it from then on, and their samples are not stored there.',
     key: 'operator',
     params: { domain: domainName },
     body: named('SetDomain', setDomain),

@@ -15,7 +15,8 @@ const TEXT: JsonSchema = { type: 'string' }
 /** Headers of inference requests. */
 export const REQUEST_HEADERS: Readonly<Record<string, HeaderField>> = {
   'x-copal-domain': {
-    description: "The domain of the request. Default: the key's default domain.",
+    description:
+      "The domain of the request. Default, and for a domain that belongs to another tenant: the key's default domain.",
     schema: schemaOf(domainName, 'input'),
   },
   'x-copal-sample': {

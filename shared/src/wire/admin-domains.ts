@@ -9,7 +9,9 @@ import { pageAfter, pageLimit, pageOf } from './paging.ts'
 export const setDomain = z.strictObject({
   owner: tenantName
     .nullable()
-    .describe('The tenant whose texts alone are stored in the domain; null: those of every tenant.'),
+    .describe(
+      'The tenant that alone may use the domain: only its requests are counted there, and only its texts are stored. Null: all may. `default` has no owner.',
+    ),
 })
 
 /** Response of `PUT /admin/domains/:domain`. */

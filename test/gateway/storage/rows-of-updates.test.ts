@@ -7,6 +7,7 @@ import { sweepArtifacts } from '../../../gateway/src/storage/artifacts/sweep-art
 import { openDatabase } from '../../../gateway/src/storage/db/open-database.ts'
 import { listRecentDecisions } from '../../../gateway/src/storage/db/queries/decision-queries.ts'
 import { keptMasks } from '../../../gateway/src/storage/db/queries/sweep-queries.ts'
+import { ensureDomains, findOwnedDomains } from '../../../gateway/src/storage/db/queries/domain-queries.ts'
 import { listTombstones } from '../../../gateway/src/storage/db/queries/tombstone-queries.ts'
 import { findLastUpdate, listUpdates } from '../../../gateway/src/storage/db/queries/update-queries.ts'
 import { isDiscovering } from '../../../gateway/src/storage/db/queries/discovery-queries.ts'
@@ -131,5 +132,18 @@ test('a batch of samples reads the deletions since its oldest one, however many 
   ).run()
   const counted = countRows(env.DB)
   expect(await listTombstones(openDatabase(counted.binding), 498)).toHaveLength(3)
+  expect(counted.rowsRead()).toBeLessThan(10)
+})
+
+test('the owners of domains are read without those that all tenants share', async () => {
+  await ensureDomains(
+    openDatabase(env.DB),
+    Array.from({ length: 500 }, (_, index) => `shared-${index}`),
+    1,
+  )
+  await env.DB.prepare(`insert into domains (name, created_at, owner) values ('owned', 1, 'acme')`).run()
+  const counted = countRows(env.DB)
+  const { owners } = await findOwnedDomains(openDatabase(counted.binding))
+  expect([...owners]).toEqual([['owned', 'acme']])
   expect(counted.rowsRead()).toBeLessThan(10)
 })

@@ -1,4 +1,5 @@
 import { AppError } from '@copal/shared/errors.ts'
+import { DEFAULT_DOMAIN } from '@copal/shared/wire/admin-keys.ts'
 import { recordAudit } from '../../audit/record-audit.ts'
 import type { Deps } from '../../contracts/bindings.ts'
 import type { OfferedSample } from '../../contracts/reservoir-object.ts'
@@ -42,7 +43,7 @@ export async function acceptProposal(
   const { db, nowMs } = deps
   await requireTexts(deps, proposal.id)
   const owner = await ownerOf(deps, proposal.id)
-  if ((await listDomains(db)).some((domain) => domain.name === name)) {
+  if (name === DEFAULT_DOMAIN || (await listDomains(db)).some((domain) => domain.name === name)) {
     const message = `There is a domain '${name}' already. Give another name, or merge the proposal into it.`
     throw new AppError('conflict', message, { param: 'name' })
   }

@@ -1,5 +1,6 @@
 import type { Context } from 'hono'
 import { AppError } from '@copal/shared/errors.ts'
+import { DEFAULT_DOMAIN } from '@copal/shared/wire/admin-keys.ts'
 import { domainName, LIMITS } from '@copal/shared/wire/inference-fields.ts'
 import { validate, parseJson } from '@copal/shared/wire/validate.ts'
 import type { KeyedEnv } from '../../contracts/context.ts'
@@ -11,7 +12,7 @@ import { maySample } from '../../adaptation/sampling/consent.ts'
 /** The domain of a request, and whether its text may be sampled. */
 export interface Admission {
   domain: string
-  /** Whether neither the request nor its key names the domain: `domain` is where unclear texts go. */
+  /** Whether neither the request nor its key names a domain that it may use: `domain` is where unclear texts go. */
   discover: boolean
   sample: boolean
 }
@@ -19,22 +20,31 @@ export interface Admission {
 /**
  * Reads the domain of a request, from `x-copal-domain` or its key's default, and whether its text may be sampled.
  *
+ * A domain that belongs to another tenant counts as none: the request is answered as if the header were missing, or under
+ * `default` if the key's default belongs to another tenant too.
+ *
  * @throws AppError `invalid_request` that names the header, `insufficient_permissions` for a domain that the key may
  * not use
  */
-export function readAdmission(c: Context<KeyedEnv>): Admission {
-  const { key } = c.var
+export async function readAdmission(c: Context<KeyedEnv>): Promise<Admission> {
+  const { deps, key, domainOwners } = c.var
   const header = c.req.header('x-copal-domain')
   const result = domainName.safeParse(header ?? key.defaultDomain)
   if (!result.success) {
     const reason = result.error.issues[0]?.message ?? 'a domain name is expected'
     throw new AppError('invalid_request', `Invalid 'x-copal-domain': ${reason}.`, { param: 'x-copal-domain' })
   }
-  requireAllowed(key.allowedDomains, result.data, 'domain', 'x-copal-domain')
+  const named = result.data
+  requireAllowed(key.allowedDomains, named, 'domain', 'x-copal-domain')
+  const ofOthers = await domainOwners.ofOthers(deps, key.tenant)
+  const domain = [named, key.defaultDomain].find((name) => !ofOthers.includes(name)) ?? DEFAULT_DOMAIN
+  const isAllowed = key.allowedDomains?.includes(domain) ?? true
   return {
-    domain: result.data,
-    discover: header === undefined && key.discoverDomains,
-    sample: maySample(stricterPolicy(key.sampling, key.tenantSampling), c.req.header('x-copal-sample')),
+    domain,
+    discover: (header === undefined || domain !== named) && key.discoverDomains,
+    sample:
+      isAllowed &&
+      maySample(stricterPolicy(key.sampling, key.tenantSampling), c.req.header('x-copal-sample')),
   }
 }
 

@@ -1,5 +1,6 @@
 import { Hono } from 'hono'
 import { AppError } from '@copal/shared/errors.ts'
+import { DEFAULT_DOMAIN } from '@copal/shared/wire/admin-keys.ts'
 import { setDomain, type ChangedDomain } from '@copal/shared/wire/admin-domains.ts'
 import { rebuildDomain } from '../../adaptation/domains/rebuild-domain.ts'
 import type { ActorEnv } from '../../contracts/context.ts'
@@ -16,6 +17,12 @@ export function domainChangeRoutes(): Hono<ActorEnv> {
       const { db } = c.var.deps
       const domain = await requireDomain({ db }, c.req.param('domain'))
       const { owner } = await readAdminBody(c, setDomain)
+      if (owner !== null && domain === DEFAULT_DOMAIN)
+        throw new AppError(
+          'invalid_request',
+          `The domain '${DEFAULT_DOMAIN}' cannot belong to one tenant: requests of every tenant that name no other are counted there.`,
+          { param: 'owner' },
+        )
       if (owner !== null && !(await hasTenant(db, owner)))
         throw new AppError(
           'not_found',

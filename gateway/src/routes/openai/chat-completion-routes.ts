@@ -13,7 +13,7 @@ import { rejectMethod } from '../../middleware/error-responses.ts'
 export function chatCompletionRoutes(): Hono<KeyedEnv> {
   return new Hono<KeyedEnv>()
     .post('/', async (c) => {
-      const admission = readAdmission(c)
+      const admission = await readAdmission(c)
       const request = await readRequestBody(c, chatRequest)
       const parts = chatParts(request)
       return respond(c, {

@@ -12,7 +12,7 @@ import { rejectMethod } from '../../middleware/error-responses.ts'
 export function completionRoutes(): Hono<KeyedEnv> {
   return new Hono<KeyedEnv>()
     .post('/', async (c) => {
-      const admission = readAdmission(c)
+      const admission = await readAdmission(c)
       const request = await readRequestBody(c, completionRequest)
       const prompts = promptsOf(request)
       return respond(c, {

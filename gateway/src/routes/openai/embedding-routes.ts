@@ -11,7 +11,7 @@ import { rejectMethod } from '../../middleware/error-responses.ts'
 export function embeddingRoutes(): Hono<KeyedEnv> {
   return new Hono<KeyedEnv>()
     .post('/', async (c) => {
-      const { domain } = readAdmission(c)
+      const { domain } = await readAdmission(c)
       const request = await readRequestBody(c, embeddingsRequest)
       const inputs = inputsOf(request)
       return respond(c, {

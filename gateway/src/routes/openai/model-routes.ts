@@ -4,7 +4,7 @@ import { formatModelName } from '@copal/shared/wire/model-name.ts'
 import type { ModelEntry, ModelList } from '@copal/shared/wire/model-list.ts'
 import type { KeyedEnv } from '../../contracts/context.ts'
 import type { KeyRow } from '../../contracts/api-key.ts'
-import { listDomainsOfOthers } from '../../storage/db/queries/domain-queries.ts'
+import type { DomainOwners } from '../../contracts/domain-owners.ts'
 import { listMaskVersions } from '../../storage/db/queries/mask-queries.ts'
 import { listServedModels, type ServedModel } from '../../storage/db/queries/model-queries.ts'
 import type { Deps } from '../../contracts/bindings.ts'
@@ -14,12 +14,10 @@ import { rejectMethod } from '../../middleware/error-responses.ts'
 /** Creates `GET /v1/models` and `GET /v1/models/:id`; mount them at `/v1/models` behind `requireKey`. */
 export function modelRoutes(): Hono<KeyedEnv> {
   return new Hono<KeyedEnv>()
-    .get('/', async (c) =>
-      c.json({ object: 'list', data: await listEntries(c.var.deps, c.var.key) } satisfies ModelList),
-    )
+    .get('/', async (c) => c.json({ object: 'list', data: await listEntries(c.var) } satisfies ModelList))
     .all('/', rejectMethod('GET'))
     .get('/:id', async (c) => {
-      const entries = await listEntries(c.var.deps, c.var.key)
+      const entries = await listEntries(c.var)
       const id = c.req.param('id')
       const entry = entries.find((candidate) => candidate.id === id)
       if (entry) return c.json(entry)
@@ -35,16 +33,22 @@ export function modelRoutes(): Hono<KeyedEnv> {
 
 /**
  * Lists the models that the key may use, each followed by the mask versions that a request can name now. Hides models
- * and domains that the key may not use, and domains that another tenant owns: their names may be made of its texts.
+ * and domains that the key may not use, and domains that another tenant owns: their names may be made of its texts, and their
+ * own masks are selected by them.
  */
-async function listEntries(
-  deps: Deps,
-  { tenant, allowedModels, allowedDomains }: KeyRow,
-): Promise<ModelEntry[]> {
+async function listEntries({
+  deps,
+  domainOwners,
+  key: { tenant, allowedModels, allowedDomains },
+}: {
+  deps: Deps
+  domainOwners: DomainOwners
+  key: KeyRow
+}): Promise<ModelEntry[]> {
   const [all, fleet, ofOthers] = await Promise.all([
     listServedModels(deps.db),
     deps.fleet.snapshot(),
-    listDomainsOfOthers(deps.db, tenant),
+    domainOwners.ofOthers(deps, tenant),
   ])
   const served = all
     .filter(({ model }) => allowedModels?.includes(model.id) ?? true)
@@ -52,7 +56,8 @@ async function listEntries(
   const versions = new Set(served.flatMap(({ held }) => [...held.keys()]))
   versions.delete(0)
   const masks = await listMaskVersions(deps.db, [...versions])
-  const isVisible = (domain: string) => allowedDomains?.includes(domain) ?? !ofOthers.has(domain)
+  const isVisible = (domain: string) =>
+    !ofOthers.includes(domain) && (allowedDomains?.includes(domain) ?? true)
   const entryOf = ({ model, mask }: ServedModel, ...rest: [id: string, version: number, nodes: number]) =>
     toEntry({ model, mask: mask && { ...mask, domains: mask.domains.filter(isVisible) } }, ...rest)
   return served.flatMap(({ model, mask, held }) => {
@@ -61,6 +66,7 @@ async function listEntries(
       const own = masks.find((row) => row.model === model.id && row.version === version) ?? null
       // A node may still hold a version that this gateway's database does not know, from an earlier installation.
       if (version !== 0 && !own) return []
+      if (ofOthers.includesWeights({ id: model.id, version })) return []
       return [entryOf({ model, mask: own }, formatModelName(model.id, version), version, nodes)]
     })
     return [entryOf({ model, mask }, model.id, model.activeVersion, serving), ...named]

@@ -14,7 +14,7 @@ import { rejectMethod } from '../../middleware/error-responses.ts'
 export function responseRoutes(): Hono<KeyedEnv> {
   return new Hono<KeyedEnv>()
     .post('/', async (c) => {
-      const admission = readAdmission(c)
+      const admission = await readAdmission(c)
       const request = await readRequestBody(c, responsesRequest)
       const chat = toChatRequest(request)
       const parts = chatParts(chat)

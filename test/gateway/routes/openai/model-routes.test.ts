@@ -1,10 +1,12 @@
 import { env } from 'cloudflare:workers'
 import { expect, test } from 'vitest'
+import { SETTINGS } from '@copal/shared/settings-table.ts'
 import type { ModelEntry, ModelList } from '@copal/shared/wire/model-list.ts'
 import { openDatabase } from '../../../../gateway/src/storage/db/open-database.ts'
 import { activateVersion, findModel } from '../../../../gateway/src/storage/db/queries/model-queries.ts'
 import { domains } from '../../../../gateway/src/storage/db/schema/domains.ts'
 import { masks } from '../../../../gateway/src/storage/db/schema/masks.ts'
+import { moveClock } from '../../support/doubles/stopped-clock.ts'
 import { sendHeartbeat, createKey, errorOf, get } from '../../support/requests/gateway-requests.ts'
 
 test('each model is listed with its active mask and the nodes that serve it', async () => {
@@ -71,6 +73,8 @@ test('each model is listed with its active mask and the nodes that serve it', as
   const theirs = await (await get('/v1/models/pruned-model', lawyers)).json<ModelEntry>()
   expect(theirs.copal.domains).toEqual(['legal'])
   await db.insert(domains).values({ name: 'legal', createdAt: 1, owner: 'acme' })
+  moveClock(SETTINGS.COPAL_KEY_TRUST_MS.default)
+  await heartbeats()
   const shown = async (tenant: string) => {
     const { key: own } = await createKey({ tenant })
     return (await (await get('/v1/models/pruned-model', own)).json<ModelEntry>()).copal.domains

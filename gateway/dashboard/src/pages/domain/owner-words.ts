@@ -24,7 +24,7 @@ export function ownerConsequences(domain: string, owner: string, before: string)
         `The tenant ${before} no longer sees the figures of ${domain}. Kept texts stay. Change the owner again to return.`,
       ]
     : [
-        `From now on only sampled texts of ${owner} are kept in ${domain}, and those that you import. Requests of other tenants that name it are answered as before, but their texts are not kept.`,
+        `From now on only sampled texts of ${owner} are kept in ${domain}, and those that you import. Requests of other tenants that name it are answered and counted as if they named no domain.`,
         `Administrators of ${owner} see the figures of ${domain}. Texts that are kept now stay, also those of other tenants. Change the owner again to return.`,
       ]
 }

@@ -1,9 +1,9 @@
-import { eq, ne, sql } from 'drizzle-orm'
+import { eq, isNotNull, sql } from 'drizzle-orm'
 import type { Database } from '../../../contracts/database.ts'
 import { datasets, domains, holdouts, pendingDeletions, reservoirCounts } from '../schema/domains.ts'
 import { alerts, detectorStates } from '../schema/detectors.ts'
 import { apiKeys } from '../schema/keys.ts'
-import { evaluations } from '../schema/masks.ts'
+import { evaluations, models } from '../schema/masks.ts'
 import { batches, statistics } from '../schema/updates.ts'
 import { usageTotals } from '../schema/usage.ts'
 import { isAmong } from './is-among.ts'
@@ -56,10 +56,27 @@ export async function listDomains(db: Database): Promise<DomainRow[]> {
   return db.select().from(domains).orderBy(domains.name)
 }
 
-/** Returns the names of the domains that belong to another tenant. */
-export async function listDomainsOfOthers(db: Database, tenant: string): Promise<Set<string>> {
-  const rows = await db.select({ name: domains.name }).from(domains).where(ne(domains.owner, tenant))
-  return new Set(rows.map(({ name }) => name))
+/** The domains that belong to one tenant, and the masks that serve these domains alone. */
+export interface OwnedDomains {
+  /** The owner of each. */
+  owners: ReadonlyMap<string, string>
+  masks: readonly { model: string; version: number; domain: string }[]
+}
+
+/** Returns the domains that belong to one tenant, and the masks that serve these domains alone. */
+export async function findOwnedDomains(db: Database): Promise<OwnedDomains> {
+  const own = sql`json_each(${models.domainVersions}) own`
+  const domain = sql<string>`own.key`
+  const [owned, ownMasks] = await db.batch([
+    db.select({ name: domains.name, owner: domains.owner }).from(domains).where(isNotNull(domains.owner)),
+    db
+      .select({ model: models.id, version: sql<number>`own.value`, domain })
+      .from(models)
+      .innerJoin(own, sql`true`)
+      .innerJoin(domains, eq(domains.name, domain))
+      .where(isNotNull(domains.owner)),
+  ])
+  return { owners: new Map(owned.map(({ name, owner }) => [name, owner ?? ''])), masks: ownMasks }
 }
 
 /** Returns the owners of those of some domains that are registered; null: all tenants share it. */

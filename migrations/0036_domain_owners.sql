@@ -1,0 +1,1 @@
+CREATE INDEX `domains_owned` ON `domains` (`name`,`owner`) WHERE "domains"."owner" is not null;
