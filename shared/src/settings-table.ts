@@ -95,7 +95,7 @@ export const SETTINGS = {
     readers: ['gateway'],
     default: 'production',
     meaning:
-      'The policy of models for which none is set: `production` (gate, canary, watch) or `local` (gate, promote, watch), which `npm start` sets ([canary and watch](architecture/update.md#canary)).',
+      'The policy of models for which none is set: `production` (gate, canary, watch) or `local` (gate, promote, watch), which `npm start` sets ([canary and watch](architecture/gate.md#canary)).',
   },
   COPAL_RECOGNISER_URL: {
     readers: ['gateway'],

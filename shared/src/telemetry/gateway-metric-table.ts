@@ -243,7 +243,7 @@ export const GATEWAY_METRICS = {
     unit: '{nat}',
     labels: ['model', 'mask_version', 'trial', 'bound'],
     meaning:
-      'Loss by the mask that an update tests (`canary`) or that is watched (`watch`) beside the other mask, nats a prompt token: `mean`, `lower` and `upper` bound ([canary](architecture/update.md#canary)).',
+      'Loss by the mask that an update tests (`canary`) or that is watched (`watch`) beside the other mask, nats a prompt token: `mean`, `lower` and `upper` bound ([canary](architecture/gate.md#canary)).',
   },
   trialScoredRequests: {
     name: 'copal.trial.scored_requests',
@@ -405,7 +405,7 @@ export const GATEWAY_METRICS = {
     unit: '{ratio}',
     labels: ['model', 'mask_version', 'domain', 'figure', 'bound'],
     meaning:
-      'Figures of the newest gate decision of a model: perplexity of the candidate over that of `parent`, `best`, `dense`, as `value` and `upper` bound, and the `limit` ([gate](architecture/update.md#the-gate)).',
+      'Figures of the newest gate decision of a model: perplexity of the candidate over that of `parent`, `best`, `dense`, as `value` and `upper` bound, and the `limit` ([gate](architecture/gate.md#the-gate)).',
   },
   decisions: {
     name: 'copal.decisions',
