@@ -87,8 +87,7 @@ export function createEngine(deps: EngineDeps): Engine {
       result = await backend.step(step.plan)
       outcome = commitStep(state, step, result)
     } catch (thrown) {
-      releaseStep(state, step)
-      return failStep(step, thrown)
+      return failStep(weights, releaseStep(state, step), thrown)
     }
     const endedMs = nowMs()
     const tokens = tokensByKind(step)
@@ -122,11 +121,11 @@ export function createEngine(deps: EngineDeps): Engine {
   }
 
   /** Fails the requests of a rejected step, since the backend's key/value state for them is unknown. */
-  async function failStep(step: ReservedStep, thrown: unknown): Promise<void> {
+  async function failStep(weights: WeightSet, requests: readonly Request[], thrown: unknown): Promise<void> {
     const error = thrown instanceof AppError ? thrown : stepError(thrown)
-    for (const { request } of step.planned.work) tracker.fail(request, error)
+    for (const request of requests) tracker.fail(request, error)
     // If the whole set died, learn that before more requests are sent to it.
-    await Promise.race([step.plan.weights.ended, sleep(FAILURE_PAUSE_MS, undefined, { ref: false })])
+    await Promise.race([weights.ended, sleep(FAILURE_PAUSE_MS, undefined, { ref: false })])
   }
 
   function loseWeights(weights: WeightSet, cause: Error | undefined): void {

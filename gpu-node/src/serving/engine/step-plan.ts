@@ -85,8 +85,13 @@ export function reserveStep(state: EngineState, planned: PlannedStep): ReservedS
   return { planned, plan, sequences, before }
 }
 
-/** Undoes a reservation after a failed step. The backend may have opened its sequences, so they are queued for dropping. */
-export function releaseStep(state: EngineState, step: ReservedStep): void {
+/**
+ * Undoes a reservation after a failed step. The backend may have opened its sequences, so they are queued for dropping.
+ *
+ * @returns its requests but those that have ended or restarted meanwhile
+ */
+export function releaseStep(state: EngineState, step: ReservedStep): Request[] {
+  const released: Request[] = []
   const { planned, sequences, before } = step
   if (planned.drops.length > 0)
     state.drops.set(planned.weights, [...planned.drops, ...pendingDrops(state, planned.weights)])
@@ -95,10 +100,12 @@ export function releaseStep(state: EngineState, step: ReservedStep): void {
     const was = before.get(request)
     leaveStep(state, sequence)
     if (sequenceOf(request) !== sequence || !was) return
+    released.push(request)
     request.status = was.status
     if (was.status.kind === 'waiting') queueDrop(state, sequence)
     releasePages(state.pages, sequence.pages.splice(was.pages))
   })
+  return released
 }
 
 /**

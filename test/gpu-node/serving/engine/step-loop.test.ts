@@ -56,6 +56,27 @@ test('a rejected step fails the requests in it; others on the set continue', asy
   expect((await second).text).toBe(textOf(backend.expected(1, [2], { seed: 0 }, 10)))
 })
 
+test('a request that has restarted on other weights is not failed by a step that it has left', async () => {
+  const failing = Promise.withResolvers<void>()
+  const { backend, engine } = startArithmeticEngine({
+    policy: { maxRunning: 4 },
+    onStep: async ({ weights: { version }, work }) => {
+      if (version === 1 && work.some(({ position }) => position > 4)) await failing.promise
+    },
+  })
+  engine.setActive(backend.weights(1))
+  const restartable = readGeneration(engine.generate(request([1], { maxTokens: 50, restartable: true })))
+  const streamed = readGeneration(engine.generate(request([2], { maxTokens: 50 })))
+  await untilTrue(() => backend.plans.length > 4)
+  engine.setActive(backend.weights(2))
+  const drained = engine.drain(1, 0)
+  await untilTrue(() => backend.plans.some(({ weights }) => weights.version === 2))
+  failing.reject(new Error('the step failed'))
+  await expect(streamed).rejects.toMatchObject({ code: 'node_failed' })
+  await drained
+  expect((await restartable).text).toBe(textOf(backend.expected(2, [1], { seed: 0 }, 50)))
+})
+
 test('a weight set that fails ends only its requests; waiting ones run on the set that replaces it', async () => {
   const { backend, engine } = startArithmeticEngine({
     policy: { maxRunning: 2 },
