@@ -12,7 +12,8 @@ import { createMaskEvaluator } from './serving/control/mask-evaluator.ts'
 import { createProbeScorer } from './serving/control/probe-scorer.ts'
 import { createGatewayClient } from './serving/control/gateway-client.ts'
 import { createHeartbeatLoop } from './serving/control/heartbeat-loop.ts'
-import { describeDevice, loadOf, parameterCount } from './serving/control/node-description.ts'
+import { parameterCount } from './model/master/dense-model.ts'
+import { describeDevice, loadOf } from './serving/control/node-description.ts'
 import { createStatisticsExchange } from './serving/control/statistics-exchange.ts'
 import { monotonicMs } from './platform/clock.ts'
 import { PRIVATE } from './platform/make-folder.ts'
@@ -135,7 +136,8 @@ export async function startNode(settings: NodeSettings, environment: NodeProcess
     const { freeBytes } = resources
     // By default half of the memory, beside a quarter for keys and values.
     const weightBudget = settings.weightBytes ?? Math.floor(freeBytes / 2)
-    const requestKvTokens = settings.kvTokens ?? kvTokensForMemory(model, resources, log)
+    const requestKvTokens =
+      settings.kvTokens ?? kvTokensForMemory(model, resources, settings.kvPrecision, log)
     const contextLength = Math.min(model.config.contextLength, requestKvTokens)
     const scoreKvTokens = Math.min(MAX_SCORE_TOKENS, contextLength)
     const kvTokens = requestKvTokens + scoreKvTokens

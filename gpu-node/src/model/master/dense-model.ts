@@ -39,3 +39,10 @@ export interface DenseModel {
   /** Measured cost of errors at the outputs of the linears; null when it was never measured. */
   rowSensitivity: RowSensitivity | null
 }
+
+/** Returns the number of weights of a model. */
+export function parameterCount({ master }: Pick<DenseModel, 'master'>): number {
+  let count = 0
+  for (const { shape } of master.tensors.values()) count += shape.reduce((product, size) => product * size, 1)
+  return count
+}

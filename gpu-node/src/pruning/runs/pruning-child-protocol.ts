@@ -35,9 +35,13 @@ export interface TrafficMessage {
   isBusy: boolean
 }
 
-/** A message of a child: progress, a line for the log, what it still needs of the GPU's memory, or its one result. */
+/**
+ * A message of a child: progress, that a piece of its work is done or it waits for its share of the time, a line for the log, what it
+ * still needs of the GPU's memory, or its one result.
+ */
 export type ChildMessage =
   | { type: 'progress'; progress: CalibrationProgress }
+  | { type: 'alive' }
   | { type: 'warning'; message: string }
   | { type: 'gpu-left'; neededBytes: number }
   | { type: 'calibrated'; outcome: CalibrationOutcome }

@@ -11,9 +11,14 @@ import { chooseDevice } from './choose-device.ts'
 import { selectionGpuBytes } from './gpu-memory.ts'
 import type { ChildMessage, ChildRequest, ModelReference, TrafficMessage } from './pruning-child-protocol.ts'
 import { createPacer, type Pacer } from '../../platform/pacer.ts'
+import { reportProcessorTime } from '../../platform/processor-time.ts'
 import { yieldToEventLoop } from '../calibration/block-runner.ts'
 import { cutWindows } from '../evaluation/text-windows.ts'
 
+/** How often the parent is told of pauses. */
+const ALIVE_INTERVAL_MS = 10_000
+
+reportProcessorTime()
 process.once('disconnect', () => process.exit(1))
 let pacer: Pacer | undefined
 let isBusy = false
@@ -44,10 +49,13 @@ async function perform(request: ChildRequest): Promise<ChildMessage> {
     const { task, threads, share = 1, gpu } = request
     const own = (pacer = createPacer(share))
     own.bind(isBusy)
+    const alive = reportPauses()
     const pause = async () => {
+      alive.begin()
       // Without it no message would arrive.
       await yieldToEventLoop()
       await own.pause()
+      alive.end()
     }
     const leave = (neededBytes: number) => gpu && send({ type: 'gpu-left', neededBytes })
     const device = chooseDevice({
@@ -69,6 +77,17 @@ async function perform(request: ChildRequest): Promise<ChildMessage> {
   const windows = []
   for (const source of sources) windows.push(await cutWindows(source, model.codec, windowTokens, maxWindows))
   return { type: 'windows', windows }
+}
+
+/** Tells the parent from time to time that the work comes to its pauses, or waits in one. */
+function reportPauses(): { begin: () => void; end: () => void } {
+  let [begun, ended, reported] = [0, 0, 0]
+  const report = () => {
+    if (begun > reported || begun > ended) send({ type: 'alive' })
+    reported = begun
+  }
+  setInterval(report, ALIVE_INTERVAL_MS).unref()
+  return { begin: () => void (begun += 1), end: () => void (ended += 1) }
 }
 
 async function openReferencedModel({ spec, cacheDir, id, baseSha256 }: ModelReference) {

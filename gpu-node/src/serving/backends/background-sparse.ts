@@ -3,6 +3,7 @@ import { AppError } from '@copal/shared/errors.ts'
 import type { Log } from '../../platform/log.ts'
 import type { Backend, WeightSet } from '../contract/backend.ts'
 import type { BackgroundSparseOptions } from './background-sparse-options.ts'
+import { callLimits } from './onnx/call-limits.ts'
 import { startWeightSetProcess, type WeightSetProcess } from './onnx/weight-set-process.ts'
 
 const WORKER = new URL('./background-sparse-worker.ts', import.meta.url)
@@ -29,6 +30,7 @@ export function createBackgroundSparseBackend(
       const started = startWeightSetProcess<BackgroundSparseOptions>({
         name,
         threads: engine.threads ?? availableParallelism(),
+        limits: (work) => callLimits(model, work),
         signal,
         worker: WORKER,
       })

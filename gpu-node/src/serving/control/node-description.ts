@@ -1,7 +1,6 @@
 /** The parts of a heartbeat that describe the node and its model. */
 import { availableParallelism } from 'node:os'
 import type { Heartbeat } from '@copal/shared/wire/heartbeat.ts'
-import type { DenseModel } from '../../model/master/dense-model.ts'
 import { processorName } from '../../platform/processor-name.ts'
 import { counted } from '../../platform/quantities.ts'
 import { MAX_THREADS, type Backend } from '../contract/backend.ts'
@@ -20,11 +19,4 @@ export function describeDevice(backend: Pick<Backend, 'name' | 'device'>, thread
   if (gpu !== undefined) return `${gpu}, ${name}`.slice(0, 128)
   const count = threads ?? Math.min(availableParallelism(), MAX_THREADS)
   return `${processorName()}, ${counted(count, 'thread')}, ${name}`.slice(0, 128)
-}
-
-/** Returns the number of weights of a model. */
-export function parameterCount({ master }: Pick<DenseModel, 'master'>): number {
-  let count = 0
-  for (const { shape } of master.tensors.values()) count += shape.reduce((product, size) => product * size, 1)
-  return count
 }

@@ -3,7 +3,8 @@ import { availableParallelism } from 'node:os'
 import { AppError } from '@copal/shared/errors.ts'
 import { numericsOf } from '@copal/shared/metrics/numerics.ts'
 import type { Log } from '../../../platform/log.ts'
-import type { Backend, WeightSet, WeightSetSource } from '../../contract/backend.ts'
+import type { Backend, SequenceWork, WeightSet, WeightSetSource } from '../../contract/backend.ts'
+import { callLimits } from './call-limits.ts'
 import { createLoadDir, removeStaleLoadDirs } from './work-dir.ts'
 import { startWeightSetProcess, type WeightSetProcess } from './weight-set-process.ts'
 
@@ -47,7 +48,8 @@ export function createOnnxBackend(options: OnnxBackendOptions): OnnxBackend {
       const workDir = await createLoadDir(options.workDir)
       let started: WeightSetProcess | undefined
       try {
-        started = startWeightSetProcess({ name, threads, signal: source.signal })
+        const limits = (work?: readonly SequenceWork[]) => callLimits(source.model, work)
+        started = startWeightSetProcess({ name, threads, limits, signal: source.signal })
         await started.call({ kind: 'load', options: { ...loadOptions(source), workDir, threads } })
       } catch (thrown) {
         await started?.close()

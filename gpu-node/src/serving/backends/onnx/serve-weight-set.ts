@@ -1,7 +1,7 @@
 import { AppError, errorBody } from '@copal/shared/errors.ts'
 import type { SequenceOutput, SequenceWork } from '../../contract/backend.ts'
 import { createAllowedTokensInbox } from './allowed-tokens-inbox.ts'
-import { reportProcessorTime } from './processor-time.ts'
+import { reportProcessorTime } from '../../../platform/processor-time.ts'
 import type { AllowedTokens, WeightSetCall, WeightSetReply } from './weight-set-protocol.ts'
 
 /** Runs the steps of a loaded weight set, as `Backend.step` does. */

@@ -1,10 +1,7 @@
-import { fork } from 'node:child_process'
-import type { Readable } from 'node:stream'
-import { fileURLToPath } from 'node:url'
 import { AppError, parseErrorBody } from '@copal/shared/errors.ts'
 import type { SequenceOutput, SequenceWork } from '../../contract/backend.ts'
-import { createHangWatch, type HangLimits } from './hang-watch.ts'
-import { readProcessorTime, REPORT_FD } from './processor-time.ts'
+import { createHangWatch, type HangLimits } from '../../../platform/hang-watch.ts'
+import { forkReporting } from '../../../platform/processor-time.ts'
 import type {
   AllowedTokens,
   LoadOptions,
@@ -18,6 +15,11 @@ type CallBody<Options> =
   | { kind: 'load'; options: Options }
   | { kind: 'step'; work: readonly SentWork[]; drop: readonly number[] }
   | { kind: 'close' }
+
+/** A call whose reply is awaited, and when it counts as hanging. */
+interface WaitingCall extends PromiseWithResolvers<SequenceOutput[]> {
+  limits: HangLimits
+}
 
 /** The node's side of a weight set process. */
 export interface WeightSetProcess<Options = LoadOptions> {
@@ -53,8 +55,8 @@ export interface WeightSetProcessOptions {
   signal?: AbortSignal | undefined
   /** Program of the process, which calls `serveWeightSet`; that of ONNX Runtime by default. */
   worker?: URL
-  /** For tests. */
-  hangLimits?: HangLimits
+  /** Returns when a call counts as hanging. */
+  limits: (work?: readonly SequenceWork[]) => HangLimits
 }
 
 /**
@@ -67,18 +69,14 @@ export function startWeightSetProcess<Options = LoadOptions>({
   threads,
   signal,
   worker = ONNX_WORKER,
-  hangLimits,
+  limits,
 }: WeightSetProcessOptions): WeightSetProcess<Options> {
   signal?.throwIfAborted()
-  const child = fork(fileURLToPath(worker), [], {
-    serialization: 'advanced',
-    execArgv: [],
-    // oxlint-disable-next-line node/no-process-env -- the child needs the environment of the node (PATH, locale, proxies); no setting is read here
-    env: { ...HUGE_PAGES, ...process.env },
-    // The last one is REPORT_FD.
-    stdio: ['ignore', 'ignore', 'pipe', 'ipc', 'pipe'],
-  })
-  const waiting = new Map<number, PromiseWithResolvers<SequenceOutput[]>>()
+  // oxlint-disable-next-line node/no-process-env -- the child needs the environment of the node (PATH, locale, proxies); no setting is read here
+  const env = { ...HUGE_PAGES, ...process.env }
+  const child = forkReporting(worker, { env, stderr: 'pipe' }, (processorMs) => watch.used(processorMs))
+  /** Calls without a reply, which the process does in this order. */
+  const waiting = new Map<number, WaitingCall>()
   const { promise: ended, resolve: end } = Promise.withResolvers<Error | undefined>()
   let nextId = 1
   let closing = false
@@ -95,18 +93,18 @@ export function startWeightSetProcess<Options = LoadOptions>({
     failure = new AppError('node_failed', `The process of ${name} ${how}${lastLine && `: ${lastLine}`}`)
     for (const call of waiting.values()) call.reject(failure)
     waiting.clear()
-    watch.calls(0)
+    watch.end()
     end(closing ? undefined : failure)
   }
-  const watch = createHangWatch(
-    threads,
-    (how) => {
-      kill()
-      fail(how)
-    },
-    hangLimits,
-  )
-  readProcessorTime(child.stdio[REPORT_FD] as Readable, (processorMs) => watch.used(processorMs))
+  const watch = createHangWatch(threads, (how) => {
+    kill()
+    fail(how)
+  })
+  const watchNext = () => {
+    const [next] = waiting.values()
+    if (next) watch.begin(next.limits)
+    else watch.end()
+  }
   child.stderr?.setEncoding('utf8').on('data', (text: string) => {
     stderr = (stderr + text).slice(-STDERR_CHARACTERS)
   })
@@ -121,18 +119,22 @@ export function startWeightSetProcess<Options = LoadOptions>({
     const reply = message as WeightSetReply
     const call = waiting.get(reply.id)
     waiting.delete(reply.id)
-    watch.calls(waiting.size)
+    watchNext()
     if ('outputs' in reply) {
       numerics = reply.numerics ?? numerics
       call?.resolve(reply.outputs)
     } else call?.reject(parseErrorBody(reply.failure) ?? new AppError('node_failed', `${name} failed.`))
   })
 
-  const call = async (body: CallBody<Options>, id = nextId++): Promise<SequenceOutput[]> => {
+  const call = async (
+    body: CallBody<Options>,
+    id = nextId++,
+    work?: readonly SequenceWork[],
+  ): Promise<SequenceOutput[]> => {
     if (failure) throw failure
-    const pending = Promise.withResolvers<SequenceOutput[]>()
+    const pending = { ...Promise.withResolvers<SequenceOutput[]>(), limits: limits(work) }
     waiting.set(id, pending)
-    if (waiting.size === 1) watch.calls(1)
+    if (waiting.size === 1) watchNext()
     child.send({ ...body, id } satisfies WeightSetCall<Options>, (error) => {
       if (!error || !waiting.delete(id)) return
       pending.reject(
@@ -156,7 +158,7 @@ export function startWeightSetProcess<Options = LoadOptions>({
     call: (body) => call(body),
     step(work, drop) {
       const id = nextId++
-      const outputs = call({ kind: 'step', work: work.map(sentWork), drop }, id)
+      const outputs = call({ kind: 'step', work: work.map(sentWork), drop }, id, work)
       for (const [index, { allowed }] of work.entries())
         void allowed?.then((mask) => sendAllowed({ kind: 'allowed', step: id, index, mask }))
       return outputs

@@ -1,5 +1,5 @@
 import { describe, test, type TestContext } from 'vitest'
-import type { HangLimits } from '../../../../../gpu-node/src/serving/backends/onnx/hang-watch.ts'
+import type { HangLimits } from '../../../../../gpu-node/src/platform/hang-watch.ts'
 import { startWeightSetProcess } from '../../../../../gpu-node/src/serving/backends/onnx/weight-set-process.ts'
 import { isAlive } from '../../../../../gpu-node/src/platform/process-identity.ts'
 import type { StepBehaviour } from '../../../../support/faults/hanging-weight-set.ts'
@@ -14,7 +14,12 @@ async function started(
   { onTestFinished }: Pick<TestContext, 'onTestFinished'>,
 ) {
   const name = 'mask version 3'
-  const weightSet = startWeightSetProcess<StepBehaviour>({ name, threads: 1, worker: WORKER, hangLimits })
+  const weightSet = startWeightSetProcess<StepBehaviour>({
+    name,
+    threads: 1,
+    worker: WORKER,
+    limits: () => hangLimits,
+  })
   onTestFinished(() => weightSet.close())
   await weightSet.call({ kind: 'load', options: behaviour })
   return weightSet
@@ -23,17 +28,12 @@ async function started(
 // Together, because they mostly wait.
 describe.concurrent('the process of a weight set', { timeout: 60_000 }, () => {
   test.for<[string, StepBehaviour, HangLimits, string]>([
-    [
-      'waits for ever',
-      'wait',
-      { idleMs: 4000, callMs: NEVER_MS },
-      'it used no processor time for 4 s of a call',
-    ],
+    ['waits for ever', 'wait', { idleMs: 4000, workMs: NEVER_MS }, 'it used no processor time for 4 s'],
     [
       'computes for ever',
       'loop',
-      { idleMs: NEVER_MS / 100, callMs: 1000 },
-      'one call used more than 1 s of each of 1 processors',
+      { idleMs: NEVER_MS / 100, workMs: 1000 },
+      'it used more than 1 s of each of 1 processors without a result',
     ],
   ])(
     'that %s in a step is killed, and its call says why',
@@ -51,7 +51,7 @@ describe.concurrent('the process of a weight set', { timeout: 60_000 }, () => {
     expect,
     ...context
   }) => {
-    const weightSet = await started({ computeMs: 7000 }, { idleMs: 5000, callMs: NEVER_MS }, context)
+    const weightSet = await started({ computeMs: 7000 }, { idleMs: 5000, workMs: NEVER_MS }, context)
     expect(await weightSet.step([], [])).toEqual([])
   })
 })
