@@ -3,6 +3,11 @@
 
 use copal_addon::grammar::{CompileError, Language, Problem, Vocabulary};
 
+/// What a look returns once it is not left out: on a busy machine one may take too long.
+fn looked<T>(mut look: impl FnMut() -> Option<T>) -> T {
+    (0..1000).find_map(|_| look()).expect("one look of a thousand")
+}
+
 /// A token for every byte, and an end token.
 fn vocabulary() -> Vocabulary {
     let tokens = (0..=255u8).map(|byte| vec![byte]).chain([Vec::new()]).collect();
@@ -72,11 +77,15 @@ fn drafts_and_forced_bytes_change_no_mask() {
     let masks: Vec<_> = (0..=tokens.len()).map(|at| plain.advance(new_at(at), &[]).unwrap()).collect();
     let mut forced = 0;
     for at in 0..=tokens.len() {
-        let bytes = ahead.forced(new_at(at)).unwrap().unwrap();
+        ahead.advance(new_at(at), &[]).unwrap();
+        let bytes = looked(|| ahead.forced(&[]).unwrap());
         assert!(text.as_bytes()[at..].starts_with(&bytes), "{at}: {}", String::from_utf8_lossy(&bytes));
         forced += usize::from(!bytes.is_empty());
         let drafts = &tokens[at..tokens.len().min(at + 6)];
-        assert_eq!(ahead.advance(&[], drafts).unwrap(), masks[at..=at + drafts.len()].concat(), "{at}");
+        let expected = masks[at..=at + drafts.len()].concat();
+        let all =
+            looked(|| Some(ahead.advance(&[], drafts).unwrap()).filter(|all| all.len() == expected.len()));
+        assert_eq!(all, expected, "{at}");
         assert_eq!(ahead.advance(&[], &[0, 1]).unwrap(), masks[at], "a draft that may not come");
     }
     assert!(forced > text.len() / 2, "{forced} places of {} are forced", text.len());
@@ -86,6 +95,6 @@ fn drafts_and_forced_bytes_change_no_mask() {
 fn of_a_long_text_that_must_follow_the_beginning_is_returned() {
     let text = format!("\"{}\"", "abcdefghij".repeat(200));
     let grammar = vocabulary().compile(Language::JsonSchema, &format!(r#"{{"const": {text}}}"#)).unwrap();
-    let bytes = grammar.matcher().forced(&[]).unwrap().unwrap();
+    let bytes = looked(|| grammar.matcher().forced(&[]).unwrap());
     assert_eq!(bytes, &text.as_bytes()[..512]);
 }

@@ -159,14 +159,10 @@ impl Matcher {
         let mut masks = Vec::new();
         add_mask(&mut self.parser, &mut masks)?;
         if !drafts.is_empty() && !self.parser.is_stopped() {
-            self.look_ahead.run(|deadline| {
-                let mut parser = self.parser.deep_clone();
+            self.look_ahead.run(&self.parser, |mut parser| {
                 for &draft in drafts {
                     let is_taken = parser.try_consume_tokens(&[draft]).is_ok_and(|taken| taken == 1);
                     if !is_taken || add_mask(&mut parser, &mut masks).is_err() || parser.is_stopped() {
-                        break;
-                    }
-                    if deadline.is_past() {
                         break;
                     }
                 }
@@ -185,11 +181,12 @@ impl Matcher {
         if self.parser.is_stopped() {
             return Ok(Some(Vec::new()));
         }
-        Ok(self.look_ahead.run(|_| {
-            let mut bytes = self.parser.deep_clone().compute_ff_bytes();
+        let look = |mut parser: Parser| {
+            let mut bytes = parser.compute_ff_bytes();
             bytes.truncate(MAX_FORCED_BYTES);
-            bytes
-        }))
+            (!parser.is_error()).then_some(bytes)
+        };
+        Ok(self.look_ahead.run(&self.parser, look).flatten())
     }
 }
 
