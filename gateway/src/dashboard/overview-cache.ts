@@ -6,6 +6,8 @@ import { storeLatest } from '../runtime/bounded-map.ts'
 
 /** How long an overview serves all streams of an isolate. */
 const FRESH_MS = 2_000
+/** How long it also serves while the next one is computed. One that is older was made for a page that was closed since. */
+const USABLE_MS = 10_000
 /** A computation that takes longer is taken for lost: its client may have left. */
 const LOST_MS = 10_000
 /** How often a stream looks whether the computation of another one has ended. */
@@ -30,7 +32,7 @@ interface Entry {
 /** The overviews of an isolate. */
 export interface OverviewCache {
   /**
-   * Returns the overview of a model, at most two seconds old.
+   * Returns the overview of a model, at most two seconds old, or ten while the next one is computed.
    *
    * @throws AppError as `overviewReport`
    */
@@ -58,7 +60,7 @@ export function createOverviewCache(compute: typeof overviewReport = overviewRep
         if (entry?.overview && nowMs - entry.atMs < FRESH_MS) return entry.overview
         if (entry?.sinceMs === undefined || nowMs - entry.sinceMs >= LOST_MS) break
         // The overview that it will replace is good enough meanwhile.
-        if (entry.overview) return entry.overview
+        if (entry.overview && nowMs - entry.atMs < USABLE_MS) return entry.overview
         await new Promise((resolve) => setTimeout(resolve, CHECK_MS))
       }
       const previous = entries.get(key)

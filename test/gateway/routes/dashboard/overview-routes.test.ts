@@ -274,3 +274,14 @@ test('streams that look at the same time share one computation', async () => {
   await Promise.all([cache.read(deps, 'overview-b'), cache.read(deps, 'overview-b')])
   expect(computed).toBe(2)
 })
+
+test('after an hour without a page nobody gets the overview of then, also while the next one is computed', async () => {
+  const cache = createOverviewCache(gatherOverview)
+  let nowMs = Date.now()
+  const deps = testDeps({ nowMs: () => nowMs })
+  await cache.read(deps, 'overview-b')
+  nowMs += 3_600_000
+  const both = await Promise.all([cache.read(deps, 'overview-b'), cache.read(deps, 'overview-b')])
+  const now = new Date(nowMs).toISOString()
+  expect(both.map(({ json }) => overviewReport.parse(JSON.parse(json)).at)).toEqual([now, now])
+})
