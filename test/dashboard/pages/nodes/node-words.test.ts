@@ -3,6 +3,7 @@ import { ApiError } from '../../../../gateway/dashboard/src/data/client.ts'
 import {
   drainConsequences,
   failedJobs,
+  fleetPhrases,
   fleetSentence,
   mayHaveFailed,
   otherSets,
@@ -29,6 +30,24 @@ test('the fleet in a sentence names nodes that are behind or away', () => {
   expect(fleetSentence([nodeOf('a', { draining: true })], MODELS)).toBe('No node takes requests.')
   // A node that was stopped is gone, and has reported before.
   expect(fleetSentence([], MODELS)).toBe('There is no node, so nothing can be served.')
+})
+
+test('the fleet in a sentence first names nodes whose weights may be damaged, each once', () => {
+  const probe = (node: string, maskVersion: number, matches: boolean) => ({
+    model: 'm',
+    node,
+    mask_version: maskVersion,
+    nll: 2.9,
+    expected: 2.4,
+    matches,
+    measured_at: '2026-11-28T12:00:00Z',
+  })
+  const nodes = [nodeOf('a'), nodeOf('b')]
+  const sentence = 'Both nodes serve: 4 requests run, none waits.'
+  expect(fleetPhrases(nodes, MODELS, [probe('a', 14, true)])).toEqual([sentence])
+  expect(
+    fleetPhrases(nodes, MODELS, [probe('a', 14, false), probe('a', 13, false), probe('b', 14, true)]),
+  ).toEqual([{ harm: 'The weights of a may be damaged.' }, ' ', sentence])
 })
 
 test('a node is behind the active mask of its own model, not of another one', () => {

@@ -1,4 +1,5 @@
 /** Nodes in words. */
+import { listNames } from '@copal/shared/phrases.ts'
 import { PROBE_TOLERANCE } from '@copal/shared/probe-tolerance.ts'
 import type { ProbeEntry } from '@copal/shared/wire/admin-alerts.ts'
 import type { NodeEntry, StatusReport } from '@copal/shared/wire/admin.ts'
@@ -7,6 +8,7 @@ import type { List } from '../../data/endpoints.ts'
 import type { Snapshot } from '../../data/resource.ts'
 import { maskName, shortMaskName } from '../../format/mask-names.ts'
 import { formatDuration, formatNumber, plural } from '../../format/numbers.ts'
+import type { Phrase } from '../../format/phrases.ts'
 
 /** Requests that a node still has. The gateway's count and the node's own may differ for a moment. */
 export function requestsOf({
@@ -131,6 +133,18 @@ function describeExpected(nll: number, expected: number | null, version: number)
   return expected === null || Math.abs(nll - expected) <= PROBE_TOLERANCE / 2
     ? `before under ${maskName(version)}: ${own}`
     : `the others under ${maskName(version)}: ${own} instead of ${formatNumber(expected)}`
+}
+
+/** The sentence of the fleet, after the nodes whose weights may be damaged. */
+export function fleetPhrases(
+  nodes: readonly NodeEntry[],
+  models: readonly Model[],
+  probes: readonly ProbeEntry[],
+): Phrase[] {
+  const wrong = [...new Set(probes.filter(({ matches }) => !matches).map(({ node }) => node))]
+  const damage: Phrase[] =
+    wrong.length === 0 ? [] : [{ harm: `The weights of ${listNames(wrong)} may be damaged.` }, ' ']
+  return [...damage, fleetSentence(nodes, models)]
 }
 
 /** The sentence of the probes: whether nodes with the same mask agree. */

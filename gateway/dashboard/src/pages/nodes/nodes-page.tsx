@@ -7,7 +7,8 @@ import { LoadedTogether } from '../../components/loaded-together.tsx'
 import { Empty, Skeleton } from '../../components/notices.tsx'
 import { MaskLink } from '../../components/mask-link.tsx'
 import { Num } from '../../components/num.tsx'
-import { Page, Section, sentenceWhenLoaded } from '../../components/page.tsx'
+import { Page, Section, SentencePlace, sentenceWhenLoaded } from '../../components/page.tsx'
+import { Sentence } from '../../components/sentence.tsx'
 import { Status } from '../../components/status.tsx'
 import { Table, type Column } from '../../components/table.tsx'
 import { Time } from '../../components/time.tsx'
@@ -23,7 +24,7 @@ import { useSession } from '../../session/session.tsx'
 import {
   drainConsequences,
   failedJobs,
-  fleetSentence,
+  fleetPhrases,
   mayHaveFailed,
   otherSets,
   pagesShare,
@@ -44,9 +45,13 @@ export function NodesPage() {
   return (
     <Page
       title="Fleet"
-      sentence={sentenceWhenLoaded(status, ({ nodes: all, models }) => (
-        <p>{fleetSentence(all, models)}</p>
-      ))}
+      sentence={sentenceWhenLoaded(status, ({ nodes: all, models }) =>
+        hasCome(probes) ? (
+          <Sentence phrases={fleetPhrases(all, models, probes.value?.probes ?? [])} />
+        ) : (
+          <SentencePlace />
+        ),
+      )}
     >
       {!hasCome(status) ? (
         <div class="page-place">
