@@ -36,6 +36,18 @@ test('only limits that differ are changed, and an emptied field removes one', ()
   expect(limitChangesOf({ ...texts, concurrent_requests: 'x' }, before)).toBeUndefined()
 })
 
+test('limits are shown with their digits in groups, and read as the same limits', () => {
+  const limits = {
+    requests_per_minute: 600,
+    tokens_per_minute: null,
+    tokens_per_month: 1_234_567_891,
+    concurrent_requests: 4,
+  }
+  const texts = textsOf(limits)
+  expect(texts).toMatchObject({ requests_per_minute: '600', tokens_per_month: '1,234,567,891' })
+  expect(limitChangesOf(texts, limits)).toEqual({})
+})
+
 test('two fields that change at once keep both texts', () => {
   const texts = [withText('tokens_per_minute', '5'), withText('tokens_per_month', '7')].reduce(
     (before, change) => change(before),

@@ -1,5 +1,6 @@
 /** Limits of keys and tenants as fields of a form. */
 import type { LimitChanges, LimitsEntry } from '@copal/shared/wire/admin-keys.ts'
+import { formatPrecise } from '../../format/numbers.ts'
 
 /** The limits, in the order in which they are shown. */
 export const LIMITS = [
@@ -14,9 +15,12 @@ export type LimitName = (typeof LIMITS)[number]['name']
 /** The texts of the fields of a form; empty is no limit. */
 export type LimitTexts = Record<LimitName, string>
 
-/** The texts of a form that shows limits. */
+/** The texts of a form that shows limits: `50,000,000`. */
 export function textsOf(limits: LimitsEntry | undefined): LimitTexts {
-  const text = (name: LimitName) => String(limits?.[name] ?? '')
+  const text = (name: LimitName) => {
+    const limit = limits?.[name] ?? null
+    return limit === null ? '' : formatPrecise(limit)
+  }
   return {
     requests_per_minute: text('requests_per_minute'),
     tokens_per_minute: text('tokens_per_minute'),

@@ -13,7 +13,7 @@ import { endpoint } from '../../data/client.ts'
 import { useClient, useResource } from '../../data/data.tsx'
 import * as endpoints from '../../data/endpoints.ts'
 import { maskNameFirst } from '../../format/mask-names.ts'
-import { formatBytes, formatNumber, formatShare } from '../../format/numbers.ts'
+import { formatBytes, formatExact, formatShare, formatSignedPercent } from '../../format/numbers.ts'
 import { GENERAL, holdoutName } from '../../format/words.ts'
 import { Link } from '../../navigation/link.tsx'
 import { useModel } from '../../navigation/navigation.tsx'
@@ -198,7 +198,7 @@ const PERPLEXITY_COLUMNS: readonly Column<PerplexityRow>[] = [
     align: 'end',
     phone: 'first',
     value: ({ own }) => own,
-    cell: ({ own }) => <Num>{formatNumber(own)}</Num>,
+    cell: ({ own }) => <Num>{formatExact(own)}</Num>,
   },
   {
     key: 'parent',
@@ -219,14 +219,11 @@ const PERPLEXITY_COLUMNS: readonly Column<PerplexityRow>[] = [
 /** A perplexity, and how much the mask's is above or below it. */
 function Compared({ own, other }: { own: number; other: number | null }) {
   if (other === null) return <Num>–</Num>
-  const change = own / other - 1
-  const sign = change > 0.00005 ? '+' : ''
   return (
     <span class="num">
-      {formatNumber(other)}{' '}
+      {formatExact(other)}{' '}
       <span class="soft" title="This mask against it">
-        {sign}
-        {formatShare(Math.round(change * 10_000) / 10_000)}
+        {formatSignedPercent((own / other - 1) * 100)}
       </span>
     </span>
   )

@@ -7,7 +7,15 @@ import { Num } from '../../components/num.tsx'
 import { Section } from '../../components/page.tsx'
 import { Status } from '../../components/status.tsx'
 import { Table, type Column } from '../../components/table.tsx'
-import { formatCount, formatNumber, formatShare, NONE, plural } from '../../format/numbers.ts'
+import {
+  formatCount,
+  formatExact,
+  formatNumber,
+  formatPercentTick,
+  formatSignedPercent,
+  NONE,
+  plural,
+} from '../../format/numbers.ts'
 import { Link } from '../../navigation/link.tsx'
 import { paths } from '../../navigation/routes.ts'
 import { gateTable, type GateRow, type SoundnessRow } from './gate-rows.ts'
@@ -92,7 +100,7 @@ function columnsOf(range: readonly [number, number], hasPerplexities: boolean): 
       phone: 'none',
       hint: 'Perplexity of the mask that the candidate is compared with, on the same held-out text.',
       value: ({ reference }) => reference,
-      cell: ({ reference }) => <Num>{formatNumber(reference)}</Num>,
+      cell: ({ reference }) => <Num>{formatExact(reference)}</Num>,
     },
     {
       key: 'candidate',
@@ -101,7 +109,7 @@ function columnsOf(range: readonly [number, number], hasPerplexities: boolean): 
       phone: 'none',
       hint: 'Perplexity of the candidate.',
       value: ({ candidate }) => candidate,
-      cell: ({ candidate }) => <Num>{formatNumber(candidate)}</Num>,
+      cell: ({ candidate }) => <Num>{formatExact(candidate)}</Num>,
     },
     {
       key: 'change',
@@ -134,7 +142,7 @@ function columnsOf(range: readonly [number, number], hasPerplexities: boolean): 
       align: 'end',
       hint: 'The upper end of the interval must not exceed it.',
       value: ({ limit }) => limit,
-      cell: ({ limit }) => <Num>{formatChange(limit)}</Num>,
+      cell: ({ limit }) => <Num>{limit === null ? NONE : formatPercentTick((limit - 1) * 100)}</Num>,
     },
     {
       key: 'verdict',
@@ -155,8 +163,7 @@ function relative(ratio: number | null): number | null {
 function formatChange(ratio: number | null): string {
   if (ratio === null) return NONE
   if (ratio >= 3) return `× ${formatNumber(ratio)}`
-  const change = formatShare(Math.round((ratio - 1) * 10_000) / 10_000)
-  return ratio > 1.00005 ? `+${change}` : change
+  return formatSignedPercent((ratio - 1) * 100)
 }
 
 function intervalOf({ lower, upper }: GateRow): string | undefined {
