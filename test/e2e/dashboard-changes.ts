@@ -66,7 +66,7 @@ export function testChangesMeanwhile({
     })
     await tab.goto(`${fleet().url}/dashboard/masks`)
     await tab.getByRole('button', { name: /to mask 2$/ }).click()
-    await tab.getByText('Make mask 2 active?').waitFor()
+    await tab.getByRole('heading', { name: /^(Roll back|Return) to mask 2\?$/ }).waitFor()
     previous = 3
     await tab.clock.fastForward(11_000)
     await tab.getByText(/^(Roll back|Return) to mask 3$/).waitFor({ state: 'attached' })

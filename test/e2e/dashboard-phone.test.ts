@@ -95,6 +95,43 @@ test('the dialog that revokes a key of a long name begins lines at their start, 
   await page.unroute('**/admin/keys')
 })
 
+test('the sentence of a page comes before its buttons', async () => {
+  await page.goto(`${url}/masks`)
+  const button = page.getByRole('button', { name: 'Roll back to mask 13' })
+  await button.waitFor()
+  const [sentence, actions] = [await page.locator('.sentence').boundingBox(), await button.boundingBox()]
+  expect(actions?.y).toBeGreaterThanOrEqual((sentence?.y ?? Infinity) + (sentence?.height ?? 0))
+})
+
+test('domains that wait for a decision come before the table, and merging offers domains that are listed later', async () => {
+  const isListed = Promise.withResolvers<void>()
+  const list = /\/admin\/domains(\?|$)/
+  await page.route(list, async (route) => {
+    await isListed.promise
+    await route.continue()
+  })
+  await page.goto(`${url}/domains`)
+  await page.getByText('travel-booking').first().waitFor()
+  isListed.resolve()
+  await page.getByRole('button', { name: 'Merge' }).first().click()
+  expect(await page.getByRole('dialog').getByLabel('Domain').inputValue()).toBe('speech')
+  await page.getByRole('button', { name: 'Merge into speech' }).waitFor()
+  await page.keyboard.press('Escape')
+  expect(await page.getByRole('heading', { level: 2 }).allTextContents()).toEqual([
+    'What pruning costs',
+    'Found in the traffic',
+    'All domains',
+  ])
+  await page.unroute(list)
+})
+
+test('a domain without requests says so once, without empty charts', async () => {
+  await page.goto(`${url}/domains/(other)`)
+  await page.getByText('No requests in this time.').waitFor()
+  expect(await page.getByText('No requests in this time.').count()).toBe(1)
+  expect(await page.locator('canvas').count()).toBe(0)
+})
+
 test('Escape closes the menu and gives the focus back to its button', async () => {
   await page.goto(`${url}/masks`)
   const menu = page.getByRole('button', { name: 'Menu' })

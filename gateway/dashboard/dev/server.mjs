@@ -2,6 +2,7 @@
  * Serves the built dashboard with the responses of an invented service, to look at it in each state:
  * `node gateway/dashboard/dev/server.mjs [port] [live|empty|failing|stale|forbidden|signed-out|many|minutes]`
  */
+import { rmSync } from 'node:fs'
 import { createServer } from 'node:http'
 import { mkdtemp, readFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
@@ -18,6 +19,8 @@ const CSP =
   "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'"
 /** A folder of its own, so that servers in several states and other builds are independent. */
 const DIST = await mkdtemp(join(tmpdir(), 'copal-dashboard-'))
+for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.on(signal, () => process.exit())
+process.on('exit', () => rmSync(DIST, { recursive: true, force: true }))
 await buildDashboard(DIST)
 
 const session = {

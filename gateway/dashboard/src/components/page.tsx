@@ -7,7 +7,7 @@ interface PageProps {
   title: string
   /** The present state, in words with numbers. Read aloud when it changes. */
   sentence?: ComponentChildren
-  /** Links and buttons beside the title. */
+  /** Links and buttons: beside the title, on a phone below the sentence. */
   actions?: ComponentChildren
   /** Links to the parent pages, above the title. */
   above?: ComponentChildren
@@ -28,17 +28,15 @@ export function Page({ title, sentence, actions, above, children }: PageProps) {
     <>
       <header class="page-head">
         {above !== undefined && <p class="page-above">{above}</p>}
-        <div class="page-title">
-          <h1 ref={heading} tabIndex={-1}>
-            {title}
-          </h1>
-          {actions && <div class="page-actions">{actions}</div>}
-        </div>
+        <h1 ref={heading} tabIndex={-1}>
+          {title}
+        </h1>
         {sentence !== undefined && (
           <div class="sentence" aria-live="polite">
             {sentence}
           </div>
         )}
+        {actions && <div class="page-actions">{actions}</div>}
       </header>
       {children}
     </>

@@ -1,5 +1,6 @@
 import { useMemo, useState } from 'preact/hooks'
 import type { AuditEntry, AuditPage as NewestPage } from '@copal/shared/wire/admin-audit.ts'
+import { Folded } from '../../components/folded.tsx'
 import { Loaded } from '../../components/loaded.tsx'
 import { Empty } from '../../components/notices.tsx'
 import { Page, Section, sentenceWhenLoaded } from '../../components/page.tsx'
@@ -187,6 +188,7 @@ function columnsOf(narrow: (name: 'actor' | 'target', value: string) => void): C
     {
       key: 'reason',
       title: 'Reason and change',
+      phone: 'bare',
       value: (entry) => [entry.reason, ...changesOf(entry)].join(' ').trim(),
       cell: (entry) => <Change entry={entry} />,
     },
@@ -221,7 +223,7 @@ function Change({ entry }: { entry: AuditEntry }) {
   const changes = changesOf(entry)
   return (
     <>
-      {entry.reason !== '' && <span class="reason">{entry.reason}</span>}
+      {entry.reason !== '' && <Folded text={entry.reason} />}
       {changes.length > 0 && (
         <details class="more">
           <summary>

@@ -40,6 +40,7 @@ export function DriftCharts({ report, domain }: { report: SeriesReport; domain: 
   }
   const gap = lastKnown(joined.gap)
   const nothing = whyNothingScored(joined)
+  if (joined.totals.requests === 0) return <p class="soft">{nothing}</p>
   return (
     <>
       <SeriesChart

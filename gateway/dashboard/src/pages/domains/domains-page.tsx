@@ -36,6 +36,17 @@ function AllDomains() {
   const rows = useMemo(() => domainRows(list.value?.data ?? [], overview.value), [list.value, overview.value])
   // The overview leaves out the domains with the least traffic.
   const isCut = rows.length > LISTED && overview.value?.domains.length === LISTED
+  const discovered = (
+    <Section title="Found in the traffic" note="similar texts without a domain">
+      <Loaded resource={found}>
+        {({ data }) => (
+          <Proposals proposals={data} domains={(list.value?.data ?? []).map(({ name }) => name)} />
+        )}
+      </Loaded>
+    </Section>
+  )
+  // What waits for a decision comes before the table, which may be long.
+  const waits = (found.value?.data.length ?? 0) > 0
   return (
     <Page
       title="Domains"
@@ -55,6 +66,7 @@ function AllDomains() {
             {(value) => <GapByDomain report={value} />}
           </Loaded>
         </Section>
+        {waits ? discovered : undefined}
         <Section title="All domains" note={isCut ? CUT_NOTE : undefined}>
           <Loaded resource={list} skeleton={<Skeleton lines={24} />}>
             {() =>
@@ -66,13 +78,7 @@ function AllDomains() {
             }
           </Loaded>
         </Section>
-        <Section title="Found in the traffic" note="similar texts without a domain">
-          <Loaded resource={found}>
-            {({ data }) => (
-              <Proposals proposals={data} domains={(list.value?.data ?? []).map(({ name }) => name)} />
-            )}
-          </Loaded>
-        </Section>
+        {waits ? undefined : discovered}
       </LoadedTogether>
     </Page>
   )

@@ -41,7 +41,9 @@ export function Proposals({
 function ProposalActions({ proposal, domains }: { proposal: ProposalEntry; domains: readonly string[] }) {
   const { send, refresh } = useClient()
   const [name, setName] = useState(proposal.name)
-  const [target, setTarget] = useState(domains[0] ?? '')
+  const [chosen, setChosen] = useState<string>()
+  // The list may come after the proposals.
+  const target = chosen ?? domains[0] ?? ''
   const settle = async (action: string, body: unknown) => {
     await send<SettledProposal>('POST', `/admin/proposals/${encodeURIComponent(proposal.id)}/${action}`, body)
     refresh('/admin/proposals', '/admin/domains')
@@ -85,7 +87,7 @@ function ProposalActions({ proposal, domains }: { proposal: ProposalEntry; domai
               label="Domain"
               value={target}
               options={domains.map((domain) => ({ value: domain, label: domain }))}
-              onChange={setTarget}
+              onChange={setChosen}
             />
           }
           confirm={`Merge into ${target}`}

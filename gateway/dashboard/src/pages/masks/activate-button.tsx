@@ -20,18 +20,19 @@ interface ActivateButtonProps {
 
 /** Makes an earlier mask active, after a confirmation. */
 export function ActivateButton(props: ActivateButtonProps) {
-  const { model, from, to, label } = props
+  const { model, from, to } = props
   const client = useClient()
   const { may_change: mayChange } = useSession()
   if (!mayChange || from === to) return null
+  const action = `${to > from ? 'Return' : 'Roll back'} to ${maskName(to)}`
   return (
     <ConfirmButton
       // A dialog about another mask closes, so that nobody confirms what was not asked.
       key={`${from} ${to}`}
-      label={label ?? `${to > from ? 'Return' : 'Roll back'} to ${maskName(to)}`}
-      title={`Make ${maskName(to)} active?`}
+      label={props.label ?? action}
+      title={`${action}?`}
       consequences={activationConsequences(props)}
-      confirm={`Make ${maskName(to)} active`}
+      confirm={action}
       act={async () => {
         await client.send('POST', '/admin/rollback', { model, version: to })
         client.refresh('/admin/')

@@ -32,7 +32,12 @@ export function SignInPage({ reason }: { reason?: string }) {
     <main class="page page-alone">
       <h1>Sign in to copal</h1>
       <p class="sentence" role="status">
-        {reason ?? 'Use the admin key, or an API key with the scope read-admin, admin or read-metrics.'}
+        {reason ?? (
+          <>
+            Use the admin key, or an API key with the scope <code>read-admin</code>, <code>admin</code> or{' '}
+            <code>read-metrics</code>.
+          </>
+        )}
       </p>
       <form
         class="sign-in"
