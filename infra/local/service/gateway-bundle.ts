@@ -43,7 +43,7 @@ export async function gatewayBundle(root: string): Promise<GatewayBundle> {
   // It is one of the sources. A start reports its errors.
   ensureDashboard(root)
   const folder = join(root, 'node_modules', '.cache', `gateway-${sourcesHash(root)}`)
-  if (!existsSync(folder)) {
+  if (!isComplete(folder)) {
     await build(root, folder)
     removeOld(folder)
   }
@@ -63,6 +63,11 @@ function filesIn(folder: string): GatewayBundle {
   return { scriptPath: join(folder, 'index.js'), optionsPath: join(folder, 'options.json') }
 }
 
+function isComplete(folder: string): boolean {
+  const { scriptPath, optionsPath } = filesIn(folder)
+  return existsSync(scriptPath) && existsSync(optionsPath)
+}
+
 /** Builds into a folder. If several processes do so at once, the folder of the first one to finish stays. */
 async function build(root: string, folder: string): Promise<void> {
   mkdirSync(dirname(folder), { recursive: true })
@@ -70,16 +75,28 @@ async function build(root: string, folder: string): Promise<void> {
   try {
     const args = ['deploy', '--dry-run', '--outdir', made]
     const { exitCode, output } = await runWrangler(args, { terminal: false, root })
-    if (exitCode !== 0) throw new StartError(`The gateway cannot be bundled:\n${output.trim()}`)
+    // An interrupted Wrangler exits with 0 too.
+    if (exitCode !== 0 || !existsSync(filesIn(made).scriptPath))
+      throw new StartError(`The gateway cannot be bundled:\n${output.trim() || 'Wrangler ended too early.'}`)
     // Takes a second to load, which later starts do without.
     const { unstable_getMiniflareWorkerOptions: optionsOf } = await import('wrangler')
     const { modulesRules: _, ...options } = optionsOf(join(root, 'wrangler.toml')).workerOptions
     writeFileSync(filesIn(made).optionsPath, JSON.stringify(options))
-    renameSync(made, folder)
-  } catch (error) {
-    if (!existsSync(folder)) throw error
+    publish(made, folder)
   } finally {
     rmSync(made, { recursive: true, force: true })
+  }
+}
+
+/** Gives a built folder its name, unless another process did so before. */
+function publish(made: string, folder: string): void {
+  try {
+    renameSync(made, folder)
+  } catch {
+    if (isComplete(folder)) return
+    // Earlier versions kept what an interrupted build had left.
+    rmSync(folder, { recursive: true, force: true })
+    renameSync(made, folder)
   }
 }
 
