@@ -89,7 +89,7 @@ export interface GateCase {
 }
 
 /** The runs by which a test repeats a result. */
-export const FIRST_RUNS = 200
+export const FIRST_RUNS = 50
 
 /** How often the gate rejected all candidates of a {@link GateCase}. */
 export interface GateResult extends GateCase {
