@@ -130,10 +130,11 @@ export interface GpuEngine {
   load(source: WeightSource, cancellation?: LoadCancellation): Promise<EngineWeights>
   loadCancellation(): LoadCancellation
   /**
-   * Like `Engine.step` of the native addon. An item with output 5 gives, in its place among the results:
+   * Like `Engine.step` of the native addon. An item with output 5 gives, in its place among the results, for the token before
+   * its drafts and for each of them:
    *
    * - the sum of `exp(logit − largest)` over all logits, and the sum of `exp((logit − largest) / temperature)`;
-   * - the part of the vocabulary in which the item's random number times the second sum falls, if its terms are added in
+   * - the part of the vocabulary in which the random number times the second sum falls, if its terms are added in
    *   the order of the tokens, and the sum of the terms before the part. A part is `ceil(vocab / 256)` tokens. −1 for none;
    * - the {@link candidates} most probable tokens, each followed by its logit, most probable first, ties to the lower id.
    *   NaN counts as the most probable;
@@ -143,16 +144,17 @@ export interface GpuEngine {
    */
   step(weights: EngineWeights, step: EngineStep): Promise<Float32Array>
   /**
-   * Downloads the logits of an item of the last step that had output 5, after the steps that were requested before.
+   * Downloads rows of logits of items of the last step that had output 5, all at once, after the steps that were requested
+   * before. Rows are numbered as those of {@link logits}; those that are here already are left alone.
    *
-   * @throws `InvalidArg` if it has none
+   * @throws `InvalidArg` if the step does not have one of them; then none is downloaded
    */
-  downloadLogits(index: number): Promise<void>
+  downloadLogits(rows: Int32Array): Promise<void>
   /**
    * Like `Engine.logits` of the native addon. The logits of an item with output 5 stay on the device until
    * {@link downloadLogits} has brought them; before that it throws `InvalidArg`.
    */
-  logits(index: number, into: Float32Array): void
+  logits(row: number, into: Float32Array): void
   /** Like `Engine.release` of the native addon. Succeeds on a lost device. */
   release(weights: EngineWeights): Promise<void>
   /** Like `Engine.close` of the native addon. Frees the device, too. */

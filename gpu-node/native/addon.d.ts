@@ -474,9 +474,9 @@ export interface EngineStep {
   alternatives: Uint8Array
   /** The temperature of each item with output 5, above 0; those of other items are not read. */
   temperatures?: Float32Array | undefined
-  /** The random number of each item with output 5, from 0 to 1; those of other items are not read. */
+  /** The random numbers of the items with output 5, from 0 to 1, joined: one for each item and for each of its drafts. */
   chances?: Float32Array | undefined
-  /** The number of drafts of each item with output 6; those of other items are not read. */
+  /** The number of drafts of each item with output 5 or 6; those of other items are not read. */
   drafts?: Uint8Array | undefined
   /**
    * The number of tokens before the position that are in shared pages. Given with the first item of a sequence that does
@@ -502,8 +502,9 @@ export interface EngineStep {
  * The code of an item's result. 0: none. 1: the logits after the last token, for {@link Engine.logits}. 2: the negative
  * log-likelihoods of the targets, in nats, each followed by its alternatives, most probable first: the token, and its
  * negative log-likelihood. 3: the same without alternatives, then the sum over the tokens of the last hidden state after
- * the final norm, `[hidden]`, added up in f64. 4: 1 and 2. 5: candidates for the next token, from the GPU addon; the native
- * addon treats it as 1. 6: the logits after the token before the item's last tokens, its drafts, and after each of them.
+ * the final norm, `[hidden]`, added up in f64. 4: 1 and 2. 5: candidates in place of the logits of 6, from the GPU addon;
+ * the native addon treats it as 6. 6: the logits after the token before the item's last tokens, its drafts, and after each
+ * of them.
  */
 export type StepOutput = 0 | 1 | 2 | 3 | 4 | 5 | 6
 

@@ -1,5 +1,4 @@
 /** A GPU node end to end, on whatever device there is, also a software driver: streams, a swap under them, a roll-back. */
-import { expectClose } from '../support/harness/expect-close.ts'
 import type { NodeEntry, StatusReport } from '@copal/shared/wire/admin.ts'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { gpu, skipWithoutGpu } from '../support/engine/gpu.ts'
@@ -35,12 +34,7 @@ describe.runIf('addon' in gpu)('a node on a GPU', () => {
     const outputs = await running.stop()
 
     expect(new Set(outputs.map(({ mask }) => mask))).toEqual(new Set(['0', '1']))
-    for (const { logprobs, ...output } of outputs) {
-      const { logprobs: expected, ...same } = output.mask === '0' ? alone : pruned
-      expect(output).toEqual(same)
-      // They are rounded on the device, or in JavaScript where a step has drafts.
-      expectClose(logprobs, expected, 1e-6)
-    }
+    for (const output of outputs) expect(output).toEqual(output.mask === '0' ? alone : pruned)
     expect(pruned.logprobs).not.toEqual(alone.logprobs)
   })
 

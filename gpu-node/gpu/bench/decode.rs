@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 /// Tokens that go through the blocks together, and tokens of a prompt in a step: as on a node.
 const BATCH_TOKENS: usize = 256;
 /// The output that a node asks for to sample greedily.
-const GREEDY: Output<'static> = Output::Candidates { temperature: 1.0, chance: 0.5 };
+const GREEDY: Output<'static> = Output::Candidates { temperature: 1.0, chances: &[0.5] };
 /// The first candidate's place among the results of a work.
 const FIRST_CANDIDATE: usize = 4;
 

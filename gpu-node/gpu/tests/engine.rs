@@ -1,9 +1,13 @@
 //! Whole steps of a seeded model against a forward pass in double precision, and against each other.
 
+use crate::support::native::Random;
 use crate::support::native::model::model;
 use crate::support::reference::{Reference, nll};
 use crate::support::{BF16, bits, engine, load, pages_of, step, tokens, work};
-use copal_gpu::engine::{Fault, Output, PAGE_TOKENS, StepError};
+use copal_gpu::device::Gpu;
+use copal_gpu::engine::{Downloads, Fault, Output, PAGE_TOKENS, StepError};
+use std::collections::HashSet;
+use std::sync::Arc;
 
 const TOKENS: usize = 45;
 
@@ -169,7 +173,7 @@ fn candidates_come_with_the_step_and_their_logits_on_demand() {
             let output = match index {
                 1 => Output::Scores { targets: &targets, alternatives: 2, logits: true },
                 3 => Output::HiddenSum { targets: None },
-                _ => Output::Candidates { temperature: 0.5, chance: 0.5 },
+                _ => Output::Candidates { temperature: 0.5, chances: &[0.5] },
             };
             work(index as u64, 0, &texts[index], &pages[index], output)
         })
@@ -188,13 +192,96 @@ fn candidates_come_with_the_step_and_their_logits_on_demand() {
     }
     assert!(engine.logits(0).is_none(), "those of candidates stay on the device");
     for index in [2, 0, 1, 0, 2] {
-        assert!(engine.download_logits(index).unwrap());
+        assert_eq!(engine.download_logits(&[index]).unwrap(), None);
         assert_eq!(bits(engine.logits(index).unwrap()), bits(&logits[index]));
     }
-    assert!(engine.logits(3).is_none() && !engine.download_logits(3).unwrap());
+    assert!(engine.logits(3).is_none());
+    assert_eq!(engine.download_logits(&[0, 3]).unwrap(), Some(3));
     engine.gpu().lose();
     assert!(matches!(step(&mut engine, &weights, &works), Err(Fault::Device(_))));
     assert!(engine.logits(0).is_none());
+}
+
+#[test]
+fn candidates_after_drafts_are_those_of_single_tokens_and_come_in_one_download() {
+    let model = model("gpu-drafts");
+    let mut engine = engine(&model, BF16, 8);
+    let weights = load(&engine, &model);
+    let (text, other) = (tokens(5, 20), tokens(6, 3));
+    let pages: Vec<_> = (0..5).map(pages_of).collect();
+    let chances: Vec<f32> = (0..8).map(|place| place as f32 / 8.0).collect();
+    let candidates = |chances| Output::Candidates { temperature: 0.7, chances };
+    let (mut single, mut logits) = (Vec::new(), Vec::new());
+    step(&mut engine, &weights, &[work(0, 0, &text[..12], &pages[0], Output::None)]).unwrap();
+    for (at, chance) in (12..20).zip(chances.chunks(1)) {
+        let item = work(0, at, &text[at..=at], &pages[0], candidates(chance));
+        single.extend(step(&mut engine, &weights, &[item]).unwrap());
+        assert_eq!(engine.download_logits(&[0]).unwrap(), None);
+        logits.push(bits(engine.logits(0).unwrap()));
+    }
+    step(&mut engine, &weights, &[work(1, 0, &text[..12], &pages[1], Output::None)]).unwrap();
+    let targets = targets_of(&text);
+    let scores = Output::Scores { targets: &targets, alternatives: 1, logits: true };
+    let works = [
+        work(2, 0, &other, &pages[2], Output::Drafted { drafts: 2 }),
+        work(1, 12, &text[12..], &pages[1], candidates(&chances)),
+        work(3, 0, &text, &pages[3], scores),
+        work(4, 0, &text[..13], &pages[4], candidates(&chances[..1])),
+    ];
+    let before = engine.downloads();
+    let found = step(&mut engine, &weights, &works).unwrap();
+    let list = single.len() / 8;
+    assert_eq!(bits(&found[..8 * list]), bits(&single));
+    assert_eq!(bits(&found[found.len() - list..]), bits(&single[..list]));
+    // Three lists of logits of the first work and one of the third are downloaded with the results, those of candidates not.
+    let transfers = |before: Downloads, after: Downloads| {
+        (after.transfers - before.transfers, (after.bytes - before.bytes) as usize / 4)
+    };
+    let stepped = engine.downloads();
+    assert_eq!(transfers(before, stepped), (1, found.len() + 4 * model.config.vocab));
+    for (row, is_here) in [(0, true), (2, true), (3, false), (10, false), (11, true), (12, false)] {
+        assert_eq!(engine.logits(row).is_some(), is_here, "{row}");
+    }
+    assert_eq!(engine.download_logits(&[12, 10, 0, 3]).unwrap(), None);
+    assert_eq!(transfers(stepped, engine.downloads()), (1, 3 * model.config.vocab));
+    for (row, place) in [(12, 0), (10, 7), (3, 0)] {
+        assert_eq!(bits(engine.logits(row).unwrap()), logits[place], "{row}");
+    }
+    assert_eq!(bits(engine.logits(11).unwrap()), logits[7]);
+}
+
+#[test]
+fn steps_of_a_size_share_a_graph_whatever_is_sampled_in_them() {
+    let model = model("gpu-graphs");
+    let mut engine = engine(&model, BF16, 24);
+    let gpu = Arc::clone(engine.gpu());
+    // Only CUDA has graphs.
+    let Gpu::Cuda(device) = &*gpu else { return };
+    let weights = load(&engine, &model);
+    let texts: Vec<_> = (0..8).map(|seed| tokens(seed, 3)).collect();
+    let pages: Vec<_> = (0..8).map(pages_of).collect();
+    let mut random = Random::new(3);
+    let mut pick = |count: usize| (random.uniform() * count as f64) as usize;
+    let (mut sizes, chances) = (HashSet::new(), [0.2, 0.4, 0.9]);
+    for _ in 0..60 {
+        let works: Vec<_> = (0..1 + pick(8))
+            .map(|index| {
+                let length = 1 + pick(3);
+                let output = match pick(4) {
+                    0 => Output::None,
+                    1 => Output::Drafted { drafts: pick(length) },
+                    _ => Output::Candidates { temperature: 1.0, chances: &chances[..1 + pick(length)] },
+                };
+                work(index as u64, 0, &texts[index][..length], &pages[index], output)
+            })
+            .collect();
+        step(&mut engine, &weights, &works).unwrap();
+        let rows: usize = works.iter().map(|item| item.tokens.len()).sum();
+        sizes.insert(if rows <= 8 { rows } else { rows.next_multiple_of(8) });
+    }
+    // The first time there is none yet, the second time it is made.
+    let without = device.lists_without_graph();
+    assert!(without <= 2 * sizes.len(), "{without} of 60 steps had no graph, for {} sizes", sizes.len());
 }
 
 #[test]

@@ -123,22 +123,29 @@ function testAddon(addon: GpuAddon): void {
       'InvalidArg',
       expect.stringContaining('not downloaded'),
     ])
-    await engine.downloadLogits(0)
+    await engine.downloadLogits(Int32Array.of(0, 0))
     engine.logits(0, logits)
     expect(logits).toEqual(expected)
     expect(codeOf(() => engine.logits(1, logits))[0]).toBe('InvalidArg')
     expect(codeOf(() => engine.logits(-1, logits))[1]).toMatch(
       /index must be a whole number from 0 to \d+, not -1/,
     )
-    await expect(engine.downloadLogits(1)).rejects.toMatchObject({ code: 'InvalidArg' })
+    for (const rows of [Int32Array.of(0, 1), Int32Array.of(-1)])
+      await expect((async () => engine.downloadLogits(rows))()).rejects.toMatchObject({ code: 'InvalidArg' })
     for (const temperatures of [undefined, Float32Array.of(0), Float32Array.of(NaN), new Float32Array(2)])
       expect(codeOf(() => engine.step(weights, { ...step, temperatures }))).toEqual([
         'InvalidArg',
         expect.stringContaining('temperatures'),
       ])
-    expect(codeOf(() => engine.step(weights, { ...step, chances: Float32Array.of(1.1) }))[1]).toContain(
-      'chances',
-    )
+    for (const chances of [undefined, Float32Array.of(1.1), Float32Array.of(NaN), new Float32Array(2)])
+      expect(codeOf(() => engine.step(weights, { ...step, chances }))).toEqual([
+        'InvalidArg',
+        expect.stringContaining('chances'),
+      ])
+    const drafted = { ...step, drafts: Uint8Array.of(1), chances: new Float32Array(2) }
+    const lists = await engine.step(weights, drafted)
+    expect(lists).toHaveLength(2 * (4 + 2 * 11 + 1))
+    expect([...lists.subarray(lists.length / 2)]).toEqual([sum, atTemperature, part, before, ...rest])
     await engine.release(weights)
     await engine.close()
   })

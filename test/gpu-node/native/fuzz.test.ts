@@ -305,14 +305,20 @@ function testAddon(built: Addon): void {
           or(() => Int32Array.from(counts, (_, index) => field(() => draw(index))))
         const token = () => (random() < 0.98 ? Math.floor(random() * 300) : number())
         const allPages = pages.reduce((sum, count) => sum + count, 0)
+        const outputs = counts.map(() => field(() => pick([0, 1, 2, 3, 4, 5, 6])))
+        const drafts = counts.map(() => pick([0, 0, 1]))
+        const chances = drafts.flatMap((count, index) =>
+          outputs[index] === 5 ? Array.from({ length: 1 + count }, () => pick([0, 0.5])) : [],
+        )
         const step = {
           sequences: or(pick([() => Float64Array.from({ length: works }, small), f64])),
           positions: i32s(() => pick([0, 0, 0, 16, 1])),
           lengths: i32s((index) => counts[index]!),
-          outputs: or(() => Uint8Array.from(counts, () => field(() => pick([0, 1, 2, 3, 4, 5])))),
+          outputs: or(() => Uint8Array.from(outputs)),
           alternatives: or(() => Uint8Array.from(counts, () => field(() => pick([0, 0, 3])))),
           temperatures: or(() => Float32Array.from(counts, () => pick([1, 0.5]))),
-          chances: or(() => Float32Array.from(counts, () => pick([0, 0.5]))),
+          chances: or(() => Float32Array.from(chances)),
+          drafts: or(() => Uint8Array.from(drafts)),
           cachedLengths: i32s(() => pick([0, 0, 0, 16])),
           pageCounts: i32s((index) => pages[index]!),
           tokens: or(() => Int32Array.from({ length: total }, token)),

@@ -13,7 +13,9 @@ use copal_native::engine_binding::running_engine::{CloseJob, ReleaseJob, Running
 use copal_native::engine_binding::step::Step;
 use copal_native::engine_binding::step_thread::StepEngine;
 use copal_native::storage::Precision;
-use napi::bindgen_prelude::{AsyncTask, ClassInstance, Env, Float32ArraySlice, Object, Unknown};
+use napi::bindgen_prelude::{
+    AsyncTask, ClassInstance, Env, Float32ArraySlice, Int32ArraySlice, Object, Unknown,
+};
 use napi_derive::napi;
 use std::sync::Arc;
 
@@ -159,17 +161,17 @@ impl JsEngine {
         })
     }
 
-    /// Downloads the logits of one item of the last step: the `index`-th of those that asked for logits or candidates.
+    /// Downloads rows of logits of the last step.
     #[napi]
-    pub fn download_logits<'env>(&self, env: &'env Env, index: f64) -> Result<Object<'env>> {
-        guarded(|| self.running()?.download_logits(env, index))
+    pub fn download_logits<'env>(&self, env: &'env Env, rows: Int32ArraySlice<'_>) -> Result<Object<'env>> {
+        guarded(|| self.running()?.download_logits(env, &rows))
     }
 
-    /// Copies the logits of one item of the last step: the `index`-th of those that asked for logits, or for candidates if
-    /// they were downloaded.
+    /// Copies a row of logits of the last step, in the order of the items and their tokens. Those of items that asked for
+    /// candidates are there once they were downloaded.
     #[napi]
-    pub fn logits(&self, index: f64, into: Float32ArraySlice<'_>) -> Result<()> {
-        guarded(|| self.running()?.logits(index, into))
+    pub fn logits(&self, row: f64, into: Float32ArraySlice<'_>) -> Result<()> {
+        guarded(|| self.running()?.logits(row, into))
     }
 
     /// Frees weights and their sequences on a thread of libuv, after the steps that were requested before.
@@ -252,8 +254,8 @@ impl StepEngine for Engine {
         self.logits(index)
     }
 
-    fn download_logits(&mut self, index: usize) -> Result<bool> {
-        self.download_logits(index).map_err(engine_error)
+    fn download_logits(&mut self, rows: &[usize]) -> Result<Option<usize>> {
+        self.download_logits(rows).map_err(engine_error)
     }
 
     fn usage(&self) -> Usage {

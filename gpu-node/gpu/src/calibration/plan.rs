@@ -127,7 +127,7 @@ impl Layout<'_> {
             tasks.push(Task {
                 bindings: Bindings::Gate,
                 groups: groups(intermediate, 256, slice.len()),
-                call: Vec::new(),
+                call: vec![slice.len() as u32],
                 products: intermediate * slice.len(),
             });
             self.linear(tasks, 6, &slice);
@@ -141,7 +141,7 @@ impl Layout<'_> {
         Task {
             bindings: Bindings::Norm(norm),
             groups: (tokens as u32, 1),
-            call: Vec::new(),
+            call: vec![tokens as u32],
             products: 2 * self.config.hidden * tokens,
         }
     }

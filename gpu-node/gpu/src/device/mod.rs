@@ -88,6 +88,7 @@ pub(crate) enum Bound {
 }
 
 /// The work of a device in a step, in order.
+#[derive(Clone, Copy)]
 pub(crate) enum Command<'a> {
     /// Runs a kernel in `groups` of threads.
     Run {
@@ -277,6 +278,15 @@ impl Gpu {
         }
     }
 
+    /// Rows for which kernels of a batch are launched, at least `rows`. Those after the last row of the call do nothing. A
+    /// device that remembers commands is launched for few different numbers.
+    pub(crate) fn launched_rows(&self, rows: u32) -> u32 {
+        match self {
+            Gpu::Portable(_) => rows,
+            Gpu::Cuda(_) => cuda::launched_rows(rows),
+        }
+    }
+
     /// Writes words to the start of a buffer, runs commands, and reads floats from the start of another buffer, if any.
     pub(crate) fn run(
         &self,
@@ -284,14 +294,25 @@ impl Gpu {
         commands: &[Command<'_>],
         results: Option<(&Buffer, usize)>,
     ) -> Result<Vec<f32>, DeviceFault> {
+        self.run_lists(upload, &[commands], results)
+    }
+
+    /// Like [`Gpu::run`], with lists of commands that repeat independently of each other: a device remembers each for itself.
+    pub(crate) fn run_lists(
+        &self,
+        upload: Option<(&Buffer, &[u32])>,
+        lists: &[&[Command<'_>]],
+        results: Option<(&Buffer, usize)>,
+    ) -> Result<Vec<f32>, DeviceFault> {
         match self {
             Gpu::Portable(device) => {
                 let upload = upload.map(|(buffer, words)| (buffer.portable(), words));
-                device.run_step(upload, commands, results.map(|(buffer, count)| (buffer.portable(), count)))
+                let results = results.map(|(buffer, count)| (buffer.portable(), count));
+                device.run_step(upload, &lists.concat(), results)
             }
             Gpu::Cuda(device) => {
                 let upload = upload.map(|(buffer, words)| (buffer.cuda(), words));
-                device.run_step(upload, commands, results.map(|(buffer, count)| (buffer.cuda(), count)))
+                device.run_lists(upload, lists, results.map(|(buffer, count)| (buffer.cuda(), count)))
             }
         }
     }

@@ -23,5 +23,5 @@ pub use copal_native::engine::{
     LINEARS, LinearPlace, LoadError, MaskedPlace, ModelConfig, Output, PAGE_TOKENS, SharedPlaces, StepError,
     Usage, WeightPlaces, Work,
 };
-pub use step::{Engine, EngineOptions, Fault, Memory, prepare};
+pub use step::{Downloads, Engine, EngineOptions, Fault, Memory, prepare};
 pub use weights::{Forms, LoadFault, WeightLibrary, WeightSet};

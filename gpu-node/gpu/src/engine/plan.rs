@@ -2,7 +2,7 @@
 
 use super::{ModelConfig, Output, PAGE_TOKENS, Work};
 use crate::device::kernel::{CALL_STRIDE, CANDIDATES, VOCAB_PARTS};
-use copal_native::engine::{Batch, batches};
+use copal_native::engine::{Batch, Span, batches};
 use std::ops::Range;
 
 /// Words between two calls.
@@ -62,7 +62,8 @@ pub(super) struct BatchPlan {
     pub(super) sums: Vec<SumPlan>,
 }
 
-/// Rows of a batch whose logits are computed together.
+/// Rows of a batch whose logits are computed together: first those that stay on the device, then those that are returned. So
+/// steps with as many rows of each kind have the same commands, in whatever order the works are.
 #[derive(Default)]
 pub(super) struct HeadPlan {
     /// The rows of the batch.
@@ -74,11 +75,38 @@ pub(super) struct HeadPlan {
     /// Floats of the scores and candidates, and their place among those of the step.
     pub(super) floats: usize,
     pub(super) place: usize,
-    /// Rows of the logits that the step returns, and their place among those.
-    pub(super) returned: Vec<(usize, usize)>,
-    /// Rows of the logits that stay on the device, and their place among those.
-    pub(super) kept: Vec<(usize, usize)>,
+    /// Rows of the logits that stay on the device.
+    pub(super) kept: RowRun,
+    /// Rows of the logits that the step returns.
+    pub(super) returned: RowRun,
     pub(super) calls: Option<HeadCalls>,
+}
+
+/// Neighbouring rows of the logits.
+#[derive(Clone, Copy, Default)]
+pub(super) struct RowRun {
+    pub(super) first: usize,
+    pub(super) count: usize,
+    /// The place of the first one among such rows of the step.
+    pub(super) place: usize,
+}
+
+/// A row of a batch that needs logits.
+struct HeadRow {
+    row: u32,
+    /// A target, and the number of alternatives.
+    target: Option<(u32, usize)>,
+    sampled: Sampled,
+}
+
+/// What a row is sampled from.
+#[derive(Clone, Copy)]
+enum Sampled {
+    /// It is not sampled.
+    Not,
+    Logits,
+    /// The temperature and the random number, as bits.
+    Candidates([u32; 2]),
 }
 
 /// The calls of a [`HeadPlan`].
@@ -119,9 +147,12 @@ impl Plan {
             .iter()
             .map(|item| plan.push(item.pages[..item.end().div_ceil(PAGE_TOKENS)].iter().copied()))
             .collect();
-        for batch in batches(work, sizes.max_tokens) {
-            let planned = plan.batch(config, sizes, &batch, &tables);
-            plan.batches.push(planned);
+        // The calls of all batches come first, so that their places do not depend on what is computed of the logits.
+        let parts: Vec<_> = batches(work, sizes.max_tokens).collect();
+        plan.batches = parts.iter().map(|batch| plan.batch(config, batch, &tables)).collect();
+        for (index, batch) in parts.iter().enumerate() {
+            plan.batches[index].heads = plan.heads(sizes, batch);
+            plan.batches[index].sums = plan.sums(batch);
         }
         plan
     }
@@ -163,13 +194,7 @@ impl Plan {
         CallId(self.calls.len() - 1)
     }
 
-    fn batch(
-        &mut self,
-        config: &ModelConfig,
-        sizes: Sizes,
-        batch: &Batch<'_>,
-        tables: &[usize],
-    ) -> BatchPlan {
+    fn batch(&mut self, config: &ModelConfig, batch: &Batch<'_>, tables: &[usize]) -> BatchPlan {
         let positions = || {
             batch.spans().flat_map(|span| {
                 let first = span.work.position;
@@ -187,68 +212,69 @@ impl Plan {
         };
         self.table_places.push(call.tables..call.tables + call.rows);
         let call = self.call(call);
-        let (heads, sums) = (self.heads(sizes, batch), self.sums(batch));
-        BatchPlan { rows: batch.len() as u32, call, heads, sums }
+        BatchPlan { rows: batch.len() as u32, call, heads: Vec::new(), sums: Vec::new() }
     }
 
-    /// The rows of a batch that need logits, in order, in groups that fit the buffers.
+    /// The rows of a batch that need logits, in groups that fit the buffers.
     fn heads(&mut self, sizes: Sizes, batch: &Batch<'_>) -> Vec<HeadPlan> {
-        let mut heads: Vec<HeadPlan> = Vec::new();
-        let mut end = 0;
+        let (mut rows, mut end) = (Vec::new(), 0);
         for span in batch.spans() {
-            let start = end;
+            rows.extend(head_rows(&span, end));
             end += span.tokens.len();
-            let sampled = span.logit_rows();
-            let drawn = match span.work.output {
-                Output::Candidates { temperature, chance } => Some([temperature, chance].map(f32::to_bits)),
-                _ => None,
+        }
+        rows.chunks(sizes.logit_rows).map(|rows| self.head(sizes, rows)).collect()
+    }
+
+    fn head(&mut self, sizes: Sizes, rows: &[HeadRow]) -> HeadPlan {
+        let count = |is: fn(&Sampled) -> bool| rows.iter().filter(|row| is(&row.sampled)).count();
+        let kept = count(|sampled| matches!(sampled, Sampled::Candidates(_)));
+        let returned = count(|sampled| matches!(sampled, Sampled::Logits));
+        let mut head = HeadPlan {
+            picks: vec![0; rows.len()],
+            place: self.scores,
+            kept: RowRun { first: 0, count: kept, place: self.kept },
+            returned: RowRun { first: kept, count: returned, place: self.logits },
+            ..HeadPlan::default()
+        };
+        let [mut next_kept, mut next_returned, mut next_other] = [0, kept, kept + returned];
+        for HeadRow { row, target, sampled } in rows {
+            let next = match sampled {
+                Sampled::Candidates(_) => &mut next_kept,
+                Sampled::Logits => &mut next_returned,
+                Sampled::Not => &mut next_other,
             };
-            let scored = span.work.output.scored();
-            for (row, token) in (start..end).zip(span.tokens) {
-                let target = scored.filter(|(targets, _)| targets[token] >= 0);
-                let sampled = sampled.contains(&token);
-                if target.is_none() && !sampled {
-                    continue;
-                }
-                if heads.last().is_none_or(|head| head.picks.len() == sizes.logit_rows) {
-                    heads.push(HeadPlan { place: self.scores, ..HeadPlan::default() });
-                }
-                let head = heads.last_mut().expect("pushed above");
-                let place = head.picks.len();
-                head.picks.push(row as u32);
-                if let Some((targets, alternatives)) = target {
-                    let (target, floats) = (targets[token] as u32, head.floats as u32);
-                    head.entries.extend([place as u32, target, alternatives as u32, floats]);
-                    head.floats += 1 + 2 * alternatives;
-                    self.scores += 1 + 2 * alternatives;
-                }
-                if sampled && let Some([temperature, chance]) = drawn {
+            let place = *next;
+            *next += 1;
+            head.picks[place] = *row;
+            if let Some((target, alternatives)) = *target {
+                head.entries.extend([place as u32, target, alternatives as u32, head.floats as u32]);
+                head.floats += 1 + 2 * alternatives;
+            }
+            match *sampled {
+                Sampled::Candidates([temperature, chance]) => {
                     head.candidates.extend([place as u32, head.floats as u32, temperature, chance]);
                     head.floats += sizes.candidates;
-                    self.scores += sizes.candidates;
-                    head.kept.push((place, self.kept));
                     self.rows.push(LogitRow::Kept(self.kept));
                     self.kept += 1;
-                } else if sampled {
-                    head.returned.push((place, self.logits));
+                }
+                Sampled::Logits => {
                     self.rows.push(LogitRow::Returned(self.logits));
                     self.logits += 1;
                 }
+                Sampled::Not => {}
             }
         }
-        for head in &mut heads {
-            let picks = self.push(head.picks.iter().copied());
-            let entries = self.push(head.entries.iter().copied());
-            let candidates = self.push(head.candidates.iter().copied());
-            let mut call =
-                |rows: u32, picks| self.call(Call { rows: rows as usize, picks, ..Call::default() });
-            head.calls = Some(HeadCalls {
-                logits: call(head.rows(), picks),
-                scores: call(head.scores(), entries),
-                candidates: call(head.candidates(), candidates),
-            });
-        }
-        heads
+        self.scores += head.floats;
+        let picks = self.push(head.picks.iter().copied());
+        let entries = self.push(head.entries.iter().copied());
+        let candidates = self.push(head.candidates.iter().copied());
+        let mut call = |rows: u32, picks| self.call(Call { rows: rows as usize, picks, ..Call::default() });
+        head.calls = Some(HeadCalls {
+            logits: call(head.rows(), picks),
+            scores: call(head.scores(), entries),
+            candidates: call(head.candidates(), candidates),
+        });
+        head
     }
 
     fn sums(&mut self, batch: &Batch<'_>) -> Vec<SumPlan> {
@@ -285,6 +311,26 @@ impl HeadPlan {
     pub(super) fn candidates(&self) -> u32 {
         self.candidates.len() as u32 / 4
     }
+}
+
+/// The rows of a span that need logits, in order. `first` is the row of its first token.
+fn head_rows(span: &Span<'_>, first: usize) -> impl Iterator<Item = HeadRow> {
+    let Work { tokens, output, .. } = span.work;
+    let (scored, logits) = (output.scored(), span.logit_rows());
+    let first_sampled = tokens.len() - output.logit_rows();
+    span.tokens.clone().zip(first..).filter_map(move |(token, row)| {
+        let sampled = match (logits.contains(&token), output) {
+            (false, _) => Sampled::Not,
+            (true, Output::Candidates { temperature, chances }) => {
+                Sampled::Candidates([*temperature, chances[token - first_sampled]].map(f32::to_bits))
+            }
+            (true, _) => Sampled::Logits,
+        };
+        let target = scored.filter(|(targets, _)| targets[token] >= 0);
+        let target = target.map(|(targets, alternatives)| (targets[token] as u32, alternatives));
+        let is_needed = target.is_some() || !matches!(sampled, Sampled::Not);
+        is_needed.then_some(HeadRow { row: row as u32, target, sampled })
+    })
 }
 
 /// The cosines, then the sines of the rotary angles of a position, as bits of f32.

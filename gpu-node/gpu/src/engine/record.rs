@@ -2,10 +2,10 @@
 
 use super::buffers::{Activations, Transfers};
 use super::pages::PagePool;
-use super::plan::{BatchPlan, CallId, HeadPlan, Plan};
+use super::plan::{BatchPlan, CallId, HeadPlan, Plan, RowRun};
 use super::weights::WeightSet;
 use super::{LINEARS, ModelConfig};
-use crate::device::{Bound, Command, Gpu};
+use crate::device::{Bound, Buffer, Command, Gpu};
 use crate::fault::DeviceFault;
 use crate::programs::Kernels;
 use std::ops::Range;
@@ -44,6 +44,7 @@ impl Bindings {
 
 /// Everything that the commands of a step refer to.
 pub(super) struct Recorder<'a> {
+    pub(super) gpu: &'a Gpu,
     pub(super) config: &'a ModelConfig,
     pub(super) kernels: &'a Kernels,
     pub(super) buffers: &'a Activations,
@@ -54,26 +55,29 @@ pub(super) struct Recorder<'a> {
 }
 
 impl<'a> Recorder<'a> {
-    /// The commands of the step. Results lie in `transfers.results`: scores and candidates, sums, logits; the logits that
-    /// stay on the device in `transfers.kept`.
-    pub(super) fn record(&self) -> Vec<Command<'a>> {
-        let mut commands = Vec::new();
+    /// The commands of the step. Those of the blocks, nearly all, are lists of their own, because they depend on the rows of
+    /// their batch alone. Results lie in `transfers.results`: scores and candidates, sums, logits; the logits that stay on
+    /// the device in `transfers.kept`.
+    pub(super) fn record(&self) -> Vec<Vec<Command<'a>>> {
+        let mut lists = Vec::new();
         for batch in &self.plan.batches {
-            self.blocks(&mut commands, batch);
-            batch.heads.iter().for_each(|head| self.head(&mut commands, head));
-            self.sums(&mut commands, batch);
+            let mut results = Vec::new();
+            batch.heads.iter().for_each(|head| self.head(&mut results, head));
+            self.sums(&mut results, batch);
+            lists.extend([self.blocks(batch), results]);
         }
-        commands
+        lists
     }
 
     fn call(&self, call: CallId) -> (&'a Bound, u32) {
         (&self.transfers.call, self.plan.offset(call))
     }
 
-    fn blocks(&self, commands: &mut Vec<Command<'a>>, batch: &BatchPlan) {
+    fn blocks(&self, batch: &BatchPlan) -> Vec<Command<'a>> {
         let ModelConfig { hidden, heads, kv_heads, head_dim, intermediate, .. } = *self.config;
-        let (kernels, rows, call) = (self.kernels, batch.rows, self.call(batch.call));
-        let weights = self.weights;
+        let (kernels, weights, call) = (self.kernels, self.weights, self.call(batch.call));
+        let rows = self.gpu.launched_rows(batch.rows);
+        let mut commands = Vec::new();
         let linears = |range: Range<usize>| {
             let linears = weights.linears[range].iter();
             linears.flat_map(move |linear| linear.commands(kernels, call, rows))
@@ -96,6 +100,7 @@ impl<'a> Recorder<'a> {
             commands.push(run(&kernels.gate, &self.bindings.gate, (groups_of(intermediate, 256), rows)));
             commands.extend(linears(first + 6..first + 7));
         }
+        commands
     }
 
     /// Logits of some rows, their scores and candidates, and the copies of all to the results.
@@ -129,15 +134,17 @@ impl<'a> Recorder<'a> {
         }
         let bytes = 4 * self.config.vocab as u64;
         let first = 4 * (plan.scores + plan.sums * self.config.hidden) as u64;
-        let mut copy = |row, to| {
-            commands.push(Command::Copy { from: (&buffers.logits, row as u64 * bytes), to, bytes });
+        let mut copy = |rows: RowRun, to: &'a Buffer, first: u64| {
+            if rows.count > 0 {
+                commands.push(Command::Copy {
+                    from: (&buffers.logits, rows.first as u64 * bytes),
+                    to: (to, first + rows.place as u64 * bytes),
+                    bytes: rows.count as u64 * bytes,
+                });
+            }
         };
-        for &(row, place) in &head.returned {
-            copy(row, (results, first + place as u64 * bytes));
-        }
-        for &(row, place) in &head.kept {
-            copy(row, (&self.transfers.kept, place as u64 * bytes));
-        }
+        copy(head.returned, results, first);
+        copy(head.kept, &self.transfers.kept, 0);
     }
 
     /// Sums of the hidden states of a batch, after the final norm.

@@ -40,6 +40,22 @@ pub struct Memory {
     pub work: u64,
 }
 
+/// Transfers from the device.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Downloads {
+    /// Each is waited for.
+    pub transfers: u64,
+    /// Bytes of all.
+    pub bytes: u64,
+}
+
+impl Downloads {
+    fn count(&mut self, floats: usize) {
+        self.transfers += u64::from(floats > 0);
+        self.bytes += 4 * floats as u64;
+    }
+}
+
 /// Why an engine cannot be made, or a step failed.
 #[derive(Debug)]
 pub enum Fault {
@@ -69,8 +85,9 @@ pub struct Engine {
     sequences: HashMap<(u64, u64), usize>,
     /// Logits that the last step returned, `[rows, vocab]`.
     logits: Vec<f32>,
-    /// Where the logits of the last step are, of each work that asked for logits or candidates.
+    /// Where the logits of the last step are, of each token of a work after which logits or candidates were wanted.
     rows: Vec<LogitRow>,
+    downloads: Downloads,
     panic_next: bool,
 }
 
@@ -117,6 +134,7 @@ impl Engine {
             sequences: HashMap::new(),
             logits: Vec::new(),
             rows: Vec::new(),
+            downloads: Downloads::default(),
             panic_next: false,
             config,
             gpu,
@@ -156,8 +174,13 @@ impl Engine {
         CANDIDATES.min(self.config.vocab)
     }
 
-    /// Logits `[vocab]` of the last step: those of the `index`-th work that asked for logits, or for candidates if they were
-    /// downloaded.
+    /// What was downloaded since the engine was made.
+    pub fn downloads(&self) -> Downloads {
+        self.downloads
+    }
+
+    /// A row of logits `[vocab]` of the last step, in the order of the works and their tokens. Those of works that asked for
+    /// candidates are there once they were downloaded.
     pub fn logits(&self, index: usize) -> Option<&[f32]> {
         match self.rows.get(index) {
             Some(&LogitRow::Returned(place)) => {
@@ -167,25 +190,45 @@ impl Engine {
         }
     }
 
-    /// Downloads those logits if they have stayed on the device. Returns whether there are any.
-    pub fn download_logits(&mut self, index: usize) -> Result<bool, Fault> {
-        let Some(&row) = self.rows.get(index) else { return Ok(false) };
-        if let LogitRow::Kept(row) = row {
-            let logits = self.download_kept(row)?;
-            self.rows[index] = LogitRow::Returned(self.logits.len() / self.config.vocab);
-            self.logits.extend(logits);
+    /// Downloads those of these rows that have stayed on the device. Returns a row that the step does not have, if any; then
+    /// nothing is downloaded.
+    pub fn download_logits(&mut self, rows: &[usize]) -> Result<Option<usize>, Fault> {
+        if let Some(&row) = rows.iter().find(|&&row| row >= self.rows.len()) {
+            return Ok(Some(row));
         }
-        Ok(true)
+        let kept: Vec<_> = rows
+            .iter()
+            .filter_map(|&row| match self.rows[row] {
+                LogitRow::Kept(place) => Some((row, place)),
+                LogitRow::Returned(_) => None,
+            })
+            .collect();
+        let places: Vec<_> = kept.iter().map(|&(_, place)| place).collect();
+        let (logits, first) = (self.download_kept(&places)?, self.logits.len() / self.config.vocab);
+        self.logits.extend(logits);
+        for (&(row, _), place) in kept.iter().zip(first..) {
+            self.rows[row] = LogitRow::Returned(place);
+        }
+        Ok(None)
     }
 
-    /// Downloads logits that have stayed on the device.
-    fn download_kept(&mut self, row: usize) -> Result<Vec<f32>, DeviceFault> {
+    /// Downloads rows of logits that have stayed on the device.
+    fn download_kept(&mut self, places: &[usize]) -> Result<Vec<f32>, DeviceFault> {
+        let floats = places.len() * self.config.vocab;
+        if floats == 0 {
+            return Ok(Vec::new());
+        }
         let bytes = 4 * self.config.vocab as u64;
-        let room = StepBytes { step: 0, results: bytes, kept: 0 };
+        let room = StepBytes { step: 0, results: 4 * floats as u64, kept: 0 };
         self.transfers.reserve(&self.gpu, room)?;
+        self.downloads.count(floats);
         let Transfers { kept, results, .. } = &self.transfers;
-        let copy = Command::Copy { from: (kept, row as u64 * bytes), to: (results, 0), bytes };
-        self.gpu.run(None, &[copy], Some((results, self.config.vocab)))
+        let copies = places.iter().zip(0..).map(|(&place, at)| Command::Copy {
+            from: (kept, place as u64 * bytes),
+            to: (results, at * bytes),
+            bytes,
+        });
+        self.gpu.run(None, &copies.collect::<Vec<_>>(), Some((results, floats)))
     }
 
     /// For tests: the next step panics.
@@ -204,7 +247,7 @@ impl Engine {
     }
 
     /// Runs a step. Appends to `results` the negative log-likelihoods and sums of hidden states, `[hidden]`, of the works
-    /// that asked for them, in the order of the works. With alternatives, each log-likelihood is followed by them, most
+    /// that asked for them, and the candidates, in the order of the works. With alternatives, each log-likelihood is followed by them, most
     /// probable first: the token, and its negative log-likelihood. Logits can be read until the next step.
     pub fn step(
         &mut self,
@@ -241,6 +284,7 @@ impl Engine {
         if std::mem::take(&mut self.panic_next) {
             panic!("provoked");
         }
+        self.downloads.count(floats);
         let found = self.run(weights, &plan, &upload, floats)?;
         let (scores, rest) = found.split_at(plan.scores);
         let (sums, logits) = rest.split_at(plan.sums * hidden);
@@ -262,6 +306,7 @@ impl Engine {
         floats: usize,
     ) -> Result<Vec<f32>, DeviceFault> {
         let recorder = Recorder {
+            gpu: &self.gpu,
             config: &self.config,
             kernels: &self.kernels,
             buffers: &self.buffers,
@@ -272,7 +317,9 @@ impl Engine {
         };
         let Transfers { step, results, .. } = &self.transfers;
         let results = (floats > 0).then_some((results, floats));
-        self.gpu.run(Some((step, upload)), &recorder.record(), results)
+        let lists = recorder.record();
+        let lists: Vec<_> = lists.iter().map(Vec::as_slice).collect();
+        self.gpu.run_lists(Some((step, upload)), &lists, results)
     }
 }
 
@@ -291,8 +338,8 @@ fn join(
             results.extend_from_slice(own);
             scores = rest;
         }
-        if let Output::Candidates { .. } = item.output {
-            let (own, rest) = scores.split_at(candidates);
+        if let Output::Candidates { chances, .. } = item.output {
+            let (own, rest) = scores.split_at(chances.len() * candidates);
             results.extend_from_slice(own);
             scores = rest;
         }

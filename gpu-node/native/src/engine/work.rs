@@ -53,14 +53,14 @@ pub enum Output<'a> {
         /// Fewer than the tokens.
         drafts: usize,
     },
-    /// What sampling needs of the logits after the last one: the most probable tokens, sums over all logits, and the part
-    /// of the vocabulary in which a random number falls. Engines whose logits are in the memory of the processor give the
-    /// logits instead: there is nothing to save.
+    /// What sampling needs of the logits after each of the last tokens, all but the first of which are drafts: the most
+    /// probable tokens, sums over all logits, and the part of the vocabulary in which a random number falls. Engines whose
+    /// logits are in the memory of the processor give the logits instead: there is nothing to save.
     Candidates {
         /// The temperature of the distribution, above 0.
         temperature: f32,
-        /// The random number, from 0 to 1.
-        chance: f32,
+        /// The random number for each of the last tokens, from 0 to 1.
+        chances: &'a [f32],
     },
     /// The negative log-likelihoods of targets.
     Scores {
@@ -83,7 +83,8 @@ impl<'a> Output<'a> {
     pub fn logit_rows(&self) -> usize {
         match *self {
             Output::Drafted { drafts } => 1 + drafts,
-            Output::Logits | Output::Candidates { .. } | Output::Scores { logits: true, .. } => 1,
+            Output::Candidates { chances, .. } => chances.len(),
+            Output::Logits | Output::Scores { logits: true, .. } => 1,
             Output::None | Output::Scores { logits: false, .. } | Output::HiddenSum { .. } => 0,
         }
     }

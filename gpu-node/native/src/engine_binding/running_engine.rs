@@ -37,12 +37,12 @@ impl<E: StepEngine> RunningEngine<E> {
         self.steps.run(env, step)
     }
 
-    /// Copies the logits of one item of the last step: the `item`-th of those that asked for logits, or for candidates if
-    /// they were downloaded.
-    pub fn logits(&self, item: f64, mut into: Float32ArraySlice<'_>) -> Result<()> {
+    /// Copies a row of logits of the last step, in the order of the items and their tokens. Those of items that asked for
+    /// candidates are there once they were downloaded.
+    pub fn logits(&self, row: f64, mut into: Float32ArraySlice<'_>) -> Result<()> {
         let engine = self.idle()?;
-        let item = index("index", item, MAX_PAGES)?;
-        let logits = engine.logits(item).ok_or_else(|| no_logits(item))?;
+        let row = index("index", row, MAX_PAGES)?;
+        let logits = engine.logits(row).ok_or_else(|| no_logits(row))?;
         if into.len() != logits.len() {
             return Err(invalid(format!("{} logits do not go into {}", logits.len(), into.len())));
         }
@@ -52,10 +52,11 @@ impl<E: StepEngine> RunningEngine<E> {
         Ok(())
     }
 
-    /// Requests the download of those logits, if they are on a device, after the steps that were requested before, and
-    /// returns a promise of its end.
-    pub fn download_logits<'env>(&self, env: &'env Env, item: f64) -> Result<Object<'env>> {
-        self.steps.download(env, index("index", item, MAX_PAGES)?)
+    /// Requests the download of rows of logits that are on a device, after the steps that were requested before, and returns a
+    /// promise of its end.
+    pub fn download_logits<'env>(&self, env: &'env Env, rows: &[i32]) -> Result<Object<'env>> {
+        let rows = rows.iter().map(|&row| index("rows", row.into(), MAX_PAGES));
+        self.steps.download(env, rows.collect::<Result<_>>()?)
     }
 
     /// The sequences and pages that are in use.

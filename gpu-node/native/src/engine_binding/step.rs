@@ -14,6 +14,7 @@ pub struct Step<W> {
     items: Vec<Item>,
     tokens: Vec<u32>,
     targets: Vec<i32>,
+    chances: Vec<f32>,
     pages: Vec<u32>,
     drops: Vec<u64>,
 }
@@ -66,6 +67,7 @@ impl<W> Step<W> {
         }
         let temperatures = temperatures.optional()?.map(Field::f32_array).transpose()?;
         let chances = chances.optional()?.map(Field::f32_array).transpose()?;
+        let chances = chances.as_deref().unwrap_or_default();
         let drafts = drafts.optional()?.map(Field::u8_array).transpose()?;
         let columns = ItemColumns {
             sequences: &sequences.f64_array()?,
@@ -74,17 +76,17 @@ impl<W> Step<W> {
             outputs: &outputs.u8_array()?,
             alternatives: &alternatives.u8_array()?,
             temperatures: temperatures.as_deref(),
-            chances: chances.as_deref(),
             drafts: drafts.as_deref(),
             cached: &cached.i32_array()?,
             page_counts: &page_counts.i32_array()?,
         };
         Ok(Step {
             weights: weights()?,
-            items: read_items(&columns, tokens.len(), pages.len())?,
+            items: read_items(&columns, (tokens.len(), pages.len()), chances)?,
             // A negative token becomes one that no model has; a negative page likewise.
             tokens: tokens.iter().map(|&token| token as u32).collect(),
             targets: targets.to_vec(),
+            chances: chances.to_vec(),
             pages: pages.iter().map(|&page| page as u32).collect(),
             drops: drops.iter().map(|&id| sequence("drops", id)).collect::<Result<_>>()?,
         })
@@ -117,7 +119,10 @@ impl<W> Step<W> {
                     alternatives: item.alternatives,
                     logits: item.output == 4,
                 },
-                5 => Output::Candidates { temperature: item.temperature, chance: item.chance },
+                5 => Output::Candidates {
+                    temperature: item.temperature,
+                    chances: &self.chances[item.chances.clone()],
+                },
                 6 => Output::Drafted { drafts: item.drafts },
                 _ => Output::HiddenSum { targets: Some(&self.targets[item.tokens.clone()]) },
             },
@@ -125,7 +130,7 @@ impl<W> Step<W> {
     }
 }
 
-/// The work of one sequence. `tokens` and `pages` are ranges of those of the whole step.
+/// The work of one sequence. `tokens`, `chances` and `pages` are ranges of those of the whole step.
 struct Item {
     sequence: u64,
     position: usize,
@@ -133,7 +138,7 @@ struct Item {
     alternatives: usize,
     /// Only with output 5.
     temperature: f32,
-    chance: f32,
+    chances: Range<usize>,
     /// Only with output 6.
     drafts: usize,
     cached: usize,
@@ -150,15 +155,18 @@ struct ItemColumns<'a> {
     alternatives: &'a [u8],
     /// `None` if no item has output 5.
     temperatures: Option<&'a [f32]>,
-    chances: Option<&'a [f32]>,
-    /// `None` if no item has output 6.
+    /// `None` if no item has drafts.
     drafts: Option<&'a [u8]>,
     cached: &'a [i32],
     page_counts: &'a [i32],
 }
 
-/// The items of a step, which divide up `tokens` tokens and `pages` pages.
-fn read_items(columns: &ItemColumns<'_>, tokens: usize, pages: usize) -> Result<Vec<Item>> {
+/// The items of a step, which divide up `tokens` tokens, `pages` pages, and the random numbers.
+fn read_items(
+    columns: &ItemColumns<'_>,
+    (tokens, pages): (usize, usize),
+    chances: &[f32],
+) -> Result<Vec<Item>> {
     let count = columns.sequences.len();
     for (name, found) in [
         ("positions", columns.positions.len()),
@@ -166,7 +174,6 @@ fn read_items(columns: &ItemColumns<'_>, tokens: usize, pages: usize) -> Result<
         ("outputs", columns.outputs.len()),
         ("alternatives", columns.alternatives.len()),
         ("temperatures", columns.temperatures.map_or(count, <[f32]>::len)),
-        ("chances", columns.chances.map_or(count, <[f32]>::len)),
         ("drafts", columns.drafts.map_or(count, <[u8]>::len)),
         ("cachedLengths", columns.cached.len()),
         ("pageCounts", columns.page_counts.len()),
@@ -176,7 +183,10 @@ fn read_items(columns: &ItemColumns<'_>, tokens: usize, pages: usize) -> Result<
         }
     }
     let mut items = Vec::with_capacity(count);
-    let (mut token_end, mut page_end) = (0, 0);
+    if let Some(chance) = chances.iter().find(|chance| !(0.0..=1.0).contains(*chance)) {
+        return Err(invalid(format!("chances must be numbers from 0 to 1, not {chance}")));
+    }
+    let (mut token_end, mut page_end, mut chance_end) = (0, 0, 0);
     for (index, &id) in columns.sequences.iter().enumerate() {
         let output = columns.outputs[index];
         if output > 6 {
@@ -190,11 +200,9 @@ fn read_items(columns: &ItemColumns<'_>, tokens: usize, pages: usize) -> Result<
                 "temperatures must be numbers above 0 for output 5, not {temperature}"
             )));
         }
-        let chance = columns.chances.map_or(f32::NAN, |chances| chances[index]);
-        if output == 5 && !(0.0..=1.0).contains(&chance) {
-            return Err(invalid(format!("chances must be numbers from 0 to 1 for output 5, not {chance}")));
-        }
-        let (token_start, page_start) = (token_end, page_end);
+        let drafts: usize = columns.drafts.map_or(0, |drafts| drafts[index].into());
+        let (token_start, page_start, chance_start) = (token_end, page_end, chance_end);
+        chance_end += if output == 5 { 1 + drafts } else { 0 };
         token_end = token_start + not_negative("lengths", columns.lengths[index])?;
         page_end = page_start + not_negative("pageCounts", columns.page_counts[index])?;
         items.push(Item {
@@ -203,12 +211,18 @@ fn read_items(columns: &ItemColumns<'_>, tokens: usize, pages: usize) -> Result<
             output,
             alternatives: columns.alternatives[index].into(),
             temperature,
-            chance,
-            drafts: columns.drafts.map_or(0, |drafts| drafts[index].into()),
+            chances: chance_start..chance_end,
+            drafts,
             cached: not_negative("cachedLengths", columns.cached[index])?,
             tokens: token_start..token_end,
             pages: page_start..page_end,
         });
+    }
+    if chance_end != chances.len() {
+        return Err(invalid(format!(
+            "items with output 5 and their drafts need {chance_end} chances, not {}",
+            chances.len()
+        )));
     }
     if token_end != tokens || page_end != pages {
         return Err(invalid(format!(

@@ -31,9 +31,10 @@ pub trait StepEngine: Send + 'static {
     /// for candidates only if they were downloaded.
     fn logits(&self, index: usize) -> Option<&[f32]>;
 
-    /// Downloads those logits if they are on a device. Returns whether there are any.
-    fn download_logits(&mut self, index: usize) -> Result<bool> {
-        Ok(self.logits(index).is_some())
+    /// Downloads those of these rows that are on a device. Returns a row that the step does not have, if any; then nothing is
+    /// downloaded.
+    fn download_logits(&mut self, rows: &[usize]) -> Result<Option<usize>> {
+        Ok(rows.iter().copied().find(|&row| self.logits(row).is_none()))
     }
 
     /// The sequences and pages in use.
@@ -54,8 +55,8 @@ type Deferred<T> = JsDeferred<T, Resolve<T>>;
 /// A request to the thread of an engine.
 enum Request<E: StepEngine> {
     Step(Step<E::Weights>, Deferred<Float32Array>),
-    /// Downloads a row of logits of the last step.
-    Download(usize, Deferred<()>),
+    /// Downloads rows of logits of the last step.
+    Download(Vec<usize>, Deferred<()>),
     /// Forgets all sequences of a weight set, and then signals.
     Forget(Arc<E::Weights>, Sender<()>),
 }
@@ -84,11 +85,10 @@ impl<E: StepEngine> StepThread<E> {
         Ok(promise)
     }
 
-    /// Requests the download of the logits of an item, after the steps that were requested before, and returns a promise of
-    /// its end.
-    pub(super) fn download<'env>(&self, env: &'env Env, index: usize) -> Result<Object<'env>> {
+    /// Requests the download of rows of logits, after the steps that were requested before, and returns a promise of its end.
+    pub(super) fn download<'env>(&self, env: &'env Env, rows: Vec<usize>) -> Result<Object<'env>> {
         let (deferred, promise) = env.create_deferred().map_err(of_napi)?;
-        self.send(Request::Download(index, deferred));
+        self.send(Request::Download(rows, deferred));
         Ok(promise)
     }
 
@@ -115,10 +115,10 @@ fn serve<E: StepEngine>(engine: &Mutex<E>, request: Request<E>) {
             let results = guarded(|| step.run(engine));
             settle(promise, results.map(Float32Array::new));
         }
-        Request::Download(index, promise) => {
+        Request::Download(rows, promise) => {
             let download = || {
                 let mut engine = engine.lock().unwrap_or_else(PoisonError::into_inner);
-                if engine.download_logits(index)? { Ok(()) } else { Err(no_logits(index)) }
+                engine.download_logits(&rows)?.map_or(Ok(()), |row| Err(no_logits(row)))
             };
             settle(promise, guarded(download));
         }
@@ -135,9 +135,9 @@ fn settle<T: Send + ToNapiValue + 'static>(promise: Deferred<T>, result: Result<
     promise.resolve(Box::new(|env| result.map_err(|error| Failure::from(error).into_rejection(env))));
 }
 
-/// The error for an item that asked for no logits.
-pub(super) fn no_logits(index: usize) -> Error {
-    invalid(format!("the last step has no logits {index}, or they were not downloaded"))
+/// The error for a row of logits that a step does not have.
+pub(super) fn no_logits(row: usize) -> Error {
+    invalid(format!("the last step has no logits {row}, or they were not downloaded"))
 }
 
 impl<E: StepEngine> Drop for StepThread<E> {

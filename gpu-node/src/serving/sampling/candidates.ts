@@ -25,11 +25,11 @@ interface VocabularyPart {
   logits: Float32Array
 }
 
-/** The inputs from which a device lists {@link Candidates}. */
+/** The inputs from which a device lists the {@link Candidates} of one token, and of those after its drafts. */
 export interface CandidateRequest {
   temperature: number
-  /** The random number that decides, in [0, 1). */
-  chance: number
+  /** The random numbers that decide, one for each token, in [0, 1). */
+  chances: readonly number[]
 }
 
 /** A token and its logit. */
@@ -93,7 +93,7 @@ export function drawFromCandidates(
 function drawFromPart(
   { part, sumAtTemperature, vocabSize }: Candidates,
   best: number,
-  { temperature, chance }: CandidateRequest,
+  { temperature, chance }: { temperature: number; chance: number },
 ): Drawn | undefined {
   if (!part) return undefined
   // The total weight and the weight before the part each have an error of SUM_ERROR.

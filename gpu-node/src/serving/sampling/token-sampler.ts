@@ -23,11 +23,12 @@ export interface Sampler {
    */
   sample(logits: Float32Array, position: number, allowed?: TokenMask | null): SampledToken
   /**
-   * Returns what a device needs for the {@link Candidates} of the token at `position`; undefined if they never suffice.
+   * Returns what a device needs for the {@link Candidates} of the token at `position` and of those after its drafts;
+   * undefined if they never suffice.
    *
    * @param count candidates that the device returns
    */
-  candidateRequest(count: number, position: number): CandidateRequest | undefined
+  candidateRequest(count: number, position: number, drafts?: number): CandidateRequest | undefined
   /**
    * Draws the token that {@link sample} draws from all logits without a mask. Log-probabilities differ by the rounding of
    * the device.
@@ -89,9 +90,11 @@ export function createSampler(spec: SamplerSpec, kernels: LogitKernels): Sampler
       return { token, logprob: (unpenalised[token] as number) - logSumExp, top }
     },
 
-    candidateRequest(count, position) {
+    candidateRequest(count, position, drafts = 0) {
       const temperature = candidateTemperature(spec, count)
-      return temperature === undefined ? undefined : { temperature, chance: chanceAt(position) }
+      if (temperature === undefined) return undefined
+      const chances = Array.from({ length: 1 + drafts }, (_, place) => chanceAt(position + place))
+      return { temperature, chances }
     },
 
     sampleFrom(candidates, position) {

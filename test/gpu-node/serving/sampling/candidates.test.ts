@@ -82,8 +82,8 @@ test.each<[string, Partial<SamplerSpec>, 'always' | 'often' | 'sometimes']>([
         const logits = logitsOf(random, vocab)
         // The sign of the error changes: a device may be off by as much.
         const error = (position % 3) * 2 ** -17 - 2 ** -17
-        const { temperature, chance } = sampler.candidateRequest(COUNT, position)!
-        const found = sampler.sampleFrom(candidatesOf(logits, temperature, chance, error), position)
+        const { temperature, chances } = sampler.candidateRequest(COUNT, position)!
+        const found = sampler.sampleFrom(candidatesOf(logits, temperature, chances[0], error), position)
         draws += 1
         if (found === undefined) none += 1
         const token = found?.token
@@ -106,6 +106,15 @@ test('a cut whose border is within the error of the sum decides nothing', () => 
   expect(drawn(0.75 + 2 ** -18)).toBeUndefined()
   expect(drawn(0.74)).toBeLessThan(2)
   expect(drawn(0.76)).toBeLessThan(3)
+})
+
+test('drafts take the random numbers of their positions', () => {
+  const sampler = samplerOf({ topK: 3 }, 900)
+  const chancesAt = (position: number) => sampler.candidateRequest(COUNT, position)!.chances
+  expect(sampler.candidateRequest(COUNT, 4, 2)).toEqual({
+    temperature: 1,
+    chances: [4, 5, 6].flatMap(chancesAt),
+  })
 })
 
 test.each<[string, Partial<SamplerSpec>]>([

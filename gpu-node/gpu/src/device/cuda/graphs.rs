@@ -8,10 +8,11 @@
 use std::collections::VecDeque;
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 
-/// Graphs that are kept, at most.
-pub(super) const MAX_GRAPHS: usize = 32;
+/// Graphs that are kept, at most: those of two weight sets in batches of all sizes up to 1,024 rows, see
+/// [`launched_rows`](super::launched_rows), and some more.
+pub(super) const MAX_GRAPHS: usize = 64;
 /// Lists of which it is remembered that they were run once, at most.
-const MAX_SEEN: usize = 64;
+const MAX_SEEN: usize = 128;
 
 /// What tells a command from all others.
 pub(super) type Entry = [u64; 5];
@@ -23,6 +24,9 @@ pub(super) struct Graphs<G> {
     seen: VecDeque<u64>,
     /// Uses of all graphs.
     uses: u64,
+    /// Lists that were looked up and had no graph.
+    #[cfg(test)]
+    misses: usize,
 }
 
 struct Known<G> {
@@ -44,7 +48,13 @@ pub(super) enum Found<'a, G> {
 
 impl<G> Default for Graphs<G> {
     fn default() -> Graphs<G> {
-        Graphs { known: Vec::new(), seen: VecDeque::new(), uses: 0 }
+        Graphs {
+            known: Vec::new(),
+            seen: VecDeque::new(),
+            uses: 0,
+            #[cfg(test)]
+            misses: 0,
+        }
     }
 }
 
@@ -58,6 +68,8 @@ impl<G> Graphs<G> {
             self.known[at].last_use = self.uses;
             return Found::Graph(&self.known[at].graph);
         }
+        #[cfg(test)]
+        (self.misses += 1);
         // Two lists of one hash only make a graph of the second one early.
         if let Some(at) = self.seen.iter().position(|&seen| seen == hash) {
             self.seen.remove(at);
@@ -87,6 +99,12 @@ impl<G> Graphs<G> {
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.known.len()
+    }
+
+    /// Lists that were looked up and had no graph.
+    #[cfg(test)]
+    pub(super) fn misses(&self) -> usize {
+        self.misses
     }
 
     /// Destroys all graphs.

@@ -16,8 +16,8 @@ use std::ffi::c_void;
 use std::ptr;
 use std::sync::Arc;
 
-/// Fewer commands than these are not worth a graph.
-const MIN_GRAPH_COMMANDS: usize = 8;
+/// Fewer kernels than these are not worth a graph.
+const MIN_GRAPH_KERNELS: usize = 8;
 /// The largest number of buffers that a kernel takes.
 pub(super) const MAX_BUFFERS: usize = 8;
 /// The least size of pinned memory.
@@ -115,26 +115,33 @@ pub(super) struct StepState {
 }
 
 impl Cuda {
-    /// Writes words to the start of a buffer, runs commands in order, and reads floats from the start of another buffer.
-    pub(in crate::device) fn run_step(
+    /// Writes words to the start of a buffer, runs lists of commands in order, and reads floats from the start of another
+    /// buffer. Each list becomes a graph for itself if it repeats.
+    pub(in crate::device) fn run_lists(
         &self,
         upload: Option<(&Buffer, &[u32])>,
-        commands: &[Command<'_>],
+        lists: &[&[Command<'_>]],
         results: Option<(&Buffer, usize)>,
     ) -> Result<Vec<f32>, DeviceFault> {
         // Before anything is queued, so that nothing is in flight when a caller has made a mistake.
         let fits = |buffer: &Buffer, count: usize| buffer.has(0, 4 * count as u64);
         assert!(upload.is_none_or(|(buffer, words)| fits(buffer, words.len())), "an upload beyond a buffer");
         assert!(results.is_none_or(|(buffer, count)| fits(buffer, count)), "results beyond a buffer");
-        commands.iter().for_each(check);
+        lists.iter().copied().flatten().for_each(check);
         let mut state = lock(&self.state);
         let entered = self.enter()?;
-        let queued = self.queue(&entered, &mut state, upload, commands, results);
+        let queued = self.queue(&entered, &mut state, upload, lists, results);
         // After an error, too: what was queued uses the memory of this step.
         self.finish(&entered, "a step", self.steps.raw())?;
         queued?;
         let pinned = state.results.as_ref();
         Ok(pinned.zip(results).map_or(Vec::new(), |(pinned, (_, count))| pinned.floats(&entered, count)))
+    }
+
+    /// Lists of many kernels that had no graph.
+    #[cfg(test)]
+    pub(crate) fn lists_without_graph(&self) -> usize {
+        lock(&self.state).graphs.misses()
     }
 
     /// Queues a step.
@@ -143,7 +150,7 @@ impl Cuda {
         entered: &Calls<'_>,
         state: &mut StepState,
         upload: Option<(&Buffer, &[u32])>,
-        commands: &[Command<'_>],
+        lists: &[&[Command<'_>]],
         results: Option<(&Buffer, usize)>,
     ) -> Result<(), DeviceFault> {
         let (what, stream) = ("a step", self.steps.raw());
@@ -157,8 +164,10 @@ impl Cuda {
             };
             self.checked(what, copied)?;
         }
-        // SAFETY: they were checked, and who passed them holds their buffers until the stream was waited for.
-        self.checked(what, unsafe { self.run_list(state, commands) })?;
+        for commands in lists {
+            // SAFETY: they were checked, and who passed them holds their buffers until the stream was waited for.
+            self.checked(what, unsafe { self.run_list(state, commands) })?;
+        }
         if let Some((buffer, count)) = results.filter(|&(_, count)| count > 0) {
             let bytes = 4 * count;
             let pinned = self.reserve(entered, &mut state.results, bytes)?;
@@ -193,7 +202,8 @@ impl Cuda {
         let (StepState { graphs, list, .. }, stream) = (state, self.steps.raw());
         // SAFETY: passed on.
         let run = || unsafe { enqueue(commands, stream) };
-        if commands.len() < MIN_GRAPH_COMMANDS {
+        let kernels = commands.iter().filter(|command| matches!(command, Command::Run { .. }));
+        if kernels.count() < MIN_GRAPH_KERNELS {
             return run();
         }
         list.clear();

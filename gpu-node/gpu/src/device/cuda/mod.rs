@@ -58,6 +58,17 @@ const NON_BLOCKING: u32 = 1;
 /// Tokens of the tiles of the product with a matrix, the smallest first.
 pub(super) const TILES: &[u32] = &[8, 16, 32, 64];
 
+/// Rows for which kernels are launched, at least `rows`: up to 8 as many, and 19 numbers of more, up to 1,024. So all batches
+/// have few different lists of commands, and a device soon has a graph for each.
+pub(super) fn launched_rows(rows: u32) -> u32 {
+    rows.next_multiple_of(match rows {
+        0..=8 => 1,
+        9..=64 => 8,
+        65..=256 => 32,
+        _ => 128,
+    })
+}
+
 /// An open device.
 pub struct Cuda {
     description: DeviceDescription,

@@ -274,17 +274,16 @@ function accept(
 }
 
 /**
- * Returns what a work's token needs to be sampled from candidates; undefined if it needs the logits, or the engine has no
- * candidates.
+ * Returns what the tokens of a work need to be sampled from candidates; undefined if they need the logits, or the engine
+ * has no candidates.
  */
 function candidateRequestOf(
   { native }: ModelEngine,
-  { output, allowed, drafts, promptScores, position, tokens }: SequenceWork,
+  { output, allowed, drafts = 0, promptScores, position, tokens }: SequenceWork,
   sampler: Sampler | undefined,
 ): CandidateRequest | undefined {
-  if (native.candidates === undefined || output !== 'token' || allowed || drafts || promptScores)
-    return undefined
-  return sampler?.candidateRequest(native.candidates, position + tokens.length)
+  if (native.candidates === undefined || output !== 'token' || allowed || promptScores) return undefined
+  return sampler?.candidateRequest(native.candidates, position + tokens.length - drafts, drafts)
 }
 
 /**

@@ -38,8 +38,8 @@ export interface AddonEngine extends Pick<
   readonly kernel: string
   /** Candidates that a step returns in place of logits; absent where it always returns logits. */
   readonly candidates?: number
-  /** Downloads logits of a work with candidates; absent where there are none. */
-  downloadLogits?(index: number): Promise<void>
+  /** Downloads rows of logits of works with candidates; absent where there are none. */
+  downloadLogits?(rows: Int32Array): Promise<void>
   /** Absent where new weights are tried in steps. */
   tryOut?: Engine['tryOut']
 }
@@ -68,9 +68,9 @@ export interface ModelEngineOptions {
 
 /** The rows of logits of a step: for each work that samples one, and one more for each of its drafts. */
 export interface StepLogits {
-  /** Brings them from the device, where those of a work with candidates stay. */
-  download: (index: number) => Promise<void>
-  read: (index: number, into: Float32Array) => void
+  /** Brings some from the device, where those of a work with candidates stay. */
+  download: (rows: readonly number[]) => Promise<void>
+  read: (row: number, into: Float32Array) => void
 }
 
 /** The addon's engine of one model. Steps of its weight sets run one at a time. */
@@ -221,8 +221,9 @@ function modelEngineOf<E extends AddonEngine>(
         const pages = ownPages.allocate(weights, work)
         const results = await runStep(engine, weights, work, requests, pages, drop)
         return finish(results, {
-          download: (index) => explain(engine.downloadLogits?.(index) ?? Promise.resolve()),
-          read: (index, into) => explained(() => engine.logits(index, into)),
+          download: (rows) =>
+            explain(engine.downloadLogits?.(Int32Array.from(rows)) ?? Promise.resolve()),
+          read: (row, into) => explained(() => engine.logits(row, into)),
         })
       }),
     tryOut(weights, prompt) {
@@ -252,10 +253,10 @@ const OUTPUT_CODES = { none: 0, token: 1, nll: 2, hidden_sum: 3 } as const satis
   StepOutput
 >
 
-/** The code for work that samples from candidates. */
+/** The code for work that samples from candidates, with drafts or without. */
 const CANDIDATES: StepOutput = 5
 
-/** The code for work with drafts. */
+/** The code for work with drafts that samples from logits. */
 const DRAFTED: StepOutput = 6
 
 /** The codes for work that also scores tokens of a prompt. */
@@ -286,8 +287,8 @@ function runStep(
     lengths[index] = item.tokens.length
     const { promptScores } = item
     outputs[index] = promptScores ? SCORED_CODES[item.output] : OUTPUT_CODES[item.output]
-    if (requests[index]) outputs[index] = CANDIDATES
     if (item.drafts) outputs[index] = DRAFTED
+    if (requests[index]) outputs[index] = CANDIDATES
     alternatives[index] = promptScores?.alternatives ?? 0
     cachedLengths[index] = item.cached?.length ?? 0
     pageCounts[index] = pages[index]?.length ?? 0
@@ -304,7 +305,7 @@ function runStep(
       outputs,
       alternatives,
       temperatures: Float32Array.from(work, (_, index) => requests[index]?.temperature ?? 0),
-      chances: Float32Array.from(work, (_, index) => requests[index]?.chance ?? 0),
+      chances: Float32Array.from(requests.flatMap((request) => request?.chances ?? [])),
       drafts: Uint8Array.from(work, ({ drafts = 0 }) => drafts),
       cachedLengths,
       pageCounts,

@@ -1,12 +1,13 @@
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import type { LlamaConfig } from '../../../model/config/llama-config.ts'
-import type { SampledToken, SequenceOutput, SequenceWork, TokenScores } from '../../contract/backend.ts'
+import type { SequenceOutput, SequenceWork } from '../../contract/backend.ts'
 import { failedOutput } from '../../contract/failed-output.ts'
 import { scoredTargets } from '../../contract/token-scores.ts'
 import type { Candidates } from '../../sampling/candidates.ts'
 import type { Sampler } from '../../sampling/token-sampler.ts'
 import type { StepLogits } from './model-engine.ts'
 import { readTokenScores } from './read-token-scores.ts'
+import { sampleTokens, undecidedPlace, type TokenSource } from './sample-tokens.ts'
 
 /** Longest time that sampling occupies the event loop before it yields. */
 const SAMPLING_TURN_MS = 2
@@ -18,53 +19,53 @@ interface StepResults {
   samplers: readonly (Sampler | undefined)[]
   /** As `ModelEngine.step` returns it. */
   results: Float32Array
-  /** Returns how many candidates a work has among the results. */
+  /** Returns how many candidates each token of a work has among the results. */
   candidates: (index: number) => number
   logits: StepLogits
   /** Scratch space, f32 `[vocab]`. */
   row: Float32Array
 }
 
-/** Reads the outputs of a step from the results of the addon, and samples its tokens. */
+/** The results of a work. */
+interface WorkResults {
+  readonly work: SequenceWork
+  readonly scores: Float32Array
+  readonly sum: Float32Array
+  /** Set if the work samples. */
+  readonly source: TokenSource | undefined
+}
+
+/**
+ * Reads the outputs of a step from the results of the addon, and samples its tokens. Logits of tokens that candidates do not
+ * decide are downloaded at once for all works; only those after such a token come one by one.
+ */
 export async function readStepOutputs(
   work: readonly SequenceWork[],
   step: StepResults,
 ): Promise<SequenceOutput[]> {
-  const { config, samplers, results, candidates } = step
-  const outputs: SequenceOutput[] = []
-  let read = 0
-  const take = (size: number) => results.subarray(read, (read += size))
-  let sampled = 0
+  const { logits, row } = step
+  const all = divideResults(work, step)
   const yieldTurn = createTurns()
-  for (const [index, item] of work.entries()) {
-    const { output, targets, promptScores } = item
-    const alternatives = promptScores?.alternatives ?? 0
-    const scores = promptScores && take(scoredTargets(promptScores) * (1 + 2 * alternatives))
-    if (output === 'nll' || output === 'hidden_sum') {
-      const nll = take(targets ? scoredTargets({ targets }) : 0).slice()
-      if (output === 'nll') outputs.push({ kind: 'nll', nll })
-      else outputs.push({ kind: 'hidden_sum', sum: take(config.hiddenSize).slice(), nll })
-      continue
-    }
-    const count = candidates(index)
-    const floats = count > 0 ? take(candidateFloats(count, config.vocabSize)) : null
-    const sampler = output === 'token' ? samplers[index] : undefined
-    const logitsAt = sampled
-    if (sampler) sampled += 1 + (item.drafts ?? 0)
+  const undecided: number[] = []
+  for (const { source } of all) {
+    if (!source?.candidates) continue
+    await yieldTurn()
+    const place = undecidedPlace(source)
+    if (place !== undefined) undecided.push(source.firstRow + place)
+  }
+  if (undecided.length > 0) await logits.download(undecided)
+  const readLogits = async (source: TokenSource, place: number) => {
+    const at = source.firstRow + place
+    if (source.candidates && !undecided.includes(at)) await logits.download([at])
+    await yieldTurn()
+    logits.read(at, row)
+    return row
+  }
+  const outputs: SequenceOutput[] = []
+  for (const results of all) {
     await yieldTurn()
     try {
-      const scored: { promptScores?: TokenScores } = scores
-        ? { promptScores: readTokenScores(scores, alternatives) }
-        : {}
-      if (!sampler) outputs.push({ kind: 'none', ...scored })
-      else {
-        const found = floats && readCandidates(floats, count, config.vocabSize)
-        outputs.push({
-          kind: 'token',
-          ...(await sampleTokens(item, sampler, found, step, logitsAt, yieldTurn)),
-          ...scored,
-        })
-      }
+      outputs.push(await outputOf(results, readLogits))
     } catch (error) {
       outputs.push(failedOutput(error))
     }
@@ -72,44 +73,52 @@ export async function readStepOutputs(
   return outputs
 }
 
-/**
- * Samples from the candidates of a work, or from its logits where there are none or they do not decide; then after each
- * draft, as long as they are what was sampled.
- */
-async function sampleTokens(
-  { position, tokens, drafts = 0, allowed, allowedAfterDrafts }: SequenceWork,
-  sampler: Sampler,
-  candidates: Candidates | null,
-  { logits, row }: StepResults,
-  logitsAt: number,
-  yieldTurn: () => Promise<void>,
-): Promise<SampledToken & { more?: SampledToken[] }> {
-  const mask = (await allowed) ?? null
-  const end = position + tokens.length - drafts
-  const token = candidates && sampler.sampleFrom(candidates, end)
-  if (token) return token
-  if (candidates) await logits.download(logitsAt)
-  logits.read(logitsAt, row)
-  const first = sampler.sample(row, end, mask)
-  if (drafts === 0) return first
-  const masks = await allowedAfterDrafts
-  const most = masks ? Math.min(drafts, masks.length) : drafts
-  const more: SampledToken[] = []
-  for (let last = first, next = 0; next < most; next++) {
-    const draft = tokens.subarray(tokens.length - drafts + next).subarray(0, 1)
-    if (last.token !== draft[0]) break
-    await yieldTurn()
-    logits.read(logitsAt + 1 + next, row)
-    sampler.observe(draft, end + next)
-    try {
-      last = sampler.sample(row, end + 1 + next, masks?.[next])
-    } catch {
-      // The output may end before this token. If it does not, the next step fails.
-      break
+async function outputOf(
+  { work: { output, promptScores }, scores, sum, source }: WorkResults,
+  readLogits: (source: TokenSource, place: number) => Promise<Float32Array>,
+): Promise<SequenceOutput> {
+  if (output === 'nll') return { kind: 'nll', nll: scores.slice() }
+  if (output === 'hidden_sum') return { kind: 'hidden_sum', sum: sum.slice(), nll: scores.slice() }
+  const scored = promptScores ? { promptScores: readTokenScores(scores, promptScores.alternatives) } : {}
+  if (!source) return { kind: 'none', ...scored }
+  const [token, ...more] = await sampleTokens(source, (place) => readLogits(source, place))
+  return { kind: 'token', ...token, ...(source.drafts.length > 0 ? { more } : {}), ...scored }
+}
+
+/** Divides the results of the addon, and the rows of logits, among the works. */
+function divideResults(
+  work: readonly SequenceWork[],
+  { config, samplers, results, candidates }: StepResults,
+): WorkResults[] {
+  let read = 0
+  const take = (size: number) => results.subarray(read, (read += size))
+  let rows = 0
+  return work.map((item, index) => {
+    const { output, position, tokens, promptScores, drafts = 0 } = item
+    const targets = output === 'nll' || output === 'hidden_sum' ? item.targets : promptScores?.targets
+    const scores = take(targets ? scoredTargets({ targets }) * (1 + 2 * (promptScores?.alternatives ?? 0)) : 0)
+    const count = candidates(index)
+    const lists =
+      count > 0
+        ? Array.from({ length: 1 + drafts }, () =>
+            readCandidates(take(candidateFloats(count, config.vocabSize)), count, config.vocabSize),
+          )
+        : null
+    const sum = take(output === 'hidden_sum' ? config.hiddenSize : 0)
+    const sampler = output === 'token' ? samplers[index] : undefined
+    if (!sampler) return { work: item, scores, sum, source: undefined }
+    const source: TokenSource = {
+      sampler,
+      candidates: lists,
+      firstRow: rows,
+      end: position + tokens.length - drafts,
+      drafts: tokens.subarray(tokens.length - drafts),
+      allowed: item.allowed,
+      allowedAfterDrafts: item.allowedAfterDrafts,
     }
-    more.push(last)
-  }
-  return { ...first, more }
+    rows += 1 + drafts
+    return { work: item, scores, sum, source }
+  })
 }
 
 /** Returns a function to call between two tokens, which lets the event loop run when sampling has occupied it for long. */
@@ -122,7 +131,7 @@ function createTurns(): () => Promise<void> {
   }
 }
 
-/** Reads the results of the GPU addon for a work with candidates. */
+/** Reads the results of the GPU addon for a token with candidates. */
 function readCandidates(results: Float32Array, count: number, vocabSize: number): Candidates {
   const [sum = NaN, sumAtTemperature = NaN, part = -1, before = NaN] = results
   const [pairs, logits] = [results.subarray(4, 4 + 2 * count), results.subarray(4 + 2 * count)]
@@ -135,7 +144,7 @@ function readCandidates(results: Float32Array, count: number, vocabSize: number)
   }
 }
 
-/** Numbers of the GPU addon for a work with candidates. */
+/** Numbers of the GPU addon for a token with candidates. */
 function candidateFloats(count: number, vocabSize: number): number {
   return 4 + 2 * count + Math.ceil(vocabSize / 256)
 }

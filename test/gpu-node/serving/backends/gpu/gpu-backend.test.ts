@@ -45,20 +45,30 @@ function testGpu(addon: GpuAddon): void {
   }
 
   let logitReads = 0
-  let downloads = 0
+  /** Rows of each download. */
+  let downloads: number[] = []
+  /** Bytes of the results of all steps, without logits. */
+  let resultBytes = 0
   const openCounting: GpuAddon['openEngine'] = async (options) => {
     const engine = await addon.openEngine(options)
     const [downloadLogits, logits] = [engine.downloadLogits.bind(engine), engine.logits.bind(engine)]
-    engine.downloadLogits = (index) => {
-      downloads += 1
-      return downloadLogits(index)
+    const step = engine.step.bind(engine)
+    engine.downloadLogits = (rows) => {
+      downloads.push(rows.length)
+      return downloadLogits(rows)
     }
-    engine.logits = (index, into) => {
+    engine.logits = (row, into) => {
       logitReads += 1
-      logits(index, into)
+      logits(row, into)
+    }
+    engine.step = async (weights, work) => {
+      const results = await step(weights, work)
+      resultBytes += results.byteLength
+      return results
     }
     return engine
   }
+  const downloadedRows = () => downloads.reduce((sum, rows) => sum + rows, 0)
 
   /** One dense set for all tests that only run steps. */
   let serving: Promise<Steps> | undefined
@@ -114,14 +124,15 @@ function testGpu(addon: GpuAddon): void {
       return texts
     }
     logitReads = 0
+    downloads = []
     const fromCandidates = await run(100, {})
     // Those of the penalty, and a few of the hot ones.
     expect(logitReads).toBeGreaterThanOrEqual(8)
     expect(logitReads).toBeLessThan(8 + 10)
-    expect(downloads).toBe(logitReads - 8)
+    expect(downloadedRows()).toBe(logitReads - 8)
     // Work with a mask gets the whole logits, even if the mask forbids nothing.
     const fromLogits = await run(200, { allowed: Promise.resolve(null) })
-    expect(logitReads).toBe(8 + downloads + 7 * 8)
+    expect(logitReads).toBe(8 + downloadedRows() + 7 * 8)
     expect(fromCandidates.map(tokenIds)).toEqual(fromLogits.map(tokenIds))
     for (const [index, text] of fromCandidates.entries()) {
       for (const [step, { logprob, top }] of text.entries()) {
@@ -130,6 +141,37 @@ function testGpu(addon: GpuAddon): void {
         expect(logprob).toBeCloseTo(expected.logprob, 4)
       }
     }
+  })
+
+  test('a step with drafts downloads candidates of each place, and logits that they do not decide at once', async () => {
+    const steps = await served()
+    const prompts = Array.from({ length: 6 }, (_, index) => randomTokens(80 + index, 9 + index))
+    // At this temperature top-p keeps more tokens than there are candidates.
+    const sampler = (index: number) => ({ temperature: index < 3 ? 0 : 40, topP: 0.99, seed: index })
+    const expected: Token[][] = []
+    for (const [index, prompt] of prompts.entries())
+      expected.push(await steps.generate(400 + index, prompt, 6, sampler(index)))
+    await steps.run(prompts.map((prompt, index) => generateWork(500 + index, prompt, sampler(index))))
+    ;[logitReads, downloads, resultBytes] = [0, [], 0]
+    const found = (await steps.run(
+      prompts.map((prompt, index): SequenceWork => {
+        const tokens = Int32Array.from(tokenIds(expected[index]!).slice(0, 5))
+        const position = prompt.length
+        return { sequence: 500 + index, tokens, position, output: 'token', drafts: 4 }
+      }),
+    )) as Token[]
+    expect(found.map(({ more }) => more?.length)).toEqual(prompts.map(() => 4))
+    for (const [index, { kind: _, more = [], ...first }] of found.entries()) {
+      const same = expected[index]!.slice(1)
+      expect([first, ...more]).toEqual(same.map(({ kind: __, ...token }) => token))
+    }
+    // A vocabulary of 300 has 256 candidates and parts of two tokens.
+    expect(resultBytes).toBe(4 * 6 * 5 * (4 + 2 * 256 + 2))
+    // The first undecided place of each work at once; the later ones one by one.
+    expect(downloads[0]).toBe(3)
+    expect(downloads.slice(1)).toEqual(downloads.slice(1).map(() => 1))
+    expect(logitReads).toBe(downloadedRows())
+    expect(logitReads).toBeLessThanOrEqual(3 * 5)
   })
 
   test.skipIf(!native)('int8 and int4 score as the engine of the processor does', async () => {

@@ -37,6 +37,7 @@ RESIDENT_KERNEL(HEAD_DIM <= 128 ? 2 : 1) attention(
 
   Call call(step, at);
   const u32 head = blockIdx.x, row = blockIdx.y, kv_head = head / (HEADS / KV_HEADS), lane = lane_id(), warp = warp_id();
+  if (row >= call.rows()) return;
   const u32 position = call.position(row);
   const u32* table = call.table(row);
   const float* query = queries + ((u64)row * HEADS + head) * HEAD_DIM;

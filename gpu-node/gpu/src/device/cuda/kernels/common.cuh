@@ -28,7 +28,7 @@ struct Call {
   u32 at;
   DEVICE Call(const u32* step, u32 at) : step(step), at(at) {}
   DEVICE u32 word(u32 index) const { return __ldg(step + at + index); }
-  // Rows that the kernel works on.
+  // Rows that the kernel works on. Blocks of later rows end at once: a graph is launched for a few more rows.
   DEVICE u32 rows() const { return word(0); }
   // For each row of the batch a word: the token; its position; the place of its page table.
   DEVICE u32 token(u32 row) const { return __ldg(step + word(1) + row); }

@@ -27,6 +27,7 @@ KERNEL(64) place(const u32* step, u32 at, float* queries, const float* keys, con
   constexpr u32 QUERY_PAIRS = HEADS * HALF, KEY_WORDS = KV_HEADS * HALF;
   Call call(step, at);
   u32 row = blockIdx.y, unit = blockIdx.x * 64 + threadIdx.x;
+  if (row >= call.rows()) return;
   const u32* angles = call.angles() + row * HEAD_DIM;
   auto cosine = [&](u32 pair) { return __uint_as_float(__ldg(angles + pair)); };
   auto sine = [&](u32 pair) { return __uint_as_float(__ldg(angles + HALF + pair)); };

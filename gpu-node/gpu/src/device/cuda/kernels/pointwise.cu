@@ -7,7 +7,9 @@ struct TableShape {
 // Copies the embedding of each token of a batch into the residual stream. The table is a dense bf16 matrix, perhaps in parts; a
 // part skips the tokens of other parts. Grid: (columns / 64, rows).
 KERNEL(64) embed(const u32* step, u32 at, const u32* words, float* stream, const TableShape* shape) {
-  u32 col = blockIdx.x * 64 + threadIdx.x, token = Call(step, at).token(blockIdx.y);
+  Call call(step, at);
+  if (blockIdx.y >= call.rows()) return;
+  u32 col = blockIdx.x * 64 + threadIdx.x, token = call.token(blockIdx.y);
   if (col >= shape->cols || token < shape->first || token - shape->first >= shape->rows) return;
   u32 row = token - shape->first;
   u64 group = (u64)(row / 32) * shape->groups + col / 64;
@@ -43,7 +45,8 @@ DEVICE void norm_row(const float* x, const float* gamma, float* out) {
   }
 }
 
-KERNEL(256) norm_rows(const u32*, u32, const float* x, const float* gamma, float* out) {
+KERNEL(256) norm_rows(const u32* step, u32 at, const float* x, const float* gamma, float* out) {
+  if (blockIdx.x >= Call(step, at).rows()) return;
   norm_row(x + (u64)blockIdx.x * HIDDEN, gamma, out + (u64)blockIdx.x * HIDDEN);
 }
 
@@ -53,9 +56,9 @@ KERNEL(256) norm_picked(const u32* step, u32 at, const float* x, const float* ga
 }
 
 // gate ← silu(gate) · up (Shazeer 2020). Grid: (INTERMEDIATE / 256, rows).
-KERNEL(256) gate(const u32*, u32, float* gate, const float* up) {
+KERNEL(256) gate(const u32* step, u32 at, float* gate, const float* up) {
   u32 col = blockIdx.x * 256 + threadIdx.x;
-  if (col >= INTERMEDIATE) return;
+  if (col >= INTERMEDIATE || blockIdx.y >= Call(step, at).rows()) return;
   u64 place = (u64)blockIdx.y * INTERMEDIATE + col;
   float value = gate[place];
   gate[place] = value / (1.f + expf(-value)) * up[place];

@@ -151,6 +151,7 @@ DEVICE void product(
   const u32 cols = shape->cols, groups = shape->groups, tokens = Call(step, at).rows();
   const u32 lane = lane_id(), slice = warp_id(), token = blockIdx.y * TOKENS;
   const u32 first = slice * groups / 8, end = (slice + 1) * groups / 8;
+  if (token >= tokens) return;
   // Tokens after the last one repeat it, and are not stored.
   auto input = [&](u32 index) { return x + (u64)min(token + index, tokens - 1) * cols; };
 

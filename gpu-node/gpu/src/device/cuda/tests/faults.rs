@@ -77,7 +77,7 @@ fn a_device_that_a_test_lost_is_lost_for_its_owner_alone() {
         lost.cuda.check().err(),
         lost.cuda.allocate("a test", 16).err(),
         lost.cuda.upload_at(buffer.cuda(), 0, &[1]).err(),
-        lost.cuda.run_step(None, &[], None).err(),
+        lost.cuda.run_lists(None, &[], None).err(),
         module(&lost.cuda, ADD).err(),
     ];
     assert!(faults.iter().all(|fault| matches!(fault, Some(DeviceFault::Lost(_)))), "{faults:?}");

@@ -61,7 +61,7 @@ impl Device {
     }
 
     fn read(&self, buffer: &device::Buffer, count: usize) -> Vec<f32> {
-        self.cuda.run_step(None, &[], Some((buffer.cuda(), count))).unwrap()
+        self.cuda.run_lists(None, &[], Some((buffer.cuda(), count))).unwrap()
     }
 
     /// The data of calls of `add`.
@@ -76,7 +76,7 @@ impl Device {
 
     fn run(&self, upload: (&device::Buffer, &[u32]), commands: &[Command<'_>]) -> Result<(), DeviceFault> {
         let (buffer, words) = upload;
-        self.cuda.run_step(Some((buffer.cuda(), words)), commands, None).map(drop)
+        self.cuda.run_lists(Some((buffer.cuda(), words)), &[commands], None).map(drop)
     }
 
     /// Runs `add` eight times.

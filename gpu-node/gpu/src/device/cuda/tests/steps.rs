@@ -58,7 +58,8 @@ fn commands_run_in_order_with_their_calls() {
         Command::Copy { from: (&to, 0), to: (&copy, 0), bytes: 0 },
         run(1, (1, 1)),
     ];
-    let found = device.cuda.run_step(Some((step.cuda(), &words)), &commands, Some((to.cuda(), 100))).unwrap();
+    let found =
+        device.cuda.run_lists(Some((step.cuda(), &words)), &[&commands], Some((to.cuda(), 100))).unwrap();
     for (index, &value) in found.iter().enumerate() {
         let factor = if index < 64 { 12.0 } else { 2.0 };
         assert_eq!(value, 1.0 + factor * index as f32, "{index}");
@@ -79,7 +80,7 @@ fn a_list_that_repeats_becomes_a_graph_that_reads_each_steps_data() {
     let mut expected = 0.0;
     for (round, graphs) in [(1, 0), (2, 1), (3, 1), (4, 1)] {
         let words = device.calls(&[(64, round)]);
-        let found = device.cuda.run_step(Some((step.cuda(), &words)), &commands, Some((to.cuda(), 64)));
+        let found = device.cuda.run_lists(Some((step.cuda(), &words)), &[&commands], Some((to.cuda(), 64)));
         expected += 10.0 * round as f32;
         assert_eq!(found.unwrap(), [expected; 64]);
         assert_eq!(device.graphs(), graphs, "round {round}");
