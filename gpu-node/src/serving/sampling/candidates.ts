@@ -1,5 +1,5 @@
 import { AppError } from '@copal/shared/errors.ts'
-import type { SamplerSpec } from '../contract/backend.ts'
+import type { SamplerSpec, TokenMask } from '../contract/backend.ts'
 import type { SamplingCuts } from './logit-kernels.ts'
 
 /** The part of a row's logits that a device returns instead of all of them. */
@@ -47,11 +47,16 @@ const MIN_TEMPERATURE = 0.01
 
 /**
  * Returns the temperature at which a sampler needs {@link Candidates}; undefined if it needs the whole logits: with biases
- * and penalties, which change any logit, and for a top-k of more than the candidates.
+ * and penalties, which change any logit, for a top-k of more than the candidates, and under a mask without a cut that the
+ * candidates decide.
  *
  * @param count candidates that the device returns
  */
-export function candidateTemperature(spec: SamplerSpec, count: number): number | undefined {
+export function candidateTemperature(
+  spec: SamplerSpec,
+  count: number,
+  isMasked: boolean,
+): number | undefined {
   const { temperature, topP, topK, minP, topLogprobs } = spec
   const changesLogits =
     spec.presencePenalty !== 0 ||
@@ -60,8 +65,32 @@ export function candidateTemperature(spec: SamplerSpec, count: number): number |
     (spec.logitBias ?? []).length > 0
   if (changesLogits || topLogprobs > count) return undefined
   if (temperature === 0) return 1
-  const keepsMore = topK > count && topP >= 1 && minP === 0
+  const keepsMore = minP === 0 && (isMasked ? topK === 0 || topK > count : topK > count && topP >= 1)
   return temperature < MIN_TEMPERATURE || keepsMore ? undefined : temperature
+}
+
+/**
+ * Returns those of the candidates that a mask allows, as candidates of a vocabulary of the allowed tokens. The sum over the
+ * weights of these is unknown.
+ */
+export function allowedCandidates({ pairs, sum }: Candidates, allowed: TokenMask): Candidates {
+  const isAllowed = (token: number) => (((allowed[token >>> 5] ?? 0) >>> (token & 31)) & 1) === 1
+  const ranks = Array.from({ length: pairs.length / 2 }, (_, rank) => rank)
+  const open = ranks.filter((rank) => isAllowed(tokenAt(pairs, rank)))
+  return {
+    pairs: Float32Array.from(open.flatMap((rank) => [tokenAt(pairs, rank), logitAt(pairs, rank)])),
+    vocabSize: allowed.reduce((count, word) => count + bitCount(word), 0),
+    sum,
+    sumAtTemperature: Number.NaN,
+    part: undefined,
+  }
+}
+
+/** Returns how many bits of a word are 1. */
+function bitCount(word: number): number {
+  const pairs = word - ((word >>> 1) & 0x55555555)
+  const nibbles = (pairs & 0x33333333) + ((pairs >>> 2) & 0x33333333)
+  return Math.imul((nibbles + (nibbles >>> 4)) & 0x0f0f0f0f, 0x01010101) >>> 24
 }
 
 /**
@@ -77,6 +106,7 @@ export function drawFromCandidates(
   chance: number,
 ): Drawn | undefined {
   const { pairs, vocabSize } = candidates
+  if (pairs.length === 0) return undefined
   const best = logitAt(pairs, 0)
   requireLogit(best, pairs)
   if (cuts.temperature === 0) return { token: tokenAt(pairs, 0), logit: best }

@@ -1,6 +1,7 @@
 import type { SampledToken, SamplerSpec, TokenAlternative, TokenMask } from '../contract/backend.ts'
 import type { LogitKernels } from './logit-kernels.ts'
 import {
+  allowedCandidates,
   candidateTemperature,
   drawFromCandidates,
   logitAt,
@@ -24,19 +25,25 @@ export interface Sampler {
   sample(logits: Float32Array, position: number, allowed?: TokenMask | null): SampledToken
   /**
    * Returns what a device needs for the {@link Candidates} of the token at `position` and of those after its drafts;
-   * undefined if they never suffice.
+   * undefined if they rarely suffice.
    *
    * @param count candidates that the device returns
+   * @param isMasked whether the tokens that may be drawn will be restricted
    */
-  candidateRequest(count: number, position: number, drafts?: number): CandidateRequest | undefined
+  candidateRequest(
+    count: number,
+    position: number,
+    drafts?: number,
+    isMasked?: boolean,
+  ): CandidateRequest | undefined
   /**
-   * Draws the token that {@link sample} draws from all logits without a mask. Log-probabilities differ by the rounding of
-   * the device.
+   * Draws the token that {@link sample} draws from all logits. Log-probabilities differ by the rounding of the device.
    *
+   * @param allowed tokens that may be drawn; null for all
    * @returns undefined if the candidates do not decide: then sample from the logits
    * @throws AppError as {@link sample} does
    */
-  sampleFrom(candidates: Candidates, position: number): SampledToken | undefined
+  sampleFrom(candidates: Candidates, position: number, allowed?: TokenMask | null): SampledToken | undefined
 }
 
 /**
@@ -90,16 +97,17 @@ export function createSampler(spec: SamplerSpec, kernels: LogitKernels): Sampler
       return { token, logprob: (unpenalised[token] as number) - logSumExp, top }
     },
 
-    candidateRequest(count, position, drafts = 0) {
-      const temperature = candidateTemperature(spec, count)
+    candidateRequest(count, position, drafts = 0, isMasked = false) {
+      const temperature = candidateTemperature(spec, count, isMasked)
       if (temperature === undefined) return undefined
       const chances = Array.from({ length: 1 + drafts }, (_, place) => chanceAt(position + place))
       return { temperature, chances }
     },
 
-    sampleFrom(candidates, position) {
+    sampleFrom(candidates, position, allowed = null) {
       const { pairs, sum } = candidates
-      const drawn = drawFromCandidates(candidates, spec, chanceAt(position))
+      const open = allowed ? allowedCandidates(candidates, allowed) : candidates
+      const drawn = drawFromCandidates(open, spec, chanceAt(position))
       if (!drawn) return undefined
       const logSumExp = spec.topLogprobs >= 0 ? logitAt(pairs, 0) + Math.log(sum) : NaN
       const top = Array.from({ length: Math.max(spec.topLogprobs, 0) }, (_, at) => ({

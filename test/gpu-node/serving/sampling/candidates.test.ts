@@ -5,6 +5,7 @@ import { GREEDY } from '../../../../gpu-node/src/serving/contract/greedy.ts'
 import type { Candidates } from '../../../../gpu-node/src/serving/sampling/candidates.ts'
 import { createScriptLogitKernels } from '../../../../gpu-node/src/serving/sampling/logit-kernels.ts'
 import { createSampler } from '../../../../gpu-node/src/serving/sampling/token-sampler.ts'
+import { maskOf } from '../../../support/engine/token-masks.ts'
 import { createRandom, normals } from '../../../support/harness/random.ts'
 
 const COUNT = 64
@@ -93,6 +94,49 @@ test.each<[string, Partial<SamplerSpec>, 'always' | 'often' | 'sometimes']>([
     }
   }
   expect(none / draws).toBeLessThanOrEqual({ always: 0, often: 0.01, sometimes: 0.7 }[decided])
+})
+
+test.each<[string, Partial<SamplerSpec>, number]>([
+  ['greedy', { temperature: 0 }, 0.2],
+  ['top-k', { topK: 5 }, 0.4],
+  ['top-k and top-p', { topK: 5, topP: 0.8 }, 0.5],
+  ['min-p', { minP: 0.3 }, 0.5],
+])('%s under a mask: the token of all logits, or none', (_, spec, most) => {
+  const random = createRandom(6)
+  let [draws, none] = [0, 0]
+  for (const vocab of [3, 64, 900]) {
+    const sampler = samplerOf({ ...spec, topLogprobs: 2 }, vocab)
+    // Of all tokens, half, every 30th, one.
+    for (const share of [1, 2, 30, vocab].filter((each) => each <= vocab)) {
+      const allowed = maskOf(
+        vocab,
+        Array.from({ length: vocab }, (__, token) => token).filter((token) => token % share === share >> 1),
+      )
+      for (const [shape, logitsOf] of SHAPES) {
+        for (let position = 0; position < 4; position++) {
+          const logits = logitsOf(random, vocab)
+          const { temperature, chances } = sampler.candidateRequest(COUNT, position, 0, true)!
+          const found = sampler.sampleFrom(candidatesOf(logits, temperature, chances[0]), position, allowed)
+          draws += 1
+          if (found === undefined) none += 1
+          const { token, top } = sampler.sample(logits.slice(), position, allowed)
+          const where = { shape, vocab, share, position }
+          if (found) expect({ ...where, token: found.token }).toEqual({ ...where, token })
+          if (found) expect(found.top.map((each) => each.token)).toEqual(top.map((each) => each.token))
+        }
+      }
+    }
+  }
+  expect(none / draws).toBeLessThan(most)
+})
+
+test('a token that the mask alone leaves is certain without a cut, and one of many is not looked for', () => {
+  const logits = normals(createRandom(8), 900, 0, 3)
+  const sampler = samplerOf({}, 900)
+  const candidates = candidatesOf(logits, 1, 0.5)
+  const third = candidates.pairs[4]!
+  expect(sampler.sampleFrom(candidates, 2, maskOf(900, [third]))?.token).toBe(third)
+  expect(sampler.candidateRequest(COUNT, 2, 0, true)).toBeUndefined()
 })
 
 test('a cut whose border is within the error of the sum decides nothing', () => {

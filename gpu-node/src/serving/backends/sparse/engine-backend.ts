@@ -282,8 +282,9 @@ function candidateRequestOf(
   { output, allowed, drafts = 0, promptScores, position, tokens }: SequenceWork,
   sampler: Sampler | undefined,
 ): CandidateRequest | undefined {
-  if (native.candidates === undefined || output !== 'token' || allowed || promptScores) return undefined
-  return sampler?.candidateRequest(native.candidates, position + tokens.length - drafts, drafts)
+  if (native.candidates === undefined || output !== 'token' || promptScores) return undefined
+  const end = position + tokens.length - drafts
+  return sampler?.candidateRequest(native.candidates, end, drafts, allowed !== undefined)
 }
 
 /**

@@ -1,4 +1,4 @@
-import type { SampledToken, SequenceWork } from '../../contract/backend.ts'
+import type { SampledToken, SequenceWork, TokenMask } from '../../contract/backend.ts'
 import { failedOutput } from '../../contract/failed-output.ts'
 import type { Candidates } from '../../sampling/candidates.ts'
 import type { Sampler } from '../../sampling/token-sampler.ts'
@@ -19,10 +19,12 @@ export interface TokenSource extends Pick<SequenceWork, 'allowed' | 'allowedAfte
  * Returns the first place that is reached and whose candidates do not decide, so that its logits are needed; undefined if
  * there is none.
  */
-export function undecidedPlace({ sampler, candidates, end, drafts }: TokenSource): number | undefined {
-  for (const [place, list] of candidates?.entries() ?? []) {
+export async function undecidedPlace(source: TokenSource): Promise<number | undefined> {
+  const { sampler, candidates, end, drafts } = source
+  const masks = await masksOf(source)
+  for (const [place, list] of candidates?.slice(0, masks.length).entries() ?? []) {
     try {
-      const sampled = sampler.sampleFrom(list, end + place)
+      const sampled = sampler.sampleFrom(list, end + place, masks[place])
       if (!sampled) return place
       if (sampled.token !== drafts[place]) return undefined
     } catch {
@@ -41,22 +43,22 @@ export function undecidedPlace({ sampler, candidates, end, drafts }: TokenSource
  * @throws AppError `invalid_output` if the first token cannot be sampled
  */
 export async function sampleTokens(
-  { sampler, candidates, end, drafts, allowed, allowedAfterDrafts }: TokenSource,
+  source: TokenSource,
   readLogits: (place: number) => Promise<Float32Array>,
 ): Promise<[SampledToken, ...SampledToken[]]> {
-  const sample = async (place: number, mask: Parameters<Sampler['sample']>[2]) => {
+  const { sampler, candidates, end, drafts } = source
+  const masks = await masksOf(source)
+  const sample = async (place: number) => {
     const from = candidates?.[place]
-    const token = from && sampler.sampleFrom(from, end + place)
-    return token ?? sampler.sample(await readLogits(place), end + place, mask)
+    const token = from && sampler.sampleFrom(from, end + place, masks[place])
+    return token ?? sampler.sample(await readLogits(place), end + place, masks[place])
   }
-  const sampled: [SampledToken, ...SampledToken[]] = [await sample(0, await allowed)]
-  if (drafts.length === 0) return sampled
-  const masks = await allowedAfterDrafts
-  for (const [index, draft] of drafts.subarray(0, masks?.length).entries()) {
+  const sampled: [SampledToken, ...SampledToken[]] = [await sample(0)]
+  for (const [index, draft] of drafts.subarray(0, masks.length - 1).entries()) {
     if (sampled.at(-1)?.token !== draft) break
     sampler.observe(drafts.subarray(index, index + 1), end + index)
     try {
-      sampled.push(await sample(index + 1, masks?.[index]))
+      sampled.push(await sample(index + 1))
     } catch (error) {
       failedOutput(error)
       // The output may end before this token. If it does not, the next step fails.
@@ -64,4 +66,11 @@ export async function sampleTokens(
     }
   }
   return sampled
+}
+
+/** Returns what may be sampled at each place where anything may; null for all tokens. */
+async function masksOf({ drafts, allowed, allowedAfterDrafts }: TokenSource): Promise<(TokenMask | null)[]> {
+  const first = (await allowed) ?? null
+  const rest = (await allowedAfterDrafts) ?? Array.from(drafts, () => null)
+  return [first, ...rest.slice(0, drafts.length)]
 }

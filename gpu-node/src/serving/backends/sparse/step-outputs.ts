@@ -50,7 +50,7 @@ export async function readStepOutputs(
   for (const { source } of all) {
     if (!source?.candidates) continue
     await yieldTurn()
-    const place = undecidedPlace(source)
+    const place = await undecidedPlace(source)
     if (place !== undefined) undecided.push(source.firstRow + place)
   }
   if (undecided.length > 0) await logits.download(undecided)
@@ -96,7 +96,9 @@ function divideResults(
   return work.map((item, index) => {
     const { output, position, tokens, promptScores, drafts = 0 } = item
     const targets = output === 'nll' || output === 'hidden_sum' ? item.targets : promptScores?.targets
-    const scores = take(targets ? scoredTargets({ targets }) * (1 + 2 * (promptScores?.alternatives ?? 0)) : 0)
+    const scores = take(
+      targets ? scoredTargets({ targets }) * (1 + 2 * (promptScores?.alternatives ?? 0)) : 0,
+    )
     const count = candidates(index)
     const lists =
       count > 0

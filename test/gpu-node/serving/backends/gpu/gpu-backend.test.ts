@@ -28,6 +28,7 @@ import {
 } from '../../../../support/engine/backend-steps.ts'
 import { addon as native } from '../../../../support/engine/backends.ts'
 import { gpu, GPU_DEVICE, skipWithoutGpu } from '../../../../support/engine/gpu.ts'
+import { maskOf } from '../../../../support/engine/token-masks.ts'
 import { temporaryDir } from '../../../../support/harness/temporary.ts'
 import { WAIT } from '../../../../support/harness/wait.ts'
 import { halfMaskFile, TARGETS, TOKENS } from '../../../../support/models/masked-scores.ts'
@@ -107,16 +108,15 @@ function testGpu(addon: GpuAddon): void {
       { repetitionPenalty: 1.3 },
     ]
     const prompts = settings.map((_, index) => randomTokens(60 + index, 3 + 5 * index))
-    const run = async (first: number, allowed: Pick<SequenceWork, 'allowed'>) => {
+    const run = async (first: number, changes: Partial<SamplerSpec>) => {
       const texts: Token[][] = prompts.map(() => [])
       for (let step = 0; step < 8; step++) {
         const work = prompts.map((prompt, index): SequenceWork => {
           const sequence = first + index
           const last = texts[index]!.at(-1)
-          if (!last)
-            return { ...generateWork(sequence, prompt, { ...settings[index], seed: index }), ...allowed }
+          if (!last) return generateWork(sequence, prompt, { ...settings[index], seed: index, ...changes })
           const position = prompt.length + step - 1
-          return { sequence, tokens: Int32Array.of(last.token), position, output: 'token', ...allowed }
+          return { sequence, tokens: Int32Array.of(last.token), position, output: 'token' }
         })
         const outputs = await steps.run(work)
         outputs.forEach((output, index) => texts[index]!.push(output as Token))
@@ -130,8 +130,8 @@ function testGpu(addon: GpuAddon): void {
     expect(logitReads).toBeGreaterThanOrEqual(8)
     expect(logitReads).toBeLessThan(8 + 10)
     expect(downloadedRows()).toBe(logitReads - 8)
-    // Work with a mask gets the whole logits, even if the mask forbids nothing.
-    const fromLogits = await run(200, { allowed: Promise.resolve(null) })
+    // Work with biases gets the whole logits, even if they change nothing.
+    const fromLogits = await run(200, { logitBias: [{ token: 0, bias: 0 }] })
     expect(logitReads).toBe(8 + downloadedRows() + 7 * 8)
     expect(fromCandidates.map(tokenIds)).toEqual(fromLogits.map(tokenIds))
     for (const [index, text] of fromCandidates.entries()) {
@@ -172,6 +172,28 @@ function testGpu(addon: GpuAddon): void {
     expect(downloads.slice(1)).toEqual(downloads.slice(1).map(() => 1))
     expect(logitReads).toBe(downloadedRows())
     expect(logitReads).toBeLessThanOrEqual(3 * 5)
+  })
+
+  test('grammars are sampled from candidates if no token is drawn by chance', async () => {
+    const steps = await served()
+    const [prompt, vocabSize] = [randomTokens(90, 8), 300]
+    const odd = maskOf(
+      vocabSize,
+      Array.from({ length: vocabSize / 2 }, (_, index) => 2 * index + 1),
+    )
+    const run = async (sequence: number, sampler: Partial<SamplerSpec>) => {
+      ;[logitReads, downloads] = [0, []]
+      const work = generateWork(sequence, prompt, sampler)
+      const output = (await steps.one({ ...work, allowed: Promise.resolve(odd) })) as Token
+      return { token: output.token, logitReads, downloads }
+    }
+    const greedy = await run(600, {})
+    expect(greedy).toMatchObject({ logitReads: 0, downloads: [] })
+    const whole = await run(601, { logitBias: [{ token: 0, bias: 0 }] })
+    expect(whole).toEqual({ token: greedy.token, logitReads: 1, downloads: [] })
+    expect(greedy.token % 2).toBe(1)
+    // By chance from all tokens: the logits come with the step.
+    expect(await run(602, { temperature: 1 })).toMatchObject({ logitReads: 1, downloads: [] })
   })
 
   test.skipIf(!native)('int8 and int4 score as the engine of the processor does', async () => {
