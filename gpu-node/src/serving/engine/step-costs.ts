@@ -4,6 +4,8 @@ const DECAY = 0.98
 const FIRST_SHARE = 0.1
 /** Least variance of the number of tokens by which the cost of one can be told. */
 const LEAST_VARIANCE = 0.05
+/** Steps of each size that do not count: a GPU loads kernels in the first one, and records their graph in the second. */
+const FIRST_STEPS = 2
 /** Longest step that counts, relative to what it was expected to take: a longer one waited for something else. */
 const LONGEST = 3
 
@@ -22,6 +24,8 @@ export interface StepCosts {
 export function createStepCosts(): StepCosts {
   /** Sums over steps of 1, their tokens, their time, and products of these. */
   let [weights, tokens, squares, times, products] = [0, 0, 0, 0, 0]
+  /** How many of its first steps each size has had. */
+  const seen = new Map<number, number>()
 
   function line(): { once: number; each: number } {
     if (weights === 0) return { once: 1, each: FIRST_SHARE / (1 - FIRST_SHARE) }
@@ -37,6 +41,9 @@ export function createStepCosts(): StepCosts {
     observe(count, durationMs) {
       // Longer ones would all count as waiting for something else.
       if (durationMs <= 0) return
+      const before = seen.get(count) ?? 0
+      seen.set(count, before + 1)
+      if (before < FIRST_STEPS) return
       const { once, each } = line()
       const ms = weights === 0 ? durationMs : Math.min(durationMs, LONGEST * (once + each * count))
       weights = DECAY * weights + 1

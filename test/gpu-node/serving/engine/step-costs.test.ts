@@ -41,6 +41,26 @@ test('a machine that becomes slower at more tokens is followed', () => {
   expect(costs.costOfOneMore(1, 1)).toBeGreaterThan(0.7)
 })
 
+test.each([2, 3, 6])('first steps of a size that take %d times as long do not end drafts', (factor) => {
+  const costs = createStepCosts()
+  const seen = new Map<number, number>()
+  let drafted = 0
+  for (let step = 0; step < 150; step++) {
+    // Every second draft is right. The first steps have none.
+    let [tokens, expected, chance] = [1, 1, 0.5]
+    while (step >= 50 && tokens < 8 && chance > costs.costOfOneMore(tokens, expected)) {
+      tokens += 1
+      expected += chance
+      chance *= 0.5
+    }
+    const before = seen.get(tokens) ?? 0
+    seen.set(tokens, before + 1)
+    costs.observe(tokens, (10 + 0.1 * tokens) * (before < 2 ? factor : 1))
+    if (step >= 70) drafted += tokens - 1
+  }
+  expect(drafted / 80).toBeGreaterThan(4)
+})
+
 test('one more token is worth less the more a step is expected to sample already', () => {
   const costs = createStepCosts()
   for (let step = 0; step < 200; step++) costs.observe(1 + (step % 4), 10 + 5 * (1 + (step % 4)))
