@@ -8,6 +8,7 @@
 //! | `programs` | the kernels (WGSL in `shaders/`), compiled for a model and a device |
 //! | `matrix` | matrices on a device, bound to their inputs and outputs |
 //! | `engine` | weight sets, key/value pages, and steps |
+//! | `parts` | splits work into parts of bounded size |
 //! | `exchange` | the refinement of masks by exchanges |
 //! | `calibration` | decoder blocks in f32 with the sums of their statistics |
 //! | `binding` | the functions and classes that Node sees |
@@ -27,6 +28,7 @@ pub mod exchange;
 pub mod fault;
 pub mod layout;
 mod matrix;
+mod parts;
 mod programs;
 
 // The tests of devices, in the crate: as a crate of their own they would need it compiled a second time.

@@ -28,7 +28,7 @@ pub(crate) enum KernelKind {
     NormPicked,
     /// Rotates queries and keys, and stores keys and values: `[queries, keys, values, key pages, value pages]`.
     Place,
-    /// `[queries, key pages, value pages, out]`
+    /// Attention of the rows from the first one of the call on: `[queries, key pages, value pages, out]`.
     Attention,
     /// `gate ← silu(gate) · up`: `[gate, up]`.
     Gate,

@@ -87,6 +87,16 @@ pub(crate) enum Bound {
     Cuda(cuda::Bound),
 }
 
+/// How much attention goes into a command and into a submission.
+#[derive(Clone, Copy)]
+pub(crate) struct AttentionLimits {
+    /// Positions to which all heads of the rows of a command attend together, at most, unless one row has more.
+    pub(crate) command: u64,
+    /// Positions to which a head attends on average, from which on a command has a submission for itself if it has an eighth
+    /// of what it may have.
+    pub(crate) head: u64,
+}
+
 /// The work of a device in a step, in order.
 #[derive(Clone, Copy)]
 pub(crate) enum Command<'a> {
@@ -102,6 +112,8 @@ pub(crate) enum Command<'a> {
     Clear(&'a Buffer),
     /// Copies bytes from a place of a buffer to a place of another.
     Copy { from: (&'a Buffer, u64), to: (&'a Buffer, u64), bytes: u64 },
+    /// Ends a submission of a device that bounds their work.
+    Submit,
 }
 
 /// A device that was found.
@@ -189,6 +201,14 @@ impl Gpu {
     /// The largest buffer that kernels can use, bytes.
     pub(crate) fn max_buffer_bytes(&self) -> u64 {
         self.description().max_binding_bytes
+    }
+
+    /// The limits of attention; `None` where a command may take as long as it wants.
+    pub(crate) fn attention_limits(&self) -> Option<AttentionLimits> {
+        match self {
+            Gpu::Portable(_) => Some(portable::ATTENTION_LIMITS),
+            Gpu::Cuda(_) => None,
+        }
     }
 
     /// Tokens of the tiles of the product with a matrix, the smallest first.

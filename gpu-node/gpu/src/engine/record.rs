@@ -2,7 +2,7 @@
 
 use super::buffers::{Activations, Transfers};
 use super::pages::PagePool;
-use super::plan::{BatchPlan, CallId, HeadPlan, Plan, RowRun};
+use super::plan::{AttentionPlan, BatchPlan, CallId, HeadPlan, Plan, RowRun};
 use super::weights::WeightSet;
 use super::{LINEARS, ModelConfig};
 use crate::device::{Bound, Buffer, Command, Gpu};
@@ -93,7 +93,7 @@ impl<'a> Recorder<'a> {
             commands.extend(linears(first..first + 3));
             let units = (heads + 2 * kv_heads) * head_dim / 2;
             commands.push(run(&kernels.place, place, (groups_of(units, 64), rows)));
-            commands.push(run(&kernels.attention, attention, (heads as u32, rows)));
+            self.attention(&mut commands, batch, attention);
             commands.extend(linears(first + 3..first + 4));
             commands.push(run(&kernels.norm, mlp_norm, (rows, 1)));
             commands.extend(linears(first + 4..first + 6));
@@ -101,6 +101,21 @@ impl<'a> Recorder<'a> {
             commands.extend(linears(first + 6..first + 7));
         }
         commands
+    }
+
+    fn attention(&self, commands: &mut Vec<Command<'a>>, batch: &BatchPlan, bound: &'a Bound) {
+        let AttentionPlan { ref parts, is_long } = batch.attention;
+        for &(rows, call) in parts {
+            if is_long {
+                commands.push(Command::Submit);
+            }
+            let (kernel, call) = (&self.kernels.attention, self.call(call));
+            let groups = (self.config.heads as u32, self.gpu.launched_rows(rows));
+            commands.push(Command::Run { kernel, call, bound, groups });
+        }
+        if is_long {
+            commands.push(Command::Submit);
+        }
     }
 
     /// Logits of some rows, their scores and candidates, and the copies of all to the results.

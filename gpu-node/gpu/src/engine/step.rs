@@ -7,7 +7,7 @@ use super::record::{Bindings, Recorder};
 use super::weights::{Forms, WeightLibrary, WeightSet};
 use super::{ModelConfig, Output, PAGE_TOKENS, StepError, Usage, Work};
 use crate::device::kernel::{CANDIDATES, MAX_HEAD_DIM};
-use crate::device::{Command, Gpu};
+use crate::device::{AttentionLimits, Command, Gpu};
 use crate::fault::DeviceFault;
 use crate::matrix::Meter;
 use crate::programs::Kernels;
@@ -88,6 +88,7 @@ pub struct Engine {
     /// Where the logits of the last step are, of each token of a work after which logits or candidates were wanted.
     rows: Vec<LogitRow>,
     downloads: Downloads,
+    attention: Option<AttentionLimits>,
     panic_next: bool,
 }
 
@@ -135,6 +136,7 @@ impl Engine {
             logits: Vec::new(),
             rows: Vec::new(),
             downloads: Downloads::default(),
+            attention: gpu.attention_limits(),
             panic_next: false,
             config,
             gpu,
@@ -231,6 +233,12 @@ impl Engine {
         self.gpu.run(None, &copies.collect::<Vec<_>>(), Some((results, floats)))
     }
 
+    /// Limits attention.
+    #[cfg(test)]
+    pub(crate) fn limit_attention(&mut self, limits: AttentionLimits) {
+        self.attention = Some(limits);
+    }
+
     /// For tests: the next step panics.
     pub fn panic_next(&mut self) {
         self.panic_next = true;
@@ -268,6 +276,7 @@ impl Engine {
             max_tokens: self.buffers.max_tokens,
             logit_rows: self.buffers.logit_rows,
             candidates: candidate_floats(self.config.vocab),
+            attention: self.attention,
         };
         let plan = Plan::new(&self.config, sizes, work);
         let upload = plan.upload();

@@ -259,7 +259,7 @@ fn check(command: &Command<'_>) {
             let is_call = data.has(offset.into(), CALL_BYTES) && offset.is_multiple_of(4);
             assert!(is_call || !has_call, "not a call");
         }
-        Command::Clear(_) => {}
+        Command::Clear(_) | Command::Submit => {}
         Command::Copy { from: (from, from_byte), to: (to, to_byte), bytes } => {
             let is_within = from.cuda().has(from_byte, bytes) && to.cuda().has(to_byte, bytes);
             assert!(is_within, "a copy beyond a buffer");
@@ -275,7 +275,9 @@ unsafe fn enqueue(commands: &[Command<'_>], stream: CUstream) -> Result<(), Driv
     for command in commands {
         match *command {
             // The driver rejects what has nothing to do.
-            Command::Run { groups: (0, _) | (_, 0), .. } | Command::Copy { bytes: 0, .. } => {}
+            Command::Run { groups: (0, _) | (_, 0), .. }
+            | Command::Copy { bytes: 0, .. }
+            | Command::Submit => {}
             Command::Run { kernel, call: (step, offset), bound, groups } => {
                 // SAFETY: passed on.
                 unsafe { cuda(kernel).launch((bound_of(step), offset), bound_of(bound), groups, stream) }?;
@@ -305,6 +307,7 @@ fn entry(command: &Command<'_>) -> Entry {
             [cuda(kernel).id, bound_of(step).id, bound_of(bound).id, offset.into(), groups]
         }
         Command::Clear(buffer) => [buffer.cuda().id(), u64::MAX, 0, 0, 0],
+        Command::Submit => [u64::MAX; 5],
         Command::Copy { from: (from, from_byte), to: (to, to_byte), bytes } => {
             [from.cuda().id(), to.cuda().id(), from_byte, to_byte, bytes]
         }

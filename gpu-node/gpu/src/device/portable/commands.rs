@@ -4,8 +4,9 @@
 //! 2 s by a newer one. On macOS such a submission is ended. The commands of a step are therefore submitted one part after another,
 //! without a wait between them.
 
-use crate::device::Command;
 use crate::device::kernel::KernelKind;
+use crate::device::{AttentionLimits, Command};
+use crate::parts::parts;
 use std::ops::Range;
 use wgpu::{CommandBuffer, ComputePassDescriptor, Device};
 
@@ -13,19 +14,26 @@ use wgpu::{CommandBuffer, ComputePassDescriptor, Device};
 /// products: two seconds for a device that computes 4.3 · 10⁹ a second.
 pub(super) const MAX_SUBMISSION_WORK: u64 = 1 << 16;
 
+/// Positions to which a head attends with the work of one product.
+const POSITIONS: u64 = 512;
+/// The work of a head counts as that of so many positions, see [`group_work`]. The attention of more has submissions for itself.
+pub(in super::super) const ATTENTION_LIMITS: AttentionLimits =
+    AttentionLimits { command: MAX_SUBMISSION_WORK * POSITIONS, head: 4096 };
+
 /// The work of one group of threads of a kernel, in products of a block of 32 rows with one token.
 pub(super) fn group_work(kind: KernelKind) -> u64 {
     match kind {
         KernelKind::Product(_, tokens) => tokens.into(),
-        // A head with 4,096 positions.
-        KernelKind::Attention => 8,
+        KernelKind::Attention => ATTENTION_LIMITS.head / POSITIONS,
         _ => 1,
     }
 }
 
 /// The commands of each submission.
 pub(super) fn submissions(commands: &[Command<'_>]) -> Vec<Range<usize>> {
-    split(commands.iter().map(work), MAX_SUBMISSION_WORK)
+    let mut found = parts(commands.iter().map(work), MAX_SUBMISSION_WORK);
+    found.retain(|part| !matches!(commands[part.clone()], [Command::Submit]));
+    found
 }
 
 fn work(command: &Command<'_>) -> u64 {
@@ -34,23 +42,9 @@ fn work(command: &Command<'_>) -> u64 {
             u64::from(x) * u64::from(y) * kernel.portable().group_work
         }
         Command::Clear(_) | Command::Copy { .. } => 1,
+        // It is a part for itself.
+        Command::Submit => u64::MAX,
     }
-}
-
-/// Splits a list, whose entries take so much work each, into parts of at most `most`, or of one entry that takes more. An empty
-/// list is one part.
-fn split(works: impl Iterator<Item = u64>, most: u64) -> Vec<Range<usize>> {
-    let (mut parts, mut part, mut sum) = (Vec::new(), 0..0, 0_u64);
-    for work in works {
-        if !part.is_empty() && sum.saturating_add(work) > most {
-            parts.push(part.clone());
-            (part, sum) = (part.end..part.end, 0);
-        }
-        part.end += 1;
-        sum = sum.saturating_add(work);
-    }
-    parts.push(part);
-    parts
 }
 
 /// Records commands.
@@ -82,25 +76,10 @@ pub(super) fn record(device: &Device, commands: &[Command<'_>]) -> CommandBuffer
 
 #[cfg(test)]
 mod tests {
-    use super::{MAX_SUBMISSION_WORK, group_work, split};
+    use super::{MAX_SUBMISSION_WORK, group_work};
     use crate::device::kernel::KernelKind;
     use crate::layout::Form;
-
-    #[test]
-    fn submissions_are_bounded_in_order_and_hold_every_command() {
-        let of = |works: &[u64]| split(works.iter().copied(), 10);
-        assert!(matches!(&of(&[])[..], [part] if part.is_empty()));
-        assert_eq!(of(&[4, 6, 1]), [0..2, 2..3]);
-        assert_eq!(of(&[11, 1, 9, 1]), [0..1, 1..3, 3..4]);
-        assert_eq!(of(&[1, u64::MAX, 1]), [0..1, 1..2, 2..3]);
-        let works: Vec<u64> = (0..1000).map(|index| index * 7919 % 13).collect();
-        let parts = of(&works);
-        assert!(parts.windows(2).all(|pair| pair[0].end == pair[1].start));
-        assert_eq!((parts[0].start, parts.last().unwrap().end), (0, 1000));
-        let too_much =
-            |part: &std::ops::Range<usize>| part.len() > 1 && works[part.clone()].iter().sum::<u64>() > 10;
-        assert!(!parts.iter().any(too_much));
-    }
+    use crate::parts::parts;
 
     #[test]
     fn a_prompt_of_a_model_of_7b_takes_many_submissions_and_a_token_of_it_one() {
@@ -109,7 +88,7 @@ mod tests {
         let submissions = |tile, tiles| {
             let kernel = group_work(KernelKind::Product(Form::Sparse, tile));
             let layers = (0..32).flat_map(|_| rows).map(|rows| rows / 32 * tiles * kernel);
-            split(layers, MAX_SUBMISSION_WORK).len()
+            parts(layers, MAX_SUBMISSION_WORK).len()
         };
         assert_eq!(submissions(1, 1), 1);
         assert!((50..100).contains(&submissions(16, 5)), "{}", submissions(16, 5));

@@ -16,6 +16,7 @@ mod template;
 
 use super::{BufferUse, Command, DeviceDescription};
 use crate::fault::DeviceFault;
+pub(super) use commands::ATTENTION_LIMITS;
 use commands::{record, submissions};
 pub(crate) use kernels::Kernel;
 use memory::memory_bytes;
@@ -23,9 +24,9 @@ use pollster::block_on;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, mpsc};
 use std::time::Duration;
 use wgpu::{
-    Adapter, Backends, Buffer, BufferDescriptor, BufferUsages, CommandBuffer, Device, DeviceDescriptor,
-    DeviceType, ErrorFilter, Instance, InstanceDescriptor, InstanceFlags, MapMode, MemoryHints, PollType,
-    Queue,
+    Adapter, BackendOptions, Backends, Buffer, BufferDescriptor, BufferUsages, CommandBuffer, Device,
+    DeviceDescriptor, DeviceType, Dx12Compiler, ErrorFilter, Instance, InstanceDescriptor, InstanceFlags,
+    MapMode, MemoryHints, PollType, Queue,
 };
 
 /// Why a device was lost; the first reason counts.
@@ -50,13 +51,20 @@ const PIECE_BYTES: usize = 4 << 20;
 /// The longest time from the end of a submission to the callback of its download.
 const CALLBACK_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// The largest buffer that kernels use, bytes. Metal's may be larger, but wgpu tells kernels their sizes in 32 bits.
+const MAX_BUFFER_BYTES: u64 = (1 << 32) - 16;
+
 /// The devices of this machine.
 pub(super) fn adapters() -> Vec<Adapter> {
     let backends = Backends::VULKAN | Backends::METAL | Backends::DX12;
+    let mut options = BackendOptions::default();
+    // Without this DLL there is no DX12. The older compiler of Windows rejects barriers in loops whose end shared memory tells.
+    options.dx12.shader_compiler = Dx12Compiler::default_dynamic_dxc();
     let instance = Instance::new(InstanceDescriptor {
         backends,
         // No validation layers and no labels, whatever the profile.
         flags: InstanceFlags::empty(),
+        backend_options: options,
         ..InstanceDescriptor::new_without_display_handle()
     });
     block_on(instance.enumerate_adapters(backends))
@@ -80,7 +88,7 @@ pub(super) fn describe(adapter: &Adapter) -> DeviceDescription {
             DeviceType::Other => "other",
         },
         driver: format!("{} {}", info.driver, info.driver_info).trim().to_owned(),
-        max_binding_bytes: adapter.limits().max_storage_buffer_binding_size,
+        max_binding_bytes: adapter.limits().max_storage_buffer_binding_size.min(MAX_BUFFER_BYTES),
         memory_bytes: memory_bytes(adapter),
     }
 }
@@ -152,9 +160,8 @@ impl Portable {
         usage: BufferUsages,
     ) -> Result<Buffer, DeviceFault> {
         let size = bytes.next_multiple_of(16).max(16);
-        let limits = self.device.limits();
-        if size > limits.max_buffer_size
-            || usage.contains(BufferUsages::STORAGE) && size > limits.max_storage_buffer_binding_size
+        if size > self.device.limits().max_buffer_size
+            || usage.contains(BufferUsages::STORAGE) && size > self.description.max_binding_bytes
         {
             return Err(DeviceFault::OutOfMemory(format!("{what}: {size} bytes in one buffer")));
         }

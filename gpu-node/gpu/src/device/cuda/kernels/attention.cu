@@ -36,7 +36,7 @@ RESIDENT_KERNEL(HEAD_DIM <= 128 ? 2 : 1) attention(
   __shared__ float part[8][SLOTS][HEAD_DIM];
 
   Call call(step, at);
-  const u32 head = blockIdx.x, row = blockIdx.y, kv_head = head / (HEADS / KV_HEADS), lane = lane_id(), warp = warp_id();
+  const u32 head = blockIdx.x, row = call.first() + blockIdx.y, kv_head = head / (HEADS / KV_HEADS), lane = lane_id(), warp = warp_id();
   if (row >= call.rows()) return;
   const u32 position = call.position(row);
   const u32* table = call.table(row);

@@ -38,7 +38,7 @@ struct Call {
   DEVICE const u32* angles() const { return step + word(4); }
   // The picked rows, or the scores to compute.
   DEVICE const u32* picks() const { return step + word(5); }
-  // The first row of a sum, and whether the sum starts at 0.
+  // The first row of a sum or of attention, and whether the sum starts at 0.
   DEVICE u32 first() const { return word(6); }
   DEVICE bool reset() const { return word(7) == 1; }
 };

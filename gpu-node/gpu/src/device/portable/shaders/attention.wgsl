@@ -16,7 +16,7 @@ var<workgroup> weights: array<f32, CHUNK>;
 @compute @workgroup_size(64)
 fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
   let head = id.x;
-  let row = id.y;
+  let row = call.first + id.y;
   let kv_head = head / (HEADS / KV_HEADS);
   let position = step[call.positions + row];
   let table = step[call.tables + row];

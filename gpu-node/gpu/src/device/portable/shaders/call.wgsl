@@ -10,7 +10,7 @@ struct Call {
   angles: u32,
   // Place of the picked rows, or of the scores to compute.
   picks: u32,
-  // First row of a sum, and 1 if the sum starts at 0.
+  // First row of a sum or of attention, and 1 if the sum starts at 0.
   first: u32,
   reset: u32,
   // Always 0, which no compiler knows.
