@@ -42,6 +42,14 @@ test('a process that was killed once is started again, and its result counts', a
   expect(starts()).toBe(2)
 })
 
+test('a process that hangs is killed and started again, so that other grammars are compiled', async () => {
+  const { path, starts } = program(`
+    process.on('message', () => starts > 1 && process.send({ outcome: 'compiled' }))`)
+  const sandbox = createCompileSandbox(path, undefined, 2000)
+  await sandbox(REQUEST)
+  expect(starts()).toBe(2)
+})
+
 test('a grammar is too costly only when the process reports it', async () => {
   const { path, starts } = program(`process.once('message', () => process.send({ outcome: 'too costly' }))`)
   const codec = { tokenBytes: () => new Uint8Array(), isSpecial: () => false, encode: () => [] }
