@@ -74,12 +74,19 @@ export function candidateTemperature(
  * weights of these is unknown.
  */
 export function allowedCandidates({ pairs, sum }: Candidates, allowed: TokenMask): Candidates {
-  const isAllowed = (token: number) => (((allowed[token >>> 5] ?? 0) >>> (token & 31)) & 1) === 1
-  const ranks = Array.from({ length: pairs.length / 2 }, (_, rank) => rank)
-  const open = ranks.filter((rank) => isAllowed(tokenAt(pairs, rank)))
+  const open = new Float32Array(pairs.length)
+  let length = 0
+  for (let rank = 0; rank < pairs.length / 2; rank++) {
+    const token = tokenAt(pairs, rank)
+    if ((((allowed[token >>> 5] ?? 0) >>> (token & 31)) & 1) === 0) continue
+    open[length++] = token
+    open[length++] = logitAt(pairs, rank)
+  }
+  let vocabSize = 0
+  for (let index = 0; index < allowed.length; index++) vocabSize += bitCount(allowed[index] as number)
   return {
-    pairs: Float32Array.from(open.flatMap((rank) => [tokenAt(pairs, rank), logitAt(pairs, rank)])),
-    vocabSize: allowed.reduce((count, word) => count + bitCount(word), 0),
+    pairs: open.subarray(0, length),
+    vocabSize,
     sum,
     sumAtTemperature: Number.NaN,
     part: undefined,

@@ -4,7 +4,7 @@ import type { Candidates } from '../../sampling/candidates.ts'
 import type { Sampler } from '../../sampling/token-sampler.ts'
 
 /** What the tokens of a work are sampled from: the one after the work's own tokens, and those after its drafts. */
-export interface TokenSource extends Pick<SequenceWork, 'allowed' | 'allowedAfterDrafts'> {
+export interface TokenSource {
   readonly sampler: Sampler
   /** For each of those places; null if the work has logits instead. */
   readonly candidates: readonly Candidates[] | null
@@ -13,30 +13,41 @@ export interface TokenSource extends Pick<SequenceWork, 'allowed' | 'allowedAfte
   /** The position of the first token that is sampled. */
   readonly end: number
   readonly drafts: Int32Array
+  /** As in the work. */
+  readonly allowed: SequenceWork['allowed'] | undefined
+  readonly allowedAfterDrafts: SequenceWork['allowedAfterDrafts'] | undefined
 }
 
-/**
- * Returns the first place that is reached and whose candidates do not decide, so that its logits are needed; undefined if
- * there is none.
- */
-export async function undecidedPlace(source: TokenSource): Promise<number | undefined> {
-  const { sampler, candidates, end, drafts } = source
+/** The tokens of a work so far. */
+export interface Sampled {
+  tokens: SampledToken[]
+  /** The place whose token comes next; undefined if none does. */
+  next: number | undefined
+}
+
+/** Samples the tokens of a work as far as candidates decide. */
+export async function sampleCertain(source: TokenSource): Promise<Sampled> {
+  const { sampler, candidates, end } = source
   const masks = await masksOf(source)
-  for (const [place, list] of candidates?.slice(0, masks.length).entries() ?? []) {
-    try {
-      const sampled = sampler.sampleFrom(list, end + place, masks[place])
-      if (!sampled) return place
-      if (sampled.token !== drafts[place]) return undefined
-    } catch {
-      // Sampling reports it.
-      return undefined
+  const tokens: SampledToken[] = []
+  let next = placeAfter(tokens, source, masks)
+  try {
+    while (next !== undefined) {
+      const from = candidates?.[next]
+      const token = from && sampler.sampleFrom(from, end + next, masks[next])
+      if (!token) break
+      tokens.push(token)
+      next = placeAfter(tokens, source, masks)
     }
+  } catch (error) {
+    // Sampling from the logits reports it.
+    failedOutput(error)
   }
-  return undefined
+  return { tokens, next }
 }
 
 /**
- * Samples the next token of a work, and the one after each draft as long as drafts are what was sampled.
+ * Goes on to sample the tokens of a work: the next one, and the one after each draft as long as drafts are what was sampled.
  *
  * @param readLogits reads those of a place, f32 `[vocab]`, which are overwritten
  * @returns at least one token
@@ -44,28 +55,36 @@ export async function undecidedPlace(source: TokenSource): Promise<number | unde
  */
 export async function sampleTokens(
   source: TokenSource,
+  { tokens, next }: Sampled,
   readLogits: (place: number) => Promise<Float32Array>,
-): Promise<[SampledToken, ...SampledToken[]]> {
+): Promise<SampledToken[]> {
   const { sampler, candidates, end, drafts } = source
   const masks = await masksOf(source)
-  const sample = async (place: number) => {
-    const from = candidates?.[place]
-    const token = from && sampler.sampleFrom(from, end + place, masks[place])
-    return token ?? sampler.sample(await readLogits(place), end + place, masks[place])
-  }
-  const sampled: [SampledToken, ...SampledToken[]] = [await sample(0)]
-  for (const [index, draft] of drafts.subarray(0, masks.length - 1).entries()) {
-    if (sampled.at(-1)?.token !== draft) break
-    sampler.observe(drafts.subarray(index, index + 1), end + index)
-    try {
-      sampled.push(await sample(index + 1))
-    } catch (error) {
-      failedOutput(error)
-      // The output may end before this token. If it does not, the next step fails.
-      break
+  const sampled = [...tokens]
+  try {
+    for (let place = next; place !== undefined; place = placeAfter(sampled, source, masks)) {
+      if (place > 0) sampler.observe(drafts.subarray(place - 1, place), end + place - 1)
+      const from = place === next ? undefined : candidates?.[place]
+      const token = from && sampler.sampleFrom(from, end + place, masks[place])
+      sampled.push(token ?? sampler.sample(await readLogits(place), end + place, masks[place]))
     }
+  } catch (error) {
+    failedOutput(error)
+    // The output may end before a later token. If it does not, the next step fails.
+    if (sampled.length === 0) throw error
   }
   return sampled
+}
+
+/** Returns the first place, and then the one after each draft that is what was sampled. */
+function placeAfter(
+  tokens: readonly SampledToken[],
+  { drafts }: TokenSource,
+  masks: readonly unknown[],
+): number | undefined {
+  const { length } = tokens
+  if (length === 0) return 0
+  return length < masks.length && tokens[length - 1]?.token === drafts[length - 1] ? length : undefined
 }
 
 /** Returns what may be sampled at each place where anything may; null for all tokens. */

@@ -1,14 +1,16 @@
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import type { LlamaConfig } from '../../../model/config/llama-config.ts'
-import type { SequenceOutput, SequenceWork } from '../../contract/backend.ts'
+import type { SampledToken, SequenceOutput, SequenceWork } from '../../contract/backend.ts'
 import { failedOutput } from '../../contract/failed-output.ts'
 import { scoredTargets } from '../../contract/token-scores.ts'
 import type { Candidates } from '../../sampling/candidates.ts'
 import type { Sampler } from '../../sampling/token-sampler.ts'
 import type { StepLogits } from './model-engine.ts'
 import { readTokenScores } from './read-token-scores.ts'
-import { sampleTokens, undecidedPlace, type TokenSource } from './sample-tokens.ts'
+import { sampleCertain, sampleTokens, type Sampled, type TokenSource } from './sample-tokens.ts'
 
+/** What is sampled of a work before its logits are read, where it has no candidates. */
+const NOTHING: Sampled = { tokens: [], next: 0 }
 /** Longest time that sampling occupies the event loop before it yields. */
 const SAMPLING_TURN_MS = 2
 
@@ -46,12 +48,14 @@ export async function readStepOutputs(
   const { logits, row } = step
   const all = divideResults(work, step)
   const yieldTurn = createTurns()
+  const certain = new Map<TokenSource, Sampled>()
   const undecided: number[] = []
   for (const { source } of all) {
     if (!source?.candidates) continue
     await yieldTurn()
-    const place = await undecidedPlace(source)
-    if (place !== undefined) undecided.push(source.firstRow + place)
+    const sampled = await sampleCertain(source)
+    certain.set(source, sampled)
+    if (sampled.next !== undefined) undecided.push(source.firstRow + sampled.next)
   }
   if (undecided.length > 0) await logits.download(undecided)
   const readLogits = async (source: TokenSource, place: number) => {
@@ -65,7 +69,7 @@ export async function readStepOutputs(
   for (const results of all) {
     await yieldTurn()
     try {
-      outputs.push(await outputOf(results, readLogits))
+      outputs.push(await outputOf(results, certain, readLogits))
     } catch (error) {
       outputs.push(failedOutput(error))
     }
@@ -75,14 +79,21 @@ export async function readStepOutputs(
 
 async function outputOf(
   { work: { output, promptScores }, scores, sum, source }: WorkResults,
+  certain: ReadonlyMap<TokenSource, Sampled>,
   readLogits: (source: TokenSource, place: number) => Promise<Float32Array>,
 ): Promise<SequenceOutput> {
   if (output === 'nll') return { kind: 'nll', nll: scores.slice() }
   if (output === 'hidden_sum') return { kind: 'hidden_sum', sum: sum.slice(), nll: scores.slice() }
   const scored = promptScores ? { promptScores: readTokenScores(scores, promptScores.alternatives) } : {}
   if (!source) return { kind: 'none', ...scored }
-  const [token, ...more] = await sampleTokens(source, (place) => readLogits(source, place))
-  return { kind: 'token', ...token, ...(source.drafts.length > 0 ? { more } : {}), ...scored }
+  const known = certain.get(source) ?? NOTHING
+  const [token, ...more] = await sampleTokens(source, known, (place) => readLogits(source, place))
+  return {
+    kind: 'token',
+    ...(token as SampledToken),
+    ...(source.drafts.length > 0 ? { more } : {}),
+    ...scored,
+  }
 }
 
 /** Divides the results of the addon, and the rows of logits, among the works. */
