@@ -13,6 +13,10 @@ export const RUST_WORKSPACE = join(ROOT, 'gpu-node', 'native')
 
 const RELEASE = ['--release', '--locked', '--target-dir', 'target']
 const SHOWN_CHARACTERS = 2000
+/** Lets cargo draw its progress into a pipe too. */
+const PROGRESS_ENVIRONMENT = { CARGO_TERM_PROGRESS_WHEN: 'always', CARGO_TERM_PROGRESS_WIDTH: '80' }
+/** A line of progress, which cargo overwrites: `    Building [====> ] 12/100: libc\r`. */
+const PROGRESS = / *Building \[[^\]]*\] (\d+)\/(\d+)[^\r\n]*\r/g
 const END_WITH_PARENT = fileURLToPath(new URL('processes/end-with-parent.mjs', import.meta.url))
 
 /**
@@ -37,7 +41,8 @@ const END_WITH_PARENT = fileURLToPath(new URL('processes/end-with-parent.mjs', i
  *
  * @param {AddonBuild} build
  * @param {(line: string) => void} print receives one line when it builds, or when there is no cargo
- * @param {{ cargo?: string, signal?: AbortSignal }} [options] another cargo program, and a signal that aborts the build
+ * @param {{ cargo?: string, signal?: AbortSignal, onProgress?: (done: number, total: number) => void }} [options] another
+ *   cargo program, a signal that aborts the build, and what receives the number of compiled crates
  * @returns {Promise<'built' | 'fresh' | 'no-cargo'>}
  * @throws {SetupError} when cargo fails, with the end of its output
  */
@@ -125,7 +130,7 @@ function readOrEmpty(path) {
 }
 
 /** Runs cargo so that it ends with this process, compilers included, even after a `kill -9`. */
-async function runCargo(cargo, { name, workspace, crate, hash }, { signal }) {
+async function runCargo(cargo, { name, workspace, crate, hash }, { signal, onProgress }) {
   signal?.throwIfAborted()
   const build = spawn(
     process.execPath,
@@ -135,14 +140,18 @@ async function runCargo(cargo, { name, workspace, crate, hash }, { signal }) {
       detached: true,
       stdio: ['pipe', 'ignore', 'pipe'],
       // Compiled into the binary, so that the loader can tell which sources it was built from.
-      env: { ...process.env, COPAL_SOURCES: hash },
+      env: { ...process.env, ...(onProgress ? PROGRESS_ENVIRONMENT : {}), COPAL_SOURCES: hash },
     },
   )
   const end = () => build.stdin.end()
   build.stdin.on('error', () => undefined)
   signal?.addEventListener('abort', end)
   let output = ''
-  build.stderr.setEncoding('utf8').on('data', (text) => (output = (output + text).slice(-SHOWN_CHARACTERS)))
+  build.stderr.setEncoding('utf8').on('data', (text) => {
+    const [, done, total] = [...(output + text).matchAll(PROGRESS)].at(-1) ?? []
+    if (total !== undefined) onProgress?.(Number(done), Number(total))
+    output = (output + text).replaceAll(PROGRESS, '').slice(-SHOWN_CHARACTERS)
+  })
   const status = await new Promise((resolve, reject) => {
     build.on('error', reject)
     build.on('close', resolve)

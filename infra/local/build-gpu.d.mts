@@ -3,6 +3,8 @@ interface BuildOptions {
   cargo?: string
   /** Aborts the build. */
   signal?: AbortSignal
+  /** Receives the number of crates that are compiled, and of all. */
+  onProgress?: (done: number, total: number) => void
 }
 /** Builds the GPU addon if cargo is installed and the sources have changed since the last build. */
 export function buildGpu(

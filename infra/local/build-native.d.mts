@@ -5,6 +5,8 @@ export interface BuildOptions {
   workspace?: string
   /** Aborts the build. */
   signal?: AbortSignal
+  /** Receives the number of crates that are compiled, and of all. */
+  onProgress?: (done: number, total: number) => void
 }
 /** Builds the Rust addon if cargo is installed and the sources have changed since the last build. */
 export function buildNative(

@@ -28,6 +28,7 @@ import type { GatewayMessage } from '../service/run-gateway.ts'
 import { ensureApiKey, untilGatewayHealthy, untilModelServed, watchGateway } from '../service/readiness.ts'
 import { readSettings, type Settings } from '../service/service-settings.ts'
 import { wipeDeletedTexts } from '../service/wipe-deleted.ts'
+import { createBuildProgress } from './build-progress.ts'
 import { describeOtherKeys, renderBanner, renderDevelopmentBanner } from './banner.ts'
 import { firstUpdate } from './first-update.ts'
 import { drawModelProgress } from './model-progress.ts'
@@ -135,8 +136,7 @@ async function serve(service: Service): Promise<void> {
     }
   }
   // A node uses the addon that it finds when it starts, so the build comes first. The gateway starts meanwhile.
-  const node = offerNative(printBelowBar, { signal }).then(async () => {
-    if (process.env.COPAL_BACKEND === 'gpu') await offerGpu(printBelowBar, { signal })
+  const node = buildAddons(signal).then(async () => {
     signal.throwIfAborted()
     const supervised = supervise(await nodePart(settings, home, origin, onNodeMessage), print)
     // The node ends first: it still sends its last receipts to the gateway.
@@ -157,6 +157,20 @@ async function serve(service: Service): Promise<void> {
     else stopping.abort()
     await Promise.allSettled([node])
     for (const part of parts) await part.stop()
+  }
+}
+
+/** Builds the addons of the node unless they are there. On a terminal it shows how far the builds are. */
+async function buildAddons(signal: AbortSignal): Promise<void> {
+  const progress = createBuildProgress(bar)
+  // Nothing is drawn below the line that says that the service stops.
+  signal.addEventListener('abort', () => progress.end())
+  const options = { signal, ...(process.stdout.isTTY ? { onProgress: progress.onProgress } : {}) }
+  try {
+    await offerNative(printBelowBar, options)
+    if (process.env.COPAL_BACKEND === 'gpu') await offerGpu(printBelowBar, options)
+  } finally {
+    progress.end()
   }
 }
 

@@ -50,6 +50,28 @@ test('a build that fails where the addon is only welcome is one line, with the r
   ])
 })
 
+test('a build tells how many crates are compiled, and its errors are those of cargo without the progress', async () => {
+  const cargo = program(
+    `[ "$CARGO_TERM_PROGRESS_WHEN" = always ] || exit 7
+    printf '   Compiling one v1.0.0\\n    Building [=>   ] 1/3: two, three\\r    Buil' >&2
+    sleep 0.2
+    printf 'ding [===> ] 2/3: three            \\rerror: the linker is missing\\n' >&2; exit 101`,
+  )
+  const seen: number[][] = []
+  const building = buildNative(() => undefined, {
+    cargo,
+    workspace: copyOfWorkspace(),
+    onProgress: (...counts) => void seen.push(counts),
+  })
+  await expect(building).rejects.toThrow(
+    'cargo could not build the native addon:\nCompiling one v1.0.0\nerror: the linker is missing',
+  )
+  expect(seen).toEqual([
+    [1, 3],
+    [2, 3],
+  ])
+})
+
 test('a build that is ended takes what cargo started with it, and is no failure to tell', async () => {
   const workspace = copyOfWorkspace()
   const cargo = program(`sleep 1000 & echo $! > compiler.pid; wait`)
