@@ -147,7 +147,7 @@ export class Ledger {
   /** Ends a running request. If its client got no output it is settled with no usage, otherwise it awaits its receipt. */
   finish(requestId: string, gaveNothing: boolean, nowMs: number): void {
     const reservation = this.#reservations.get(requestId)
-    if (!reservation) return
+    if (!reservation) return gaveNothing ? this.#refund(requestId, nowMs) : undefined
     this.#stop(reservation, nowMs)
     if (gaveNothing) this.#settle(reservation, 0, false, nowMs)
   }
@@ -271,6 +271,15 @@ export class Ledger {
       account.spent += tokens
     }
     for (const id of reservation.accounts) this.#changedAccounts.add(id)
+  }
+
+  /** Gives the tokens of a settled request back, whose receipt came before the gateway knew that its response was lost. */
+  #refund(requestId: string, nowMs: number): void {
+    const settled = this.#settled.get(requestId)
+    if (!settled || settled.month !== monthOf(nowMs)) return
+    this.#charge(settled.reservation, -settled.tokens, nowMs)
+    this.#estimates.delete(settled.reservation.leaseId)
+    settled.tokens = 0
   }
 
   /** Reopens a settled reservation, because the receipt of a failed attempt can arrive before the next attempt. */

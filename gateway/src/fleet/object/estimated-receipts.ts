@@ -3,6 +3,7 @@ import { openDatabase } from '../../storage/db/open-database.ts'
 import {
   insertReceipts,
   supersedeReceipt,
+  undeliverReceipt,
   type StoredReceipt,
 } from '../../storage/db/queries/receipt-queries.ts'
 
@@ -38,6 +39,26 @@ export async function storeSuperseded(
 ): Promise<void> {
   await supersedeReceipt(openDatabase(binding), attemptId)
   if (lease) await storeEstimates(binding, lease.nodeId, [lease], () => true, nowMs)
+}
+
+/**
+ * Takes the tokens of an attempt out of the sums that was the last one of its request and gave its client no output, and counts it if it
+ * was superseded by one that got no node. If no receipt is stored yet, an estimate without tokens is: the receipt that replaces it then
+ * has none either.
+ *
+ * @param lease of the attempt, unless it is settled
+ */
+export async function storeUndelivered(
+  binding: D1Database,
+  attemptId: string,
+  lease: Lease | undefined,
+  nowMs: number,
+): Promise<void> {
+  const db = openDatabase(binding)
+  await undeliverReceipt(db, attemptId)
+  if (!lease) return
+  const estimate = estimateReceipt({ ...lease, promptTokens: 0, completionTokens: 0 }, 'error', nowMs)
+  await insertReceipts(db, lease.nodeId, [estimate], 'estimate', nowMs)
 }
 
 /** Creates the receipt of a request whose node died before it sent one, from the last reported usage. */

@@ -17,20 +17,20 @@ import type { Lease, LeaseView } from '../../contracts/lease.ts'
 import { readPolicy } from './policy-variables.ts'
 import type { FleetPolicy } from '../../contracts/fleet-policy.ts'
 import type { AcquireResult, AcquireRequest, FailedAttempt } from '../../contracts/acquire.ts'
-import { RecentAttempts } from './recent-attempts.ts'
 import { RejectionCounts } from './rejection-counts.ts'
 import type {
   FleetObject,
   RejectionCount,
   AdmissionRequest,
   AdmissionResult,
-  FailedAttempts,
+  FailedAttempts as FoundAttempts,
   Settlement,
   SignatureUse,
 } from '../../contracts/fleet-object.ts'
 import type { FleetSnapshot } from '../../contracts/node-view.ts'
 import type { NodeRecord } from './fleet-node.ts'
-import { storeEstimates, storeSuperseded } from './estimated-receipts.ts'
+import { storeEstimates } from './estimated-receipts.ts'
+import { FailedAttempts, RETRY_MS, wait } from './failed-attempts.ts'
 import { FleetState } from './fleet-state.ts'
 import { UsedSignatures } from './used-signatures.ts'
 
@@ -38,8 +38,6 @@ import { UsedSignatures } from './used-signatures.ts'
 const SWEEP_MS = 10_000
 /** The delay before ledger changes are stored, for many requests at once. A crash loses at most this time. */
 const SAVE_MS = 100
-/** The time within which the gateway retries a request after its node failed. */
-const RETRY_MS = 1_000
 /** The maximum number of stored leases per node; more would not fit into a stored value of 2 MB. */
 const MAX_STORED_LEASES = 2_500
 /** The maximum number of requests whose receipts are looked up or stored at once: a parameter of D1 has at most 2 MB. */
@@ -63,7 +61,7 @@ export class Fleet extends DurableObject<Bindings> implements FleetObject {
   readonly #dispatcher: Dispatcher
   readonly #rejections: RejectionCounts
   readonly #metrics: DispatchMetrics
-  readonly #failed = new RecentAttempts()
+  readonly #failed: FailedAttempts
   readonly #signatures = new UsedSignatures()
   #ledger = new Ledger()
   #sweepScheduled = false
@@ -74,6 +72,7 @@ export class Fleet extends DurableObject<Bindings> implements FleetObject {
   constructor(ctx: DurableObjectState, env: Bindings) {
     super(ctx, env)
     this.#policy = readPolicy(env)
+    this.#failed = new FailedAttempts({ binding: env.DB, waitUntil: (work) => ctx.waitUntil(work) })
     this.#state = new FleetState(this.#policy)
     this.#dispatcher = new Dispatcher(this.#state, this.#policy)
     this.#metrics = new DispatchMetrics({
@@ -135,14 +134,22 @@ export class Fleet extends DurableObject<Bindings> implements FleetObject {
     return true
   }
 
-  async acquire({
+  async acquire(request: AdmissionRequest): Promise<AdmissionResult> {
+    const { failed } = request
+    const lease = failed && this.#state.leaseOf(failed.requestId)
+    // Before any await, because the receipt of the failed attempt may be on its way.
+    if (failed) this.#failed.supersede(failed, lease)
+    const admitted = await this.#admit(request)
+    if (failed && !admitted.ok) this.#failed.giveUp(failed, lease)
+    return admitted
+  }
+
+  async #admit({
     limits,
     completedRequests = [],
     rejectedRequests = [],
     ...request
   }: AdmissionRequest): Promise<AdmissionResult> {
-    // Before any await, because the receipt of the failed attempt may be on its way.
-    if (request.failed) this.#supersede(request.failed)
     for (const { reason, requests, ...of } of rejectedRequests) this.#rejections.count(of, reason, requests)
     for (const requestId of completedRequests) this.#ledger.finish(requestId, false, Date.now())
     if (!limits) return this.#dispatch(request)
@@ -191,7 +198,7 @@ export class Fleet extends DurableObject<Bindings> implements FleetObject {
     if (attempt.how !== 'ended')
       this.#metrics.failed(this.#state.leaseOf(attempt.requestId)?.model, attempt.how)
     if (attempt.how !== 'ended' && attempt.how !== 'cut')
-      this.#failed.add(attempt.requestId, 'undelivered', Date.now())
+      this.#failed.giveUp(attempt, this.#state.leaseOf(attempt.requestId))
     this.#state.fail(attempt, Date.now())
     this.#dispatcher.serveQueue()
   }
@@ -232,7 +239,7 @@ export class Fleet extends DurableObject<Bindings> implements FleetObject {
     await saveLedger(this.ctx.storage, this.#ledger, Date.now())
   }
 
-  async findFailed(attemptIds: readonly string[], failed: readonly string[]): Promise<FailedAttempts> {
+  async findFailed(attemptIds: readonly string[], failed: readonly string[]): Promise<FoundAttempts> {
     const isOpen = (attemptId: string) =>
       this.#state.leaseOf(attemptId) !== undefined && !this.#failed.isSuperseded(attemptId)
     for (let waitedMs = 0; waitedMs < RETRY_MS && failed.some(isOpen); waitedMs += RETRY_MS / 20)
@@ -331,22 +338,6 @@ export class Fleet extends DurableObject<Bindings> implements FleetObject {
     }
   }
 
-  /**
-   * Records that another attempt follows a failed one. Its receipt may have been stored already, if its response was lost on the way: it
-   * is taken out of the sums, when none is on its way to the database any more that the caller of {@link findFailed} took for another one.
-   */
-  #supersede({ requestId, how }: FailedAttempt): void {
-    this.#failed.add(requestId, 'superseded', Date.now())
-    if (how !== 'broke' && how !== 'cut' && how !== 'failed') return
-    const lease = this.#state.leaseOf(requestId)
-    const superseded = wait(RETRY_MS).then(() => storeSuperseded(this.env.DB, requestId, lease, Date.now()))
-    this.ctx.waitUntil(
-      superseded.catch((error: unknown) =>
-        console.error(`The superseded attempt ${requestId} is counted beside its retry:`, error),
-      ),
-    )
-  }
-
   /** Charges the usage of this month from before an account had limits, or before this object forgot it, from receipts. */
   async #chargePastUsage(account: LimitedAccount, uncharged: UnchargedUsage): Promise<void> {
     try {
@@ -392,8 +383,4 @@ export class Fleet extends DurableObject<Bindings> implements FleetObject {
     await this.ctx.storage.setAlarm(Date.now() + inMs, { allowUnconfirmed: true })
     this.#sweepScheduled = true
   }
-}
-
-function wait(ms: number): Promise<void> {
-  return new Promise((resolve) => setTimeout(resolve, ms))
 }

@@ -13,12 +13,12 @@ export function usageSamples(rows: readonly UsageRow[]) {
           finishReason !== ESTIMATED && finishReason !== MOVED && requests !== 0,
       )
       .map((row) => ({ labels: [...labelsOf(row), row.finishReason], value: value(row) }))
+  const tokens = (row: UsageRow) => row.promptTokens + row.completionTokens
   // Gauges: an estimate falls when the receipt arrives after all, and a domain may lose what is found to be another's.
   const gauge = (reason: UsageRow['finishReason'], value: (row: UsageRow) => number): Sample[] =>
     rows
-      .filter(({ finishReason, requests }) => finishReason === reason && requests !== 0)
+      .filter((row) => row.finishReason === reason && (row.requests !== 0 || tokens(row) !== 0))
       .map((row) => ({ labels: labelsOf(row), value: value(row) }))
-  const tokens = (row: UsageRow) => row.promptTokens + row.completionTokens
   return {
     requests: counter(({ requests }) => requests),
     promptTokens: counter(({ promptTokens }) => promptTokens),

@@ -78,6 +78,16 @@ describe('a reservation without a receipt', () => {
     expect(spentAfter(ledger)).toBe(0)
   })
 
+  test('whose client got no output is charged nothing, even if its receipt came before that was known', () => {
+    const ledger = new Ledger()
+    ledger.reserve(reservationRequest('a', accounts), START_MS)
+    ledger.settle('a', 50, START_MS)
+    expect(spentAfter(ledger)).toBe(50)
+    ledger.finish('a', true, START_MS)
+    ledger.finish('a', true, START_MS)
+    expect(spentAfter(ledger)).toBe(0)
+  })
+
   test('that is cancelled leaves no trace', () => {
     const ledger = new Ledger()
     const one = [key({ requestsPerMinute: 1, tokensPerMonth: 100 })]

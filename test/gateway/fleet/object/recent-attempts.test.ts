@@ -144,7 +144,7 @@ test('a response that was lost on its way counts once with its retry, also if it
     ],
     charged: 0,
   }
-  await expect.poll(() => told(model, account), { timeout: 5_000 }).toEqual(superseded)
+  await expect.poll(() => told(model, account)).toEqual(superseded)
   await settle({ requestId: `request-${model}.2`, completionTokens: 7 })
   expect(await told(model, account)).toEqual({
     usage: [
@@ -199,8 +199,7 @@ test('the receipt of a superseded attempt is not counted, also if it comes when 
   const requestId = `request-${model}`
   await until('the attempt to be stored', async () => (await findSettledReceipts(db, [requestId]))[0])
   expect(await told(model, account)).toEqual({ usage: [], charged: 0 })
-  const fleet = env.FLEET.get(env.FLEET.idFromName('fleet'))
-  await runInDurableObject(fleet, (_, state) => state.abort('reset by a test')).catch(() => undefined)
+  await restartFleet()
   await settle({ finishReason: 'stop' })
   expect(await told(model, account)).toEqual({ usage: [], charged: 0 })
   const settled = { requestId, finishReason: 'superseded', estimated: false, tokens: 15 }
@@ -208,6 +207,63 @@ test('the receipt of a superseded attempt is not counted, also if it comes when 
   const whole = { fromMs: 0, nowMs: Date.now() }
   expect(await sumVersionsSince(db, model, whole)).toMatchObject([{ requests: 1, failed: 1 }])
 })
+
+/** Restarts the Fleet object, which forgets the attempts that failed. */
+async function restartFleet(): Promise<void> {
+  const fleet = env.FLEET.get(env.FLEET.idFromName('fleet'))
+  await runInDurableObject(fleet, (_, state) => state.abort('reset by a test')).catch(() => undefined)
+}
+
+const stored = (requestId: string) =>
+  until('the attempt to be stored', async () => (await findSettledReceipts(db, [requestId]))[0])
+
+test('the receipt of an attempt that was given up charges nothing, also if it comes when the attempt is forgotten', async () => {
+  const model = 'given-up-late'
+  const { account, settle, giveUp } = await leasedOnOneOfTwo(model)
+  await giveUp('broke')
+  await stored(`request-${model}`)
+  expect(await told(model, account)).toEqual({ usage: [['estimated', 1, 0]], charged: 0 })
+  await restartFleet()
+  await settle({ finishReason: 'error' })
+  expect(await told(model, account)).toEqual({ usage: [['error', 1, 0]], charged: 0 })
+})
+
+test('a response that was lost on its way and not generated again charges nothing, also if its receipt came first', async () => {
+  const model = 'given-up-early'
+  const { account, settle, giveUp } = await leasedOnOneOfTwo(model)
+  await settle({ finishReason: 'stop' })
+  expect(await told(model, account)).toEqual({ usage: [['stop', 1, 5]], charged: 15 })
+  await giveUp('broke')
+  // No counter falls.
+  const corrected = {
+    usage: [
+      ['moved', 0, -5],
+      ['stop', 1, 5],
+    ],
+    charged: 0,
+  }
+  await expect.poll(() => told(model, account)).toEqual(corrected)
+})
+
+test.each(['before', 'after'] as const)(
+  'a request whose retry got no node counts once, with a receipt %s the retry',
+  async (when) => {
+    const model = `no-second-node-${when}`
+    const { account, settle, retry } = await leasedOnOneOfTwo(model)
+    for (const nodeId of [1, 2])
+      await sendHeartbeat({ id: `${model}-${nodeId}`, url: 'http://127.0.0.1:9' }, model, { leaving: true })
+    const settled = when === 'before' ? settle({ finishReason: 'error' }) : undefined
+    expect(await retry()).toMatchObject({ ok: false })
+    await settled
+    await stored(`request-${model}`)
+    await expect
+      .poll(() => told(model, account))
+      .toEqual({ usage: [[when === 'before' ? 'error' : 'estimated', 1, 0]], charged: 0 })
+    await restartFleet()
+    await settle({ finishReason: 'error' })
+    expect(await told(model, account)).toEqual({ usage: [['error', 1, 0]], charged: 0 })
+  },
+)
 
 test('failed attempts are forgotten once their receipts cannot be on their way any more', () => {
   const attempts = new RecentAttempts()

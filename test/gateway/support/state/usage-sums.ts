@@ -1,5 +1,5 @@
 /** Reads the sums of settled usage. */
-import { and, eq, ne, sql } from 'drizzle-orm'
+import { and, eq, ne, or, sql } from 'drizzle-orm'
 import type { Database } from '../../../../gateway/src/contracts/database.ts'
 import { usageTotals } from '../../../../gateway/src/storage/db/schema/usage.ts'
 
@@ -32,6 +32,11 @@ export async function sumUsage(db: Database, onlyTenant?: string): Promise<Usage
       completionTokens,
     })
     .from(usageTotals)
-    .where(and(ne(requests, 0), onlyTenant === undefined ? undefined : eq(tenant, onlyTenant)))
+    .where(
+      and(
+        or(ne(requests, 0), ne(completionTokens, 0)),
+        onlyTenant === undefined ? undefined : eq(tenant, onlyTenant),
+      ),
+    )
     .orderBy(tenant, model, domain, maskVersion, finishReason)
 }

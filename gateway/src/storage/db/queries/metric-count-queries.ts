@@ -52,7 +52,7 @@ export async function countDeleted(
  * Counts receipts by model: their latencies by bucket, their errors by code, and whether they were scored. Unlike periods these
  * sums never fall, as counters must not. Run it in the transaction that stores the receipts, before they are stored.
  *
- * @param changes a common table expression `changed`; estimates and superseded attempts are left out
+ * @param changes a common table expression `changed`; estimates, superseded attempts and what was counted before are left out
  */
 export function addChangesToMetricCounts(db: Database, changes: SQL) {
   const durations = bucketOf('total_ms', DURATION_BOUNDS_MS)
@@ -64,7 +64,7 @@ export function addChangesToMetricCounts(db: Database, changes: SQL) {
   return addRows(
     db,
     sql`with ${changes}, settled as (
-      select * from changed where sign > 0 and not estimated and finish_reason <> 'superseded'
+      select * from changed where sign > 0 and not moved and not estimated and finish_reason <> 'superseded'
     ), counted(metric, model, label, value) as (
       select 'requestDuration', model, cast(${durations} as text), 1 from settled
       union all select 'requestDuration', model, ${SUM_LABEL}, total_ms from settled

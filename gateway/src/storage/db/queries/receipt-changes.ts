@@ -50,6 +50,13 @@ const columnsOf = (
 export const finishReasonOf = (replacing: string, replaced: string): string =>
   `iif(${replaced}.finish_reason = 'superseded', 'superseded', ${replacing}.finish_reason)`
 
+/** The tokens of a receipt that replaces an estimate: none if the estimate has none, because the client got no output. */
+export const tokensOf = (
+  column: 'prompt_tokens' | 'completion_tokens',
+  replacing: string,
+  replaced: string,
+): string => `iif(${replaced}.prompt_tokens + ${replaced}.completion_tokens = 0, 0, ${replacing}.${column})`
+
 /** The columns of `changed`, in the order of the selections below. */
 const CHANGED = sql.raw(`changed(sign, moved, domain, ${Object.values(COUNTED).join(', ')})`)
 
@@ -64,7 +71,12 @@ export const receiptChanges = (json: string): SQL => sql`
       ${domainOf(jsonColumn('requestId'), jsonColumn('domain'))} domain, ${incomingColumns}
     from json_each(${json}) where ${isCountable} group by request_id
   ), ${CHANGED} as (
-    select 1, 0, new.domain, ${columnsOf('new', { key_id: 'coalesce(new.key_id, old.key_id)', finish_reason: finishReasonOf('new', 'old') })}
+    select 1, 0, new.domain, ${columnsOf('new', {
+      key_id: 'coalesce(new.key_id, old.key_id)',
+      finish_reason: finishReasonOf('new', 'old'),
+      prompt_tokens: tokensOf('prompt_tokens', 'new', 'old'),
+      completion_tokens: tokensOf('completion_tokens', 'new', 'old'),
+    })}
     from incoming new left join receipts old using (request_id)
     where old.request_id is null or (old.estimated and not new.estimated)
     union all
@@ -104,3 +116,29 @@ export const supersededChanges = (attemptId: string): SQL => {
     select 1, not estimated, stored.domain, ${superseded} from stored
   )`
 }
+
+/**
+ * Returns a common table expression `changed`: the receipt of an attempt becomes that of a request without tokens, and one that was
+ * superseded counts, as an error. Nothing changes where it is one already.
+ */
+export const undeliveredChanges = (attemptId: string): SQL => {
+  const counted = `finish_reason <> 'superseded'`
+  const undelivered = columnsOf('stored', {
+    finish_reason: undeliveredReason('stored'),
+    prompt_tokens: '0',
+    completion_tokens: '0',
+  })
+  return sql`
+  stored as (
+    select *, ${sql.raw(`not estimated and ${counted}`)} moved from receipts
+    where request_id = ${attemptId} and (prompt_tokens + completion_tokens > 0 or finish_reason = 'superseded')
+  ), ${CHANGED} as (
+    select -1, moved, stored.domain, ${columnsOf('stored')} from stored
+    union all
+    select 1, moved, stored.domain, ${undelivered} from stored
+  )`
+}
+
+/** The finish reason of an attempt that was the last one of its request. */
+export const undeliveredReason = (table: string): string =>
+  `iif(${table}.finish_reason = 'superseded', 'error', ${table}.finish_reason)`

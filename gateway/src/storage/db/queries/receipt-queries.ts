@@ -15,6 +15,9 @@ import {
   isCountable,
   receiptChanges,
   supersededChanges,
+  tokensOf,
+  undeliveredChanges,
+  undeliveredReason,
 } from './receipt-changes.ts'
 import { addChangesToTotals } from './usage-total-queries.ts'
 
@@ -29,14 +32,14 @@ const INCOMING_COLUMNS = sql.join(
   sql`, `,
 )
 
-/** The columns of a receipt that replaces an estimate: all but the request id, and a superseded attempt stays one. */
+/** The columns of a receipt that replaces an estimate: all but the request id, a superseded attempt stays one, and one without tokens has none. */
 const REPLACEMENT = {
   nodeId: sql`excluded.node_id`,
   model: sql`excluded.model`,
   domain: sql`excluded.domain`,
   maskVersion: sql`excluded.mask_version`,
-  promptTokens: sql`excluded.prompt_tokens`,
-  completionTokens: sql`excluded.completion_tokens`,
+  promptTokens: sql.raw(tokensOf('prompt_tokens', 'excluded', 'receipts')),
+  completionTokens: sql.raw(tokensOf('completion_tokens', 'excluded', 'receipts')),
   finishReason: sql.raw(finishReasonOf('excluded', 'receipts')),
   queueMs: sql`excluded.queue_ms`,
   timeToFirstTokenMs: sql`excluded.time_to_first_token_ms`,
@@ -129,6 +132,25 @@ export async function supersedeReceipt(db: Database, attemptId: string): Promise
     addChangesToUsageDays(db, changes),
     addChangesToPeriods(db, changes),
     db.update(receipts).set({ finishReason: 'superseded' }).where(eq(receipts.requestId, attemptId)),
+  ])
+}
+
+/**
+ * Makes the stored receipt of an attempt that of a request without tokens, whose client got no output. One that was superseded counts
+ * from now on: the attempt after it got no node. Counters do not fall by it, as in {@link supersedeReceipt}.
+ */
+export async function undeliverReceipt(db: Database, attemptId: string): Promise<void> {
+  const changes = undeliveredChanges(attemptId)
+  // One transaction.
+  await db.batch([
+    addChangesToTotals(db, changes),
+    addChangesToUsageDays(db, changes),
+    addChangesToPeriods(db, changes),
+    addChangesToMetricCounts(db, changes),
+    db
+      .update(receipts)
+      .set({ promptTokens: 0, completionTokens: 0, finishReason: sql.raw(undeliveredReason('receipts')) })
+      .where(eq(receipts.requestId, attemptId)),
   ])
 }
 
