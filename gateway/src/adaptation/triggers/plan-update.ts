@@ -13,7 +13,7 @@ import { nextStart, type StartInput, type StartTime } from './start-times.ts'
 /** The facts from which a plan is made. */
 export interface PlanInput extends Omit<DueRules, 'nowMs' | 'policy'>, StartInput {
   domains: readonly DomainFacts[]
-  /** Number of updates that the model ever had, of which `updates` are the latest. */
+  /** Number of updates of the model that are recorded, of which `updates` are the latest. */
   updateCount: number
 }
 

@@ -7,7 +7,6 @@ import { listMetricCounts } from '../../storage/db/queries/metric-count-queries.
 import {
   averageJobProgress,
   countFailedInARow,
-  countUpdates,
   findDatabaseSize,
   listNamedDomains,
   listNewestGates,
@@ -32,7 +31,7 @@ import { boundRows } from './usage-rows.ts'
 
 type MetricDeps = Pick<Deps, 'db' | 'fleet' | 'nowMs'>
 
-/** Collects every metric of the service. The number of rows that it reads does not grow with requests, tenants or masks. */
+/** Collects every metric of the service. The number of rows that it reads does not grow with requests, tenants, masks or updates. */
 export async function collectMetrics({ db, fleet, nowMs }: MetricDeps): Promise<MetricFamily[]> {
   const models = await listModels(db)
   const inForce = masksInForce(models)
@@ -70,14 +69,13 @@ export async function collectMetrics({ db, fleet, nowMs }: MetricDeps): Promise<
 }
 
 async function collectUpdates(db: Deps['db']) {
-  const [counts, failedInARow, running, progress, gates] = await Promise.all([
-    countUpdates(db),
+  const [failedInARow, running, progress, gates] = await Promise.all([
     countFailedInARow(db),
     listRunningUpdates(db),
     averageJobProgress(db),
     listNewestGates(db),
   ])
-  return { counts, failedInARow, running, progress, gates }
+  return { failedInARow, running, progress, gates }
 }
 
 async function collectAlerts(db: Deps['db'], nowMs: number) {

@@ -5,7 +5,7 @@ import { SUM_LABEL, type MetricCount } from '../../storage/db/queries/metric-cou
 import { UNASSIGNED } from '../../storage/db/schema/domains.ts'
 import type { MetricSamples } from './metric-samples.ts'
 
-/** Returns the metrics that are stored as counts: latencies, errors, scoring outcomes, what became of samples, and decisions. */
+/** Returns the metrics that are stored as counts: latencies, errors, scoring outcomes, what became of samples, decisions and updates. */
 export function countSamples(counts: readonly MetricCount[], namedDomains: ReadonlySet<string>) {
   const of = (metric: MetricCount['metric']) => counts.filter((count) => count.metric === metric)
   const plain = (metric: MetricCount['metric']): Sample[] =>
@@ -19,6 +19,7 @@ export function countSamples(counts: readonly MetricCount[], namedDomains: Reado
     redactions: plain('redactions'),
     decisions: plain('decisions'),
     recordsDeleted: plain('recordsDeleted'),
+    updatesEnded: of('updates').flatMap(({ labels, value }) => (value > 0 ? [{ labels, value }] : [])),
     updatesDue: plain('updatesDue'),
   } satisfies Partial<MetricSamples>
 }

@@ -2,7 +2,6 @@ import type { Sample } from '@copal/shared/telemetry/family.ts'
 import type {
   averageJobProgress,
   countFailedInARow,
-  countUpdates,
   listNewestGates,
 } from '../../storage/db/queries/metric-total-queries.ts'
 import type { UpdateRow } from '../../storage/db/queries/update-queries.ts'
@@ -11,18 +10,16 @@ import type { MetricSamples } from './metric-samples.ts'
 
 /** The rows from which the metrics of updates are made. */
 export interface UpdateFacts {
-  counts: Awaited<ReturnType<typeof countUpdates>>
   failedInARow: Awaited<ReturnType<typeof countFailedInARow>>
   running: readonly UpdateRow[]
   progress: Awaited<ReturnType<typeof averageJobProgress>>
   gates: Awaited<ReturnType<typeof listNewestGates>>
 }
 
-/** Returns the updates by state, those that failed in a row, the progress of the running ones, and the figures of the newest gate decisions. */
+/** Returns the updates that failed in a row, the progress of the running ones, and the figures of the newest gate decisions. */
 export function updateSamples(facts: UpdateFacts, bounds: LabelBounds, nowMs: number) {
-  const { counts, failedInARow, running, progress, gates } = facts
+  const { failedInARow, running, progress, gates } = facts
   return {
-    updatesEnded: counts.map(({ model, state, updates }) => ({ labels: [model, state], value: updates })),
     updatesFailedInARow: failedInARow.map(({ model, updates }) => ({ labels: [model], value: updates })),
     updateAge: running.map(({ model, state, createdAt }) => ({
       labels: [model, state],

@@ -5,9 +5,16 @@ import { openDatabase } from '../../../../gateway/src/storage/db/open-database.t
 import { insertDecision } from '../../../../gateway/src/storage/db/queries/decision-queries.ts'
 import { listMetricCounts } from '../../../../gateway/src/storage/db/queries/metric-count-queries.ts'
 import { insertReceipts } from '../../../../gateway/src/storage/db/queries/receipt-queries.ts'
+import { countUpdatesOf } from '../../../../gateway/src/storage/db/queries/trigger-queries.ts'
+import {
+  changeUpdate,
+  findUpdate,
+  type UpdateRow,
+} from '../../../../gateway/src/storage/db/queries/update-queries.ts'
 import { DAY_MS } from '../../../../gateway/src/storage/db/queries/usage-day-queries.ts'
 import { models, policies as policiesTable } from '../../../../gateway/src/storage/db/schema/masks.ts'
 import { usageDays } from '../../../../gateway/src/storage/db/schema/usage.ts'
+import { seedUpdate } from '../../support/state/seed-masks.ts'
 import { createKey, receiptOf } from '../../support/requests/gateway-requests.ts'
 
 test('the database that tests begin with is the one that the migrations make', async () => {
@@ -113,4 +120,29 @@ test('0032 lowers the shares of canaries that would answer all conversations', a
     ['half', { ...trial, share: 0.5 }, 0],
     ['none', null, 0],
   ])
+})
+
+test('0037 counts the updates of before, and counts follow new ones, their states and deletions', async () => {
+  const seed = async (version: number, state: UpdateRow['state']) =>
+    seedUpdate('counted', version, { state, finishedAt: 1 })
+  await seed(1, 'promoted')
+  await seed(2, 'failed')
+  await env.DB.exec('DELETE FROM metric_counts')
+  for (const name of ['created', 'changed', 'deleted'])
+    await env.DB.exec(`DROP TRIGGER count_updates_${name}`)
+  const migration = env.TEST_MIGRATIONS.find(({ name }) => name.startsWith('0037'))
+  for (const query of migration?.queries ?? []) await env.DB.prepare(query).run()
+  const third = await seed(3, 'collecting')
+  const db = openDatabase(env.DB)
+  const update = await findUpdate(db, third)
+  if (!update) throw new Error('the update is missing')
+  expect(await changeUpdate(db, update, { state: 'promoted' })).toBe(true)
+  expect(await changeUpdate(db, { ...update, revision: 1 }, { finishedAt: 2 })).toBe(true)
+  // Another isolate was first.
+  expect(await changeUpdate(db, update, { state: 'failed' })).toBe(false)
+  await env.DB.exec(`DELETE FROM updates WHERE state = 'failed'`)
+  const counts = (await listMetricCounts(db)).map(({ metric, labels, value }) => [metric, ...labels, value])
+  expect(counts.filter((row) => row.at(-1) !== 0)).toEqual([['updates', 'counted', 'promoted', 2]])
+  expect(await countUpdatesOf(db, 'counted')).toBe(2)
+  expect(await countUpdatesOf(db, 'another')).toBe(0)
 })

@@ -2,10 +2,11 @@ import { and, asc, eq, inArray, isNull, lt, sql, type SQL } from 'drizzle-orm'
 import type { Database } from '../../../contracts/database.ts'
 import { alerts, detectorCursors, detectorStates } from '../schema/detectors.ts'
 import { domains } from '../schema/domains.ts'
-import { masks, models } from '../schema/masks.ts'
+import { models } from '../schema/masks.ts'
 import { receipts } from '../schema/usage.ts'
 import type { AlertRow } from './alert-queries.ts'
 import { isAmong } from './is-among.ts'
+import { countedDomains } from './period-domains.ts'
 import { jsonColumns } from './json-columns.ts'
 
 /** The detectors of one signal of one domain, as stored. */
@@ -45,7 +46,8 @@ export async function findDetectorCursor(db: Database, model: string): Promise<n
 
 /**
  * Returns the observations of the receipts that were stored in a time, oldest first, of registered domains. The cost is that of
- * the receipts of this time, and the number of rows has a bound by `perMinute`, however many there were.
+ * the receipts of this time, whose masks are found by the periods of its minutes, and the number of rows has a bound by `perMinute`,
+ * however many receipts there were.
  */
 export async function listObservations(
   db: Database,
@@ -66,7 +68,10 @@ export async function listObservations(
         ${clipped(sql`(${nllMasked} - ${nllDense}) / ${driftTokens}`, rules.gap)} gap
       from ${receipts}
       where model = ${model} and created_at >= ${fromMs} and created_at < ${toMs}
-        and mask_version in (select 0 union all select version from ${masks} where model = ${model})
+        and mask_version in (
+          select period.mask_version from ${countedDomains(model)} counted
+            cross join traffic_periods period on period.model = ${model} and period.domain = counted.domain
+              and period.width = 60 and period.start >= ${Math.floor(fromMs / MINUTE_MS) * 60} and period.start < ${toMs / 1000})
         and drift_tokens >= ${rules.minTokens} and nll_dense is not null and nll_masked is not null
         and finish_reason <> 'superseded' and domain in (select name from ${domains})
     ), parts as (

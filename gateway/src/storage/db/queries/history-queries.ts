@@ -89,6 +89,10 @@ export async function deleteHistory(
   bounds: HistoryBounds,
 ): Promise<number> {
   const old = sql`${OLD_RECORDS[kind](bounds)} limit ${bounds.limit}`
-  const { meta } = await db.delete(TABLES[kind]).where(sql`rowid in (${old})`)
-  return meta.changes
+  // Not the changes that D1 reports: rows that a trigger of the database changes are among them.
+  const deleted = await db
+    .delete(TABLES[kind])
+    .where(sql`rowid in (${old})`)
+    .returning({ one: sql`1` })
+  return deleted.length
 }

@@ -9,6 +9,7 @@ import {
   type DecisionOfUpdate,
   type UpdatePatch,
   type UpdateRow,
+  isChanged,
 } from './update-queries.ts'
 
 /** Prefix of the `updateId` of imported masks, which no update made. */
@@ -196,5 +197,5 @@ export async function failPromotion(
       .set({ ...patch, revision: revision + 1 })
       .where(unchanged),
   ])
-  return results.at(-1)?.meta.changes === 1
+  return isChanged(results.at(-1))
 }

@@ -110,16 +110,6 @@ export async function listSparsities(
     .orderBy(model, version)
 }
 
-/** Returns the number of updates by model and state. */
-export async function countUpdates(db: Database) {
-  const { model, state } = updates
-  return db
-    .select({ model, state, updates: sql<number>`count(*)` })
-    .from(updates)
-    .groupBy(model, state)
-    .orderBy(model, state)
-}
-
 /**
  * Returns the number of updates of each model that failed or were rolled back since the last one that was promoted, without those for
  * the mask of one domain.

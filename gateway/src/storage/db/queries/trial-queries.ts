@@ -11,6 +11,7 @@ import {
   type DecisionOfUpdate,
   type UpdatePatch,
   type UpdateRow,
+  isChanged,
 } from './update-queries.ts'
 
 /** The trials of a model that updates run: a canary with its shadow, or a watch with its shadow. */
@@ -99,7 +100,7 @@ export async function endCanary(
       .set({ ...patch, revision: revision + 1 })
       .where(unchanged),
   ])
-  return results.at(-1)?.meta.changes === 1
+  return isChanged(results.at(-1))
 }
 
 /**

@@ -2,7 +2,7 @@ import { and, desc, eq, gt, inArray, sql, sum } from 'drizzle-orm'
 import type { Database } from '../../../contracts/database.ts'
 import { decisions, policies } from '../schema/masks.ts'
 import { updates } from '../schema/updates.ts'
-import { usageTotals } from '../schema/usage.ts'
+import { metricCounts, usageTotals } from '../schema/usage.ts'
 import type { DecisionRow } from './decision-queries.ts'
 
 /** Updates of which domains' histories are made. */
@@ -19,9 +19,15 @@ export async function listPastUpdates(db: Database, model: string) {
     .limit(MAX_UPDATES)
 }
 
-/** Returns how many updates a model ever had. */
-export function countUpdatesOf(db: Database, model: string): Promise<number> {
-  return db.$count(updates, eq(updates.model, model))
+/** Returns how many updates of a model are recorded, from the counts by state that triggers of the database keep. */
+export async function countUpdatesOf(db: Database, model: string): Promise<number> {
+  const { metric, labels, value } = metricCounts
+  const row = await db
+    .select({ updates: sum(value).mapWith(Number) })
+    .from(metricCounts)
+    .where(and(eq(metric, 'updates'), sql`json_extract(${labels}, '$[0]') = ${model}`))
+    .get()
+  return row?.updates ?? 0
 }
 
 /** Returns the decisions of dry runs of a model since a time, newest first. */

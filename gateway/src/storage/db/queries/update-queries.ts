@@ -188,12 +188,17 @@ export async function changeUpdate(
     .update(updates)
     .set({ ...patch, revision: revision + 1 })
     .where(unchanged)
-  if (!decision) return (await change).meta.changes === 1
-  const [, { meta }] = await db.batch([
+  if (!decision) return isChanged(await change)
+  const [, result] = await db.batch([
     insertDecisionOf(db, { id, model, revision, maskVersion }, decision),
     change,
   ])
-  return meta.changes === 1
+  return isChanged(result)
+}
+
+/** Returns whether a statement has changed an update. D1 also reports the rows that a trigger of the database changes by it. */
+export function isChanged(result: { meta: { changes: number } } | undefined): boolean {
+  return (result?.meta.changes ?? 0) > 0
 }
 
 /** Returns the statement that stores a decision about an update, unless the update has changed. */

@@ -166,7 +166,8 @@ export const metricCounts = sqliteTable(
         // Counted by a trigger of the database, so that old decisions can be deleted.
         'decisions',
         'recordsDeleted',
-        // A gauge.
+        // Gauges. The first is counted by triggers of the database, too.
+        'updates',
         'updatesDue',
       ],
     }).notNull(),

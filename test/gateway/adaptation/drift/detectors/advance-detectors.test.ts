@@ -60,15 +60,7 @@ async function modelWithTraffic(model: string) {
   }
   /** Stores eight receipts in each of some minutes. */
   async function during(from: number, to: number, losses: Parameters<typeof store>[2] = {}): Promise<void> {
-    const first = sent + 1
-    await store(from, 8 * (to - from), losses)
-    // In one call and then moved, because storing has sums to keep.
-    await env.DB.prepare(
-      `update receipts set created_at = created_at + (cast(substr(request_id, ?) as int) - ?) / 8 * ${MINUTE_MS}
-        where model = ? and created_at = ?`,
-    )
-      .bind(`${model}-request-`.length + 1, first, model, startMs + from * MINUTE_MS + 1)
-      .run()
+    for (let minute = from; minute < to; minute += 1) await store(minute, 8, losses)
   }
   const advance = (minute: number) =>
     advanceDetectors(testDeps({ nowMs: () => startMs + minute * MINUTE_MS + 40_000 }))
