@@ -1,9 +1,10 @@
-/** Drafts of the sparse engine and of grammars, on the tiny model. */
+/** Drafts of the engines that take some, and of grammars, on the tiny model. */
 import { expect, onTestFinished, test } from 'vitest'
 import { createEngine } from '../../../../gpu-node/src/serving/engine/engine.ts'
 import { createGrammarCompiler } from '../../../../gpu-node/src/serving/grammar/grammar-compiler.ts'
 import { readGeneration, request } from '../../../support/doubles/arithmetic-engine.ts'
 import { addon, BACKENDS } from '../../../support/engine/backends.ts'
+import { GPU_BACKENDS, skipWithoutGpu } from '../../../support/engine/gpu.ts'
 import { checkInvariants } from '../../../support/engine/engine-invariants.ts'
 import { createRandom } from '../../../support/harness/random.ts'
 import { skipWithoutAddon } from '../../../support/harness/skip-without-addon.ts'
@@ -24,65 +25,70 @@ const SCHEMA = {
 }
 
 if (!addon) skipWithoutAddon('the sparse engine')
-test.runIf(addon)('outputs are the same with and without drafts, under a grammar and without', async () => {
-  const tiny = await openTinyModel({ contextLength: 512 })
-  onTestFinished(() => tiny.remove())
-  const { model } = tiny
-  const grammars = createGrammarCompiler(model)
-  const constrain = await grammars.compile(jsonOf(SCHEMA))
+skipWithoutGpu('drafted outputs')
+const DRAFTED = addon ? [BACKENDS[1]!, ...GPU_BACKENDS] : []
+test.for(DRAFTED)(
+  '$name: outputs are the same with and without drafts, under a grammar and without',
+  async ({ create }) => {
+    const tiny = await openTinyModel({ contextLength: 512 })
+    onTestFinished(() => tiny.remove())
+    const { model } = tiny
+    const grammars = createGrammarCompiler(model)
+    const constrain = await grammars.compile(jsonOf(SCHEMA))
 
-  async function outputs(draftTokens: number) {
-    const backend = BACKENDS[1]!.create(temporaryDir())
-    let [drafted, accepted, nowMs] = [0, 0, 0]
-    const engine = createEngine({
-      backend,
-      config: model.config,
-      codec: model.codec,
-      inspect: checkInvariants,
-      // All steps take the same time, so a further token costs nothing.
-      nowMs: () => (nowMs += 1),
-      policy: { maxRunning: 3, draftTokens },
-      observer: {
-        step({ draftTokens: fed, acceptedDrafts }) {
-          drafted += fed
-          accepted += acceptedDrafts
+    async function outputs(draftTokens: number) {
+      const backend = create(temporaryDir())
+      let [drafted, accepted, nowMs] = [0, 0, 0]
+      const engine = createEngine({
+        backend,
+        config: model.config,
+        codec: model.codec,
+        inspect: checkInvariants,
+        // All steps take the same time, so a further token costs nothing.
+        nowMs: () => (nowMs += 1),
+        policy: { maxRunning: 3, kvTokens: 4096, draftTokens },
+        observer: {
+          step({ draftTokens: fed, acceptedDrafts }) {
+            drafted += fed
+            accepted += acceptedDrafts
+          },
         },
-      },
-    })
-    const weights = await backend.load({ model, version: 0, maskPath: null, priority: 'serving' })
-    onTestFinished(async () => {
-      engine.close()
-      await backend.release(weights)
-    })
-    engine.setActive(weights)
-    const random = createRandom(4)
-    const results = await Promise.all(
-      Array.from({ length: 12 }, async (_, index) => {
-        const passage = Array.from({ length: 30 }, () => Math.floor(random() * 300))
-        const { outcome, text } = await readGeneration(
-          engine.generate({
-            ...request([...passage, ...passage.slice(0, 10)], { maxTokens: 300, seed: index }),
-            sampling: {
-              ...request([]).sampling,
-              seed: index,
-              temperature: index % 3 === 0 ? 0 : 0.7,
-              frequencyPenalty: index % 4 === 0 ? 0.5 : 0,
-              topLogprobs: index % 2 === 0 ? 3 : -1,
-            },
-            constraint: index % 2 === 0 ? constrain() : undefined,
-          }),
-        )
-        return { tokens: outcome.text.tokens, text, reason: outcome.finishReason }
-      }),
-    )
-    return { results, drafted, accepted }
-  }
+      })
+      const weights = await backend.load({ model, version: 0, maskPath: null, priority: 'serving' })
+      onTestFinished(async () => {
+        engine.close()
+        await backend.release(weights)
+      })
+      engine.setActive(weights)
+      const random = createRandom(4)
+      const results = await Promise.all(
+        Array.from({ length: 12 }, async (_, index) => {
+          const passage = Array.from({ length: 30 }, () => Math.floor(random() * 300))
+          const { outcome, text } = await readGeneration(
+            engine.generate({
+              ...request([...passage, ...passage.slice(0, 10)], { maxTokens: 300, seed: index }),
+              sampling: {
+                ...request([]).sampling,
+                seed: index,
+                temperature: index % 3 === 0 ? 0 : 0.7,
+                frequencyPenalty: index % 4 === 0 ? 0.5 : 0,
+                topLogprobs: index % 2 === 0 ? 3 : -1,
+              },
+              constraint: index % 2 === 0 ? constrain() : undefined,
+            }),
+          )
+          return { tokens: outcome.text.tokens, text, reason: outcome.finishReason }
+        }),
+      )
+      return { results, drafted, accepted }
+    }
 
-  const [without, withDrafts] = [await outputs(0), await outputs(8)]
-  expect(withDrafts.results).toEqual(without.results)
-  expect(without.drafted).toBe(0)
-  expect(withDrafts.accepted).toBeGreaterThan(100)
-  const complete = withDrafts.results.filter(({ reason }, index) => index % 2 === 0 && reason === 'stop')
-  expect(complete.length).toBeGreaterThan(0)
-  for (const { text } of complete) expect(Object.keys(JSON.parse(text))).toEqual(SCHEMA.required)
-})
+    const [without, withDrafts] = [await outputs(0), await outputs(8)]
+    expect(withDrafts.results).toEqual(without.results)
+    expect(without.drafted).toBe(0)
+    expect(withDrafts.accepted).toBeGreaterThan(100)
+    const complete = withDrafts.results.filter(({ reason }, index) => index % 2 === 0 && reason === 'stop')
+    expect(complete.length).toBeGreaterThan(0)
+    for (const { text } of complete) expect(Object.keys(JSON.parse(text))).toEqual(SCHEMA.required)
+  },
+)
