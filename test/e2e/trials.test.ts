@@ -1,4 +1,5 @@
 /** Canary, shadow and roll-out end to end: the real gateway, real nodes with the tiny model, and masks of it. */
+import { setTimeout as sleep } from 'node:timers/promises'
 import type { Completion } from '@copal/shared/wire/completions.ts'
 import type { StatusReport } from '@copal/shared/wire/admin.ts'
 import type { CanaryReport, ShadowReport } from '@copal/shared/wire/admin-trials.ts'
@@ -13,6 +14,8 @@ import { until } from '../support/processes/service.ts'
 const KEYS = 16
 /** Sampled requests that a node scores later; when more wait, it leaves one out. */
 const MOST_UNSCORED = 8
+/** Pause between the requests of a roll-out. Without one they take the processor from the nodes that load its mask. */
+const PAUSE_MS = 50
 const PROMPT = 'the cat sat on the mat and it is there, on the other side of the ocean and in the house'
 
 let fleet: TestFleet
@@ -118,7 +121,10 @@ test('a mask is rolled out one node first, and a roll-back reaches all nodes', a
   const answered = new Set<string | null>()
   let isDone = false
   const traffic = (async () => {
-    while (!isDone) answered.add((await ask(key)).mask)
+    while (!isDone) {
+      answered.add((await ask(key)).mask)
+      await sleep(PAUSE_MS)
+    }
   })()
   const importing = fleet.importMask(randomHalfMask(fleet.model, 3).bytes, true)
   const begun: number[] = []
