@@ -3,6 +3,7 @@ import { AppError, errorBody, toAppError } from '@copal/shared/errors.ts'
 import { acceptedFormat, EXPOSITION_TYPES, formatMetrics } from '@copal/shared/telemetry/exposition.ts'
 import { SETTINGS } from '@copal/shared/settings-table.ts'
 import type { RequestProgress } from '@copal/shared/wire/heartbeat.ts'
+import type { WeightSet } from '../contract/backend.ts'
 import { monotonicMs } from '../../platform/clock.ts'
 import { reasonOf } from '../../platform/log.ts'
 import { readSignedJson } from './signed-body.ts'
@@ -42,18 +43,20 @@ export interface NodeServer {
 export function createNodeServer(deps: NodeServerDeps): NodeServer {
   const { engine, model, telemetry, log } = deps
   const { scoreTimeoutMs = SETTINGS.COPAL_SCORE_TIMEOUT_MS.default } = deps
+  const isServing = (weights: WeightSet) =>
+    weights === engine.active || weights === deps.weights(weights.version)
   const receipts = createReceiptIssuer({
     engine,
     log,
     nowMs: monotonicMs,
     codec: model.codec,
     denseWeights: () => deps.weights(0),
-    isServing: (weights) => weights === engine.active || weights === deps.weights(weights.version),
+    isServing,
     onReceipt: deps.onReceipt,
     activeVersion: () => engine.activeVersion,
     scoreTimeoutMs,
   })
-  const shadows = createShadowScorer({ engine, log, weights: deps.weights, scoreTimeoutMs })
+  const shadows = createShadowScorer({ engine, log, weights: deps.weights, isServing, scoreTimeoutMs })
   const calls = createRunningCalls()
   const generate = createGenerate(deps, receipts, shadows, calls)
   const replays = createReplayGuard()

@@ -91,6 +91,7 @@ export function createDriftScorer(deps: DriftDeps): DriftScorer {
     if (!dense) return unscored('failed')
     try {
       const nllMasked = await nllOf(weights, window, abort.signal)
+      if (!deps.isServing(dense)) return unscored('evicted')
       const nllDense = dense === weights ? nllMasked : await nllOf(dense, window, abort.signal)
       pace.record(window.tokens.length, performance.now() - startedMs, true)
       if (!Number.isFinite(nllMasked) || !Number.isFinite(nllDense))

@@ -43,6 +43,8 @@ export interface ShadowDeps {
   engine: Pick<Engine, 'score'>
   /** Returns the weight set of a version, if it is loaded. */
   weights: (version: number) => WeightSet | null
+  /** Returns whether a set can still score: a trial ends, and a mask is replaced, while outputs wait. */
+  isServing: (weights: WeightSet) => boolean
   log: Log
   scoreTimeoutMs: number
 }
@@ -65,8 +67,9 @@ export function createShadowScorer(deps: ShadowDeps): ShadowScorer {
     const { tokens } = text
     try {
       const trial = deps.weights(call.shadowVersion)
-      if (!trial) return
+      if (!trial || !deps.isServing(generatedBy)) return
       const nll = await deps.engine.score({ weights: generatedBy, tokens, lane: 'shadow', signal })
+      if (!deps.isServing(trial)) return
       const nllShadow = await deps.engine.score({ weights: trial, tokens, lane: 'shadow', signal })
       pace.record(tokens.length, performance.now() - startedMs, true)
       const { requestId, model, domain, shadowVersion } = call

@@ -84,6 +84,17 @@ test.each([
   expect(log.lines).toHaveLength(scoring === 'failed' ? 1 : 0)
 })
 
+test('a text whose dense weights are released while it is scored under its mask is no failure', async () => {
+  const scored: WeightSet[] = []
+  const { scorer, log } = scorerWith({
+    before: async ({ weights }) => void scored.push(weights),
+    isServing: () => scored.length === 0,
+  })
+  expect(await scorer.score('request-1', masked, () => text())).toEqual({ drift: null, scoring: 'evicted' })
+  expect(scored).toEqual([masked])
+  expect(log.lines).toEqual([])
+})
+
 test('the loss of the dense weights is logged once, and again only after they were loaded', async () => {
   const options: { dense: WeightSet | null } = { dense: null }
   const { scorer, log } = scorerWith(options)

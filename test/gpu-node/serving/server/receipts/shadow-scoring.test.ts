@@ -24,7 +24,10 @@ function outcomeOf(promptTokens: number, answerTokens: number): GenerationOutcom
 const callOf = (requestId: string) => ({ requestId, model: 'tiny', domain: 'legal', shadowVersion: 5 })
 
 /** Creates a scorer whose engine gives every token a score of 1, and the score `worth` under the trial mask. */
-function deskWith(worth: (turn: number) => number | Promise<number>) {
+function deskWith(
+  worth: (turn: number) => number | Promise<number>,
+  isServing: (weights: WeightSet, scored: number) => boolean = () => true,
+) {
   const scored: number[][] = []
   const log = memoryLog()
   let turn = 0
@@ -37,6 +40,7 @@ function deskWith(worth: (turn: number) => number | Promise<number>) {
       },
     },
     weights: (version) => (version === 5 ? tried : null),
+    isServing: (weights) => isServing(weights, scored.length),
     log,
     scoreTimeoutMs: 600_000,
   })
@@ -114,4 +118,25 @@ test('failed, infinite, short or incomplete texts give no score, and unexpected 
     expect.stringContaining('the process ended'),
     expect.stringContaining('not finite'),
   ])
+})
+
+test('what is to be scored when its weights or those of the trial are released gives no score, and is no failure', async () => {
+  const trialEnds = deskWith(
+    () => {
+      throw new Error('the weights were released')
+    },
+    (weights, scored) => weights !== tried || scored < 1,
+  )
+  const replaced = deskWith(
+    () => 2,
+    (weights) => weights !== answering,
+  )
+  for (const { desk } of [trialEnds, replaced]) desk.score(callOf('request'), outcomeOf(20, 20))
+  await expect.poll(() => trialEnds.scored).toHaveLength(1)
+  await new Promise((resolve) => setImmediate(resolve))
+  for (const { desk, log } of [trialEnds, replaced]) {
+    expect(desk.pendingScores()).toEqual([])
+    expect(log.lines).toEqual([])
+  }
+  expect(replaced.scored).toEqual([])
 })
