@@ -102,6 +102,8 @@ export async function runAsProgram(file, build) {
   const print = (line) => process.stderr.write(`${line}\n`)
   try {
     const isOptional = process.argv.includes('--optional')
+    // `npx copal` in a checkout without packages: npm would hide the minutes of a build that `npm start` shows.
+    if (isOptional && process.env.npm_command === 'exec') return
     const outcome = await (isOptional ? offerAddon(build(), print) : buildAddon(build(), print))
     if (outcome === 'no-cargo' && !isOptional) process.exitCode = 1
   } catch (error) {

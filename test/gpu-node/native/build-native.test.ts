@@ -1,6 +1,6 @@
 import { spawnSync } from 'node:child_process'
 import { cpSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { expect, test } from 'vitest'
 import { RUST_WORKSPACE } from '../../../infra/local/build-addon.mjs'
 import { buildNative, offerNative } from '../../../infra/local/build-native.mjs'
@@ -70,6 +70,20 @@ test('a build tells how many crates are compiled, and its errors are those of ca
     [1, 3],
     [2, 3],
   ])
+})
+
+test('installing builds the addon, except for npx, which would hide that it builds', () => {
+  const root = temporaryDir()
+  cpSync(join(import.meta.dirname, '../../../infra/local'), join(root, 'infra/local'), { recursive: true })
+  cpSync(copyOfWorkspace(), join(root, 'gpu-node/native'), { recursive: true })
+  const cargo = program("echo 'error: it was called' >&2; exit 101")
+  const install = (command: string) =>
+    spawnSync(process.execPath, [join(root, 'infra/local/build-native.mjs'), '--optional'], {
+      encoding: 'utf8',
+      env: { ...process.env, npm_command: command, PATH: `${dirname(cargo)}:${process.env['PATH'] ?? ''}` },
+    })
+  expect(install('ci')).toMatchObject({ status: 0, stderr: expect.stringContaining('it was called') })
+  expect(install('exec')).toMatchObject({ status: 0, stderr: '' })
 })
 
 test('a build that is ended takes what cargo started with it, and is no failure to tell', async () => {
