@@ -1,5 +1,6 @@
 import { Command } from 'commander'
 import { machineLine } from './measurement/report.ts'
+import { addContexts } from './commands/contexts-command.ts'
 import { addEngine } from './commands/engine-command.ts'
 import { addFront } from './commands/front-command.ts'
 import { addGateway } from './commands/gateway-command.ts'
@@ -44,6 +45,7 @@ export function createBenchProgram(bench: Workbench): Command {
     addSwaps,
     addScoring,
     addDrafts,
+    addContexts,
     addTelemetry,
     addFront,
     addRatio,

@@ -211,6 +211,9 @@ export interface SamplerOptions extends KernelChoice {
   vocabSize: number
 }
 
+/** How keys and values are stored: 16-bit floats, or 8-bit integers with an f32 scale for each head, token, key and value. */
+export type KvPrecision = 'f16' | 'int8'
+
 /** A model, and the resources that its {@link Engine} gets. */
 export interface EngineOptions extends KernelChoice {
   /** Threads that share a step, 1 to 256. */
@@ -222,6 +225,8 @@ export interface EngineOptions extends KernelChoice {
   model: ModelShape
   /** Pages of 16 tokens for keys and values. The machine provides the memory of a page when it is first used. */
   pages: number
+  /** How they are stored; f16 by default. */
+  kvPrecision?: KvPrecision
   /** Tokens that go through the blocks together; longer steps are split. */
   batchTokens: number
 }

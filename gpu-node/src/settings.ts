@@ -8,10 +8,10 @@ import {
 } from '@copal/shared/telemetry/otel-settings.ts'
 import { nodeId, nodeIdOfSecret } from '@copal/shared/wire/node-secret.ts'
 import { z } from 'zod'
-import type { KernelName, Precision } from '../native/addon.d.ts'
+import type { KernelName, KvPrecision, Precision } from '../native/addon.d.ts'
 import { cacheFolder } from './platform/cache-folder.ts'
 import { FORM_SETTINGS, type FormSetting } from './serving/backends/sparse/form-choice.ts'
-import { MAX_THREADS, PRECISIONS } from './serving/contract/backend.ts'
+import { KV_PRECISIONS, MAX_THREADS, PRECISIONS } from './serving/contract/backend.ts'
 import { MAX_SCORING_SHARE } from './serving/engine/engine-policy.ts'
 
 const text = (message: string) => z.string({ error: message }).min(1, message)
@@ -154,6 +154,9 @@ const environment = z
       .default(SETTINGS.COPAL_FORM.default),
     COPAL_PRECISION: precision.default(SETTINGS.COPAL_PRECISION.default),
     COPAL_HEAD_PRECISION: precision.default(SETTINGS.COPAL_HEAD_PRECISION.default),
+    COPAL_KV_PRECISION: z
+      .enum(KV_PRECISIONS, { error: "'f16' or 'int8' is expected" })
+      .default(SETTINGS.COPAL_KV_PRECISION.default),
     COPAL_LOG: z.enum(['plain', 'json'], { error: "'plain' or 'json' is expected" }).optional(),
   })
   .refine((read) => !read.COPAL_ACCESS_CLIENT_ID === !read.COPAL_ACCESS_CLIENT_SECRET, {
@@ -233,6 +236,8 @@ export interface NodeSettings {
   precision: Precision
   /** Precision of the sparse engine's head. */
   headPrecision: Precision
+  /** How the sparse engine stores keys and values. */
+  kvPrecision: KvPrecision
   logFormat: 'plain' | 'json' | null
   /** Where spans, metrics and log lines are sent. */
   otel: OtelSettings
@@ -290,6 +295,7 @@ export function readNodeSettings(env: Readonly<Record<string, string | undefined
     form: read.COPAL_FORM,
     precision: read.COPAL_PRECISION,
     headPrecision: read.COPAL_HEAD_PRECISION,
+    kvPrecision: read.COPAL_KV_PRECISION,
     logFormat: read.COPAL_LOG ?? null,
     otel: readOtel(given, nodeIdOfSecret(read.COPAL_NODE_SECRET) ?? ''),
   }

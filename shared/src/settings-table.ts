@@ -409,6 +409,12 @@ export const SETTINGS = {
     default: 'int8',
     meaning: "The sparse engine's head: `bf16`, `int8` or `int4`.",
   },
+  COPAL_KV_PRECISION: {
+    readers: ['node'],
+    default: 'f16',
+    meaning:
+      "The sparse engine's keys and values: `f16`, or `int8` with half of the memory and more speed at long contexts, at a thousandth more perplexity ([figures](measurements/keys-and-values.md)).",
+  },
   COPAL_FORM: {
     readers: ['node'],
     default: 'auto',

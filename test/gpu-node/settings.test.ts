@@ -35,6 +35,7 @@ test('the secret alone suffices, because everything else has a default', () => {
     kernel: null,
     precision: 'bf16',
     headPrecision: 'int8',
+    kvPrecision: 'f16',
     form: 'auto',
     logFormat: null,
     otel: {
@@ -130,6 +131,7 @@ test.each([
   ['COPAL_THREADS', '1.5', /COPAL_THREADS is '1.5'/],
   ['COPAL_THREADS', '257', /COPAL_THREADS is '257': a number of threads, 1 to 256/],
   ['COPAL_KV_TOKENS', '-1', /COPAL_KV_TOKENS is '-1'/],
+  ['COPAL_KV_PRECISION', 'bf16', /COPAL_KV_PRECISION is 'bf16': 'f16' or 'int8' is expected/],
   ['COPAL_REQUEST_TIMEOUT_MS', '0', /COPAL_REQUEST_TIMEOUT_MS is '0': milliseconds that a request may take/],
   ['COPAL_GRACE_MS', '30s', /COPAL_GRACE_MS is '30s': milliseconds that running requests have/],
   ['COPAL_GRACE_MS', '3600001', /COPAL_GRACE_MS is '3600001'/],

@@ -7,8 +7,8 @@ use crate::support::engine::{engine, weights};
 use crate::support::model::model;
 use copal_native::cpu::Implementation;
 use copal_native::engine::{
-    Engine, EngineOptions, ModelConfig, Output, PAGE_TOKENS, SetForm, StepError, WeightLibrary, WeightSet,
-    Work,
+    Engine, EngineOptions, KvPrecision, ModelConfig, Output, PAGE_TOKENS, SetForm, StepError, WeightLibrary,
+    WeightSet, Work,
 };
 use copal_native::storage::{Form, Format, Precision};
 use std::sync::Arc;
@@ -266,7 +266,7 @@ fn works_that_do_not_fit_are_rejected_and_change_nothing() {
 fn more_pages_than_the_machine_can_have_are_rejected_at_the_start() {
     let model = model("too-many-pages");
     for pages in [1 << 45, usize::MAX] {
-        let options = EngineOptions { threads: 1, pages, batch_tokens: 8 };
+        let options = EngineOptions { threads: 1, pages, kv_precision: KvPrecision::F16, batch_tokens: 8 };
         let error =
             Engine::new(model.config.clone(), Implementation::select(None).unwrap(), &options).err().unwrap();
         assert!(error.to_string().contains("give the cache fewer tokens"), "{error}");
@@ -277,7 +277,7 @@ fn more_pages_than_the_machine_can_have_are_rejected_at_the_start() {
 fn sizes_that_no_machine_should_have_are_rejected_at_the_start() {
     let model = model("too-wide");
     let new = |config: &ModelConfig, batch_tokens| {
-        let options = EngineOptions { threads: 1, pages: 1, batch_tokens };
+        let options = EngineOptions { threads: 1, pages: 1, kv_precision: KvPrecision::F16, batch_tokens };
         config.check().map_err(|error| error.to_string())?;
         Engine::new(config.clone(), Implementation::select(None).unwrap(), &options)
             .map(|_| ())

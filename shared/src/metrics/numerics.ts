@@ -1,20 +1,25 @@
 /** The numerics of weights: what of their storage changes the losses that are measured with them. */
 
-/** How weights are stored, as far as it changes their values. */
+/** How weights, keys and values are stored, as far as it changes losses. */
 interface StoredWeights {
   /** Precision of the linears. */
   precision: 'f32' | 'bf16' | 'int8' | 'int4'
   headPrecision: 'f32' | 'bf16' | 'int8' | 'int4'
   /** Form of the pruned linears; undefined where nothing is pruned. It changes the values in int4 alone. */
   form?: 'packed' | 'dense' | 'both' | undefined
+  /** How keys and values are stored; 16-bit floats by default. */
+  kvPrecision?: 'f16' | 'int8' | undefined
 }
 
 const FORM = / (packed|dense)(?=,)/
 
-/** Names the numerics of weights: `bf16, head int8` or `int4 packed, head int8`. Kernel and threads are not part of them. */
-export function numericsOf({ precision, headPrecision, form }: StoredWeights): string {
+/**
+ * Names the numerics of weights: `bf16, head int8`, `int4 packed, head int8` or `bf16, head int8, keys int8`. Kernel and threads are
+ * not part of them.
+ */
+export function numericsOf({ precision, headPrecision, form, kvPrecision }: StoredWeights): string {
   const linears = precision === 'int4' && form !== undefined ? `int4 ${form}` : precision
-  return `${linears}, head ${headPrecision}`
+  return `${linears}, head ${headPrecision}${kvPrecision === 'int8' ? ', keys int8' : ''}`
 }
 
 /**

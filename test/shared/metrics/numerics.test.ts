@@ -9,6 +9,12 @@ test('the form is part of the numerics of int4 alone', () => {
     expect(numericsOf({ precision: 'bf16', ...head, form })).toBe('bf16, head int8')
 })
 
+test('keys and values are part of the numerics where they are not in f16', () => {
+  const stored = { precision: 'bf16', headPrecision: 'int8' } as const
+  expect(numericsOf({ ...stored, kvPrecision: 'f16' })).toBe('bf16, head int8')
+  expect(numericsOf({ ...stored, kvPrecision: 'int8' })).toBe('bf16, head int8, keys int8')
+})
+
 test.each([
   ['int4 packed, head int8', 'int4 packed, head int8', true],
   ['int4 packed, head int8', 'int4 dense, head int8', false],
@@ -17,6 +23,8 @@ test.each([
   ['int4, head int8', 'int4 dense, head int8', true],
   ['int4 packed, head int8', 'int4, head bf16', false],
   ['int8, head int8', 'bf16, head int8', false],
+  ['int4 packed, head int8, keys int8', 'int4, head int8, keys int8', true],
+  ['bf16, head int8, keys int8', 'bf16, head int8', false],
   ['bf16, head int8', null, false],
   [null, null, true],
 ])('losses of %s and %s can be compared: %s', (a, b, same) => {

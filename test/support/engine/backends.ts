@@ -3,7 +3,7 @@ import type { Backend } from '../../../gpu-node/src/serving/contract/backend.ts'
 import { createOnnxBackend } from '../../../gpu-node/src/serving/backends/onnx/onnx-backend.ts'
 import { createSparseBackend } from '../../../gpu-node/src/serving/backends/sparse/sparse-backend.ts'
 import { loadNative } from '../../../gpu-node/src/platform/native-addon.ts'
-import type { Addon } from '../../../gpu-node/native/addon.d.ts'
+import type { Addon, KernelName, KvPrecision } from '../../../gpu-node/native/addon.d.ts'
 
 /** A backend under the contract tests. */
 export interface TestedBackend {
@@ -30,15 +30,18 @@ const onnx: TestedBackend = {
 /** The ONNX backend, and the sparse engine in bf16 with every kernel of this machine. */
 export const BACKENDS: readonly TestedBackend[] = [
   onnx,
-  ...(addon ? addon.kernels().map(sparseOf(addon)) : []),
+  ...(addon ? addon.kernels().map((kernel) => sparseOf(addon, kernel, 'f16')) : []),
 ]
 
-function sparseOf(built: Addon): (kernel: ReturnType<Addon['kernels']>[number]) => TestedBackend {
-  return (kernel) => ({
-    name: `sparse-${kernel}`,
-    create: () => createSparseBackend({ addon: built, kernel, threads: 2, ownTokens: 8192 }),
+/** The sparse engine with keys and values in int8. */
+export const INT8_KEYS: readonly TestedBackend[] = addon ? [sparseOf(addon, undefined, 'int8')] : []
+
+function sparseOf(built: Addon, kernel: KernelName | undefined, kvPrecision: KvPrecision): TestedBackend {
+  return {
+    name: kernel ? `sparse-${kernel}` : `sparse, keys and values in ${kvPrecision}`,
+    create: () => createSparseBackend({ addon: built, kernel, kvPrecision, threads: 2, ownTokens: 8192 }),
     // The tiny model's logits are far from flat: bf16's rounding of activations moves them by some percent.
     exactTolerance: 0.15,
     selfTolerance: 0,
-  })
+  }
 }

@@ -10,7 +10,7 @@
 //! computed together.
 
 use super::lanes::{Element, Lanes};
-use super::pages::{PAGE_TOKENS, PagePool};
+use super::pages::{KvPrecision, PAGE_TOKENS, PagePool, Plane, Scales, Stored};
 use super::vector::{LANES, largest_of, sum_of};
 use half::f16;
 use std::ops::Range;
@@ -87,6 +87,23 @@ impl AttentionBuffers {
 pub(crate) fn attend<L: Lanes, const SIDE: usize, const PAGES: usize, const VECTORS: usize>(
     attention: &mut Attention<'_>,
 ) {
+    match attention.pool.precision() {
+        KvPrecision::F16 => attend_stored::<L, f16, SIDE, PAGES, VECTORS>(attention),
+        KvPrecision::Int8 => attend_stored::<L, i8, SIDE, PAGES, VECTORS>(attention),
+    }
+}
+
+/// As [`attend`], of keys and values that are stored as `S`.
+#[inline(always)]
+fn attend_stored<
+    L: Lanes,
+    S: Stored + Element,
+    const SIDE: usize,
+    const PAGES: usize,
+    const VECTORS: usize,
+>(
+    attention: &mut Attention<'_>,
+) {
     const { assert!(PAGES <= MAX_PAGES) };
     let Attention { pool, pages, layer, kv_head, position, heads, rows, head_dim, buffers } = attention;
     let (heads, count, head_dim, position) = (*heads, *rows, *head_dim, *position);
@@ -108,24 +125,26 @@ pub(crate) fn attend<L: Lanes, const SIDE: usize, const PAGES: usize, const VECT
         if page + 1 < end {
             pool.prefetch(pages[page + 1], *layer, *kv_head);
         }
-        pool.read(pages[page], *layer, *kv_head)
+        pool.read::<S>(pages[page], *layer, *kv_head)
     };
     let together = if count <= DIRECT_ROWS { 0 } else { end - end % PAGES };
     for page in (0..together).step_by(PAGES) {
         let size = PAGE_TOKENS * head_dim;
-        for index in 0..PAGES {
-            let (keys, values) = read(page + index);
-            widen::<L>(keys, &mut buffers.keys[index * size..][..size]);
-            widen::<L>(values, &mut buffers.values[index * size..][..size]);
+        let mut scales = [None; PAGES];
+        for (index, scales) in scales.iter_mut().enumerate() {
+            let plane = read(page + index);
+            widen::<L, S>(plane.keys, &mut buffers.keys[index * size..][..size]);
+            widen::<L, S>(plane.values, &mut buffers.values[index * size..][..size]);
+            *scales = plane.scales;
         }
         let (keys, values) = (&buffers.keys[..PAGES * size], &buffers.values[..PAGES * size]);
-        let tile = Tile { first: page * PAGE_TOKENS, keys, values };
+        let tile = Tile { first: page * PAGE_TOKENS, keys, values, scales };
         attend_tile::<L, f32, SIDE, PAGES, VECTORS>(&mut rows, tile);
     }
     for page in together..end {
-        let (keys, values) = read(page);
-        let tile = Tile { first: page * PAGE_TOKENS, keys, values };
-        attend_tile::<L, f16, SIDE, 1, VECTORS>(&mut rows, tile);
+        let Plane { keys, values, scales } = read(page);
+        let tile = Tile { first: page * PAGE_TOKENS, keys, values, scales: [scales] };
+        attend_tile::<L, S, SIDE, 1, VECTORS>(&mut rows, tile);
     }
     for (output, sums) in rows.outputs.chunks_exact_mut(head_dim).zip(rows.sums.iter()) {
         let inverse = 1.0 / sum_of(*sums);
@@ -150,13 +169,16 @@ struct Rows<'a> {
 
 /// `P` pages, one after another.
 #[derive(Clone, Copy)]
-struct Tile<'a, T> {
+struct Tile<'a, T, const P: usize> {
     /// Position of the first slot.
     first: usize,
     /// `[P, head_dim, PAGE_TOKENS]`.
     keys: &'a [T],
     /// `[P * PAGE_TOKENS, head_dim]`.
     values: &'a [T],
+    /// Of each page. Scores and weights are scaled instead of keys and values, so that the outputs are the same whether these
+    /// were converted before.
+    scales: [Option<&'a Scales>; P],
 }
 
 /// The weights, or before that the scores, of a row for the pages of a tile.
@@ -166,7 +188,7 @@ type Weights<const P: usize> = [[f32; PAGE_TOKENS]; P];
 #[inline(always)]
 fn attend_tile<L: Lanes, T: Element, const SIDE: usize, const P: usize, const VECTORS: usize>(
     rows: &mut Rows<'_>,
-    tile: Tile<'_, T>,
+    tile: Tile<'_, T, P>,
 ) {
     let count = rows.references.len();
     let first = (tile.first.saturating_sub(rows.position) * rows.heads).min(count);
@@ -189,7 +211,7 @@ fn attend_tile<L: Lanes, T: Element, const SIDE: usize, const P: usize, const VE
 fn attend_rows<L: Lanes, T: Element, const R: usize, const P: usize, const VECTORS: usize>(
     rows: &mut Rows<'_>,
     row: usize,
-    tile: Tile<'_, T>,
+    tile: Tile<'_, T, P>,
 ) {
     let head_dim = rows.head_dim;
     let mut seen = [0; R];
@@ -203,6 +225,13 @@ fn attend_rows<L: Lanes, T: Element, const R: usize, const P: usize, const VECTO
     let references = &mut rows.references[row..][..R];
     let sums = &mut rows.sums[row..][..R];
     let mut weights = scores_of::<L, T, R, P>(queries, tile.keys);
+    for scores in &mut weights {
+        for (scores, scales) in scores.iter_mut().zip(tile.scales) {
+            if let Some([scales, _]) = scales {
+                multiply::<L>(scores, scales);
+            }
+        }
+    }
     // Later rows see at least as much as the first.
     if seen[0] < P * PAGE_TOKENS {
         for (weights, seen) in weights.iter_mut().zip(seen) {
@@ -239,6 +268,9 @@ fn attend_rows<L: Lanes, T: Element, const R: usize, const P: usize, const VECTO
                 weights[index][page][slot] = weight;
                 sums[index][slot] += weight;
             }
+            if let Some([_, scales]) = tile.scales[page] {
+                multiply::<L>(&mut weights[index][page], scales);
+            }
         }
     }
     let all = start.max(seen[0]);
@@ -249,6 +281,12 @@ fn attend_rows<L: Lanes, T: Element, const R: usize, const P: usize, const VECTO
             add_values::<L, T, 1, P, 1>(outputs, [&weights[index]], all..seen[index], tile.values);
         }
     }
+}
+
+/// Multiplies the scores or weights of a page.
+#[inline(always)]
+fn multiply<L: Lanes>(numbers: &mut [f32; PAGE_TOKENS], scales: &[f32; PAGE_TOKENS]) {
+    L::store(L::multiply(L::load(numbers), L::load(scales)), numbers);
 }
 
 /// Returns whether a score exceeds the reference by more than [`SLACK`]. NaN does not.
@@ -373,11 +411,11 @@ fn add_at<L: Lanes, T: Element, const R: usize, const P: usize, const VECTORS: u
     }
 }
 
-/// Converts f16 to f32.
+/// Converts to f32, without scales.
 #[inline(always)]
-fn widen<L: Lanes>(halves: &[f16], floats: &mut [f32]) {
-    for (floats, halves) in floats.as_chunks_mut().0.iter_mut().zip(halves.as_chunks().0) {
-        L::store(L::load_f16(halves), floats);
+fn widen<L: Lanes, T: Element>(elements: &[T], floats: &mut [f32]) {
+    for (floats, elements) in floats.as_chunks_mut().0.iter_mut().zip(elements.as_chunks().0) {
+        L::store(T::load::<L>(elements), floats);
     }
 }
 

@@ -13,15 +13,17 @@ pub(crate) trait Lanes {
     fn splat(value: f32) -> Self::Vector;
     fn load(floats: &[f32; LANES]) -> Self::Vector;
     fn load_f16(halves: &[f16; LANES]) -> Self::Vector;
+    fn load_i8(bytes: &[i8; LANES]) -> Self::Vector;
     fn store(vector: Self::Vector, floats: &mut [f32; LANES]);
     fn add(a: Self::Vector, b: Self::Vector) -> Self::Vector;
+    fn multiply(a: Self::Vector, b: Self::Vector) -> Self::Vector;
     /// `sum += a · b`, with one rounding where that is one instruction.
     fn add_product(sum: &mut Self::Vector, a: &Self::Vector, b: &Self::Vector);
     /// As [`exp`].
     fn exp(x: f32) -> f32;
 }
 
-/// f32 or f16.
+/// f32, f16 or i8.
 pub(crate) trait Element: Copy {
     const ZERO: Self;
 
@@ -43,6 +45,15 @@ impl Element for f16 {
     #[inline(always)]
     fn load<L: Lanes>(elements: &[f16; LANES]) -> L::Vector {
         L::load_f16(elements)
+    }
+}
+
+impl Element for i8 {
+    const ZERO: i8 = 0;
+
+    #[inline(always)]
+    fn load<L: Lanes>(elements: &[i8; LANES]) -> L::Vector {
+        L::load_i8(elements)
     }
 }
 
@@ -88,6 +99,12 @@ mod x86 {
         }
 
         #[inline(always)]
+        fn load_i8(bytes: &[i8; LANES]) -> __m512 {
+            // SAFETY: as above.
+            unsafe { _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(bytes.as_ptr().cast()))) }
+        }
+
+        #[inline(always)]
         fn store(vector: __m512, floats: &mut [f32; LANES]) {
             // SAFETY: as above.
             unsafe { _mm512_storeu_ps(floats.as_mut_ptr(), vector) }
@@ -97,6 +114,12 @@ mod x86 {
         fn add(a: __m512, b: __m512) -> __m512 {
             // SAFETY: the contract.
             unsafe { _mm512_add_ps(a, b) }
+        }
+
+        #[inline(always)]
+        fn multiply(a: __m512, b: __m512) -> __m512 {
+            // SAFETY: the contract.
+            unsafe { _mm512_mul_ps(a, b) }
         }
 
         #[inline(always)]
@@ -139,6 +162,15 @@ mod x86 {
         }
 
         #[inline(always)]
+        fn load_i8(bytes: &[i8; LANES]) -> [__m256; 2] {
+            // SAFETY: the contract, and the array is as long.
+            unsafe {
+                let bytes = _mm_loadu_si128(bytes.as_ptr().cast());
+                [bytes, _mm_srli_si128::<8>(bytes)].map(|half| _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(half)))
+            }
+        }
+
+        #[inline(always)]
         fn store([low, high]: [__m256; 2], floats: &mut [f32; LANES]) {
             let (first, second) = floats.split_at_mut(8);
             // SAFETY: the contract, and each half has eight floats.
@@ -152,6 +184,12 @@ mod x86 {
         fn add(a: [__m256; 2], b: [__m256; 2]) -> [__m256; 2] {
             // SAFETY: the contract.
             unsafe { [_mm256_add_ps(a[0], b[0]), _mm256_add_ps(a[1], b[1])] }
+        }
+
+        #[inline(always)]
+        fn multiply(a: [__m256; 2], b: [__m256; 2]) -> [__m256; 2] {
+            // SAFETY: the contract.
+            unsafe { [_mm256_mul_ps(a[0], b[0]), _mm256_mul_ps(a[1], b[1])] }
         }
 
         #[inline(always)]
@@ -196,6 +234,21 @@ mod arm {
         }
 
         #[inline(always)]
+        fn load_i8(bytes: &[i8; LANES]) -> [float32x4_t; 4] {
+            // SAFETY: the contract, and the array is as long.
+            unsafe {
+                let bytes = vld1q_s8(bytes.as_ptr());
+                let (low, high) = (vmovl_s8(vget_low_s8(bytes)), vmovl_high_s8(bytes));
+                [
+                    vcvtq_f32_s32(vmovl_s16(vget_low_s16(low))),
+                    vcvtq_f32_s32(vmovl_high_s16(low)),
+                    vcvtq_f32_s32(vmovl_s16(vget_low_s16(high))),
+                    vcvtq_f32_s32(vmovl_high_s16(high)),
+                ]
+            }
+        }
+
+        #[inline(always)]
         fn store(vector: [float32x4_t; 4], floats: &mut [f32; LANES]) {
             for (floats, part) in floats.as_chunks_mut::<4>().0.iter_mut().zip(vector) {
                 // SAFETY: the contract, and there are four floats.
@@ -208,6 +261,15 @@ mod arm {
             for (a, b) in a.iter_mut().zip(b) {
                 // SAFETY: the contract.
                 *a = unsafe { vaddq_f32(*a, b) };
+            }
+            a
+        }
+
+        #[inline(always)]
+        fn multiply(mut a: [float32x4_t; 4], b: [float32x4_t; 4]) -> [float32x4_t; 4] {
+            for (a, b) in a.iter_mut().zip(b) {
+                // SAFETY: the contract.
+                *a = unsafe { vmulq_f32(*a, b) };
             }
             a
         }
@@ -246,6 +308,15 @@ impl Lanes for Scalar {
     }
 
     #[inline(always)]
+    fn load_i8(bytes: &[i8; LANES]) -> [f32; LANES] {
+        let mut floats = [0.0; LANES];
+        for (float, byte) in floats.iter_mut().zip(bytes) {
+            *float = f32::from(*byte);
+        }
+        floats
+    }
+
+    #[inline(always)]
     fn store(vector: [f32; LANES], floats: &mut [f32; LANES]) {
         *floats = vector;
     }
@@ -254,6 +325,14 @@ impl Lanes for Scalar {
     fn add(mut a: [f32; LANES], b: [f32; LANES]) -> [f32; LANES] {
         for (a, b) in a.iter_mut().zip(b) {
             *a += b;
+        }
+        a
+    }
+
+    #[inline(always)]
+    fn multiply(mut a: [f32; LANES], b: [f32; LANES]) -> [f32; LANES] {
+        for (a, b) in a.iter_mut().zip(b) {
+            *a *= b;
         }
         a
     }

@@ -5,7 +5,7 @@ use super::batch::{Batch, batches};
 use super::forward::Forward;
 use super::outputs::{Outputs, SCORE_ROWS};
 use super::pace::Pace;
-use super::pages::PagePool;
+use super::pages::{KvPrecision, PagePool};
 use super::usage::Usage;
 use super::weights::WeightSet;
 use super::work::{Output, StepError, Work, check_work};
@@ -22,6 +22,8 @@ pub struct EngineOptions {
     pub threads: usize,
     /// Pages of [`PAGE_TOKENS`](super::PAGE_TOKENS) keys and values.
     pub pages: usize,
+    /// How they are stored.
+    pub kv_precision: KvPrecision,
     /// Tokens that go through the blocks together; longer steps are split.
     pub batch_tokens: usize,
 }
@@ -70,7 +72,7 @@ impl Engine {
             Multiplier::new(implementation, pool, rows, widest).map_err(EngineError::Activations)?;
         Ok(Engine {
             forward: Forward::new(&config, multiplier, options.threads, batch_tokens),
-            pool: PagePool::new(&config, options.pages)
+            pool: PagePool::new(&config, options.pages, options.kv_precision)
                 .map_err(|error| EngineError::Pages(options.pages, error))?,
             page_uses: vec![0; options.pages],
             sequences: HashMap::new(),

@@ -4,7 +4,7 @@ use super::pace::Pace;
 use super::step::{Engine, EngineError, EngineOptions};
 use super::weights::WeightSet;
 use super::work::{Output, StepError, Work};
-use super::{ModelConfig, PAGE_TOKENS};
+use super::{KvPrecision, ModelConfig, PAGE_TOKENS};
 use crate::cpu::Implementation;
 use std::fmt;
 use std::sync::Arc;
@@ -30,7 +30,8 @@ pub fn try_out(
     weights: &WeightSet,
     tokens: &[u32],
 ) -> Result<Vec<f32>, TrialError> {
-    let options = EngineOptions { threads: 1, pages: 2, batch_tokens: 2 * PAGE_TOKENS };
+    let options =
+        EngineOptions { threads: 1, pages: 2, kv_precision: KvPrecision::F16, batch_tokens: 2 * PAGE_TOKENS };
     let mut engine = Engine::new(config.clone(), implementation, &options).map_err(TrialError::Engine)?;
     engine.rest_beside(pace);
     let last = tokens.len() - 1;

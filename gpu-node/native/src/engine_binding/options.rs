@@ -3,7 +3,7 @@
 use super::MAX_PAGES;
 use super::errors::{Code, Result, error, invalid};
 use super::fields::{Field, count};
-use crate::engine::ModelConfig;
+use crate::engine::{KvPrecision, ModelConfig};
 use crate::storage::Precision;
 
 const MAX_BATCH_TOKENS: usize = 1 << 16;
@@ -56,4 +56,12 @@ pub fn batch_token_count(batch_tokens: Field) -> Result<usize> {
 /// The precision of weights.
 pub fn read_precision(precision: Field) -> Result<Precision> {
     Precision::named(&precision.text()?).map_err(invalid)
+}
+
+/// The precision of keys and values, f16 by default.
+pub fn read_kv_precision(precision: Field) -> Result<KvPrecision> {
+    match precision.optional()? {
+        Some(precision) => KvPrecision::named(&precision.text()?).map_err(invalid),
+        None => Ok(KvPrecision::default()),
+    }
 }

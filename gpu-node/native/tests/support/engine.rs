@@ -2,7 +2,7 @@
 
 use super::model::Model;
 use copal_native::cpu::Implementation;
-use copal_native::engine::{Engine, EngineOptions, SetForm, WeightLibrary, WeightSet};
+use copal_native::engine::{Engine, EngineOptions, KvPrecision, SetForm, WeightLibrary, WeightSet};
 use copal_native::storage::{Form, Format, Precision};
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ pub fn engine(
     threads: usize,
     pages: usize,
 ) -> Engine {
-    let options = EngineOptions { threads, pages, batch_tokens: 16 };
+    let options = EngineOptions { threads, pages, kv_precision: KvPrecision::F16, batch_tokens: 16 };
     Engine::new(model.config.clone(), implementation, &options).unwrap()
 }
 

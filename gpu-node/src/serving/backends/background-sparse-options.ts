@@ -1,4 +1,4 @@
-import type { KernelName, Precision } from '../../../native/addon.d.ts'
+import type { KernelName, KvPrecision, Precision } from '../../../native/addon.d.ts'
 import type { DenseModel } from '../../model/master/dense-model.ts'
 import type { FormSetting } from './sparse/form-choice.ts'
 
@@ -11,6 +11,8 @@ export interface BackgroundSparseOptions extends Pick<DenseModel, 'config' | 'ma
   kernel?: KernelName | undefined
   precision: Precision
   headPrecision: Precision
+  /** How keys and values are stored on the processor; f16 by default, which is all that a GPU has. */
+  kvPrecision?: KvPrecision | undefined
   /** Form of pruned weights; `packed` by default. */
   form?: FormSetting | undefined
   /** Maximum tokens of keys and values, as many as fit into memory; one context by default. */

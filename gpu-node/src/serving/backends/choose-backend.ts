@@ -1,7 +1,7 @@
 import { AppError } from '@copal/shared/errors.ts'
 import type { Log } from '../../platform/log.ts'
 import type { GpuAddon } from '../../../gpu/addon.d.ts'
-import type { KernelName, Precision } from '../../../native/addon.d.ts'
+import type { KernelName, KvPrecision, Precision } from '../../../native/addon.d.ts'
 import type { Backend, WeightSet } from '../contract/backend.ts'
 import { createOnnxBackend } from './onnx/onnx-backend.ts'
 import { createBackgroundSparseBackend } from './background-sparse.ts'
@@ -21,6 +21,8 @@ export interface ChooseBackendOptions {
   gpu: string | null
   precision: Precision
   headPrecision: Precision
+  /** How the sparse engine stores keys and values; f16 by default, which is all that other backends take. */
+  kvPrecision?: KvPrecision
   threads: number | null
   kvTokens: number | null
   /** Form of pruned weights in the sparse engine; `packed` by default. */
@@ -48,14 +50,15 @@ export interface ChooseBackendOptions {
  * Background sets run on the same engine with the same settings, in processes of their own, because evaluation is of what is
  * served and must yield the processor to serving.
  *
- * @throws AppError `invalid_request` when the settings require an addon that does not load, or this machine cannot run the
- * kernel
+ * @throws AppError `invalid_request` when the settings require an addon that does not load or what another backend has, or
+ * this machine cannot run the kernel
  */
 export function chooseBackend(options: ChooseBackendOptions): Backend {
   const { backend: wanted, workDir, log } = options
   const threads = options.threads ?? undefined
   const load = options.load ?? loadNative
   const serveOnnx = (why: string) => {
+    requireF16(options, why)
     const onnx = createOnnxBackend({ workDir, threads, log })
     log.info('backend chosen', { backend: onnx.name, why })
     return onnx
@@ -63,8 +66,15 @@ export function chooseBackend(options: ChooseBackendOptions): Backend {
   if (wanted === 'onnx') return serveOnnx('COPAL_BACKEND is onnx')
   if (wanted === 'gpu') return serveOnGpu(options)
   try {
-    const { precision, headPrecision } = options
-    const engine = { threads, kernel: options.kernel ?? undefined, precision, headPrecision, log }
+    const { precision, headPrecision, kvPrecision } = options
+    const engine = {
+      threads,
+      kernel: options.kernel ?? undefined,
+      precision,
+      headPrecision,
+      kvPrecision,
+      log,
+    }
     const kvTokens = options.kvTokens ?? undefined
     const { cacheDir } = options
     const addon = load()
@@ -99,6 +109,7 @@ export function chooseBackend(options: ChooseBackendOptions): Backend {
 /** Creates the backend on a GPU. Sets that are only evaluated have a process each, which opens the device again. */
 function serveOnGpu(options: ChooseBackendOptions): Backend {
   const { precision, headPrecision, log } = options
+  requireF16(options, 'COPAL_BACKEND is gpu')
   const engine = {
     threads: options.threads ?? undefined,
     device: options.gpu ?? undefined,
@@ -116,6 +127,15 @@ function serveOnGpu(options: ChooseBackendOptions): Backend {
   })
   log.info('backend chosen', { backend: gpu.name, why: 'COPAL_BACKEND is gpu' })
   return byPriority({ serving: gpu, background: createBackgroundSparseBackend({ ...engine, engine: 'gpu' }) })
+}
+
+/** Fails where another format of keys and values is set, for a backend that is not the sparse engine. */
+function requireF16({ kvPrecision = 'f16' }: Pick<ChooseBackendOptions, 'kvPrecision'>, why: string): void {
+  if (kvPrecision === 'f16') return
+  throw new AppError(
+    'invalid_request',
+    `COPAL_KV_PRECISION is '${kvPrecision}', which only the sparse engine on the processor has. Leave it out, because another backend serves here: ${why}`,
+  )
 }
 
 /** Combines two backends and runs each set on that of its priority. */

@@ -1,3 +1,4 @@
+import type { KvPrecision } from '../../../native/addon.d.ts'
 import type { Log } from '../../platform/log.ts'
 import type { DenseModel } from '../../model/master/dense-model.ts'
 import { defaultKvTokens } from '../engine/engine-policy.ts'
@@ -7,13 +8,17 @@ import type { BackendResources } from './backend-resources.ts'
 export function kvTokensForMemory(
   { config }: DenseModel,
   { freeBytes, maxBufferBytes }: BackendResources,
+  kvPrecision: KvPrecision,
   log: Log,
 ): number {
-  const kvTokens = defaultKvTokens(config, freeBytes, maxBufferBytes)
+  const kvTokens = defaultKvTokens(config, freeBytes, { maxBufferBytes, kvPrecision })
   if (kvTokens < defaultKvTokens(config, Infinity)) {
     log.warn(
       'the key/value cache is smaller than by default, because little memory is free or the GPU takes no larger buffers. ' +
-        'COPAL_KV_TOKENS sets it',
+        'COPAL_KV_TOKENS sets it' +
+        (kvPrecision === 'f16' && !Number.isFinite(maxBufferBytes)
+          ? ', and COPAL_KV_PRECISION=int8 halves its memory'
+          : ''),
       {
         kvTokens,
         contextLength: config.contextLength,

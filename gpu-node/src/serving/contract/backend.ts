@@ -1,4 +1,4 @@
-import type { Precision } from '../../../native/addon.d.ts'
+import type { KvPrecision, Precision } from '../../../native/addon.d.ts'
 import type { DenseModel } from '../../model/master/dense-model.ts'
 
 /** Tokens of one page: keys and values are stored, shared and evicted by the page. */
@@ -6,6 +6,9 @@ export const PAGE_TOKENS = 16
 
 /** Formats in which the sparse engine stores weights. */
 export const PRECISIONS = ['bf16', 'int8', 'int4'] as const satisfies readonly Precision[]
+
+/** Formats in which the sparse engine stores keys and values. */
+export const KV_PRECISIONS = ['f16', 'int8'] as const satisfies readonly KvPrecision[]
 
 /** Most threads that share a step of the sparse engine, also on a larger machine. */
 export const MAX_THREADS = 256

@@ -1,4 +1,5 @@
 import { PAGE_TOKENS } from '../contract/backend.ts'
+import type { KvPrecision } from '../../../native/addon.d.ts'
 import type { LlamaConfig } from '../../model/config/llama-config.ts'
 
 /** Bounds of the scheduler. Token counts unless stated otherwise. */
@@ -49,10 +50,18 @@ const KV_CONTEXTS = 4
 /** Share of the memory that is free at the start of a node that keys and values may take; the rest is for weights. */
 const KV_SHARE = 1 / 4
 const MIN_KV_TOKENS = 1024
-/** Bytes of a key and a value in the sparse engine, f16 each. */
-const PAIR_BYTES = 4
+/** Bytes of an element of keys in the sparse engine, and of the scale that those of a head share. */
+const KEY_BYTES = { f16: { element: 2, scale: 0 }, int8: { element: 1, scale: 4 } }
 /** Tokens of the pages that scoring and self-tests have beside those of requests. */
 const OTHER_KV_TOKENS = 1024
+
+/** What limits keys and values beside the free memory. */
+interface KvStorage {
+  /** The largest buffer, bytes; no limit by default. */
+  maxBufferBytes?: number
+  /** f16 by default. */
+  kvPrecision?: KvPrecision
+}
 
 /**
  * Returns the default key/value budget in tokens: four contexts, or less where a quarter of the free memory is smaller, or
@@ -66,10 +75,12 @@ export function defaultKvTokens(
     headDim,
   }: Pick<LlamaConfig, 'contextLength' | 'layers' | 'kvHeads' | 'headDim'>,
   freeBytes: number,
-  maxBufferBytes = Number.POSITIVE_INFINITY,
+  { maxBufferBytes = Number.POSITIVE_INFINITY, kvPrecision = 'f16' }: KvStorage = {},
 ): number {
-  const fit = Math.floor((freeBytes * KV_SHARE) / (PAIR_BYTES * layers * kvHeads * headDim))
-  const inBuffer = Math.floor(maxBufferBytes / ((PAIR_BYTES / 2) * kvHeads * headDim)) - OTHER_KV_TOKENS
+  const { element, scale } = KEY_BYTES[kvPrecision]
+  const keyBytes = kvHeads * (element * headDim + scale)
+  const fit = Math.floor((freeBytes * KV_SHARE) / (2 * keyBytes * layers))
+  const inBuffer = Math.floor(maxBufferBytes / keyBytes) - OTHER_KV_TOKENS
   return Math.min(KV_CONTEXTS * contextLength, Math.max(MIN_KV_TOKENS, Math.min(fit, inBuffer)))
 }
 

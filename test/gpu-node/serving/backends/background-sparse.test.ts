@@ -20,14 +20,15 @@ function testBackground(): void {
   afterAll(() => tiny.remove())
 
   test.each([
-    ['bf16', 'packed'],
-    ['int8', 'packed'],
-    ['int4', 'packed'],
-    ['int4', 'dense'],
-    ['int4', 'auto'],
+    ['bf16', 'packed', 'f16'],
+    ['bf16', 'packed', 'int8'],
+    ['int8', 'packed', 'f16'],
+    ['int4', 'packed', 'f16'],
+    ['int4', 'dense', 'f16'],
+    ['int4', 'auto', 'f16'],
   ] as const)(
-    'a mask is evaluated with the engine, precision and form that serve it: the losses of %s %s are equal bit by bit',
-    async (precision, form) => {
+    'a mask is evaluated with the engine, precisions and form that serve it: the losses of %s %s with keys in %s are equal bit by bit',
+    async (precision, form, kvPrecision) => {
       const backend = chooseBackend({
         backend: 'sparse',
         kernel: null,
@@ -37,6 +38,7 @@ function testBackground(): void {
         cacheDir: temporaryDir(),
         freeWeightBytes: () => 0,
         headPrecision: 'int8',
+        kvPrecision,
         threads: 1,
         kvTokens: 1024,
         workDir: tiny.dir,
@@ -55,7 +57,8 @@ function testBackground(): void {
       expect(await score(background, {})).toEqual(await score(served, { pages }))
       expect(background.numerics).toBe(served.numerics)
       expect(served.numerics).toBe(
-        precision === 'int4' ? `int4 ${served.form?.name}, head int8` : `${precision}, head int8`,
+        (precision === 'int4' ? `int4 ${served.form?.name}, head int8` : `${precision}, head int8`) +
+          (kvPrecision === 'int8' ? ', keys int8' : ''),
       )
       expect(await checkGeneration(backend, background, tiny.model)).toMatchObject({ finite: true })
       await backend.release(background)

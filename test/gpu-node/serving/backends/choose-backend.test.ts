@@ -61,6 +61,15 @@ test('gpu without its addon is an error that tells how to build it', () => {
   )
 })
 
+test('keys and values in int8 on another backend are an error that says why it serves', () => {
+  const kvPrecision = 'int8'
+  expect(() => choose({ backend: 'onnx', kvPrecision })).toThrow(
+    /^COPAL_KV_PRECISION is 'int8', .*Leave it out, .*: COPAL_BACKEND is onnx$/,
+  )
+  expect(() => choose({ backend: 'gpu', kvPrecision })).toThrow(/Leave it out, .*: COPAL_BACKEND is gpu$/)
+  expect(() => choose({ load: notBuilt, kvPrecision })).toThrow(/Leave it out, .*: .*it is not built/)
+})
+
 if (addon) testSparse(addon.kernels())
 else skipWithoutAddon('the choice of the sparse engine')
 
@@ -71,9 +80,9 @@ function testSparse(kernels: readonly string[]): void {
     expect(said).toEqual([['backend chosen', { backend: backend.name, why: 'the addon loads' }]])
   })
 
-  test('the name shows a head precision other than the default', () => {
-    const { backend } = choose({ precision: 'int4', headPrecision: 'int4' })
-    expect(backend.name).toBe(`sparse-int4-head-int4-${kernels[0]}`)
+  test('the name shows precisions of the head, and of keys and values, other than the default', () => {
+    const { backend } = choose({ precision: 'int4', headPrecision: 'int4', kvPrecision: 'int8' })
+    expect(backend.name).toBe(`sparse-int4-head-int4-kv-int8-${kernels[0]}`)
   })
 
   test('a kernel that this machine cannot run is an error that lists those it can run', () => {

@@ -16,7 +16,7 @@ import {
   tokenIds,
   type Token,
 } from '../../../support/engine/backend-steps.ts'
-import { addon, BACKENDS } from '../../../support/engine/backends.ts'
+import { addon, BACKENDS, INT8_KEYS } from '../../../support/engine/backends.ts'
 import { GPU_BACKENDS, skipWithoutGpu } from '../../../support/engine/gpu.ts'
 import { maskOf } from '../../../support/engine/token-masks.ts'
 import { skipWithoutAddon } from '../../../support/harness/skip-without-addon.ts'
@@ -57,7 +57,7 @@ function maskAt(position: number): TokenMask {
 if (!addon) skipWithoutAddon('the sparse engine')
 skipWithoutGpu('the drafts of backends')
 // The sets of ONNX sample one token of a sequence in a step.
-const DRAFTED = [...BACKENDS.filter(({ name }) => name !== 'onnx'), ...GPU_BACKENDS]
+const DRAFTED = [...BACKENDS.filter(({ name }) => name !== 'onnx'), ...INT8_KEYS, ...GPU_BACKENDS]
 describe.each(DRAFTED)('$name', ({ create }) => {
   let tiny: TinyModel
   let backend: Backend

@@ -10,7 +10,9 @@ use copal_native::engine_binding::errors::{
     Code, Error, Failure, Result, error, guarded, invalid, step_error,
 };
 use copal_native::engine_binding::fields::read;
-use copal_native::engine_binding::options::{batch_token_count, page_count, read_config, read_precision};
+use copal_native::engine_binding::options::{
+    batch_token_count, page_count, read_config, read_kv_precision, read_precision,
+};
 use copal_native::engine_binding::running_engine::{CloseJob, ReleaseJob, RunningEngine};
 use copal_native::engine_binding::step::Step;
 use copal_native::engine_binding::step_thread::StepEngine;
@@ -49,10 +51,20 @@ impl JsEngine {
     #[napi(constructor)]
     pub fn new(options: Unknown<'_>) -> Result<JsEngine> {
         guarded(|| {
-            let [kernel, threads, precision, head_precision, model, pages, batch_tokens] = read(
-                &options,
-                [c"kernel", c"threads", c"precision", c"headPrecision", c"model", c"pages", c"batchTokens"],
-            )?;
+            let [kernel, threads, precision, head_precision, model, pages, kv_precision, batch_tokens] =
+                read(
+                    &options,
+                    [
+                        c"kernel",
+                        c"threads",
+                        c"precision",
+                        c"headPrecision",
+                        c"model",
+                        c"pages",
+                        c"kvPrecision",
+                        c"batchTokens",
+                    ],
+                )?;
             let config = read_config(model)?;
             let kernel = kernel_of(kernel)?;
             let (linears, head) =
@@ -60,6 +72,7 @@ impl JsEngine {
             let options = EngineOptions {
                 threads: threads.count(MAX_THREADS)?,
                 pages: page_count(pages)?,
+                kv_precision: read_kv_precision(kv_precision)?,
                 batch_tokens: batch_token_count(batch_tokens)?,
             };
             let (threads, layers) = (options.threads, config.layers);

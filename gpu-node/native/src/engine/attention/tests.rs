@@ -4,6 +4,7 @@ use crate::engine::ModelConfig;
 use std::collections::BTreeSet;
 
 const TOKENS: usize = 70;
+const PRECISIONS: [KvPrecision; 2] = [KvPrecision::F16, KvPrecision::Int8];
 /// The key/value head that is used.
 const KV_HEAD: usize = 1;
 
@@ -15,7 +16,7 @@ struct Sequence {
     pages: Vec<u32>,
     /// `[TOKENS, heads, head_dim]`.
     queries: Vec<f32>,
-    /// `[TOKENS, head_dim]`, exact in f16.
+    /// `[TOKENS, head_dim]`, exact as they are stored.
     keys: Vec<f32>,
     values: Vec<f32>,
 }
@@ -26,9 +27,15 @@ fn numbers(count: usize, seed: usize) -> Vec<f32> {
     (0..count).map(|index| f16::from_f32(number(index * index % 4093)).to_f32()).collect()
 }
 
+/// Rounds to 255 numbers, of which the largest magnitude is the last.
+fn round_to_int8(numbers: &mut [f32]) {
+    let scale = numbers.iter().fold(0f32, |largest, number| largest.max(number.abs())) / 127.0;
+    numbers.iter_mut().for_each(|number| *number = (*number / scale).round() * scale);
+}
+
 impl Sequence {
     /// Creates a sequence whose scores grow by about `growth` at every position.
-    fn new(heads: usize, head_dim: usize, growth: f32) -> Sequence {
+    fn new(heads: usize, head_dim: usize, growth: f32, precision: KvPrecision) -> Sequence {
         let mut keys = numbers(TOKENS * head_dim, 1);
         let mut queries = numbers(TOKENS * heads * head_dim, 2);
         // The first dimension carries the growth.
@@ -36,7 +43,11 @@ impl Sequence {
         for (position, key) in keys.chunks_exact_mut(head_dim).enumerate() {
             key[0] = f16::from_f32(growth * position as f32).to_f32();
         }
-        let values = numbers(TOKENS * head_dim, 3);
+        let mut values = numbers(TOKENS * head_dim, 3);
+        if precision == KvPrecision::Int8 {
+            keys.chunks_exact_mut(head_dim).for_each(round_to_int8);
+            values.chunks_exact_mut(head_dim).for_each(round_to_int8);
+        }
         let config = ModelConfig {
             hidden: 8,
             layers: 1,
@@ -50,7 +61,7 @@ impl Sequence {
             rope: vec![1.0; head_dim / 2],
         };
         let pages: Vec<u32> = (0..TOKENS.div_ceil(PAGE_TOKENS) as u32).rev().collect();
-        let pool = PagePool::new(&config, pages.len()).unwrap();
+        let pool = PagePool::new(&config, pages.len(), precision).unwrap();
         let mut sequence = Sequence { heads, head_dim, pool, pages, queries, keys, values };
         sequence.write();
         sequence
@@ -119,11 +130,16 @@ impl Sequence {
 }
 
 /// Shapes with whole vectors and with a remainder, for growths that raise references never, after some pages, within a tile,
-/// and at every page; one falls.
+/// and at every page; one falls. Each is stored in both precisions.
 fn sequences() -> impl Iterator<Item = Sequence> {
     let shapes = [(1, 128), (3, 64), (8, 64), (5, 40), (2, 6)];
     let growths = [0.0, 0.3, 0.7, 1.5, -0.5];
-    shapes.into_iter().flat_map(move |(heads, dim)| growths.map(|growth| Sequence::new(heads, dim, growth)))
+    let of_shape = move |(heads, dim)| {
+        growths
+            .into_iter()
+            .flat_map(move |growth| PRECISIONS.map(|precision| Sequence::new(heads, dim, growth, precision)))
+    };
+    shapes.into_iter().flat_map(of_shape)
 }
 
 #[test]
@@ -173,8 +189,9 @@ fn outputs_are_the_same_bits_whatever_is_computed_together() {
 #[test]
 fn a_number_that_is_not_finite_shows_in_the_tokens_that_attend_to_it_alone() {
     const BROKEN: usize = 37;
-    for in_keys in [true, false] {
-        let mut sequence = Sequence::new(3, 64, 0.3);
+    let cases = PRECISIONS.into_iter().flat_map(|precision| [(precision, true), (precision, false)]);
+    for (precision, in_keys) in cases {
+        let mut sequence = Sequence::new(3, 64, 0.3, precision);
         let numbers = if in_keys { &mut sequence.keys } else { &mut sequence.values };
         numbers[BROKEN * 64..][..64].fill(f32::NAN);
         sequence.write();

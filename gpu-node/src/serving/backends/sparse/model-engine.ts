@@ -6,6 +6,7 @@ import type {
   EngineOptions,
   EngineWeights,
   KernelName,
+  KvPrecision,
   LinearName,
   LinearPlace,
   Precision,
@@ -60,6 +61,8 @@ export interface ModelEngineOptions {
   threads: number
   precision: Precision
   headPrecision: Precision
+  /** How keys and values are stored; f16 by default, which is all that a GPU has. */
+  kvPrecision?: KvPrecision
   /** Tokens of the pages that the scheduler allocates. */
   kvTokens: number
   /** Tokens of the pages for callers that pass none. */

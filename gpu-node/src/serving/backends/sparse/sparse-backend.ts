@@ -1,7 +1,7 @@
 import { availableParallelism } from 'node:os'
 import { AppError } from '@copal/shared/errors.ts'
 import { numericsOf } from '@copal/shared/metrics/numerics.ts'
-import type { Addon, KernelName, Precision } from '../../../../native/addon.d.ts'
+import type { Addon, KernelName, KvPrecision, Precision } from '../../../../native/addon.d.ts'
 import type { Log } from '../../../platform/log.ts'
 import { MAX_THREADS } from '../../contract/backend.ts'
 import { createEngineBackend, type EngineBackend } from './engine-backend.ts'
@@ -22,6 +22,8 @@ export interface SparseBackendOptions {
   precision?: Precision | undefined
   /** Precision of the head; int8 by default. The head is not pruned: in bf16 a third of the bytes that a half-pruned model reads. */
   headPrecision?: Precision | undefined
+  /** How keys and values are stored; f16 by default. */
+  kvPrecision?: KvPrecision | undefined
   /** Tokens of keys and values that the scheduler allocates; four contexts by default, like its own default. */
   kvTokens?: number | undefined
   /** Tokens of callers that pass no pages, such as benchmarks; none by default. Self-tests have pages of their own. */
@@ -50,6 +52,7 @@ export function createSparseBackend(options: SparseBackendOptions): EngineBacken
   const threads = Math.min(options.threads ?? availableParallelism(), MAX_THREADS)
   const precision = options.precision ?? 'bf16'
   const headPrecision = options.headPrecision ?? DEFAULT_HEAD_PRECISION
+  const kvPrecision = options.kvPrecision ?? 'f16'
   const known = addon.kernels()
   if (kernel && !known.includes(kernel)) {
     throw new AppError(
@@ -58,9 +61,12 @@ export function createSparseBackend(options: SparseBackendOptions): EngineBacken
       { param: 'kernel' },
     )
   }
-  const headSuffix = headPrecision === DEFAULT_HEAD_PRECISION ? [] : [`head-${headPrecision}`]
+  const suffixes = [
+    ...(headPrecision === DEFAULT_HEAD_PRECISION ? [] : [`head-${headPrecision}`]),
+    ...(kvPrecision === 'f16' ? [] : [`kv-${kvPrecision}`]),
+  ]
   return createEngineBackend({
-    name: ['sparse', precision, ...headSuffix, kernel ?? known[0]].join('-'),
+    name: ['sparse', precision, ...suffixes, kernel ?? known[0]].join('-'),
     bytesPerWeight: denseBytesPerWeight(precision),
     createEngine: ({ config }) =>
       createModelEngine(addon, config, {
@@ -68,6 +74,7 @@ export function createSparseBackend(options: SparseBackendOptions): EngineBacken
         threads,
         precision,
         headPrecision,
+        kvPrecision,
         kvTokens: options.kvTokens ?? 4 * config.contextLength,
         ownTokens: SELF_TEST_TOKENS + (options.ownTokens ?? 0),
       }),
@@ -89,7 +96,7 @@ export function createSparseBackend(options: SparseBackendOptions): EngineBacken
         fits: (bytes) => 2 * bytes <= (options.freeWeightBytes?.() ?? Infinity),
       })
     },
-    numerics: (form) => numericsOf({ precision, headPrecision, form }),
+    numerics: (form) => numericsOf({ precision, headPrecision, form, kvPrecision }),
     createLogitKernels: (vocabSize) => createNativeLogitKernels(addon, vocabSize, kernel),
     packThreads: threads,
     log,
