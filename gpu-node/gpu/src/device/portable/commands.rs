@@ -29,10 +29,13 @@ pub(super) fn group_work(kind: KernelKind) -> u64 {
     }
 }
 
-/// The commands of each submission.
+/// The commands of each submission, of which there is at least one.
 pub(super) fn submissions(commands: &[Command<'_>]) -> Vec<Range<usize>> {
     let mut found = parts(commands.iter().map(work), MAX_SUBMISSION_WORK);
     found.retain(|part| !matches!(commands[part.clone()], [Command::Submit]));
+    if found.is_empty() {
+        found.push(0..0);
+    }
     found
 }
 
@@ -76,10 +79,22 @@ pub(super) fn record(device: &Device, commands: &[Command<'_>]) -> CommandBuffer
 
 #[cfg(test)]
 mod tests {
-    use super::{MAX_SUBMISSION_WORK, group_work};
+    use super::{MAX_SUBMISSION_WORK, group_work, submissions};
     use crate::device::kernel::KernelKind;
+    use crate::device::{BufferUse, Command};
     use crate::layout::Form;
     use crate::parts::parts;
+    use crate::support::open;
+    use std::ops::Range;
+
+    #[test]
+    fn a_command_ends_a_submission_and_is_in_none() {
+        let buffer = open().allocate("a test", 16, BufferUse::Work).unwrap();
+        let (clear, submit) = (Command::Clear(&buffer), Command::Submit);
+        assert_eq!(submissions(&[clear, submit, clear, clear, submit, submit]), [0..1, 2..4]);
+        let is_one_empty = |found: &[Range<usize>]| matches!(found, [part] if part.is_empty());
+        assert!(is_one_empty(&submissions(&[])) && is_one_empty(&submissions(&[submit, submit])));
+    }
 
     #[test]
     fn a_prompt_of_a_model_of_7b_takes_many_submissions_and_a_token_of_it_one() {
