@@ -1,5 +1,6 @@
 import {
   createUpdate,
+  driftQuery,
   driftReport,
   evaluateText,
   forceUpdate,
@@ -379,7 +380,8 @@ export const ADAPTATION_OPERATIONS: readonly Operation[] = [
     tag: 'Adaptation',
     summary: 'Reports the cost of pruning for each domain and mask, on live traffic and on held-out text.',
     key: 'operator',
-    ...ofModel,
+    querySchema: driftQuery,
+    errors: ofModel.errors,
     response: named('Drift', driftReport),
   },
 ]

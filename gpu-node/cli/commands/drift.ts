@@ -2,13 +2,13 @@ import { Option, type Command } from 'commander'
 import { capitalize, listNames } from '@copal/shared/phrases.ts'
 import { knownDrift } from '@copal/shared/wire/drift-state.ts'
 import type { OverviewReport } from '@copal/shared/wire/admin-overview.ts'
-import { driftReport, type DriftReport } from '@copal/shared/wire/admin.ts'
+import type { DriftReport } from '@copal/shared/wire/admin.ts'
 import { plotDrift, plotFile } from './drift-plot.ts'
 import { watchDrift } from './drift-watch.ts'
 import { describeUnlisted } from './unlisted-domains.ts'
 import { timeSpan, type SeriesOptions } from '../input/series-options.ts'
-import { modelQuery } from '../input/mask-argument.ts'
-import { formatCount, formatMask, formatPerplexity } from '@copal/gpu-node/platform/quantities.ts'
+import { readDrift } from '../api/read-drift.ts'
+import { counted, formatCount, formatMask, formatPerplexity } from '@copal/gpu-node/platform/quantities.ts'
 import { findOverview } from '../input/find-overview.ts'
 import type { Session } from '../api/session.ts'
 
@@ -46,7 +46,7 @@ export function addDrift(program: Command, session: Session): void {
       const { model, domain, since } = series
       const ignored = domain === undefined ? since && '--since' : '--domain'
       if (ignored) command.error(`error: '${ignored}' goes with --watch or --plot`)
-      const report = await session.client().admin('GET', `/drift${modelQuery(model)}`, driftReport)
+      const report = await readDrift(session.client(), model)
       const overview = json ? undefined : await findOverview(session.client(), model)
       const table: Session['table'] = (columns, rows) => session.table(columns, rows)
       session.print(json, report, () =>
@@ -75,7 +75,15 @@ export function describeDrift(report: DriftReport, table: Session['table']): str
           report.traffic,
         ),
   )
-  const { domains, stages, perplexity, holdouts, backward_transfer: transfer, forgetting } = report.r
+  const {
+    domains,
+    stages,
+    earlier_stages: earlier = 0,
+    perplexity,
+    holdouts,
+    backward_transfer: transfer,
+    forgetting,
+  } = report.r
   if (domains.length > 0 && stages.length > 0) {
     parts.push('Held-out perplexity after each mask (the R matrix); * marks domains that were calibrated on.')
     parts.push(
@@ -95,6 +103,7 @@ export function describeDrift(report: DriftReport, table: Session['table']): str
         stages.map((stage, row) => ({ stage, row })),
       ),
     )
+    if (earlier > 0) parts.push(`${counted(earlier, 'earlier mask')} left out.`)
     if (domains.includes(GENERAL)) parts.push(`${GENERAL} is the general holdout (copal holdout show).`)
     const grown = holdouts.filter(({ version }) => version === null || version > 1)
     if (grown.length > 0) {

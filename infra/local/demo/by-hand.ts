@@ -1,9 +1,10 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import { driftReport, updateEntry, type UpdateEntry } from '@copal/shared/wire/admin.ts'
+import { updateEntry, type UpdateEntry } from '@copal/shared/wire/admin.ts'
 import { domainEntry } from '@copal/shared/wire/admin-domains.ts'
 import type OpenAI from 'openai'
 import { UserError } from '../../../gpu-node/src/platform/user-error.ts'
 import { formatMask } from '../../../gpu-node/src/platform/quantities.ts'
+import { readDrift } from '../../../gpu-node/cli/api/read-drift.ts'
 import { describeDrift } from '../../../gpu-node/cli/commands/drift.ts'
 import { followUpdate } from '../../../gpu-node/cli/api/follow-update.ts'
 import { listOf } from '../../../gpu-node/cli/api/api-client.ts'
@@ -64,7 +65,7 @@ async function demonstrate(model: string): Promise<void> {
     '\n5. Ask for a mask that ruins the model: 95 % of the weights, by magnitude. The gate must reject it',
   )
   await updateToReject(client, model, second)
-  const report = await session.client().admin('GET', '/drift', driftReport)
+  const report = await readDrift(session.client())
   print(`\n${describeDrift(report, session.table)}`)
 }
 

@@ -1,9 +1,10 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import { driftReport, type DriftReport } from '@copal/shared/wire/admin.ts'
+import type { DriftReport } from '@copal/shared/wire/admin.ts'
 import type { CreatedKey } from '@copal/shared/wire/admin-keys.ts'
 import type { PolicyOverrides } from '@copal/shared/wire/admin-policy.ts'
 import type OpenAI from 'openai'
 import { formatMask, formatPerplexity } from '../../../gpu-node/src/platform/quantities.ts'
+import { readDrift } from '../../../gpu-node/cli/api/read-drift.ts'
 import { describeDrift } from '../../../gpu-node/cli/commands/drift.ts'
 import { createProgressBar } from '../../../gpu-node/cli/output/progress-bar.ts'
 import { followAdaptation } from './adaptation-events.ts'
@@ -49,7 +50,7 @@ export async function demonstrateByItself(model: string, folder: string | undefi
     folder === undefined
       ? demoTraffic(ROOT, REQUESTS_PER_KIND)
       : folderTraffic(folder, REQUESTS_PER_KIND, session.terminal.cwd)
-  const before = await session.client().admin('GET', '/drift', driftReport)
+  const before = await readDrift(session.client())
   const work = (keys: readonly CreatedKey[]) =>
     withPolicy(IMPATIENT, async () => {
       print(
@@ -70,7 +71,7 @@ export async function demonstrateByItself(model: string, folder: string | undefi
       print(`\n   Streams meanwhile: ${summariseStreams(streams.responses())}`)
     })
   await withoutLeftUpdates(() => withKeys(KEYS, work))
-  const report = await session.client().admin('GET', '/drift', driftReport)
+  const report = await readDrift(session.client())
   print(`\n3. What it learned\n\n${describeDrift(report, session.table)}`)
   print(`\n${describeGains(report, before)}`)
 }

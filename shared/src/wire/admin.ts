@@ -5,7 +5,7 @@ import { domainName } from './inference-fields.ts'
 import { jobReport } from './adaptation-jobs.ts'
 import { count, modelId, time } from './identifiers.ts'
 import { MAX_EVALUATE_BYTES } from './node-calls.ts'
-import { pageLimit } from './paging.ts'
+import { pageAfter, pageLimit } from './paging.ts'
 import { calibrationLength, calibrationSamples, partialSelection, patternRules } from './selection.ts'
 import { trialEntry, watchEntry } from './admin-trials.ts'
 import { decisionEntry } from './admin-decisions.ts'
@@ -236,19 +236,29 @@ const forgetting = z.object({
   active: z.number().describe('Perplexity under the active mask.'),
 })
 
+/** Query of `GET /admin/drift`: a page is of domains, by name. */
+export const driftQuery = z.object({
+  model: z.string().optional().describe('Id of the model. Optional if there is only one.'),
+  limit: pageLimit.default(100).describe('Largest number of domains of the page.'),
+  after: pageAfter,
+})
+
 /**
- * Response of `GET /admin/drift?model=`. `r` is the R matrix of held-out perplexities: `perplexity[stage][domain]` after
+ * Response of `GET /admin/drift`, for the domains of a page. `r` is the R matrix of held-out perplexities: `perplexity[stage][domain]` after
  * each mask, null where the domain was not known yet. A positive `backward_transfer` is forgetting.
  */
 export const driftReport = z.object({
   model: z.string(),
   active_version: count,
-  traffic: z.array(driftEntry),
+  traffic: z.array(driftEntry).describe('Of each domain the newest 100 masks, the active one and dense.'),
   r: z.object({
     domains: z.array(z.string()),
     stages: z
       .array(z.object({ mask_version: count, calibrated_domains: z.array(z.string()) }))
-      .describe('Dense (version 0) first, then masks in the order of promotion.'),
+      .describe(
+        'Dense (version 0) first, then the newest 100 masks in the order of promotion, and the active one.',
+      ),
+    earlier_stages: count.optional().describe('Promoted masks before these, which are left out.'),
     perplexity: z.array(z.array(z.number().nullable())),
     holdouts: z
       .array(z.object({ domain: z.string(), version: count.nullable(), sha256: z.string() }))
@@ -259,12 +269,13 @@ export const driftReport = z.object({
     backward_transfer: z
       .object({ mean: z.number(), max: z.number() })
       .nullable()
-      .describe('Over the differences to the first masks in `forgetting`.'),
+      .describe('Over the differences to the first masks in `forgetting`, of the domains of all pages.'),
     forgetting: z
       .array(forgetting)
       .default([])
       .describe('Domains that were learned before the active mask. Each is compared on one holdout version.'),
   }),
+  next_after: z.string().nullable().optional().describe('`after` of the next page; null on the last.'),
 })
 /** A response of `GET /admin/drift`. */
 export type DriftReport = z.output<typeof driftReport>

@@ -35,3 +35,25 @@ test('other responses stay as they are, also pages that are loaded by hand', asy
     next_after: null,
   })
 })
+
+test('a report of drift is loaded with the domains of all pages', async () => {
+  const page = (domain: string, next_after: string | null) => ({
+    model: 'm',
+    active_version: 1,
+    traffic: [],
+    r: {
+      domains: [domain],
+      stages: [{ mask_version: 0, calibrated_domains: [] }],
+      perplexity: [[7]],
+      holdouts: [],
+      backward_transfer: null,
+      forgetting: [],
+    },
+    next_after,
+  })
+  const { value } = await load('/admin/drift?model=m', {
+    '/admin/drift?model=m': page('a', 'a'),
+    '/admin/drift?model=m&after=a': page('b', null),
+  })
+  expect(value).toMatchObject({ r: { domains: ['a', 'b'], perplexity: [[7, 7]] }, next_after: null })
+})

@@ -1,4 +1,5 @@
 import { Hono } from 'hono'
+import { driftQuery } from '@copal/shared/wire/admin.ts'
 import { gapsQuery } from '@copal/shared/wire/admin-series.ts'
 import { validate } from '@copal/shared/wire/validate.ts'
 import type { AppEnv } from '../../contracts/context.ts'
@@ -16,7 +17,8 @@ export function driftRoutes(): Hono<AppEnv> {
   return new Hono<AppEnv>()
     .get('/drift', async (c) => {
       const { db } = c.var.deps
-      const model = await findOperatorModel(db, c.req.query('model'))
+      const { model: id, ...page } = validate(driftQuery, c.req.query())
+      const model = await findOperatorModel(db, id)
       const [traffic, promoted, evaluations, holdouts] = await Promise.all([
         sumDrift(db, { model: model.id }),
         listPromotedMasks(db, model.id),
@@ -24,14 +26,10 @@ export function driftRoutes(): Hono<AppEnv> {
         listHoldouts(db),
       ])
       return c.json(
-        driftReport({
-          model: model.id,
-          activeVersion: model.activeVersion,
-          traffic,
-          promoted,
-          evaluations,
-          holdouts,
-        }),
+        driftReport(
+          { model: model.id, activeVersion: model.activeVersion, traffic, promoted, evaluations, holdouts },
+          page,
+        ),
       )
     })
     .all('/drift', rejectMethod('GET'))

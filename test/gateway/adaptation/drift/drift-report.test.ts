@@ -1,4 +1,6 @@
 import { expect, test } from 'vitest'
+import type { DriftReport } from '@copal/shared/wire/admin.ts'
+import { joinDriftPages } from '@copal/shared/wire/drift-pages.ts'
 import type { MaskRow } from '../../../../gateway/src/storage/db/queries/mask-queries.ts'
 import { driftReport, type DriftRecord } from '../../../../gateway/src/adaptation/drift/drift-report.ts'
 
@@ -216,4 +218,59 @@ test('traffic is reported as mean loss per token, with the gap', () => {
   expect(driftReport(record({ traffic: [sum] })).traffic).toEqual([
     { domain: 'a', mask_version: 1, requests: 2, tokens: 30, nll_masked: 2.5, nll_dense: 2, gap: 0.5 },
   ])
+})
+
+const sumOf = (domain: string, maskVersion: number) => ({
+  model: 'm',
+  domain,
+  maskVersion,
+  requests: 1,
+  tokens: 10,
+  nllMasked: 20,
+  nllDense: 18,
+})
+
+test('a page has at most as many domains as are asked for, and pages joined are the whole report', () => {
+  const domains = ['(general)', 'a', 'b', 'c', 'only-traffic']
+  const traffic = domains.filter((name) => name !== 'c').map((domain) => sumOf(domain, 1))
+  const input = { ...history, traffic, activeVersion: 2 }
+  const whole = driftReport(input)
+  expect(whole.next_after).toBeNull()
+  const pages: DriftReport[] = []
+  for (let after: string | null | undefined; after !== null && pages.length < 9;) {
+    const page = driftReport(input, { limit: 2, after })
+    const named = new Set([...page.r.domains, ...page.traffic.map(({ domain }) => domain)])
+    expect(named.size).toBeLessThanOrEqual(2)
+    expect(page.r.backward_transfer).toEqual(whole.r.backward_transfer)
+    pages.push(page)
+    after = page.next_after
+  }
+  expect(pages).toHaveLength(3)
+  const joined = pages.reduce(joinDriftPages)
+  const columns = ({ r }: DriftReport) =>
+    Object.fromEntries(
+      r.domains.map((domain, column) => [
+        domain,
+        { holdout: r.holdouts[column], cells: r.perplexity.map((row) => row[column]) },
+      ]),
+    )
+  expect(columns(joined)).toEqual(columns(whole))
+  expect(joined.traffic).toEqual(whole.traffic)
+  expect(joined.r.forgetting).toHaveLength(whole.r.forgetting.length)
+  expect(joined.next_after).toBeNull()
+})
+
+test('of many masks a report has dense, the newest hundred and the active one', () => {
+  const versions = Array.from({ length: 150 }, (_, index) => index + 1)
+  const input = record({
+    promoted: versions.map((version) => promoted(version, ['a'], ['a'])),
+    evaluations: [0, ...versions].map((version) => evaluation(version, 'a', 10 + version)),
+    traffic: [0, ...versions].map((version) => sumOf('a', version)),
+  })
+  const { r, traffic } = driftReport({ ...input, activeVersion: 7 })
+  const shown = [0, 7, ...versions.slice(50)]
+  expect(r.stages.map(({ mask_version: version }) => version)).toEqual(shown)
+  expect(r.perplexity).toHaveLength(shown.length)
+  expect(r.earlier_stages).toBe(49)
+  expect(traffic.map(({ mask_version: version }) => version)).toEqual(shown)
 })

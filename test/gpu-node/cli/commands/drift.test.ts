@@ -1,5 +1,6 @@
 import { expect, test } from 'vitest'
 import type { DriftReport } from '@copal/shared/wire/admin.ts'
+import { readDrift } from '../../../../gpu-node/cli/api/read-drift.ts'
 import { describeDrift } from '../../../../gpu-node/cli/commands/drift.ts'
 import { renderTable } from '../../../../gpu-node/cli/output/table.ts'
 
@@ -61,4 +62,36 @@ test('the general holdout beside a domain of a like name is explained', () => {
     '(general) is the general holdout (copal holdout show).',
   )
   expect(describe(['general', 'mail'])).not.toContain('general holdout')
+})
+
+test('a report of many domains is read page by page, and masks that it leaves out are counted', async () => {
+  const page = (domain: string, next_after: string | null): DriftReport => ({
+    model: 'tiny',
+    active_version: 0,
+    traffic: [],
+    r: {
+      domains: [domain],
+      stages: [{ mask_version: 0, calibrated_domains: [] }],
+      earlier_stages: 3,
+      perplexity: [[31]],
+      holdouts: [],
+      backward_transfer: null,
+      forgetting: [],
+    },
+    next_after,
+  })
+  const asked: string[] = []
+  const report = await readDrift(
+    {
+      admin: <T>(_method: string, path: string) => {
+        asked.push(path)
+        return Promise.resolve((path.includes('after=law') ? page('mail', null) : page('law', 'law')) as T)
+      },
+    },
+    'tiny',
+  )
+  expect(asked).toEqual(['/drift?limit=1000&model=tiny', '/drift?limit=1000&model=tiny&after=law'])
+  const text = describeDrift(report, (columns, rows) => renderTable(columns, rows, 80))
+  expect(text).toMatch(/\nMASK +law +mail\n/)
+  expect(text).toContain('3 earlier masks left out.')
 })

@@ -49,7 +49,10 @@ test('copal drift says of each domain whether it drifts, or what is missing to k
     domains: [domainOf('code', 0.03), young, unscored, unregistered],
     domain_count: 62,
   })
-  const { stdout } = await copal((call) => (call === 'GET /admin/drift' ? drift : overview), ['drift'])
+  const { stdout } = await copal(
+    (call) => (call.startsWith('GET /admin/drift?') ? drift : overview),
+    ['drift'],
+  )
   expect(stdout).toMatch(
     /^code +steady\nlaw +not known yet: 38 observations missing\nNot scored: mail\.\nNot registered: \(other\)\.\nThe 4 of 62 domains with the most requests are listed\.$/m,
   )
