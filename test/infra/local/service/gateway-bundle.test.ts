@@ -33,7 +33,9 @@ test('what an interrupted Wrangler leaves is no bundle, and the next start build
   await expect(gatewayBundle(root)).rejects.toThrow(
     'The gateway cannot be bundled:\nWrangler ended too early.',
   )
-  expect(readdirSync(join(root, 'node_modules/.cache')).filter((name) => /^gateway-/.test(name))).toEqual([])
+  expect(
+    readdirSync(join(root, 'node_modules/.cache')).filter((name) => name.startsWith('gateway-')),
+  ).toEqual([])
   installWrangler(['README.md', 'index.js'])
   const { scriptPath, optionsPath } = await gatewayBundle(root)
   expect(readFileSync(scriptPath, 'utf8')).toBe('export default {}')
