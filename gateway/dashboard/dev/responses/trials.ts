@@ -17,7 +17,7 @@ export function trials(id: string): TrialCourses | undefined {
     kind: 'canary',
     running: found.state === 'canary',
     min_tokens: 20_000,
-    points: course(found.state === 'canary' ? 420 : 1_412, -0.006, age),
+    points: course(found.state === 'canary' ? 420 : 1_412, -0.012, age),
   }
   const watchCourse: TrialCourse = {
     ...base,

@@ -20,6 +20,11 @@ const entryOf = (name: string, reviewed = 0): DomainEntry => ({
 })
 const proposal = { id: 'p' } as ProposalEntry
 
+test('domains without traffic come by name, numbers in their order', () => {
+  const rows = domainRows([entryOf('legal-10'), entryOf('legal-2'), entryOf('code')], undefined)
+  expect(rows.map(({ name }) => name)).toEqual(['code', 'legal-2', 'legal-10'])
+})
+
 test('domains come by traffic, without samples too, and those without traffic at the end', () => {
   const overview = overviewWith({
     domains: [

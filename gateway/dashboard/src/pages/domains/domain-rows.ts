@@ -17,7 +17,7 @@ export interface DomainRow {
   drifts: boolean
 }
 
-/** Joins samples and traffic by the names of domains: by traffic, most first. */
+/** Joins samples and traffic by the names of domains: by traffic, most first, then by name, `legal-2` before `legal-10`. */
 export function domainRows(
   entries: readonly DomainEntry[],
   overview: OverviewReport | undefined,
@@ -30,7 +30,11 @@ export function domainRows(
       const drifts = summary?.drifting ?? overview?.alerts.some(({ domain }) => domain === name) ?? false
       return { name, entry: byName.get(name), summary, drifts }
     })
-    .toSorted((a, b) => (b.summary?.traffic_share ?? 0) - (a.summary?.traffic_share ?? 0))
+    .toSorted(
+      (a, b) =>
+        (b.summary?.traffic_share ?? 0) - (a.summary?.traffic_share ?? 0) ||
+        a.name.localeCompare(b.name, 'en', { numeric: true }),
+    )
 }
 
 /** States that none of `total` domains drifts, as far as that is known: a domain with few scores has no state. */
