@@ -60,9 +60,12 @@ function counting(
   }
 }
 
-/** A {@link counting} constraint that takes some turns of the event loop after four tokens, so that a test can act there. */
+/**
+ * A {@link counting} constraint that takes many turns of the event loop after four tokens, so that a test can act there: more than
+ * the shortest timer takes, by which an output is restarted.
+ */
 function waitingAtFifth(): ReturnType<typeof counting> {
-  const constraint = counting(() => (constraint.asked.length === 5 ? 20 : 0))
+  const constraint = counting(() => (constraint.asked.length === 5 ? 2000 : 0))
   return constraint
 }
 
