@@ -224,8 +224,7 @@ function modelEngineOf<E extends AddonEngine>(
         const pages = ownPages.allocate(weights, work)
         const results = await runStep(engine, weights, work, requests, pages, drop)
         return finish(results, {
-          download: (rows) =>
-            explain(engine.downloadLogits?.(Int32Array.from(rows)) ?? Promise.resolve()),
+          download: (rows) => explain(engine.downloadLogits?.(Int32Array.from(rows)) ?? Promise.resolve()),
           read: (row, into) => explained(() => engine.logits(row, into)),
         })
       }),
