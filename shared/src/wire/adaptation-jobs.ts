@@ -120,11 +120,14 @@ export const calibrateResult = z.object({
   sparsity: z.number(),
   /** Fraction of mask bits that differ from the parent's; null without a parent. */
   churn: z.number().nullable(),
-  /** The datasets whose statistics the mask was selected from, with their tokens. */
+  /**
+   * The job's own datasets whose statistics the mask was selected from, with their tokens, and of the others one of each domain. Older
+   * nodes name all.
+   */
   tokens: boundedArray(z.object({ sha256: sha256Hex, tokens: count })),
   /** Fraction of mask bits that equal those of `compareWith`. */
   agreement: z.number().min(0).max(1).optional(),
-  /** Artifacts that the node has stored at the gateway in this job. */
+  /** Artifacts that the node has stored at the gateway in this job; only older nodes name them, and nothing reads them. */
   statistics: boundedArray(statisticsRef).optional(),
   calibrateMs: z.number(),
   selectMs: z.number(),

@@ -14,6 +14,7 @@ import type { MaskStore } from '../masks/mask-store.ts'
 import type { DatasetStore } from './dataset-store.ts'
 import type { MaskEvaluator } from './mask-evaluator.ts'
 import type { JobContext, JobWork } from './node-jobs.ts'
+import { reportedTokens } from './reported-tokens.ts'
 import type { LeaveGpu, ReserveGpu } from './reserve-gpu.ts'
 import type { StatisticsExchange } from './statistics-exchange.ts'
 import type { TrafficWatch } from './traffic-watch.ts'
@@ -183,8 +184,8 @@ export function createJobWork(deps: JobWorkDeps): JobWork {
       // Retried on its own, so that a failed upload does not repeat the selection, which may take an hour.
       await context.retry(() => deps.masks.upload(figures.maskSha256, context.signal))
       context.progress(1 - UPLOAD_SHARE / 2, 'storing statistics at the gateway')
-      const statistics = await deps.statistics.upload(artifacts, job, context)
-      return { kind: 'calibrate', ...figures, statistics }
+      await deps.statistics.upload(artifacts, job, context)
+      return { kind: 'calibrate', ...figures, tokens: reportedTokens(figures.tokens, job) }
     },
     async evaluate(job, context) {
       checkModel(job.model)
