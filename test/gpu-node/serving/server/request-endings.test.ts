@@ -56,7 +56,8 @@ test('weights that fail after the first token end the stream with one JSON error
   const response = await node.post('/rpc/chat-completions', call({ ...CHAT, max_tokens: 200, stream: true }))
   expect(response.status).toBe(200)
   const reading = readEvents(response)
-  await sleep(20)
+  // The second step is planned when the first has given its token.
+  await vi.waitFor(() => expect(backend.plans.length).toBeGreaterThan(1), WAIT)
   backend.kill(active)
   const events = await reading
   expect(events.at(-1)).toMatchObject({ error: { code: 'node_failed', type: 'server_error' } })

@@ -224,7 +224,7 @@ test('weights that fail end all choices with one error and one receipt', async (
     call({ ...CHAT, max_tokens: 200, n: 3, stream: true }),
   )
   const reading = readEvents(response)
-  await sleep(20)
+  await vi.waitFor(() => expect(backend.plans.length).toBeGreaterThan(1), WAIT)
   backend.kill(backend.plans[0]!.weights)
   const events = await reading
   expect(events.at(-1)).toMatchObject({ error: { code: 'node_failed' } })
