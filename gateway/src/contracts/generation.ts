@@ -1,5 +1,6 @@
 import type { ModelName } from '@copal/shared/wire/model-name.ts'
 import type { CacheTarget } from '@copal/shared/wire/node-calls.ts'
+import type { Priority } from './acquire.ts'
 import type { PromptParts } from './prompt-prefix.ts'
 import type { CachedResponse } from './response-cache-object.ts'
 
@@ -19,6 +20,7 @@ export interface Generation {
   /** Whether its sampled text is sorted into a domain by its content, because neither request nor key names one. */
   discover?: boolean
   sample: boolean
+  priority: Priority
   /** The estimated number of tokens of all prompts. */
   promptTokens: number
   /** The maximum tokens of each choice; null if the client sets no bound. */

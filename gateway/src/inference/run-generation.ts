@@ -11,7 +11,6 @@ import { linkAbort } from '../runtime/linked-abort.ts'
 import { createMetering } from '../usage/limits/metering.ts'
 import { dispatch } from './dispatch/dispatch.ts'
 import { streamResponse } from './stream/stream-response.ts'
-import { priorityOf } from './validation/priority.ts'
 
 /**
  * Runs a request on a node and relays the node's response.
@@ -66,7 +65,6 @@ export async function runGeneration(
     const dispatched = await dispatch(deps, {
       requestId,
       key,
-      priority: priorityOf(c),
       generation,
       metering,
       completedRequests,

@@ -1,6 +1,6 @@
 import type { Span } from '@opentelemetry/api'
 import type { AppError } from '@copal/shared/errors.ts'
-import type { FailedAttempt, Priority } from '../../contracts/acquire.ts'
+import type { FailedAttempt } from '../../contracts/acquire.ts'
 import type { AdmissionResult } from '../../contracts/fleet-object.ts'
 import type { ActiveKey } from '../../contracts/api-key.ts'
 import type { Deps } from '../../contracts/bindings.ts'
@@ -23,7 +23,6 @@ const MAX_ATTEMPTS = 4
 export interface DispatchRequest {
   requestId: string
   key: ActiveKey
-  priority: Priority
   generation: Generation
   metering: Metering
   completedRequests: CompletedRequests
@@ -45,9 +44,8 @@ export interface DispatchRequest {
  * @throws AppError when there is no node; NodeCallError when a node failed and another node would not help
  */
 export async function dispatch(deps: Deps, request: DispatchRequest): Promise<Dispatched> {
-  const { requestId, key, priority, generation, metering, completedRequests, headers, signal, alarms } =
-    request
-  const { domain, promptTokens, model, opening } = generation
+  const { requestId, key, generation, metering, completedRequests, headers, signal, alarms } = request
+  const { domain, priority, promptTokens, model, opening } = generation
   const conversation = conversationKey(key.id, opening)
   const prefix = await prefixKeysOf(deps, key.tenant, generation)
   const exclude: string[] = []

@@ -3,22 +3,25 @@ import { AppError } from '@copal/shared/errors.ts'
 import { DEFAULT_DOMAIN } from '@copal/shared/wire/admin-keys.ts'
 import { domainName, LIMITS } from '@copal/shared/wire/inference-fields.ts'
 import { validate, parseJson } from '@copal/shared/wire/validate.ts'
+import type { Priority } from '../../contracts/acquire.ts'
 import type { KeyedEnv } from '../../contracts/context.ts'
 import { requireAllowed } from '../../keys/allow-list.ts'
 import { decodeBody, readBody } from '../../runtime/body-reader.ts'
 import { stricterPolicy } from '../../keys/sampling-policy.ts'
+import { priorityOf } from './priority.ts'
 import { maySample } from '../../adaptation/sampling/consent.ts'
 
-/** The domain of a request, and whether its text may be sampled. */
+/** What the headers of a request decide: its domain, its priority, and whether its text may be sampled. */
 export interface Admission {
   domain: string
   /** Whether neither the request nor its key names a domain that it may use: `domain` is where unclear texts go. */
   discover: boolean
   sample: boolean
+  priority: Priority
 }
 
 /**
- * Reads the domain of a request, from `x-copal-domain` or its key's default, and whether its text may be sampled.
+ * Reads the domain of a request, from `x-copal-domain` or its key's default, its priority, and whether its text may be sampled.
  *
  * A domain that belongs to another tenant counts as none: the request is answered as if the header were missing, or under
  * `default` if the key's default belongs to another tenant too.
@@ -45,6 +48,7 @@ export async function readAdmission(c: Context<KeyedEnv>): Promise<Admission> {
     sample:
       isAllowed &&
       maySample(stricterPolicy(key.sampling, key.tenantSampling), c.req.header('x-copal-sample')),
+    priority: priorityOf(c),
   }
 }
 

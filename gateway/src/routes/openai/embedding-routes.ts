@@ -11,13 +11,14 @@ import { rejectMethod } from '../../middleware/error-responses.ts'
 export function embeddingRoutes(): Hono<KeyedEnv> {
   return new Hono<KeyedEnv>()
     .post('/', async (c) => {
-      const { domain } = await readAdmission(c)
+      const { domain, priority } = await readAdmission(c)
       const request = await readRequestBody(c, embeddingsRequest)
       const inputs = inputsOf(request)
       return respond(c, {
         path: '/rpc/embeddings',
         model: parseModelName(request.model),
         domain,
+        priority,
         sample: false,
         promptTokens: estimateTokens(inputs),
         maxTokens: 0,
