@@ -413,7 +413,7 @@ export const SETTINGS = {
     readers: ['node'],
     default: 'f16',
     meaning:
-      "The sparse engine's keys and values: `f16`, or `int8` with half of the memory and more speed at long contexts, at a thousandth more perplexity ([figures](measurements/keys-and-values.md)).",
+      "The sparse engine's keys and values: `f16`, or `int8` with half of the memory, at a thousandth more perplexity ([figures](measurements/keys-and-values.md)).",
   },
   COPAL_FORM: {
     readers: ['node'],

@@ -9,11 +9,13 @@
 //! values are added in order of position, and its reference is raised page after page, whatever rows and pages are
 //! computed together.
 
+mod products;
+
+use self::products::{add_values, multiply, scores_of, widen};
 use super::lanes::{Element, Lanes};
 use super::pages::{KvPrecision, PAGE_TOKENS, PagePool, Plane, Scales, Stored};
 use super::vector::{LANES, largest_of, sum_of};
 use half::f16;
-use std::ops::Range;
 
 /// Maximum number of tokens of one sequence whose attention is computed together: each page is read and converted
 /// once for all of them.
@@ -28,6 +30,8 @@ pub(crate) fn query_tokens(work: usize, threads: usize) -> usize {
 
 /// Up to this many rows read keys and values as they are stored; for more, a page is converted once for all of them.
 const DIRECT_ROWS: usize = 8;
+/// How many pages before it is read a page is prefetched, where few rows read pages as they are stored.
+const PAGES_AHEAD: usize = 2;
 /// The largest amount by which a score exceeds its row's reference.
 const SLACK: f32 = 16.0;
 
@@ -120,30 +124,32 @@ fn attend_stored<
     rows.references.fill(f32::MIN);
     rows.sums.fill([0.0; LANES]);
     let end = (position + count / heads).div_ceil(PAGE_TOKENS);
-    let read = |page: usize| {
-        // Pages lie apart, so that the processor does not see by itself what is read next.
-        if page + 1 < end {
-            pool.prefetch(pages[page + 1], *layer, *kv_head);
-        }
-        pool.read::<S>(pages[page], *layer, *kv_head)
-    };
+    let read = |page: usize| pool.read::<S>(pages[page], *layer, *kv_head);
+    // Pages lie apart, so that the processor does not see by itself what is read next. A page that is converted is prefetched
+    // at once, beside the many rows that the page before it is multiplied with.
     let together = if count <= DIRECT_ROWS { 0 } else { end - end % PAGES };
     for page in (0..together).step_by(PAGES) {
         let size = PAGE_TOKENS * head_dim;
         let mut scales = [None; PAGES];
         for (index, scales) in scales.iter_mut().enumerate() {
+            if page + index + 1 < end {
+                pool.prefetch(pages[page + index + 1], *layer, *kv_head);
+            }
             let plane = read(page + index);
             widen::<L, S>(plane.keys, &mut buffers.keys[index * size..][..size]);
             widen::<L, S>(plane.values, &mut buffers.values[index * size..][..size]);
             *scales = plane.scales;
         }
         let (keys, values) = (&buffers.keys[..PAGES * size], &buffers.values[..PAGES * size]);
-        let tile = Tile { first: page * PAGE_TOKENS, keys, values, scales };
+        let tile = Tile { first: page * PAGE_TOKENS, keys, values, scales, next: std::ptr::null() };
         attend_tile::<L, f32, SIDE, PAGES, VECTORS>(&mut rows, tile);
     }
+    // A page that few rows read is prefetched line by line, beside the lines of a page before it: all at once would hold up
+    // the reads of that page.
     for page in together..end {
         let Plane { keys, values, scales } = read(page);
-        let tile = Tile { first: page * PAGE_TOKENS, keys, values, scales: [scales] };
+        let next = read((page + PAGES_AHEAD).min(end - 1)).keys.as_ptr().cast();
+        let tile = Tile { first: page * PAGE_TOKENS, keys, values, scales: [scales], next };
         attend_tile::<L, S, SIDE, 1, VECTORS>(&mut rows, tile);
     }
     for (output, sums) in rows.outputs.chunks_exact_mut(head_dim).zip(rows.sums.iter()) {
@@ -179,10 +185,9 @@ struct Tile<'a, T, const P: usize> {
     /// Of each page. Scores and weights are scaled instead of keys and values, so that the outputs are the same whether these
     /// were converted before.
     scales: [Option<&'a Scales>; P],
+    /// The keys of a page that is read later, with its values behind them, which a tile of one page prefetches.
+    next: *const u8,
 }
-
-/// The weights, or before that the scores, of a row for the pages of a tile.
-type Weights<const P: usize> = [[f32; PAGE_TOKENS]; P];
 
 /// Adds a tile to all rows that see any of it, `SIDE` rows side by side.
 #[inline(always)]
@@ -224,7 +229,7 @@ fn attend_rows<L: Lanes, T: Element, const R: usize, const P: usize, const VECTO
     let outputs = &mut rows.outputs[row * head_dim..][..R * head_dim];
     let references = &mut rows.references[row..][..R];
     let sums = &mut rows.sums[row..][..R];
-    let mut weights = scores_of::<L, T, R, P>(queries, tile.keys);
+    let mut weights = scores_of::<L, T, R, P>(queries, tile.keys, tile.next);
     for scores in &mut weights {
         for (scores, scales) in scores.iter_mut().zip(tile.scales) {
             if let Some([scales, _]) = scales {
@@ -251,7 +256,7 @@ fn attend_rows<L: Lanes, T: Element, const R: usize, const P: usize, const VECTO
             for index in 0..R {
                 let outputs = &mut outputs[index * head_dim..][..head_dim];
                 let range = start..seen[index].min(page * PAGE_TOKENS);
-                add_values::<L, T, 1, P, 1>(outputs, [&weights[index]], range, tile.values);
+                add_values::<L, T, 1, P, 1>(outputs, [&weights[index]], range, tile.values, std::ptr::null());
                 if exceed(&weights[index][page], references[index]) {
                     let largest = largest_of(weights[index][page]);
                     let decay = L::exp(references[index] - largest);
@@ -274,19 +279,20 @@ fn attend_rows<L: Lanes, T: Element, const R: usize, const P: usize, const VECTO
         }
     }
     let all = start.max(seen[0]);
-    add_values::<L, T, R, P, VECTORS>(outputs, weights.each_ref(), start..all, tile.values);
+    let next_values = tile.next.wrapping_add(size_of_val(tile.values));
+    add_values::<L, T, R, P, VECTORS>(outputs, weights.each_ref(), start..all, tile.values, next_values);
     if seen[R - 1] > all {
         for index in 0..R {
             let outputs = &mut outputs[index * head_dim..][..head_dim];
-            add_values::<L, T, 1, P, 1>(outputs, [&weights[index]], all..seen[index], tile.values);
+            add_values::<L, T, 1, P, 1>(
+                outputs,
+                [&weights[index]],
+                all..seen[index],
+                tile.values,
+                std::ptr::null(),
+            );
         }
     }
-}
-
-/// Multiplies the scores or weights of a page.
-#[inline(always)]
-fn multiply<L: Lanes>(numbers: &mut [f32; PAGE_TOKENS], scales: &[f32; PAGE_TOKENS]) {
-    L::store(L::multiply(L::load(numbers), L::load(scales)), numbers);
 }
 
 /// Returns whether a score exceeds the reference by more than [`SLACK`]. NaN does not.
@@ -297,126 +303,6 @@ fn exceed(scores: &[f32; PAGE_TOKENS], reference: f32) -> bool {
         exceeds |= *score > reference + SLACK;
     }
     exceeds
-}
-
-/// Returns the products of `R` queries with the keys of a tile. A lane is a position.
-#[inline(always)]
-fn scores_of<L: Lanes, T: Element, const R: usize, const P: usize>(
-    queries: [&[f32]; R],
-    keys: &[T],
-) -> [Weights<P>; R] {
-    let mut even = [[L::splat(0.0); P]; R];
-    let mut odd = even;
-    let count = queries[0].len() / 2;
-    let query_pairs = queries.map(|query| &query.as_chunks::<2>().0[..count]);
-    let (key_pairs, _) = keys.as_chunks::<PAGE_TOKENS>().0.as_chunks::<2>();
-    let mut page_pairs = [key_pairs; P];
-    for page in 0..P {
-        page_pairs[page] = &key_pairs[page * count..][..count];
-    }
-    for index in 0..count {
-        // Loops, because closures are not compiled for the level.
-        let mut keys = [[L::splat(0.0); 2]; P];
-        for page in 0..P {
-            let [even, odd] = &page_pairs[page][index];
-            keys[page] = [T::load::<L>(even), T::load::<L>(odd)];
-        }
-        for row in 0..R {
-            let query = query_pairs[row][index];
-            let query = [L::splat(query[0]), L::splat(query[1])];
-            for page in 0..P {
-                L::add_product(&mut even[row][page], &query[0], &keys[page][0]);
-                L::add_product(&mut odd[row][page], &query[1], &keys[page][1]);
-            }
-        }
-    }
-    let mut scores = [[[0.0; PAGE_TOKENS]; P]; R];
-    for row in 0..R {
-        for page in 0..P {
-            L::store(L::add(even[row][page], odd[row][page]), &mut scores[row][page]);
-        }
-    }
-    scores
-}
-
-/// Adds the values of some slots of a tile to the outputs of `R` rows, in order of position.
-#[inline(always)]
-fn add_values<L: Lanes, T: Element, const R: usize, const P: usize, const VECTORS: usize>(
-    outputs: &mut [f32],
-    weights: [&Weights<P>; R],
-    slots: Range<usize>,
-    values: &[T],
-) {
-    let head_dim = outputs.len() / R;
-    let mut start = 0;
-    while start + VECTORS * LANES <= head_dim {
-        add_at::<L, T, R, P, VECTORS>(outputs, weights, slots.clone(), values, start);
-        start += VECTORS * LANES;
-    }
-    while start + LANES <= head_dim {
-        add_at::<L, T, R, P, 1>(outputs, weights, slots.clone(), values, start);
-        start += LANES;
-    }
-    if start == head_dim {
-        return;
-    }
-    let rest = head_dim - start;
-    for (output, weights) in outputs.chunks_exact_mut(head_dim).zip(weights) {
-        let mut floats = [0.0; LANES];
-        floats[..rest].copy_from_slice(&output[start..]);
-        let mut sum = L::load(&floats);
-        for slot in slots.clone() {
-            let mut padded = [T::ZERO; LANES];
-            padded[..rest].copy_from_slice(&values[slot * head_dim..][start..head_dim]);
-            L::add_product(&mut sum, &L::splat(weights.as_flattened()[slot]), &T::load::<L>(&padded));
-        }
-        L::store(sum, &mut floats);
-        output[start..].copy_from_slice(&floats[..rest]);
-    }
-}
-
-/// Adds the values of `VECTORS` vectors of a head from `start` on.
-#[inline(always)]
-fn add_at<L: Lanes, T: Element, const R: usize, const P: usize, const VECTORS: usize>(
-    outputs: &mut [f32],
-    weights: [&Weights<P>; R],
-    slots: Range<usize>,
-    values: &[T],
-    start: usize,
-) {
-    let head_dim = outputs.len() / R;
-    let mut sums = [[L::splat(0.0); VECTORS]; R];
-    for (output, sums) in outputs.chunks_exact(head_dim).zip(&mut sums) {
-        for (vector, sum) in output[start..].as_chunks().0.iter().zip(sums) {
-            *sum = L::load(vector);
-        }
-    }
-    for slot in slots.start..slots.end.min(P * PAGE_TOKENS) {
-        let (vectors, _) = values[slot * head_dim + start..][..VECTORS * LANES].as_chunks();
-        let mut slot_weights = [L::splat(0.0); R];
-        for row in 0..R {
-            slot_weights[row] = L::splat(weights[row].as_flattened()[slot]);
-        }
-        for vector in 0..VECTORS {
-            let values = T::load::<L>(&vectors[vector]);
-            for row in 0..R {
-                L::add_product(&mut sums[row][vector], &slot_weights[row], &values);
-            }
-        }
-    }
-    for (output, sums) in outputs.chunks_exact_mut(head_dim).zip(sums) {
-        for (vector, sum) in output[start..].as_chunks_mut().0.iter_mut().zip(sums) {
-            L::store(sum, vector);
-        }
-    }
-}
-
-/// Converts to f32, without scales.
-#[inline(always)]
-fn widen<L: Lanes, T: Element>(elements: &[T], floats: &mut [f32]) {
-    for (floats, elements) in floats.as_chunks_mut().0.iter_mut().zip(elements.as_chunks().0) {
-        L::store(T::load::<L>(elements), floats);
-    }
 }
 
 #[cfg(test)]
