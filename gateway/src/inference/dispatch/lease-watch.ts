@@ -22,7 +22,8 @@ export interface LeaseWatch {
  * a token. Requests that end within the connect timeout cost no check.
  *
  * If the node's heartbeats are missing, its `/health` is called: heartbeats may be lost while responses still arrive.
- * The lease is then extended.
+ * The lease is then extended. The request is lost if two checks in a row find the node unreachable: a gateway that did not
+ * run for some seconds finds heartbeats missing that it has not read yet, and its own call late.
  *
  * A request without a lease may be settled, with its last bytes on their way. If its node cannot be reached for the idle
  * timeout, it is lost. So is a request of which the fleet says nothing.
@@ -49,7 +50,7 @@ export function watchLease(
     cancel()
     cancelTotal()
   }
-  /** When the node of a request without a lease was first found unreachable; undefined while it responds. */
+  /** When the node was first found unreachable; undefined while it responds. */
   let unreachableSinceMs: number | undefined
 
   async function check(): Promise<void> {
@@ -57,16 +58,20 @@ export function watchLease(
     const view = await askFleet(deps, (fleet) => fleet.leaseView(leaseId)).catch(() => undefined)
     const verdict = judgeLease(view, policy)
     const isAsked = verdict === 'silent' || verdict === 'unknown'
-    const isAlive = isAsked && (await isReachable(deps, node, policy.connectMs))
+    const isUnreachable = isAsked && !(await isReachable(deps, node, policy.connectMs))
     if (stopped) return
-    unreachableSinceMs = verdict === 'unknown' && !isAlive ? (unreachableSinceMs ?? Date.now()) : undefined
-    const isGone = Date.now() - (unreachableSinceMs ?? Infinity) >= policy.idleMs
-    const lost = verdict === 'lost' || (verdict === 'silent' && !isAlive) || isGone
+    const wasUnreachable = unreachableSinceMs !== undefined
+    unreachableSinceMs = isUnreachable ? (unreachableSinceMs ?? Date.now()) : undefined
+    const isGone =
+      verdict === 'silent'
+        ? isUnreachable && wasUnreachable
+        : Date.now() - (unreachableSinceMs ?? Infinity) >= policy.idleMs
+    const lost = verdict === 'lost' || isGone
     if (verdict === 'late') return end(firstTokenError(node, policy.firstTokenMs))
     if (lost) return end(stalledError(node))
     if (verdict === 'silent') await askFleet(deps, (fleet) => fleet.touch(leaseId)).catch(() => undefined)
     if (stopped) return
-    const isKnownToRun = view === undefined || view.state === 'taken'
+    const isKnownToRun = view === undefined || (view.state === 'taken' && !isUnreachable)
     const intervalMs = Math.min(policy.idleMs / 3, policy.deadMs / 2, MAX_CHECK_INTERVAL_MS)
     cancel = alarms.after(isKnownToRun ? intervalMs : MIN_CHECK_INTERVAL_MS, () => void check())
   }

@@ -140,3 +140,31 @@ test('a stream continues while its node sends no heartbeats but responds, and st
   expect(await fleet.leaseView('stream')).toMatchObject({ silent: true })
   expect(await ask('another')).toMatchObject({ ok: false, rejection: { limit: 'concurrent' } })
 })
+
+test('a stream of a silent node is lost when two checks in a row cannot reach it, not when one cannot', async () => {
+  const realNow = Date.now
+  let nowMs = realNow()
+  Date.now = () => nowMs
+  onTestFinished(() => {
+    Date.now = realNow
+  })
+  const fleet = env.FLEET.get(env.FLEET.idFromName('unreachable'))
+  const node = { id: 'unreachable-1', url: 'http://127.0.0.1:9' }
+  await fleet.heartbeat(heartbeatOf(node, 'm'), 0)
+  await fleet.acquire({ model: 'm', requestId: 'stream', domain: 'default', promptTokens: 1, exclude: [] })
+  nowMs += DEFAULT_POLICY.deadMs
+  expect(await fleet.leaseView('stream')).toMatchObject({ silent: true })
+
+  const checks = [false, true, false, false]
+  const nodeFetch = vi.fn<() => Promise<Response>>(() =>
+    checks.shift() ? Promise.resolve(new Response('{}')) : Promise.reject(new Error('unreachable')),
+  )
+  const attempt = new AbortController()
+  const policy = { ...DEFAULT_POLICY, connectMs: 1, deadMs: 100 }
+  const deps = { fleet, policy, nodeFetch }
+  const watch = watchLease(deps, { nodeId: node.id, url: node.url }, 'stream', createAlarms(realNow), attempt)
+  onTestFinished(() => watch.stop())
+  await vi.waitFor(() => expect(attempt.signal.aborted).toBe(true), { timeout: 60_000 })
+  expect(nodeFetch).toHaveBeenCalledTimes(4)
+  expect(attempt.signal.reason).toMatchObject({ how: 'failed', error: { code: 'node_failed' } })
+})
