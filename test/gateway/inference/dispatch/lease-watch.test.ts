@@ -99,11 +99,7 @@ test('a request that the fleet does not know is lost once its node was unreachab
 
 test('a stream continues while its node sends no heartbeats but responds, and still occupies the only slot of its key', async () => {
   const realNow = Date.now
-  let nowMs = realNow()
-  Date.now = () => nowMs
-  onTestFinished(() => {
-    Date.now = realNow
-  })
+  const goOn = stopClock()
   const fleet = env.FLEET.get(env.FLEET.idFromName('lost-heartbeats'))
   const node = { id: 'silent-1', url: 'http://127.0.0.1:9' }
   await fleet.heartbeat(heartbeatOf(node, 'm'), 0)
@@ -131,7 +127,7 @@ test('a stream continues while its node sends no heartbeats but responds, and st
   )
   onTestFinished(() => watch.stop())
   for (let lost = 1; lost <= 4; lost += 1) {
-    nowMs += 0.8 * DEFAULT_POLICY.deadMs
+    goOn(0.8 * DEFAULT_POLICY.deadMs)
     nodeFetch.mockClear()
     // The second check starts after the result of the first one was reported to the fleet.
     await vi.waitFor(() => expect(nodeFetch.mock.calls.length).toBeGreaterThan(1), { timeout: 60_000 })
@@ -143,16 +139,12 @@ test('a stream continues while its node sends no heartbeats but responds, and st
 
 test('a stream of a silent node is lost when two checks in a row cannot reach it, not when one cannot', async () => {
   const realNow = Date.now
-  let nowMs = realNow()
-  Date.now = () => nowMs
-  onTestFinished(() => {
-    Date.now = realNow
-  })
+  const goOn = stopClock()
   const fleet = env.FLEET.get(env.FLEET.idFromName('unreachable'))
   const node = { id: 'unreachable-1', url: 'http://127.0.0.1:9' }
   await fleet.heartbeat(heartbeatOf(node, 'm'), 0)
   await fleet.acquire({ model: 'm', requestId: 'stream', domain: 'default', promptTokens: 1, exclude: [] })
-  nowMs += DEFAULT_POLICY.deadMs
+  goOn(DEFAULT_POLICY.deadMs)
   expect(await fleet.leaseView('stream')).toMatchObject({ silent: true })
 
   const checks = [false, true, false, false]
