@@ -84,9 +84,9 @@ beforeAll(async () => {
 }, 300_000)
 
 test('events in which each task has all to do that it can have stay below their calls, and in the end all is done', async () => {
-  // Both triggers give half of the calls to their first task, whatever the time is: 70 minutes are 7 rotations of the 10 tasks of one
-  // and one of the 14 of the other.
-  const start = Math.floor(Date.now() / (70 * MINUTE_MS)) * 70 * MINUTE_MS
+  // Both triggers give half of the calls to their first task, whatever the time is: 150 minutes are 15 rotations of the 10 tasks of one
+  // and two of the 15 of the other.
+  const start = Math.floor(Date.now() / (150 * MINUTE_MS)) * 150 * MINUTE_MS
   const calls: Record<string, number[]> = {}
   const left = async () => ({
     audit: await countOf('audit_pending'),
