@@ -1,5 +1,7 @@
 import { expect, test } from 'vitest'
-import type { CalibrateResult } from '@copal/shared/wire/adaptation-jobs.ts'
+import type { CalibrateResult, StatisticsRef } from '@copal/shared/wire/adaptation-jobs.ts'
+import { statisticsManifest } from '@copal/shared/wire/statistics-manifest.ts'
+import type { GatewayDouble } from '../../support/doubles/gateway-double.ts'
 import { temporaryDir } from '../../support/harness/temporary.ts'
 import {
   calibrateJob,
@@ -13,6 +15,20 @@ prepareWholeNodes()
 function calibrated(result: { kind: string } | undefined): CalibrateResult {
   if (result?.kind !== 'calibrate') throw new Error('not a mask')
   return result as CalibrateResult
+}
+
+/** The statistics that a gateway has stored. */
+function storedStatistics({ artifacts }: Pick<GatewayDouble, 'artifacts'>): StatisticsRef[] {
+  const manifests = [...artifacts].filter(([path]) => path.endsWith('/manifest.json'))
+  return manifests.map(([, bytes]) => {
+    const { artifact, domain, parts } = statisticsManifest.parse(JSON.parse(Buffer.from(bytes).toString()))
+    return {
+      artifact,
+      domain,
+      datasets: parts.map(({ datasetSha256 }) => datasetSha256),
+      bytes: bytes.length,
+    }
+  })
 }
 
 test('killed after its statistics were stored, a node reports the same mask, and another node needs no text', async () => {
@@ -30,10 +46,11 @@ test('killed after its statistics were stored, a node reports the same mask, and
   gateway.intercept = undefined
   const reborn = await start()
   const first = calibrated((await reportWhere(gateway, 'first', ({ state }) => state === 'done')).result)
-  expect(first.statistics).toHaveLength(1)
+  const statistics = storedStatistics(gateway)
+  expect(statistics).toHaveLength(1)
   expect(await reborn.end()).toBe(0)
 
-  gateway.jobs.push({ ...job, id: 'second', statistics: first.statistics ?? [] })
+  gateway.jobs.push({ ...job, id: 'second', statistics })
   const other = await start({ COPAL_HOME: temporaryDir('copal-home') })
   const second = calibrated((await reportWhere(gateway, 'second', ({ state }) => state === 'done')).result)
   expect(second.maskSha256).toBe(first.maskSha256)
