@@ -1,9 +1,10 @@
 import { createSparseBackend } from '@copal/gpu-node/serving/backends/sparse/sparse-backend.ts'
-import { KV_PRECISIONS } from '@copal/gpu-node/serving/contract/backend.ts'
+import { KV_PRECISIONS, PAGE_TOKENS } from '@copal/gpu-node/serving/contract/backend.ts'
+import { cutWindows } from '@copal/gpu-node/pruning/evaluation/text-windows.ts'
+import { evaluateWindows } from '@copal/gpu-node/pruning/evaluation/evaluate-windows.ts'
 import { loadNative } from '@copal/gpu-node/platform/native-addon.ts'
 import { spread } from '@copal/gpu-node/platform/spread.ts'
 import type { DenseModel } from '@copal/gpu-node/model/master/dense-model.ts'
-import type { KvPrecision } from '../../native/addon.d.ts'
 import { formatSpread, line } from '../measurement/report.ts'
 import { runPairs } from '../measurement/paired-rounds.ts'
 import { decode, prefill, type ServedSet } from '../serving/serving.ts'
@@ -11,9 +12,8 @@ import { FORMS, type Form } from './engine-contender.ts'
 
 /** Tokens that each sequence decodes in a round. */
 const DECODE_STEPS = 24
-/** Tokens of the windows whose perplexity is measured, and of the steps that score them. */
+/** Tokens of the windows whose perplexity is measured. */
 const WINDOW = 2048
-const CHUNK = 256
 
 /** What {@link benchContexts} measures. */
 export interface ContextsLoad {
@@ -37,21 +37,26 @@ export interface ContextsLoad {
 export async function benchContexts(load: ContextsLoad): Promise<string[]> {
   const { model, maskPath, form, streams, contexts, rounds, text } = load
   const [precision, headPrecision] = FORMS[form]
-  const ownTokens = Math.max(WINDOW, Math.max(...streams) * (Math.max(...contexts) + DECODE_STEPS + CHUNK))
-  const open = async (kvPrecision: KvPrecision, mask: string | null): Promise<ServedSet> => {
-    const addon = loadNative()
-    const backend = createSparseBackend({
-      addon,
+  const ownTokens = Math.max(
+    WINDOW,
+    Math.max(...streams) * (Math.max(...contexts) + DECODE_STEPS + PAGE_TOKENS),
+  )
+  const backends = KV_PRECISIONS.map((kvPrecision) =>
+    createSparseBackend({
+      addon: loadNative(),
       precision,
       headPrecision,
       kvPrecision,
       kvTokens: 0,
       ownTokens,
-    })
-    const source = { model, version: mask === null ? 0 : 1, maskPath: mask, priority: 'serving' as const }
-    return { name: kvPrecision, backend, weights: await backend.load(source) }
-  }
-  const [f16, int8] = await Promise.all(KV_PRECISIONS.map((kvPrecision) => open(kvPrecision, maskPath)))
+    }),
+  )
+  const [f16, int8] = await Promise.all(
+    backends.map(async (backend): Promise<ServedSet> => {
+      const weights = await backend.load({ model, version: 1, maskPath, priority: 'serving' })
+      return { name: backend.name, backend, weights }
+    }),
+  )
   let next = 0
   const compare = async (name: string, run: (set: ServedSet) => Promise<number>): Promise<string[]> => {
     const speeds = await runPairs(rounds, (isInt8) => run((isInt8 ? int8 : f16)!))
@@ -75,29 +80,13 @@ export async function benchContexts(load: ContextsLoad): Promise<string[]> {
     lines.push(...(await compare(`prefill of ${context}`, (set) => prefill(set, [next++], context))))
   }
   if (text === undefined) return lines
-  const tokens = Int32Array.from(model.codec.encode(text))
-  for (const kvPrecision of KV_PRECISIONS) {
-    const value = await perplexity(await open(kvPrecision, null), tokens)
-    lines.push(line(`perplexity of dense weights, ${kvPrecision}`, value.toFixed(3)))
+  const windows = await cutWindows({ texts: [text] }, model.codec, WINDOW, Number.POSITIVE_INFINITY)
+  const dense = { model, version: 0, maskPath: null }
+  for (const backend of backends) {
+    for await (const { perplexity, tokens } of evaluateWindows(backend, dense, [windows]))
+      lines.push(
+        line(`perplexity of dense weights, ${backend.name}`, `${perplexity.toFixed(3)} on ${tokens} tokens`),
+      )
   }
   return lines
-}
-
-/** Returns the perplexity over whole windows of a text. */
-async function perplexity({ backend, weights }: ServedSet, tokens: Int32Array): Promise<number> {
-  let [sum, count] = [0, 0]
-  for (let start = 0; start + WINDOW <= tokens.length; start += WINDOW) {
-    for (let position = 0; position < WINDOW - 1; position += CHUNK) {
-      const end = Math.min(position + CHUNK, WINDOW - 1)
-      const scored = tokens.subarray(start + position, start + end)
-      const targets = tokens.subarray(start + position + 1, start + end + 1)
-      const work = [{ sequence: start, tokens: scored, position, output: 'nll', targets }] as const
-      const [output] = (await backend.step({ weights, work, drop: [] })).outputs
-      if (output?.kind !== 'nll') throw new Error('a work that scores has no losses')
-      for (const loss of output.nll) sum += loss
-      count += scored.length
-    }
-    await backend.step({ weights, work: [], drop: [start] })
-  }
-  return Math.exp(sum / count)
 }
