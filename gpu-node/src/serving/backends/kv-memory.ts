@@ -15,10 +15,7 @@ export function kvTokensForMemory(
   if (kvTokens < defaultKvTokens(config, Infinity)) {
     log.warn(
       'the key/value cache is smaller than by default, because little memory is free or the GPU takes no larger buffers. ' +
-        'COPAL_KV_TOKENS sets it' +
-        (kvPrecision === 'f16' && !Number.isFinite(maxBufferBytes)
-          ? ', and COPAL_KV_PRECISION=int8 halves its memory'
-          : ''),
+        'COPAL_KV_TOKENS sets it',
       {
         kvTokens,
         contextLength: config.contextLength,
