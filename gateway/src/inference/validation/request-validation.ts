@@ -11,7 +11,7 @@ import { stricterPolicy } from '../../keys/sampling-policy.ts'
 import { priorityOf } from './priority.ts'
 import { maySample } from '../../adaptation/sampling/consent.ts'
 
-/** What the headers of a request decide: its domain, its priority, and whether its text may be sampled. */
+/** The decisions of a request's headers: its domain, its priority, and whether its text may be sampled. */
 export interface Admission {
   domain: string
   /** Whether neither the request nor its key names a domain that it may use: `domain` is where unclear texts go. */

@@ -176,7 +176,7 @@ impl Engine {
         CANDIDATES.min(self.config.vocab)
     }
 
-    /// What was downloaded since the engine was made.
+    /// The downloads since the engine was made.
     pub fn downloads(&self) -> Downloads {
         self.downloads
     }

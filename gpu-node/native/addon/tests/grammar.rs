@@ -3,7 +3,7 @@
 
 use copal_addon::grammar::{CompileError, Language, Problem, Vocabulary};
 
-/// What a look returns once it is not left out: on a busy machine one may take too long.
+/// The result of the first look that ends in time: on a busy machine one may take too long.
 fn looked<T>(mut look: impl FnMut() -> Option<T>) -> T {
     (0..1000).find_map(|_| look()).expect("one look of a thousand")
 }

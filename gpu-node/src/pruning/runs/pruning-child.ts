@@ -15,7 +15,7 @@ import { reportProcessorTime } from '../../platform/processor-time.ts'
 import { yieldToEventLoop } from '../calibration/block-runner.ts'
 import { cutWindows } from '../evaluation/text-windows.ts'
 
-/** How often the parent is told of pauses. */
+/** Time between two messages that tell the parent of pauses. */
 const ALIVE_INTERVAL_MS = 10_000
 
 reportProcessorTime()

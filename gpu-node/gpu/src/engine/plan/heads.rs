@@ -41,7 +41,7 @@ struct HeadRow {
     sampled: Sampled,
 }
 
-/// What a row is sampled from.
+/// The source from which a row is sampled.
 #[derive(Clone, Copy)]
 enum Sampled {
     /// It is not sampled.
