@@ -17,6 +17,7 @@ import type {
   ChildRequest,
 } from '../../../../gpu-node/src/pruning/runs/pruning-child-protocol.ts'
 import { writeWordsDataset } from '../../../support/pruning/calibration-datasets.ts'
+import { tinyCalibration } from '../../../support/pruning/tiny-calibration.ts'
 import { stopAtProgress } from '../../../support/faults/stop-at-progress.ts'
 import { WAIT } from '../../../support/harness/wait.ts'
 import { storedStatistics, statisticsFolderOf } from '../../../support/pruning/stored-statistics.ts'
@@ -43,27 +44,7 @@ beforeAll(async () => {
 afterAll(() => tiny.remove())
 
 function options(changes: Partial<CalibrationOptions> = {}): CalibrationOptions {
-  const dir = join(tiny.dir, `run-${counter++}`)
-  return {
-    model: {
-      spec: join(tiny.dir, 'model'),
-      cacheDir: join(tiny.dir, 'cache'),
-      id: 'tiny',
-      baseSha256: tiny.model.master.baseSha256,
-    },
-    threads: 1,
-    datasets: [dataset],
-    accumulated: [],
-    samples: 8,
-    length: 256,
-    seed: 1,
-    selection: { method: 'copal', pattern: '0.5', scope: 'row' },
-    parentMaskPath: null,
-    created: '2026-11-25T00:00:00.000Z',
-    workDir: join(dir, 'masks'),
-    statisticsDir: join(dir, 'statistics'),
-    ...changes,
-  }
+  return { ...tinyCalibration(tiny, dataset, `run-${counter++}`), ...changes }
 }
 
 let uninterrupted: ReturnType<typeof runCalibration> | undefined

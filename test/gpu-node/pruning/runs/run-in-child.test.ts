@@ -1,4 +1,3 @@
-import { join } from 'node:path'
 import { afterAll, beforeAll, describe, test, vi } from 'vitest'
 import type { DatasetFile } from '../../../../gpu-node/src/pruning/runs/calibration-task.ts'
 import type { ChildRequest } from '../../../../gpu-node/src/pruning/runs/pruning-child-protocol.ts'
@@ -7,6 +6,7 @@ import { stopAtProgress } from '../../../support/faults/stop-at-progress.ts'
 import { appErrorOf } from '../../../support/models/masked-scores.ts'
 import { openTinyModel, type TinyModel } from '../../../support/models/tiny-model.ts'
 import { writeWordsDataset } from '../../../support/pruning/calibration-datasets.ts'
+import { tinyCalibration } from '../../../support/pruning/tiny-calibration.ts'
 
 const NEVER_MS = 10 * 60_000
 
@@ -21,30 +21,8 @@ beforeAll(async () => {
 afterAll(() => tiny.remove())
 
 function request(share: number): ChildRequest {
-  const dir = join(tiny.dir, `run-${share}`)
-  return {
-    kind: 'calibrate',
-    model: {
-      spec: join(tiny.dir, 'model'),
-      cacheDir: join(tiny.dir, 'cache'),
-      id: 'tiny',
-      baseSha256: tiny.model.master.baseSha256,
-    },
-    threads: 1,
-    share,
-    task: {
-      datasets: [dataset],
-      accumulated: [],
-      samples: 8,
-      length: 64,
-      seed: 1,
-      selection: { method: 'copal', pattern: '0.5', scope: 'row' },
-      parentMaskPath: null,
-      created: '2026-11-25T00:00:00.000Z',
-      workDir: join(dir, 'masks'),
-      statisticsDir: join(dir, 'statistics'),
-    },
-  }
+  const { model, threads = 1, ...task } = tinyCalibration(tiny, dataset, `run-${share}`)
+  return { kind: 'calibrate', model, threads, share, task: { ...task, length: 64 } }
 }
 
 // Together, because they mostly wait.

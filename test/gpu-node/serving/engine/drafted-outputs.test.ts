@@ -9,19 +9,14 @@ import { checkInvariants } from '../../../support/engine/engine-invariants.ts'
 import { createRandom } from '../../../support/harness/random.ts'
 import { skipWithoutAddon } from '../../../support/harness/skip-without-addon.ts'
 import { temporaryDir } from '../../../support/harness/temporary.ts'
+import { DOCUMENT_SCHEMA } from '../../../support/text/document-schema.ts'
 import { jsonOf } from '../../../support/text/json-grammar-source.ts'
 import { openTinyModel } from '../../../support/models/tiny-model.ts'
 
 const SCHEMA = {
-  type: 'object',
-  properties: {
-    title: { type: 'string', maxLength: 12 },
-    classification: { enum: ['invoice', 'invitation', 'complaint'] },
-    pages: { type: 'array', items: { type: 'integer' }, maxItems: 3 },
-    recipient_address: { type: 'string', maxLength: 8 },
-  },
-  required: ['title', 'classification', 'pages', 'recipient_address'],
-  additionalProperties: false,
+  ...DOCUMENT_SCHEMA,
+  properties: { ...DOCUMENT_SCHEMA.properties, recipient_address: { type: 'string', maxLength: 8 } },
+  required: [...DOCUMENT_SCHEMA.required, 'recipient_address'],
 }
 
 if (!addon) skipWithoutAddon('the sparse engine')

@@ -18,23 +18,13 @@ import { checkInvariants } from '../../../support/engine/engine-invariants.ts'
 import { createRandom } from '../../../support/harness/random.ts'
 import { skipWithoutAddon } from '../../../support/harness/skip-without-addon.ts'
 import { openTinyModel } from '../../../support/models/tiny-model.ts'
+import { DOCUMENT_SCHEMA } from '../../../support/text/document-schema.ts'
 import { jsonOf } from '../../../support/text/json-grammar-source.ts'
 
 const REQUESTS = 40
 const CONTEXT = 256
 /** Token ids of prompts are below it. */
 const VOCABULARY = 300
-const SCHEMA = {
-  type: 'object',
-  properties: {
-    title: { type: 'string', maxLength: 12 },
-    classification: { enum: ['invoice', 'invitation', 'complaint'] },
-    pages: { type: 'array', items: { type: 'integer' }, maxItems: 3 },
-  },
-  required: ['title', 'classification', 'pages'],
-  additionalProperties: false,
-}
-
 /** Seeded choices. */
 interface Choices {
   pick: (below: number) => number
@@ -210,7 +200,7 @@ test.runIf(addon)(
   async () => {
     const tiny = await openTinyModel({ contextLength: 512 })
     onTestFinished(() => tiny.remove())
-    const constrain = await createGrammarCompiler(tiny.model).compile(jsonOf(SCHEMA))
+    const constrain = await createGrammarCompiler(tiny.model).compile(jsonOf(DOCUMENT_SCHEMA))
     const all: Awaited<ReturnType<typeof runLoad>>[] = []
     for (let seed = 1; seed <= 3; seed++) all.push(await runLoad(addon!, tiny.model, constrain, seed))
     const total = (of: keyof (typeof all)[number]) => all.reduce((sum, seen) => sum + seen[of], 0)
