@@ -165,6 +165,8 @@ export interface GpuEngine {
   memory(): GpuMemory
   /** For tests: the next step panics. */
   provokePanic(): void
+  /** For tests: no step returns from now on, as with a driver that hangs. */
+  provokeHang(): void
   /** For tests: loses the device. */
   provokeDeviceLoss(): void
 }

@@ -49,7 +49,7 @@ pub fn run(arguments: impl IntoIterator<Item = String>, out: &mut dyn Write) -> 
 fn list(out: &mut dyn Write) -> Result<(), Box<dyn Error>> {
     let devices = devices();
     if devices.is_empty() {
-        return Err("no driver of this machine offers a device (Vulkan, Metal or DX12)".into());
+        return Err("no driver of this machine offers a device (CUDA, Vulkan, Metal or DX12)".into());
     }
     for device in &devices {
         writeln!(out, "{}", describe(device))?;

@@ -15,7 +15,8 @@ Usage: copal-gpu-bench [options]
   --layers N          layers of a model (default: as many as fit with all sets loaded at once)
   --sets NAMES        any of dense,50%,60%,int8,int4,int4-50% (default: all); 50% and 60% are bf16, the head is int8
   --streams SIZES     numbers of concurrent streams (default: 1,4,16,64)
-  --context N         tokens of a stream before decoding; attention costs the same in all sets (default: 32)
+  --context N         tokens of a stream before decoding; attention costs the same in all sets (default: 32).
+                      From 512 on it is divided into spans: --streams 1,4 --context 8192 measures it
   --steps N           tokens of a stream to decode in a repetition (default: 32)
   --repetitions N     number of interleaved repetitions, after one to warm up (default: 5)
   --seconds N         no repetition of a shape begins after this time; one always runs (default: 120)

@@ -4,7 +4,7 @@ use crate::support::native::Random;
 use crate::support::native::model::model;
 use crate::support::reference::{Reference, nll};
 use crate::support::{BF16, bits, engine, load, pages_of, step, tokens, work};
-use copal_gpu::device::{AttentionLimits, Gpu};
+use copal_gpu::device::Gpu;
 use copal_gpu::engine::{Downloads, Fault, Output, PAGE_TOKENS, StepError};
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -282,27 +282,6 @@ fn steps_of_a_size_share_a_graph_whatever_is_sampled_in_them() {
     // The first time there is none yet, the second time it is made.
     let without = device.lists_without_graph();
     assert!(without <= 2 * sizes.len(), "{without} of 60 steps had no graph, for {} sizes", sizes.len());
-}
-
-#[test]
-fn attention_in_many_commands_has_the_same_bits() {
-    let model = model("gpu-attention");
-    let mut engine = engine(&model, BF16, 64);
-    let weights = load(&engine, &model);
-    let texts: Vec<_> = (0..3).map(|seed| tokens(seed, TOKENS)).collect();
-    let pages: Vec<_> = (0..3).map(pages_of).collect();
-    let works: Vec<_> = (0..3)
-        .map(|index| work(index as u64, 0, &texts[index], &pages[index], Output::Drafted { drafts: 40 }))
-        .collect();
-    let mut logits = Vec::new();
-    // No limit is reached; then no command has several rows, then some have.
-    for command in [u64::MAX, 1, 500] {
-        engine.limit_attention(AttentionLimits { command, head: 4 });
-        step(&mut engine, &weights, &works).unwrap();
-        let rows = (0..3 * 41).map(|row| bits(engine.logits(row).unwrap()));
-        logits.push(rows.collect::<Vec<_>>());
-    }
-    assert!(logits[1..].iter().all(|other| *other == logits[0]));
 }
 
 #[test]

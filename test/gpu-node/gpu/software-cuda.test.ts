@@ -100,8 +100,8 @@ describe.runIf('addon' in gpu)('on software CUDA', () => {
       })
       const sets = ['0 ready', '1 ready', '2 ready']
       expect(JSON.parse(output)).toMatchObject({
-        // Two calibrators do not fit at once. A closed one leaves its memory, and the last device its threads.
-        closing: { second: 'OutOfMemory', third: 'calibrated', threadsLeft: 0, still: ['cuda', 'cuda'] },
+        // Two calibrators do not fit at once. A closed one leaves its memory, and the last device its streams but that of the context.
+        closing: { second: 'OutOfMemory', third: 'calibrated', streams: 1, still: ['cuda', 'cuda'] },
         reasons: sets.map(() => expect.stringContaining('CUDA_ERROR_LAUNCH_FAILED') as string),
         recovery: {
           inFlight: ['node_failed', 'The weights of mask version 1 failed while they ran. Try again.'],

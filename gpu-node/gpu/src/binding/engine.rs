@@ -12,12 +12,14 @@ use copal_native::engine_binding::places::read_places;
 use copal_native::engine_binding::running_engine::{CloseJob, ReleaseJob, RunningEngine, closed};
 use copal_native::engine_binding::step::Step;
 use copal_native::engine_binding::step_thread::StepEngine;
+use copal_native::scheduling::be_urgent;
 use copal_native::storage::Precision;
 use napi::bindgen_prelude::{
     AsyncTask, ClassInstance, Env, Float32ArraySlice, Int32ArraySlice, Object, Unknown,
 };
 use napi_derive::napi;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// The forward pass of one model on one device.
 #[napi(js_name = "Engine")]
@@ -31,6 +33,8 @@ pub struct JsEngine {
     device: DeviceDescription,
     layers: usize,
     candidates: usize,
+    /// For tests: makes steps hang.
+    hangs: Arc<AtomicBool>,
 }
 
 /// The sequences and pages that an engine holds.
@@ -71,12 +75,15 @@ impl Job for OpenEngineJob {
         let engine = Engine::new(self.config.clone(), gpu, &self.options).map_err(engine_error)?;
         let (library, gpu) = (Arc::clone(engine.library()), Arc::clone(engine.gpu()));
         let (device, candidates) = (gpu.description().clone(), engine.candidates());
-        let running = Some(RunningEngine::start(engine)?);
+        let hangs = Arc::clone(engine.hang_switch());
+        let running = Some(RunningEngine::start(engine, Arc::default())?);
         let layers = self.config.layers;
-        Ok(JsEngine { running, library: Some(library), gpu: Some(gpu), device, layers, candidates })
+        Ok(JsEngine { running, library: Some(library), gpu: Some(gpu), device, layers, candidates, hangs })
     }
 
     fn into_js(engine: JsEngine) -> JsEngine {
+        // The event loop passes the results of steps on.
+        be_urgent();
         engine
     }
 }
@@ -210,6 +217,12 @@ impl JsEngine {
     #[napi]
     pub fn provoke_device_loss(&self) {
         self.gpu.iter().for_each(|gpu| gpu.lose());
+    }
+
+    /// For tests: no step returns from now on, as with a driver that hangs.
+    #[napi]
+    pub fn provoke_hang(&self) {
+        self.hangs.store(true, Ordering::Relaxed);
     }
 
     /// For tests: the next step panics.

@@ -14,6 +14,10 @@ pub(crate) const CALL_BYTES: u64 = 48;
 pub(crate) const CANDIDATES: usize = 256;
 /// Parts of a vocabulary, of as many tokens each: one for each thread of the kernel that lists candidates.
 pub(crate) const VOCAB_PARTS: usize = 256;
+/// Positions of a span of attention. Results depend on it, so that it is the same whatever runs.
+pub(crate) const ATTENTION_SPAN: usize = 512;
+/// Groups of threads that fill the largest cards, about two for each of their multiprocessors.
+pub(crate) const FILLING_GROUPS: usize = 512;
 /// The widest head that the attention kernel takes.
 pub(crate) const MAX_HEAD_DIM: usize = 256;
 
@@ -30,6 +34,10 @@ pub(crate) enum KernelKind {
     Place,
     /// Attention of the rows from the first one of the call on: `[queries, key pages, value pages, out]`.
     Attention,
+    /// Attention of each span of all rows: `[queries, key pages, value pages, spans]`.
+    AttentionSpans,
+    /// Adds the spans of each row: `[spans, out]`.
+    AttentionJoin,
     /// `gate ← silu(gate) · up`: `[gate, up]`.
     Gate,
     /// Log-likelihoods: `[logits, results]`.
@@ -82,7 +90,7 @@ pub(crate) enum ExchangeKind {
 
 /// The numbers of a model that its kernels are compiled with, by name.
 pub(crate) struct Constants {
-    pub(crate) counts: [(&'static str, usize); 9],
+    pub(crate) counts: [(&'static str, usize); 10],
     pub(crate) numbers: [(&'static str, f32); 2],
 }
 
@@ -95,6 +103,7 @@ pub(crate) fn constants(config: &ModelConfig) -> Constants {
         ("KV_HEADS", kv_heads),
         ("HEAD_DIM", head_dim),
         ("HALF", head_dim / 2),
+        ("SPAN", ATTENTION_SPAN),
         ("INTERMEDIATE", intermediate),
         ("VOCAB", vocab),
         ("COUNT", vocab.min(CANDIDATES)),

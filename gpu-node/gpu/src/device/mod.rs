@@ -307,6 +307,14 @@ impl Gpu {
         }
     }
 
+    /// Groups of threads of a head that run so many spans of attention. A device that remembers commands has one number for all.
+    pub(crate) fn span_groups(&self, heads: usize, spans: u32) -> u32 {
+        match self {
+            Gpu::Portable(_) => spans,
+            Gpu::Cuda(_) => cuda::span_groups(heads),
+        }
+    }
+
     /// Writes words to the start of a buffer, runs commands, and reads floats from the start of another buffer, if any.
     pub(crate) fn run(
         &self,

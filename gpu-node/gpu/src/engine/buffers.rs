@@ -2,11 +2,14 @@
 
 use super::ModelConfig;
 use super::plan::candidate_floats;
+use crate::device::kernel::{ATTENTION_SPAN, FILLING_GROUPS};
 use crate::device::{Bound, Buffer, BufferUse, Gpu};
 use crate::fault::DeviceFault;
 
 /// Rows whose logits are computed at a time, at most.
 const MAX_LOGIT_ROWS: usize = 64;
+/// Spans of attention that are stored, times heads, at most: less work than a submission takes.
+const MAX_SPAN_HEADS: usize = 1 << 15;
 /// The largest number of floats of a score: a likelihood and 255 alternatives.
 const MAX_SCORE_FLOATS: usize = 1 + 2 * 255;
 
@@ -16,6 +19,8 @@ pub(super) struct Activations {
     pub(super) max_tokens: usize,
     /// Rows of `logits`.
     pub(super) logit_rows: usize,
+    /// Spans of attention that are stored, at most; 0 if no context has several.
+    pub(super) max_spans: usize,
     /// The residual stream, `[tokens, hidden]`.
     pub(super) stream: Buffer,
     pub(super) normed: Buffer,
@@ -23,6 +28,8 @@ pub(super) struct Activations {
     pub(super) keys: Buffer,
     pub(super) values: Buffer,
     pub(super) attended: Buffer,
+    /// Spans of attention, `[max_spans, heads, head_dim + 2]`.
+    pub(super) spans: Buffer,
     pub(super) gate: Buffer,
     pub(super) up: Buffer,
     /// The normed rows of `logits`.
@@ -47,6 +54,14 @@ impl Activations {
         let max_floats = (gpu.max_buffer_bytes() / 4) as usize;
         let widest = hidden.max(query).max(intermediate);
         let max_tokens = max_tokens.min(max_floats / widest).max(1);
+        let span_floats = config.heads * (config.head_dim + 2);
+        let max_spans = match config.context.div_ceil(ATTENTION_SPAN) {
+            0 | 1 => 0,
+            longest => {
+                let rows = max_tokens.min(FILLING_GROUPS / config.heads);
+                (MAX_SPAN_HEADS / config.heads).min(rows * longest).min(max_floats / span_floats)
+            }
+        };
         let logit_rows = MAX_LOGIT_ROWS.min(max_floats / vocab).max(1);
         let mut bytes = 0;
         let mut floats = |count: usize| {
@@ -56,12 +71,14 @@ impl Activations {
         Ok(Activations {
             max_tokens,
             logit_rows,
+            max_spans,
             stream: floats(max_tokens * hidden)?,
             normed: floats(max_tokens * hidden)?,
             queries: floats(max_tokens * query)?,
             keys: floats(max_tokens * key)?,
             values: floats(max_tokens * key)?,
             attended: floats(max_tokens * query)?,
+            spans: floats(max_spans * span_floats)?,
             gate: floats(max_tokens * intermediate)?,
             up: floats(max_tokens * intermediate)?,
             picked: floats(logit_rows * hidden)?,

@@ -1,11 +1,13 @@
 //! The plan of a step: the words that are uploaded for it, and where the kernels find their part of them.
 
+mod attention;
 mod heads;
 
 use super::{ModelConfig, Output, PAGE_TOKENS, Work};
 use crate::device::AttentionLimits;
 use crate::device::kernel::{CALL_STRIDE, CANDIDATES, VOCAB_PARTS};
-use crate::parts::parts;
+use attention::Spans;
+pub(super) use attention::{AttentionCommands, AttentionPlan};
 use copal_native::engine::{Batch, batches};
 pub(super) use heads::{HeadPlan, RowRun};
 use std::ops::Range;
@@ -27,7 +29,7 @@ struct Call {
 }
 
 /// Identifies a call of a plan.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct CallId(usize);
 
 /// A step, ready to be recorded.
@@ -68,14 +70,6 @@ pub(super) struct BatchPlan {
     pub(super) sums: Vec<SumPlan>,
 }
 
-/// The attention of a batch.
-pub(super) struct AttentionPlan {
-    /// The rows of each command, and its call.
-    pub(super) parts: Vec<(u32, CallId)>,
-    /// Whether it is so much that each part has a submission for itself.
-    pub(super) is_long: bool,
-}
-
 /// Rows of a batch that are added to a sum of hidden states.
 pub(super) struct SumPlan {
     pub(super) call: CallId,
@@ -90,6 +84,8 @@ pub(super) struct Sizes {
     pub(super) logit_rows: usize,
     /// Floats of a list of candidates.
     pub(super) candidates: usize,
+    /// Spans of attention that the device stores.
+    pub(super) max_spans: usize,
     pub(super) attention: Option<AttentionLimits>,
 }
 
@@ -167,6 +163,7 @@ impl Plan {
                 span.tokens.map(move |token| first + token)
             })
         };
+        let spans = Spans::of(positions(), sizes.max_spans, config.heads);
         let whole = Call {
             rows: batch.len(),
             tokens: self.push(batch.spans().flat_map(|span| span.work.tokens[span.tokens].iter().copied())),
@@ -174,33 +171,15 @@ impl Plan {
             tables: self
                 .push(batch.spans().flat_map(|span| span.tokens.map(move |_| tables[span.index] as u32))),
             angles: self.push(positions().flat_map(|position| angles(config, position))),
+            picks: spans.as_ref().map_or(0, |spans| self.push(spans.words())),
             ..Call::default()
         };
         self.table_places.push(whole.tables..whole.tables + whole.rows);
         let call = self.call(whole);
         let attended: Vec<_> = positions().map(|position| (config.heads * (position + 1)) as u64).collect();
-        let attention = self.attention(&attended, config.heads, sizes.attention, (whole, call));
+        let attention =
+            self.attention(&attended, spans.as_ref(), config.heads, sizes.attention, (whole, call));
         BatchPlan { rows: batch.len() as u32, call, attention, heads: Vec::new(), sums: Vec::new() }
-    }
-
-    /// Divides the attention of rows, whose heads attend to so many positions together, into commands.
-    fn attention(
-        &mut self,
-        positions: &[u64],
-        heads: usize,
-        limits: Option<AttentionLimits>,
-        (whole, call): (Call, CallId),
-    ) -> AttentionPlan {
-        let (sum, usual) = (positions.iter().sum::<u64>(), (heads * positions.len()) as u64);
-        let is_long = |limits: &AttentionLimits| sum > limits.command / 8 && sum > limits.head * usual;
-        let Some(AttentionLimits { command, .. }) = limits.filter(is_long) else {
-            return AttentionPlan { parts: vec![(whole.rows as u32, call)], is_long: false };
-        };
-        let parts = parts(positions.iter().copied(), command).into_iter().map(|rows| {
-            let call = if rows.start == 0 { call } else { self.call(Call { first: rows.start, ..whole }) };
-            (rows.len() as u32, call)
-        });
-        AttentionPlan { parts: parts.collect(), is_long: true }
     }
 
     fn sums(&mut self, batch: &Batch<'_>) -> Vec<SumPlan> {
@@ -228,37 +207,4 @@ fn angles(config: &ModelConfig, position: usize) -> impl Iterator<Item = u32> + 
     let cosines = config.rope.iter().map(move |frequency| angle(frequency).cos());
     let sines = config.rope.iter().map(move |frequency| angle(frequency).sin());
     cosines.chain(sines).map(|value| (value as f32).to_bits())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{Call, Plan};
-    use crate::device::AttentionLimits;
-
-    /// The parts of the attention of rows that attend to so many positions, each with its first row.
-    fn parts(positions: &[u64], limits: Option<AttentionLimits>) -> (Vec<(u32, usize)>, bool) {
-        let mut plan = Plan::default();
-        let whole = Call { rows: positions.len(), tokens: 7, ..Call::default() };
-        let call = plan.call(whole);
-        let found = plan.attention(positions, 2, limits, (whole, call));
-        let calls = found.parts.iter().map(|&(rows, id)| (rows, plan.calls[id.0]));
-        let parts = calls.map(|(rows, call)| {
-            assert_eq!((call.rows, call.tokens), (positions.len(), 7));
-            (rows, call.first)
-        });
-        (parts.collect(), found.is_long)
-    }
-
-    #[test]
-    fn long_attention_is_divided_and_short_attention_is_not() {
-        let limits = Some(AttentionLimits { command: 100, head: 10 });
-        let long = [60, 40, 10, 200, 5];
-        assert_eq!(parts(&long, limits), (vec![(2, 0), (1, 2), (1, 3), (1, 4)], true));
-        assert_eq!(parts(&long, None), (vec![(5, 0)], false));
-        // Two heads attend to ten positions each on average.
-        assert_eq!(parts(&[20; 20], limits), (vec![(20, 0)], false));
-        // An eighth of a command.
-        assert_eq!(parts(&[12], limits), (vec![(1, 0)], false));
-        assert_eq!(parts(&[90], limits), (vec![(1, 0)], true));
-    }
 }

@@ -2,7 +2,7 @@
 
 use super::buffers::{Activations, Transfers};
 use super::pages::PagePool;
-use super::plan::{AttentionPlan, BatchPlan, CallId, HeadPlan, Plan, RowRun};
+use super::plan::{AttentionCommands, AttentionPlan, BatchPlan, CallId, HeadPlan, Plan, RowRun};
 use super::weights::WeightSet;
 use super::{LINEARS, ModelConfig};
 use crate::device::{Bound, Buffer, Command, Gpu};
@@ -12,12 +12,18 @@ use std::ops::Range;
 
 /// The bindings that do not depend on weights.
 pub(super) struct Bindings {
-    /// For each layer those of `place` and `attention`.
-    layers: Vec<(Bound, Bound)>,
+    layers: Vec<LayerBindings>,
+    attention_join: Bound,
     gate: Bound,
     score: Bound,
     candidates: Bound,
     sum: Bound,
+}
+
+struct LayerBindings {
+    place: Bound,
+    attention: Bound,
+    attention_spans: Bound,
 }
 
 impl Bindings {
@@ -26,14 +32,19 @@ impl Bindings {
         buffers: &Activations,
         pages: &PagePool,
     ) -> Result<Bindings, DeviceFault> {
-        let Activations { normed, queries, keys, values, attended, gate, up, .. } = buffers;
+        let Activations { normed, queries, keys, values, attended, spans, gate, up, .. } = buffers;
         let layers = pages.layers.iter().map(|(key_pages, value_pages)| {
-            let place = [queries, keys, values, key_pages, value_pages];
-            let attention = [queries, key_pages, value_pages, attended];
-            Ok((gpu.bind(&kernels.place, &place)?, gpu.bind(&kernels.attention, &attention)?))
+            let pages = [queries, key_pages, value_pages];
+            let bind = |kernel, out| gpu.bind(kernel, &[&pages[..], &[out]].concat());
+            Ok(LayerBindings {
+                place: gpu.bind(&kernels.place, &[queries, keys, values, key_pages, value_pages])?,
+                attention: bind(&kernels.attention, attended)?,
+                attention_spans: bind(&kernels.attention_spans, spans)?,
+            })
         });
         Ok(Bindings {
             layers: layers.collect::<Result<_, DeviceFault>>()?,
+            attention_join: gpu.bind(&kernels.attention_join, &[spans, attended])?,
             gate: gpu.bind(&kernels.gate, &[gate, up])?,
             score: gpu.bind(&kernels.score, &[&buffers.logits, &buffers.scores])?,
             candidates: gpu.bind(&kernels.candidates, &[&buffers.logits, &buffers.scores])?,
@@ -86,14 +97,14 @@ impl<'a> Recorder<'a> {
         for table in &weights.shared.embedding {
             commands.push(run(&kernels.embed, table, (groups_of(hidden, 64), rows)));
         }
-        for (layer, (place, attention)) in self.bindings.layers.iter().enumerate() {
+        for (layer, bindings) in self.bindings.layers.iter().enumerate() {
             let [attention_norm, mlp_norm] = &weights.shared.norms[layer];
             let first = LINEARS.len() * layer;
             commands.push(run(&kernels.norm, attention_norm, (rows, 1)));
             commands.extend(linears(first..first + 3));
             let units = (heads + 2 * kv_heads) * head_dim / 2;
-            commands.push(run(&kernels.place, place, (groups_of(units, 64), rows)));
-            self.attention(&mut commands, batch, attention);
+            commands.push(run(&kernels.place, &bindings.place, (groups_of(units, 64), rows)));
+            self.attention(&mut commands, batch, bindings);
             commands.extend(linears(first + 3..first + 4));
             commands.push(run(&kernels.norm, mlp_norm, (rows, 1)));
             commands.extend(linears(first + 4..first + 6));
@@ -103,18 +114,32 @@ impl<'a> Recorder<'a> {
         commands
     }
 
-    fn attention(&self, commands: &mut Vec<Command<'a>>, batch: &BatchPlan, bound: &'a Bound) {
-        let AttentionPlan { ref parts, is_long } = batch.attention;
-        for &(rows, call) in parts {
-            if is_long {
-                commands.push(Command::Submit);
+    fn attention(&self, commands: &mut Vec<Command<'a>>, batch: &BatchPlan, bindings: &'a LayerBindings) {
+        let (heads, kernels) = (self.config.heads, self.kernels);
+        let run = |call, (kernel, bound), groups| Command::Run {
+            kernel,
+            call: self.call(call),
+            bound,
+            groups: (heads as u32, groups),
+        };
+        let AttentionPlan { commands: divided, is_long } = &batch.attention;
+        let submit = is_long.then_some(Command::Submit);
+        commands.extend(submit);
+        match divided {
+            AttentionCommands::Rows(parts) => {
+                for &(rows, call) in parts {
+                    let attention = (&kernels.attention, &bindings.attention);
+                    commands.push(run(call, attention, self.gpu.launched_rows(rows)));
+                    commands.extend(submit);
+                }
             }
-            let (kernel, call) = (&self.kernels.attention, self.call(call));
-            let groups = (self.config.heads as u32, self.gpu.launched_rows(rows));
-            commands.push(Command::Run { kernel, call, bound, groups });
-        }
-        if is_long {
-            commands.push(Command::Submit);
+            AttentionCommands::Spans(count) => {
+                let spans = (&kernels.attention_spans, &bindings.attention_spans);
+                commands.push(run(batch.call, spans, self.gpu.span_groups(heads, *count)));
+                commands.extend(submit);
+                let join = (&kernels.attention_join, &self.bindings.attention_join);
+                commands.push(run(batch.call, join, self.gpu.launched_rows(batch.rows)));
+            }
         }
     }
 

@@ -15,6 +15,7 @@ use copal_native::engine::check_work;
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Tokens that go through the blocks together, at most: as many as fill a device.
 const MAX_BATCH_TOKENS: usize = 1024;
@@ -89,7 +90,9 @@ pub struct Engine {
     rows: Vec<LogitRow>,
     downloads: Downloads,
     attention: Option<AttentionLimits>,
+    max_spans: usize,
     panic_next: bool,
+    hangs: Arc<AtomicBool>,
 }
 
 /// Compiles the kernels of an engine, if the device keeps them: an engine of the model is then made quickly, and it is known
@@ -137,7 +140,9 @@ impl Engine {
             rows: Vec::new(),
             downloads: Downloads::default(),
             attention: gpu.attention_limits(),
+            max_spans: buffers.max_spans,
             panic_next: false,
+            hangs: Arc::default(),
             config,
             gpu,
             kernels,
@@ -239,6 +244,17 @@ impl Engine {
         self.attention = Some(limits);
     }
 
+    /// Limits the spans of attention that are stored, and returns the earlier limit.
+    #[cfg(test)]
+    pub(crate) fn limit_spans(&mut self, max_spans: usize) -> usize {
+        std::mem::replace(&mut self.max_spans, max_spans)
+    }
+
+    /// For tests: once this is set, no step returns, as with a driver that hangs.
+    pub fn hang_switch(&self) -> &Arc<AtomicBool> {
+        &self.hangs
+    }
+
     /// For tests: the next step panics.
     pub fn panic_next(&mut self) {
         self.panic_next = true;
@@ -276,6 +292,7 @@ impl Engine {
             max_tokens: self.buffers.max_tokens,
             logit_rows: self.buffers.logit_rows,
             candidates: candidate_floats(self.config.vocab),
+            max_spans: self.max_spans,
             attention: self.attention,
         };
         let plan = Plan::new(&self.config, sizes, work);
@@ -289,6 +306,9 @@ impl Engine {
         for item in work {
             self.sequences.insert((weights.id(), item.sequence), item.position);
             self.pool.mark(&item.pages[item.position / PAGE_TOKENS..item.end().div_ceil(PAGE_TOKENS)]);
+        }
+        while self.hangs.load(Ordering::Relaxed) {
+            std::thread::park();
         }
         if std::mem::take(&mut self.panic_next) {
             panic!("provoked");

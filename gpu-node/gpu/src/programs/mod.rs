@@ -16,6 +16,8 @@ pub(crate) struct Kernels {
     pub(crate) norm_picked: Kernel,
     pub(crate) place: Kernel,
     pub(crate) attention: Kernel,
+    pub(crate) attention_spans: Kernel,
+    pub(crate) attention_join: Kernel,
     pub(crate) gate: Kernel,
     pub(crate) score: Kernel,
     pub(crate) candidates: Kernel,
@@ -30,7 +32,19 @@ impl Kernels {
     /// Compiles the kernels for a model whose matrices have the given forms.
     pub(crate) fn new(gpu: &Gpu, config: &ModelConfig, forms: &[Form]) -> Result<Kernels, DeviceFault> {
         use KernelKind::*;
-        let others = [Embed, Norm, NormPicked, Place, Attention, Gate, Score, Candidates, Sum];
+        let others = [
+            Embed,
+            Norm,
+            NormPicked,
+            Place,
+            Attention,
+            AttentionSpans,
+            AttentionJoin,
+            Gate,
+            Score,
+            Candidates,
+            Sum,
+        ];
         let tiles = gpu.tiles();
         let products = forms.iter().flat_map(|&form| tiles.iter().map(move |&tile| Product(form, tile)));
         let kinds: Vec<_> = others.into_iter().chain(products).collect();
@@ -42,6 +56,8 @@ impl Kernels {
             norm_picked: next(),
             place: next(),
             attention: next(),
+            attention_spans: next(),
+            attention_join: next(),
             gate: next(),
             score: next(),
             candidates: next(),

@@ -86,6 +86,7 @@ functions! { driver, DriverError,
         threads_y: c_uint, threads_z: c_uint, shared_bytes: c_uint, stream: CUstream,
         parameters: *mut *mut c_void, extra: *mut *mut c_void
     );
+    cuMemAllocAsync(address: *mut CUdeviceptr, bytes: usize, stream: CUstream);
     cuMemAlloc_v2(address: *mut CUdeviceptr, bytes: usize);
     cuMemFreeHost(memory: *mut c_void);
     cuMemFree_v2(address: CUdeviceptr);

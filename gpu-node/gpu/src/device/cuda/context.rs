@@ -8,7 +8,7 @@
 use super::calls::{self, DriverError, describe, written};
 use crate::fault::DeviceFault;
 use cudarc::driver::sys::{CUcontext, CUctx_flags, CUdevice, CUresult};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
@@ -31,6 +31,8 @@ pub(super) struct Context {
     broken: OnceLock<String>,
     /// Threads that are calling the driver.
     calls: AtomicUsize,
+    /// Bindings that were dropped: graphs of them cannot be found any more.
+    dropped_bindings: AtomicU64,
     /// Whether it was reset and released.
     reset: AtomicBool,
 }
@@ -75,6 +77,7 @@ impl Context {
             raw,
             broken: OnceLock::new(),
             calls: AtomicUsize::new(0),
+            dropped_bindings: AtomicU64::new(0),
             reset: AtomicBool::new(false),
         });
         contexts.push((device, Arc::downgrade(&context)));
@@ -102,6 +105,11 @@ impl Context {
     /// Notes that nothing runs in the context any more. The first reason counts.
     pub(super) fn break_with(&self, reason: &str) {
         drop(self.broken.set(reason.to_owned()));
+    }
+
+    /// Bindings that were dropped.
+    pub(super) fn dropped_bindings(&self) -> u64 {
+        self.dropped_bindings.load(Ordering::Acquire)
     }
 
     /// Frees all resources of the broken context, when no thread uses them any more, and releases it.
@@ -144,6 +152,21 @@ impl Drop for Context {
     }
 }
 
+/// Lives as long as a binding.
+pub(super) struct BindingLife(Arc<Context>);
+
+impl BindingLife {
+    pub(super) fn new(context: &Arc<Context>) -> Arc<BindingLife> {
+        Arc::new(BindingLife(Arc::clone(context)))
+    }
+}
+
+impl Drop for BindingLife {
+    fn drop(&mut self) {
+        self.0.dropped_bindings.fetch_add(1, Ordering::Release);
+    }
+}
+
 /// Calls of the driver in a context, which is current on this thread.
 pub(super) struct Calls<'a>(&'a Context);
 
@@ -176,6 +199,10 @@ impl<T: Copy> Owned<T> {
         free: unsafe fn(T) -> Result<(), DriverError>,
     ) -> Result<Owned<T>, DriverError> {
         Ok(Owned { raw: raw?, free, context: Arc::clone(context) })
+    }
+
+    pub(super) fn context(&self) -> &Arc<Context> {
+        &self.context
     }
 
     /// The resource, valid as long as this lives and the context is not reset.

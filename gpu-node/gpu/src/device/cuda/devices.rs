@@ -35,6 +35,8 @@ pub(in crate::device) struct Card {
     pub(super) capability: Capability,
     /// The version of the driver.
     pub(super) driver: c_int,
+    /// Whether a stream can allocate its memory.
+    pub(super) has_pools: bool,
     pub(in crate::device) description: DeviceDescription,
 }
 
@@ -96,5 +98,6 @@ fn describe(ordinal: c_int, version: c_int) -> Option<Card> {
         max_binding_bytes: bytes,
         memory_bytes: Some(bytes),
     };
-    Some(Card { device, capability: Capability { major, minor }, driver: version, description })
+    let has_pools = attribute(CU_DEVICE_ATTRIBUTE_MEMORY_POOLS_SUPPORTED) == Some(1);
+    Some(Card { device, capability: Capability { major, minor }, driver: version, has_pools, description })
 }

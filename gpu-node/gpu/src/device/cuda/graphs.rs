@@ -1,15 +1,15 @@
 //! Lists of commands that repeat, and the graphs that were made of them.
 //!
-//! A list is compared by the identities of its kernels, bindings and buffers, not by their addresses: an identity is never
-//! used again, so the graph of a list that names anything that was freed since cannot be found any more. It is destroyed
-//! when it becomes the least recently used. A graph that was found has all its memory, because whoever passed the list
-//! holds it.
+//! A list is compared by the identities of its kernels, bindings and buffers, not by their addresses. No identity is used
+//! twice, so nobody finds the graph of a list that names something freed. When a binding that a graph names was dropped, the
+//! next step destroys the graph; other graphs go when they are the least recently used. The caller that passes a list holds its
+//! memory, so a graph that is found has all of it.
 
 use std::collections::VecDeque;
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 
-/// Graphs that are kept, at most: those of two weight sets in batches of all sizes up to 1,024 rows, see
-/// [`launched_rows`](super::launched_rows), and some more.
+/// Graphs that are kept, at most: those of a weight set in batches of all sizes up to 1,024 rows, see
+/// [`launched_rows`](super::launched_rows), with short and with long contexts, and some more.
 pub(super) const MAX_GRAPHS: usize = 64;
 /// Lists of which it is remembered that they were run once, at most.
 const MAX_SEEN: usize = 128;
@@ -107,6 +107,11 @@ impl<G> Graphs<G> {
         self.misses
     }
 
+    /// Destroys all graphs but some.
+    pub(super) fn retain(&mut self, keeps: impl Fn(&G) -> bool) {
+        self.known.retain(|known| keeps(&known.graph));
+    }
+
     /// Destroys all graphs.
     pub(super) fn clear(&mut self) {
         self.known.clear();
@@ -162,6 +167,18 @@ mod tests {
         assert_eq!(name(graphs.find(&list(0))), "0");
         assert_eq!(name(graphs.find(&list(1))), "new");
         assert_eq!(name(graphs.find(&list(MAX_GRAPHS))), MAX_GRAPHS.to_string());
+    }
+
+    #[test]
+    fn graphs_that_are_not_kept_cannot_be_found() {
+        let mut graphs = Graphs::default();
+        let list = |index: usize| [[index as u64; 5]];
+        for index in 0..4 {
+            graphs.insert(&list(index), index as u64);
+        }
+        graphs.retain(|graph| graph % 2 == 1);
+        let found: Vec<_> = (0..4).map(|index| name(graphs.find(&list(index)))).collect();
+        assert_eq!(found, ["new", "1", "new", "3"]);
     }
 
     #[test]

@@ -59,6 +59,8 @@ pub(super) fn signature(kind: KernelKind) -> Signature {
         KernelKind::NormPicked => ("norm_picked", 256, 3),
         KernelKind::Place => ("place", 64, 5),
         KernelKind::Attention => ("attention", 256, 4),
+        KernelKind::AttentionSpans => ("attention_spans", 256, 4),
+        KernelKind::AttentionJoin => ("attention_join", 256, 2),
         KernelKind::Gate => ("gate", 256, 2),
         KernelKind::Score => ("score", 256, 2),
         KernelKind::Candidates => ("candidates", 256, 2),
@@ -141,7 +143,7 @@ mod tests {
     #[test]
     fn a_model_has_its_constants_as_macros() {
         let found = macros(Some(&config()), &[KernelKind::Norm]);
-        let expected = "-DHIDDEN=576u -DHEADS=9u -DKV_HEADS=3u -DHEAD_DIM=64u -DHALF=32u -DINTERMEDIATE=1536u \
+        let expected = "-DHIDDEN=576u -DHEADS=9u -DKV_HEADS=3u -DHEAD_DIM=64u -DHALF=32u -DSPAN=512u -DINTERMEDIATE=1536u \
                         -DVOCAB=49152u -DCOUNT=256u -DPART=192u -DEPS=1e-5f -DSCALE=0.125f";
         assert_eq!(found.join(" "), expected);
         let small = macros(Some(&ModelConfig { vocab: 100, eps: 0.0, head_dim: 6, ..config() }), &[]);

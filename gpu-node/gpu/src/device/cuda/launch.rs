@@ -1,7 +1,7 @@
 //! Steps: an upload, commands, and a download.
 
 use super::calls::{self, DriverError, written};
-use super::context::{Calls, Owned, lock};
+use super::context::{BindingLife, Calls, Owned, lock};
 use super::graphs::{Entry, Found, Graphs};
 use super::kernels::Signature;
 use super::memory::{Buffer, Pinned};
@@ -14,7 +14,7 @@ use cudarc::driver::sys::{
 };
 use std::ffi::c_void;
 use std::ptr;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 /// Fewer kernels than these are not worth a graph.
 const MIN_GRAPH_KERNELS: usize = 8;
@@ -95,12 +95,14 @@ pub(crate) struct Bound {
     id: u64,
     buffers: Box<[Buffer]>,
     addresses: Box<[CUdeviceptr]>,
+    life: Arc<BindingLife>,
 }
 
 impl Bound {
     pub(in crate::device) fn new<'a>(buffers: impl Iterator<Item = &'a Buffer>) -> Bound {
         let buffers: Box<[Buffer]> = buffers.cloned().collect();
-        Bound { id: next_id(), addresses: buffers.iter().map(Buffer::address).collect(), buffers }
+        let life = BindingLife::new(buffers[0].context());
+        Bound { id: next_id(), addresses: buffers.iter().map(Buffer::address).collect(), buffers, life }
     }
 }
 
@@ -109,9 +111,25 @@ impl Bound {
 pub(super) struct StepState {
     upload: Option<Pinned>,
     results: Option<Pinned>,
-    pub(super) graphs: Graphs<Owned<CUgraphExec>>,
+    pub(super) graphs: Graphs<Graph>,
+    /// Bindings that had been dropped when graphs were last destroyed for it.
+    dropped_bindings: u64,
     /// The list of the commands of a step; kept for its memory.
     list: Vec<Entry>,
+}
+
+/// A list of commands that the driver repeats.
+pub(super) struct Graph {
+    launchable: Owned<CUgraphExec>,
+    /// The bindings of the list.
+    bindings: Box<[Weak<BindingLife>]>,
+}
+
+impl Graph {
+    /// Whether the list can be passed again.
+    fn is_usable(&self) -> bool {
+        self.bindings.iter().all(|binding| binding.strong_count() > 0)
+    }
 }
 
 impl Cuda {
@@ -199,7 +217,11 @@ impl Cuda {
     /// # Safety
     /// As of [`enqueue`].
     unsafe fn run_list(&self, state: &mut StepState, commands: &[Command<'_>]) -> Result<(), DriverError> {
-        let (StepState { graphs, list, .. }, stream) = (state, self.steps.raw());
+        let (StepState { graphs, list, dropped_bindings, .. }, stream) = (state, self.steps.raw());
+        let dropped = self.context.dropped_bindings();
+        if std::mem::replace(dropped_bindings, dropped) != dropped {
+            graphs.retain(Graph::is_usable);
+        }
         // SAFETY: passed on.
         let run = || unsafe { enqueue(commands, stream) };
         let kernels = commands.iter().filter(|command| matches!(command, Command::Run { .. }));
@@ -212,10 +234,12 @@ impl Cuda {
             Found::New => return run(),
             Found::Graph(graph) => Ok(graph),
             // SAFETY: passed on.
-            Found::Repeated => unsafe { self.capture(commands) }.map(|graph| graphs.insert(list, graph)),
+            Found::Repeated => unsafe { self.capture(commands) }
+                .map(|launchable| graphs.insert(list, Graph { launchable, bindings: bindings(commands) })),
         };
         // SAFETY: the list names only buffers and kernels that live, and the graph is that of the list.
-        let launched = graph.and_then(|graph| unsafe { calls::cuGraphLaunch(graph.raw(), stream) });
+        let launched =
+            graph.and_then(|graph| unsafe { calls::cuGraphLaunch(graph.launchable.raw(), stream) });
         match launched {
             Err(error) if error.is(CUresult::CUDA_ERROR_OUT_OF_MEMORY) => {
                 graphs.clear();
@@ -247,6 +271,15 @@ impl Cuda {
             Owned::new(&self.context, launchable, calls::cuGraphExecDestroy)
         }
     }
+}
+
+/// The bindings of commands.
+fn bindings(commands: &[Command<'_>]) -> Box<[Weak<BindingLife>]> {
+    let runs = commands.iter().filter_map(|command| match *command {
+        Command::Run { call: (step, _), bound, .. } => Some([step, bound]),
+        Command::Clear(_) | Command::Copy { .. } | Command::Submit => None,
+    });
+    runs.flatten().map(|bound| Arc::downgrade(&bound_of(bound).life)).collect()
 }
 
 /// Panics if a command is not within its buffers, or has those of another kernel.

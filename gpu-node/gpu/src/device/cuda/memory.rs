@@ -40,6 +40,10 @@ impl Buffer {
     pub(super) fn address(&self) -> CUdeviceptr {
         self.0.address.raw()
     }
+
+    pub(super) fn context(&self) -> &Arc<Context> {
+        self.0.address.context()
+    }
 }
 
 /// Memory of the processor that the device copies from and to by itself.
@@ -83,6 +87,19 @@ impl Pinned {
     }
 }
 
+/// Frees memory that a stream has allocated. The driver takes it that all uses have ended, and does not wait for the device.
+///
+/// # Safety
+/// Nothing may use the memory any more.
+unsafe fn free_of_pool(address: CUdeviceptr) -> Result<(), DriverError> {
+    // SAFETY: passed on.
+    unsafe {
+        calls::cuMemFree_v2(address)?;
+        // A pool gives memory back to other programs when somebody waits for a stream. Nothing runs on the default one.
+        calls::cuStreamSynchronize(std::ptr::null_mut())
+    }
+}
+
 impl Cuda {
     /// Allocates a buffer, zeroed, of at least `bytes`.
     pub(in crate::device) fn allocate(&self, what: &str, bytes: u64) -> Result<Buffer, DeviceFault> {
@@ -91,12 +108,16 @@ impl Cuda {
         let size = size
             .filter(|&size| size <= self.description.max_binding_bytes)
             .ok_or_else(|| DeviceFault::OutOfMemory(format!("{what}: {bytes} bytes in one buffer")))?;
+        let (uploads, bytes) = (self.uploads.raw(), size as usize);
         // SAFETY: the memory is freed by its own function. It is zeroed before anyone else knows it.
         let address = unsafe {
-            let raw = written(|address| calls::cuMemAlloc_v2(address, size as usize));
-            let address = self.checked(what, Owned::new(&self.context, raw, calls::cuMemFree_v2))?;
-            let uploads = self.uploads.raw();
-            self.checked(what, calls::cuMemsetD8Async(address.raw(), 0, size as usize, uploads))?;
+            // Otherwise allocating and freeing would wait for the device, which runs steps meanwhile.
+            let (raw, free): (_, unsafe fn(_) -> _) = match self.has_pools {
+                true => (written(|address| calls::cuMemAllocAsync(address, bytes, uploads)), free_of_pool),
+                false => (written(|address| calls::cuMemAlloc_v2(address, bytes)), calls::cuMemFree_v2),
+            };
+            let address = self.checked(what, Owned::new(&self.context, raw, free))?;
+            self.checked(what, calls::cuMemsetD8Async(address.raw(), 0, bytes, uploads))?;
             address
         };
         self.finish(&entered, what, self.uploads.raw())?;

@@ -36,6 +36,7 @@ mod nvrtc;
 mod tests;
 
 use super::DeviceDescription;
+use super::kernel::FILLING_GROUPS;
 use crate::fault::DeviceFault;
 use calls::{DriverError, describe, written};
 use context::{Calls, Context, Owned};
@@ -69,10 +70,16 @@ pub(super) fn launched_rows(rows: u32) -> u32 {
     })
 }
 
+/// Groups of threads that run the spans of attention of a head, whatever their number: those of all heads fill a card.
+pub(super) fn span_groups(heads: usize) -> u32 {
+    FILLING_GROUPS.div_ceil(heads) as u32
+}
+
 /// An open device.
 pub struct Cuda {
     description: DeviceDescription,
     capability: Capability,
+    has_pools: bool,
     /// The version of the driver.
     driver: c_int,
     nvrtc: Nvrtc,
@@ -99,13 +106,14 @@ pub(super) fn can_compile(card: &Card) -> bool {
 impl Cuda {
     /// Opens one of [`cards`].
     pub(super) fn open(card: Card) -> Result<Cuda, DeviceFault> {
-        let Card { device, capability, driver, description } = card;
+        let Card { device, capability, driver, has_pools, description } = card;
         let nvrtc = Nvrtc::load(driver)?;
         let opened = open_context(device).map_err(|fault| cannot_open(&description.name, fault));
         let (context, Parts { steps, uploads, staging }) = opened?;
         Ok(Cuda {
             description,
             capability,
+            has_pools,
             driver,
             nvrtc,
             cache: cache::folder(),

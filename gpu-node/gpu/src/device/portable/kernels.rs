@@ -92,9 +92,11 @@ fn uses(kind: KernelKind) -> Vec<Use> {
         KernelKind::Embed => vec![Read, Write, Uniform],
         KernelKind::Norm | KernelKind::NormPicked => vec![Read, Read, Write],
         KernelKind::Place => vec![Write, Read, Read, Write, Write],
-        KernelKind::Attention => vec![Read, Read, Read, Write],
+        KernelKind::Attention | KernelKind::AttentionSpans => vec![Read, Read, Read, Write],
         KernelKind::Gate => vec![Write, Read],
-        KernelKind::Score | KernelKind::Candidates | KernelKind::Sum => vec![Read, Write],
+        KernelKind::AttentionJoin | KernelKind::Score | KernelKind::Candidates | KernelKind::Sum => {
+            vec![Read, Write]
+        }
         KernelKind::Product(form, _) => [&[Read, Write, Uniform], &vec![Read; form.buffers()][..]].concat(),
         KernelKind::Calibration(kind) => match kind {
             CalibrationKind::Linear | CalibrationKind::Statistic => vec![Read, Read, Write],

@@ -6,6 +6,9 @@ use copal_native::engine::ModelConfig;
 
 /// The part of kernels that multiply matrices by tiles of 64 rows and 64 columns.
 pub(super) const TILE_PRODUCT: &str = include_str!("shaders/tile_product.wgsl");
+/// The state of an online softmax over positions, and the attention to a span.
+const ATTENDED: &str = include_str!("shaders/attended.wgsl");
+const ATTEND: &str = include_str!("shaders/attend.wgsl");
 const CALL: &str = include_str!("shaders/call.wgsl");
 /// Columns of a stage: those of 8 slices and 16 tokens fill the 16 KiB of shared memory that every device has.
 const STAGE: usize = 32;
@@ -69,7 +72,11 @@ impl Template {
             KernelKind::Norm => self.norm(false),
             KernelKind::NormPicked => self.norm(true),
             KernelKind::Place => self.with_constants(include_str!("shaders/place.wgsl")),
-            KernelKind::Attention => self.attention(),
+            KernelKind::Attention => self.attention(&[ATTEND, include_str!("shaders/attention.wgsl")]),
+            KernelKind::AttentionSpans => {
+                self.attention(&[ATTEND, include_str!("shaders/attention_spans.wgsl")])
+            }
+            KernelKind::AttentionJoin => self.attention(&[include_str!("shaders/attention_join.wgsl")]),
             KernelKind::Gate => self.with_constants(include_str!("shaders/gate.wgsl")),
             KernelKind::Score => self.with_constants(include_str!("shaders/score.wgsl")),
             KernelKind::Candidates => self.with_constants(include_str!("shaders/candidates.wgsl")),
@@ -86,8 +93,8 @@ impl Template {
         self.with_constants(&include_str!("shaders/norm.wgsl").replace("{{row}}", row))
     }
 
-    fn attention(&self) -> String {
-        self.with_constants(&self.repeat_dims(include_str!("shaders/attention.wgsl")))
+    fn attention(&self, parts: &[&str]) -> String {
+        self.with_constants(&self.repeat_dims(&(ATTENDED.to_owned() + &parts.concat())))
     }
 
     /// Repeats the lines for the elements of a head that a thread sums.

@@ -1,4 +1,6 @@
-use super::{Device, assert_close, config, to_floats};
+use super::{Device, assert_close, config, to_floats, to_words};
+use crate::device::kernel::ATTENTION_SPAN;
+use crate::device::{Buffer, Command, Gpu};
 use crate::support::native::Random;
 use copal_native::engine::ModelConfig;
 use half::f16;
@@ -34,30 +36,85 @@ fn cache(config: &ModelConfig, length: usize, at: impl Fn(usize, usize, usize) -
     Cache { keys, values, table }
 }
 
-/// The attention of one token at each of some positions, `[rows, heads, head_dim]`.
+/// The attention of one token at each of some positions, `[rows, heads, head_dim]`: by rows, and the same bits by spans.
 fn attend(device: &Device, cache: &Cache, positions: &[u32], queries: &[f32]) -> Vec<f32> {
     let config = &device.config;
-    let width = config.heads * config.head_dim;
-    let rows = positions.len();
-    let data = [positions, &vec![2 * rows as u32; rows], &cache.table].concat();
-    let out = device.floats(&vec![f32::NAN; rows * width]);
-    let buffers = [&device.floats(queries), &device.words(&cache.keys), &device.words(&cache.values), &out];
-    let call = [rows as u32, 0, 0, rows as u32, 0, 0, 0, 0];
-    to_floats(&device.run(
-        call,
-        &data,
-        (&device.kernels.attention, &buffers, (config.heads as u32, rows as u32)),
-        (&out, rows * width),
-    ))
+    let ModelConfig { heads, head_dim, .. } = *config;
+    let (rows, width) = (positions.len(), heads * head_dim);
+    let [queries, keys, values] =
+        [&to_words(queries), &cache.keys, &cache.values].map(|words| device.words(words));
+    let nan = |count: usize| device.floats(&vec![f32::NAN; count]);
+    let (by_rows, by_spans) = (nan(rows * width), nan(rows * width));
+    let counts: Vec<u32> = positions.iter().map(|position| position / ATTENTION_SPAN as u32 + 1).collect();
+    let before: Vec<u32> = (0..=rows).map(|row| counts[..row].iter().sum()).collect();
+    let rows_of_spans = counts.iter().zip(0..).flat_map(|(&count, row)| vec![row; count as usize]);
+    let spans = before[rows];
+    let stored = nan(spans as usize * heads * (head_dim + 2));
+    let places = vec![2 * rows as u32; rows];
+    let picks = 2 * rows + cache.table.len();
+    let data = [positions, &places, &cache.table, &before, &rows_of_spans.collect::<Vec<_>>()].concat();
+    let step = device.step([rows as u32, 0, 0, rows as u32, 0, picks as u32, 0, 0], &data);
+    // On CUDA a group may run several spans.
+    let groups = match &device.gpu {
+        Gpu::Cuda(_) => spans.div_ceil(2),
+        Gpu::Portable(_) => device.gpu.span_groups(heads, spans),
+    };
+    let kernels = &device.kernels;
+    let bind = |kernel, buffers: &[&Buffer]| device.gpu.bind(kernel, buffers).unwrap();
+    let commands = [
+        (&kernels.attention, &bind(&kernels.attention, &[&queries, &keys, &values, &by_rows]), rows as u32),
+        (
+            &kernels.attention_spans,
+            &bind(&kernels.attention_spans, &[&queries, &keys, &values, &stored]),
+            groups,
+        ),
+        (&kernels.attention_join, &bind(&kernels.attention_join, &[&stored, &by_spans]), rows as u32),
+    ];
+    let commands = commands.map(|(kernel, bound, groups)| Command::Run {
+        kernel,
+        call: step.call(),
+        bound,
+        groups: (heads as u32, groups),
+    });
+    let found = device.finish(&step, commands.to_vec(), (&by_rows, rows * width));
+    assert_eq!(device.read(&by_spans, rows * width), found, "spans have the same bits");
+    to_floats(&found)
+}
+
+/// Attention in double precision of a query to keys and values, `[head_dim]`.
+fn expected(query: &[f32], positions: usize, at: impl Fn(usize, usize) -> (f32, f32)) -> Vec<f64> {
+    let dims = 0..query.len();
+    let score = |position: usize| -> f64 {
+        dims.clone().map(|dim| f64::from(query[dim]) * f64::from(at(position, dim).0)).sum()
+    };
+    let scores: Vec<f64> = (0..positions).map(score).collect();
+    let largest = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let weights: Vec<f64> = scores.iter().map(|score| (score - largest).exp()).collect();
+    let total: f64 = weights.iter().sum();
+    let weighted = |dim: usize| -> f64 {
+        weights.iter().enumerate().map(|(position, weight)| weight * f64::from(at(position, dim).1)).sum()
+    };
+    dims.clone().map(|dim| weighted(dim) / total).collect()
 }
 
 #[test]
-fn attention_equals_the_oracles_over_shuffled_pages() {
-    for (heads, kv_heads, head_dim) in [(6, 2, 16), (4, 4, 6), (4, 1, 64), (2, 1, 128), (1, 1, 130)] {
+fn attention_equals_the_oracles_over_shuffled_pages_and_around_spans() {
+    const SPAN: u32 = ATTENTION_SPAN as u32;
+    let short = [0, 1, 15, 16, 63, 64, 127, 149];
+    let around = [3, SPAN - 2, SPAN - 1, SPAN, SPAN + 1, 2 * SPAN - 1, 2 * SPAN, 2 * SPAN + 70];
+    let shapes = [
+        ((6, 2, 16), short),
+        ((4, 4, 6), short),
+        ((4, 1, 64), short),
+        ((2, 1, 128), short),
+        ((1, 1, 130), around),
+        ((2, 1, 16), around),
+    ];
+    for ((heads, kv_heads, head_dim), positions) in shapes {
         let config = ModelConfig { heads, kv_heads, head_dim, ..config() };
         let device = Device::new(config.clone());
         let mut random = Random::new(head_dim as u64);
-        let length = 150;
+        let length = positions[7] as usize + 1;
         let numbers = random.normals(2 * length * kv_heads * head_dim, 1.0);
         let rounded = |index: usize| f16::from_f32(numbers[index]).to_f32();
         let at = |position: usize, head: usize, dim: usize| {
@@ -65,41 +122,52 @@ fn attention_equals_the_oracles_over_shuffled_pages() {
             (rounded(index), rounded(index + 1))
         };
         let cache = cache(&config, length, at);
-        let positions = [0, 1, 15, 16, 63, 64, 127, 149];
         let queries = random.normals(positions.len() * heads * head_dim, 0.3);
         let found = attend(&device, &cache, &positions, &queries);
         for (index, (found, query)) in found.chunks(head_dim).zip(queries.chunks(head_dim)).enumerate() {
             let (position, head) = (positions[index / heads] as usize, index % heads / (heads / kv_heads));
-            let score = |at_position: usize| -> f64 {
-                let terms = query.iter().enumerate();
-                terms.map(|(dim, &q)| f64::from(q) * f64::from(at(at_position, head, dim).0)).sum()
-            };
-            let scores: Vec<f64> = (0..=position).map(score).collect();
-            let largest = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-            let weights: Vec<f64> = scores.iter().map(|score| (score - largest).exp()).collect();
-            let total: f64 = weights.iter().sum();
-            for (dim, &found) in found.iter().enumerate() {
-                let value = |at_position: usize| f64::from(at(at_position, head, dim).1);
-                let sum: f64 = weights.iter().enumerate().map(|(at, weight)| weight * value(at)).sum();
-                assert_close(found, sum / total, 4.0, &format!("head {head_dim}, position {position}"));
+            let expected = expected(query, position + 1, |position, dim| at(position, head, dim));
+            for (&found, expected) in found.iter().zip(expected) {
+                assert_close(found, expected, 4.0, &format!("head {head_dim}, position {position}"));
             }
         }
     }
 }
 
 #[test]
-fn a_key_that_is_nan_shows_in_every_token_that_attends_to_it() {
-    let config = config();
+fn what_is_not_finite_shows_in_every_token_that_attends_to_it_and_in_no_other() {
+    let config = ModelConfig { heads: 3, kv_heads: 1, ..config() };
     let device = Device::new(config.clone());
-    let at = |position: usize, head: usize, _| {
-        if (position, head) == (20, 1) { (f32::NAN, 1.0) } else { (0.5, 1.0) }
-    };
-    let cache = cache(&config, 40, at);
-    let queries = vec![0.1; 3 * config.heads * config.head_dim];
-    let found = attend(&device, &cache, &[19, 20, 39], &queries);
-    for (index, head) in found.chunks(config.head_dim).enumerate() {
-        let sees = index / config.heads > 0 && index % config.heads >= 3;
-        assert!(head.iter().all(|value| value.is_nan() == sees), "{index}: {head:?}");
+    // A key that is NaN; one whose scores are ∞ and −∞; a value that is ∞.
+    for (at_position, pair) in
+        [(20, (f32::NAN, 1.0)), (530, (f32::INFINITY, 1.0)), (530, (0.5, f32::INFINITY))]
+    {
+        let at =
+            |position: usize, _: usize, _: usize| if position == at_position { pair } else { (0.5, 1.0) };
+        let cache = cache(&config, 1100, at);
+        let positions = [at_position as u32 - 1, at_position as u32, 1099];
+        // Scores of the third head are the opposite of those of the others.
+        let query = |head: usize| if head == 2 { -0.1 } else { 0.1 };
+        let queries: Vec<f32> = (0..9).flat_map(|index| vec![query(index % 3); config.head_dim]).collect();
+        let found = attend(&device, &cache, &positions, &queries);
+        for (index, head) in found.chunks(config.head_dim).enumerate() {
+            let score = query(index % 3) * pair.0;
+            let expected = match index / 3 {
+                0 => 1.0,
+                // It has no weight.
+                _ if score == f32::NEG_INFINITY => 1.0,
+                _ if score.is_finite() => f32::INFINITY,
+                _ => f32::NAN,
+            };
+            let is_expected = |&value: &f32| {
+                if expected.is_finite() {
+                    (value - expected).abs() < 1e-5
+                } else {
+                    value.to_bits() << 1 == expected.to_bits() << 1 || expected.is_nan() && value.is_nan()
+                }
+            };
+            assert!(head.iter().all(is_expected), "{pair:?}, {index}: {head:?} for {expected}");
+        }
     }
 }
 

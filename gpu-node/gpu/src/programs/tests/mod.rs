@@ -51,7 +51,7 @@ impl Device {
 
     /// A buffer with these floats.
     fn floats(&self, floats: &[f32]) -> Buffer {
-        self.words(&floats.iter().map(|value| value.to_bits()).collect::<Vec<_>>())
+        self.words(&to_words(floats))
     }
 
     fn words(&self, words: &[u32]) -> Buffer {
@@ -110,6 +110,10 @@ impl Step {
     fn call(&self) -> (&Bound, u32) {
         (&self.bound, self.offset)
     }
+}
+
+fn to_words(floats: &[f32]) -> Vec<u32> {
+    floats.iter().map(|value| value.to_bits()).collect()
 }
 
 fn to_floats(words: &[u32]) -> Vec<f32> {

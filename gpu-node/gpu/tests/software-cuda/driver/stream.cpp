@@ -54,6 +54,7 @@ void Stream::close() {
 }
 
 void Stream::work(std::shared_ptr<Stream> stream) {
+  pthread_setname_np(pthread_self(), "cuda stream");
   Executor executor;
   std::unique_lock lock(stream->mutex);
   for (;;) {
