@@ -567,8 +567,8 @@ export interface Engine {
   /** Frees weights and their sequences after the steps that were requested before, and gives the memory back. */
   release(weights: EngineWeights): Promise<void>
   /**
-   * Ends the threads and frees the memory of keys and values after the steps that were requested before. Afterwards only
-   * `release` and `close` may be called.
+   * Ends the threads, and frees the memory of keys and values and what released weights have left to the next ones, after the
+   * steps that were requested before. Afterwards only `release` and `close` may be called.
    */
   close(): Promise<void>
   /** @throws `InvalidState` during a step */

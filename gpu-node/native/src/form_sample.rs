@@ -4,7 +4,7 @@ use crate::cpu::Implementation;
 use crate::kernels::{CHUNK_TOKENS, Multiplier, MultiplyError};
 use crate::measure::time_blocks;
 use crate::pool::Pool;
-use crate::storage::{BLOCK_ROWS, Form, Format, Mask, Matrix, PackError, pack_rows_as};
+use crate::storage::{Arena, BLOCK_ROWS, Form, Format, Mask, Matrix, PackError, pack_rows_as};
 use std::sync::Arc;
 use std::{fmt, io};
 
@@ -83,13 +83,15 @@ impl FormSample {
             Multiplier::new(implementation, pool, max_tokens, widest).map_err(SampleError::Multiply)?;
         let mut random = Random(0x9e37_79b9_7f4a_7c15);
         let (mut packed, mut dense) = (Vec::new(), Vec::new());
+        let memory = Arena::default();
         for (rows, cols) in cut_shapes(&options.shapes, threads) {
             let weights: Vec<f32> = (0..rows * cols).map(|_| random.uniform() as f32 - 0.5).collect();
             let bits = made_up_mask(&mut random, (rows, cols), kept);
             for (form, matrices) in [(Form::Packed, &mut packed), (Form::Dense, &mut dense)] {
                 let mask = Mask::new(&bits, rows, cols)
                     .map_err(|error| SampleError::Pack(PackError::Mask(error)))?;
-                let matrix = pack_rows_as(form, &mut &*weights, (rows, cols), Some(mask), format, &|| ());
+                let shape = (rows, cols);
+                let matrix = pack_rows_as(form, &mut &*weights, shape, Some(mask), format, &memory, &|| ());
                 matrices.push(Arc::new(matrix.map_err(SampleError::Pack)?));
             }
         }
@@ -102,7 +104,7 @@ impl FormSample {
         let copies = model_bytes.min(options.max_bytes).div_ceil(cut_bytes.max(1)).max(1);
         for matrices in [&mut packed, &mut dense] {
             for index in block..block * copies {
-                let copy = matrices[index - block].copied().map_err(SampleError::Memory)?;
+                let copy = matrices[index - block].copied(&memory).map_err(SampleError::Memory)?;
                 matrices.push(Arc::new(copy));
             }
         }

@@ -8,6 +8,7 @@
 //! | `kernels` | encodes inputs and multiplies |
 //! | `prefetch` | asks the processor to read memory before it is needed |
 //! | `processor` | tells which processor a thread runs on, and moves it away |
+//! | `scheduling` | tells the system which threads are urgent |
 //! | `pool` | divides a multiplication by rows between a fixed number of threads |
 //! | `engine` | the forward pass of a LLaMA |
 //! | `exchange` | refines masks |
@@ -21,7 +22,7 @@
 //! Both addons link this crate: `addon`, with the functions and classes that Node sees, and `../gpu`.
 //!
 //! Unsafe code is in `kernels`, `engine`, `engine_binding`, `poison`, `allocator`, `prefetch`, `processor`,
-//! `storage/packing` and `cpu/x86.rs`, and in one place each of `pool`, `exchange` and
+//! `scheduling`, `storage/packing` and `cpu/x86.rs`, and in one place each of `pool`, `exchange` and
 //! `rounding`.
 
 #![deny(unsafe_code)]
@@ -40,5 +41,6 @@ pub mod pool;
 mod prefetch;
 mod processor;
 pub mod rounding;
+pub mod scheduling;
 mod shape;
 pub mod storage;

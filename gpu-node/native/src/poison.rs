@@ -2,7 +2,8 @@
 //!
 //! Memory is overwritten with NaNs before it goes back to the allocator, so that reading the activations of a freed engine
 //! yields NaN. Mappings hold weights, keys and values: a freed one stays mapped and becomes unreadable, so that reading a
-//! released weight set ends the process, even if another one of the same size was loaded since.
+//! released weight set ends the process, even if another one of the same size was loaded since. A matrix that is dropped while
+//! others in its mapping live stays readable.
 
 #![allow(unsafe_code)]
 
@@ -41,7 +42,7 @@ pub(crate) fn poisons(bytes: usize) -> bool {
     bytes >= MIN_BYTES && POISONING.load(Ordering::Relaxed)
 }
 
-/// Zeroed memory in a mapping of its own, which is unmapped when it is dropped.
+/// A mapping of zeroed memory, which is unmapped when it is dropped.
 pub(crate) struct Mapping(ManuallyDrop<MmapMut>);
 
 impl Mapping {

@@ -1,6 +1,7 @@
 //! A fixed number of threads that work on one task at a time.
 
 use crate::processor;
+use crate::scheduling::be_urgent;
 use std::any::Any;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -192,6 +193,7 @@ impl Shared {
     }
 
     fn work(&self, part: usize) {
+        be_urgent();
         self.count_off();
         let mut seen = 0;
         loop {

@@ -172,7 +172,7 @@ fn sums_of_the_largest_int4_codes_and_inputs_are_exact() {
         for mask in [None, Some(&everything[..])] {
             let matrix = packed(&weights, cols, mask, format);
             let represented = matrix.unpack();
-            for tokens in 1..=9 {
+            for tokens in (1..=9).chain([43]) {
                 let inputs: Vec<f32> =
                     (0..tokens * cols).map(|index| patterns[index / cols % 3](index % cols)).collect();
                 let inputs_read = encoded(Encoding::of(format), cols, &inputs);
@@ -225,6 +225,29 @@ fn a_token_gets_the_same_result_alone_and_in_a_prefill_of_long_rows() {
                     let same = alone.iter().zip(together).all(|(a, b)| a.to_bits() == b.to_bits());
                     assert!(same, "{}: {name}, token {token} of {tokens}", implementation.name());
                 }
+            }
+        }
+    }
+}
+
+/// Columns of which int4, which has the longest slices, takes several.
+#[test]
+fn a_token_gets_the_same_result_alone_and_in_a_prefill_of_rows_longer_than_any_slice() {
+    const COLS: usize = if cfg!(miri) { 320 } else { 7000 };
+    const TOKENS: usize = 43;
+    let mut random = Random::new(9);
+    let weights = random.normals(33 * COLS, 0.05);
+    let (_, mask) = &masks(33, COLS, &mut random)[0];
+    let inputs = random.normals(TOKENS * COLS, 1.0);
+    for format in formats() {
+        let matrix = packed(&weights, COLS, Some(mask), format);
+        for implementation in Implementation::supported() {
+            let together = multiply(implementation, 1, &matrix, &inputs);
+            for token in [0, 7, 8, TOKENS - 1] {
+                let alone = multiply(implementation, 1, &matrix, &inputs[token * COLS..][..COLS]);
+                let together = &together[token * 33..][..33];
+                let same = alone.iter().zip(together).all(|(a, b)| a.to_bits() == b.to_bits());
+                assert!(same, "{}: {format:?}, token {token}", implementation.name());
             }
         }
     }

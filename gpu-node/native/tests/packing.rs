@@ -2,8 +2,8 @@
 
 use crate::support::{Random, formats, lopsided, mask_of, masks, packed, packed_dense};
 use copal_native::storage::{
-    Counted, Format, KeptError, KeptRows, KeptRule, Mask, MaskError, Matrix, PackError, Precision, pack,
-    pack_rows,
+    Arena, Counted, Format, KeptError, KeptRows, KeptRule, Mask, MaskError, Matrix, PackError, Precision,
+    pack, pack_rows,
 };
 use std::ops::Range;
 
@@ -143,7 +143,8 @@ fn kept_values_are_packed_like_the_dense_matrix_with_its_mask() {
             let bits = Mask::new(mask, rows, cols).unwrap();
             for format in formats() {
                 let mut kept = KeptRows::new(bits, &values);
-                let found = pack_rows(&mut kept, (rows, cols), Some(bits), format, &|| ()).unwrap();
+                let found = pack_rows(&mut kept, (rows, cols), Some(bits), format, &Arena::default(), &|| ())
+                    .unwrap();
                 let expected = packed(&weights, cols, Some(mask), format);
                 assert_eq!(found.unpack(), expected.unpack(), "{format:?}, {name}");
             }
@@ -158,7 +159,14 @@ fn a_kept_value_that_is_not_finite_is_rejected_with_its_place() {
     let mask = mask_of(40, 70, |row, col| row == 35 || col % 3 == 0);
     let (values, bits) = (kept_values(&weights, 70, &mask), Mask::new(&mask, 40, 70).unwrap());
     for format in formats() {
-        let found = pack_rows(&mut KeptRows::new(bits, &values), (40, 70), Some(bits), format, &|| ());
+        let found = pack_rows(
+            &mut KeptRows::new(bits, &values),
+            (40, 70),
+            Some(bits),
+            format,
+            &Arena::default(),
+            &|| (),
+        );
         assert!(matches!(found, Err(PackError::Weight { row: 35, col: 68, .. })), "{format:?}");
     }
 }

@@ -55,10 +55,10 @@ pub fn freed_memory_is_poisoned() {
     assert!(is_poisoned(address), "freed because the vector moved to grow");
     assert!(grown.iter().all(|&byte| byte == 7));
 
-    // Two megabytes, a size that no other unreadable mapping has.
-    let dense = vec![0.5; 1024 * 1024];
-    let matrix = || packed(&dense, 1024, None, Format::BF16);
-    let is_matrix = |range: &Range<usize>| (2 << 20..3 << 20).contains(&range.len());
+    // A mapping larger than those that matrices share, a size that no other unreadable mapping has.
+    let dense = vec![0.5; 9 * 1024 * 4096];
+    let matrix = || packed(&dense, 4096, None, Format::BF16);
+    let is_matrix = |range: &Range<usize>| range.len() == 74 << 20;
     assert!(!unreadable().iter().any(is_matrix));
     drop(matrix());
     let kept =

@@ -51,7 +51,7 @@ pub use batch::{Batch, Span, batches};
 pub use config::{ConfigError, ModelConfig};
 pub use mapped::Source;
 pub use masked::{MaskedPlace, check_bits, check_count, values_error};
-pub use pace::Pace;
+pub use pace::{Pace, StepUnderWay};
 pub use pages::{KvPrecision, PAGE_TOKENS};
 pub use places::{LINEARS, LinearPlace, LoadError, SharedPlaces, WeightPlaces, linear_name};
 pub use sampler::{Cuts, LogitFault, Sampler};

@@ -52,7 +52,6 @@ pub struct Engine {
     /// Rows of logits of the last step.
     sampled: usize,
     panic_next: bool,
-    pace: Arc<Pace>,
 }
 
 impl Engine {
@@ -79,12 +78,11 @@ impl Engine {
             outputs: Outputs::new(&config),
             sampled: 0,
             panic_next: false,
-            pace: Arc::default(),
             config,
         })
     }
 
-    /// Lets the engine, which has one thread, rest between pieces of work while a step by this pace runs.
+    /// Lets the engine, which has one thread, rest between pieces of work while a step by this pace is under way.
     pub(super) fn rest_beside(&mut self, pace: &Arc<Pace>) {
         assert_eq!(
             self.forward.multiplier().pool().threads(),
@@ -98,11 +96,6 @@ impl Engine {
     /// The shape of the model.
     pub fn config(&self) -> &ModelConfig {
         &self.config
-    }
-
-    /// Tells the threads that pack weights whether a step is running.
-    pub fn pace(&self) -> &Arc<Pace> {
-        &self.pace
     }
 
     /// The sequences and pages in use.
@@ -142,8 +135,6 @@ impl Engine {
         results: &mut Vec<f32>,
     ) -> Result<(), StepError> {
         self.sampled = 0;
-        let pace = Arc::clone(&self.pace);
-        let _running = pace.step();
         let held = |sequence| self.sequences.get(&(weights.id(), sequence)).copied().unwrap_or(0);
         check_work(&self.config, self.pool.written(), &mut self.page_uses, held, work)?;
         let sampled = work.iter().map(|work| work.output.logit_rows()).sum();

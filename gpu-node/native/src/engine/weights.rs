@@ -5,7 +5,7 @@ use super::pace::Pace;
 use super::places::{LINEARS, LinearPlace, LoadError, SharedPlaces, WeightPlaces, linear_name};
 use super::trial::{TrialError, try_out};
 use crate::cpu::Implementation;
-use crate::storage::{Form, Format, KeptRows, Matrix, pack_rows, pack_rows_as};
+use crate::storage::{Arena, Form, Format, KeptRows, Matrix, Spare, pack_rows, pack_rows_as};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -48,6 +48,23 @@ pub(crate) struct SharedWeights {
     pub(crate) norms: Vec<(Vec<f32>, Vec<f32>)>,
 }
 
+/// The means of a thread that packs a weight set.
+struct PackThread<'a> {
+    memory: &'a SetMemory,
+    pause: &'a dyn Fn(),
+}
+
+/// Bytes of mappings whose linears other sets may share. One linear keeps at most so many bytes of others that were released.
+const SHARED_CHUNK_BYTES: usize = 16 << 20;
+
+/// The memory of a weight set's linears.
+struct SetMemory {
+    /// Holds those with a mask, which are released with the set.
+    masked: Arena,
+    /// Holds those without one, which other sets may share.
+    dense: Arena,
+}
+
 /// Loads the weight sets of one model, the linears in one format and the head in another. Weight sets that exist at the
 /// same time share the weights that they have in common.
 pub struct WeightLibrary {
@@ -56,6 +73,8 @@ pub struct WeightLibrary {
     head: Format,
     pace: Arc<Pace>,
     shared: Mutex<Weak<SharedWeights>>,
+    /// Holds the memory that a released set leaves to the next one.
+    spare: Arc<Spare>,
     /// Dense linears by their place in the master.
     dense: Mutex<HashMap<usize, Weak<Matrix>>>,
     next_id: AtomicU64,
@@ -113,6 +132,7 @@ impl WeightLibrary {
             head,
             pace,
             shared: Mutex::new(Weak::new()),
+            spare: Arc::default(),
             dense: Mutex::new(HashMap::new()),
             next_id: AtomicU64::new(1),
         }
@@ -125,15 +145,30 @@ impl WeightLibrary {
         let mask = places.mask.as_deref().map(Source::open).transpose()?;
         let shared = self.shared(&master, &places.shared)?;
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
-        let pack = |form| self.linears(&master, mask.as_ref(), places, form, threads);
-        Ok(match form {
+        let memory = SetMemory {
+            masked: Arena::with_spare(&self.spare),
+            dense: Arena::with_chunks(SHARED_CHUNK_BYTES),
+        };
+        let pack = |form| self.linears((&master, mask.as_ref()), places, form, &memory, threads);
+        let set = match form {
             SetForm::One(form) => WeightSet { id, shared, linears: pack(form)?, dense: None },
             SetForm::Both { dense_from } => {
                 let linears = pack(Form::Packed)?;
                 let dense = DenseForm { min_tokens: dense_from, linears: pack(Form::Dense)? };
                 WeightSet { id, shared, linears, dense: Some(dense) }
             }
-        })
+        };
+        // As much as the next one will need. A set without masks takes nothing from it.
+        let bytes = memory.masked.mapped_bytes();
+        if bytes > 0 {
+            self.spare.limit(bytes);
+        }
+        Ok(set)
+    }
+
+    /// Gives the memory back that released sets have left. The next one gets new memory, and leaves it again.
+    pub fn give_memory_back(&self) {
+        self.spare.limit(0);
     }
 
     /// Runs the prompt `tokens` on weights of this library; see [`try_out`].
@@ -148,15 +183,18 @@ impl WeightLibrary {
 
     fn linears(
         &self,
-        master: &Source<'_>,
-        mask: Option<&Source<'_>>,
+        files: (&Source<'_>, Option<&Source<'_>>),
         places: &WeightPlaces,
         form: Form,
+        memory: &SetMemory,
         threads: usize,
     ) -> Result<Vec<Arc<Matrix>>, LoadError> {
         places.load_linears(threads, || {
             let packer = self.pace.packer(threads);
-            move |index, place| self.linear(form, (master, mask), index, place, &|| packer.pause())
+            move |index, place| {
+                let thread = PackThread { memory, pause: &|| packer.pause() };
+                self.linear(form, files, index, place, &thread)
+            }
         })
     }
 
@@ -166,16 +204,16 @@ impl WeightLibrary {
         (master, mask): (&Source<'_>, Option<&Source<'_>>),
         index: usize,
         place: &LinearPlace,
-        pause: &dyn Fn(),
+        thread: &PackThread<'_>,
     ) -> Result<Arc<Matrix>, LoadError> {
         let name = linear_name(index);
         let shape = self.config.linear_shapes()[index % LINEARS.len()];
         let Some(masked) = &place.masked else {
-            return self.dense_linear(master, name, place.dense, shape, pause);
+            return self.dense_linear(master, name, place.dense, shape, thread);
         };
         let mask =
             mask.ok_or_else(|| LoadError::Places(format!("{name} has bits, but there is no mask file")))?;
-        self.masked_linear(form, (master, place.dense), (mask, masked), name, shape, pause).map(Arc::new)
+        self.masked_linear(form, (master, place.dense), (mask, masked), name, shape, thread).map(Arc::new)
     }
 
     fn shared(&self, master: &Source<'_>, places: &SharedPlaces) -> Result<Arc<SharedWeights>, LoadError> {
@@ -191,7 +229,8 @@ impl WeightLibrary {
             if places.head == places.embedding { "model.embed_tokens.weight" } else { "lm_head.weight" };
         let head = master.floats(name, places.head, vocab * hidden)?;
         let packer = self.pace.packer(1);
-        let head = pack_rows(&mut &*head, (vocab, hidden), None, self.head, &|| packer.pause());
+        let head =
+            pack_rows(&mut &*head, (vocab, hidden), None, self.head, &Arena::default(), &|| packer.pause());
         let norms = places.norms.iter().enumerate().map(|(layer, &(attention, mlp))| {
             Ok((
                 norm(&format!("model.layers.{layer}.input_layernorm.weight"), attention)?,
@@ -217,14 +256,14 @@ impl WeightLibrary {
         name: String,
         place: usize,
         (rows, cols): (usize, usize),
-        pause: &dyn Fn(),
+        PackThread { memory, pause }: &PackThread<'_>,
     ) -> Result<Arc<Matrix>, LoadError> {
         let known = || self.dense.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(matrix) = known().get(&place).and_then(Weak::upgrade) {
             return Ok(matrix);
         }
         let dense = master.floats(&name, place, rows * cols)?;
-        let matrix = pack_rows(&mut &*dense, (rows, cols), None, self.linears, pause);
+        let matrix = pack_rows(&mut &*dense, (rows, cols), None, self.linears, &memory.dense, pause);
         let matrix = Arc::new(matrix.map_err(|error| LoadError::Pack(name, error))?);
         // Two sets that load at the same time may both have packed it: the first one is kept.
         let mut known = known();
@@ -242,7 +281,7 @@ impl WeightLibrary {
         (mask, place): (&Source<'_>, &MaskedPlace),
         name: String,
         shape: (usize, usize),
-        pause: &dyn Fn(),
+        PackThread { memory, pause }: &PackThread<'_>,
     ) -> Result<Matrix, LoadError> {
         let (rows, cols) = shape;
         let bits = mask.bytes(&name, place.bits, rows * cols.div_ceil(8))?;
@@ -250,12 +289,13 @@ impl WeightLibrary {
         pause();
         let Some((values, count)) = place.values else {
             let dense = master.floats(&name, dense, rows * cols)?;
-            let matrix = pack_rows_as(form, &mut &*dense, shape, Some(bits), self.linears, pause);
+            let matrix =
+                pack_rows_as(form, &mut &*dense, shape, Some(bits), self.linears, &memory.masked, pause);
             return matrix.map_err(|error| LoadError::Pack(name, error));
         };
         check_count(&name, count, &place.rule, shape)?;
         let mut values = KeptRows::new(bits, mask.bytes(&name, values, 2 * count)?);
-        let matrix = pack_rows_as(form, &mut values, shape, Some(bits), self.linears, pause);
+        let matrix = pack_rows_as(form, &mut values, shape, Some(bits), self.linears, &memory.masked, pause);
         matrix.map_err(|error| values_error(&name, bits, error))
     }
 }

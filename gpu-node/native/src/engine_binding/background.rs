@@ -1,6 +1,7 @@
 //! Work for the threads of libuv.
 
 use super::errors::{Failure, guarded};
+use crate::scheduling::be_patient;
 use napi::bindgen_prelude::{Env, Result, Task, ToNapiValue, TypeName};
 
 /// Work for a thread of libuv.
@@ -9,6 +10,9 @@ pub trait Job: Send {
     type Output: Send + 'static;
     /// The result as JavaScript sees it.
     type JsValue: ToNapiValue + TypeName;
+
+    /// Whether it runs for long and no step waits for it: its threads are patient then.
+    const IS_PATIENT: bool = false;
 
     /// Does the work; called once.
     fn run(&mut self) -> std::result::Result<Self::Output, Failure>;
@@ -25,6 +29,7 @@ impl<J: Job> Task for Background<J> {
     type JsValue = J::JsValue;
 
     fn compute(&mut self) -> Result<Self::Output> {
+        let _patience = J::IS_PATIENT.then(be_patient);
         Ok(guarded(|| self.0.run()))
     }
 

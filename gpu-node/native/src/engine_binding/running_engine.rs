@@ -6,7 +6,7 @@ use super::errors::{Code, Error, Failure, Result, error, invalid};
 use super::fields::index;
 use super::step::Step;
 use super::step_thread::{StepEngine, StepThread, no_logits};
-use crate::engine::Usage;
+use crate::engine::{Pace, Usage};
 use napi::bindgen_prelude::{Env, Float32ArraySlice, Object};
 use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
@@ -19,11 +19,11 @@ pub struct RunningEngine<E: StepEngine> {
 }
 
 impl<E: StepEngine> RunningEngine<E> {
-    /// Starts the thread of an engine.
-    pub fn start(engine: E) -> Result<RunningEngine<E>> {
+    /// Starts the thread of an engine. Its steps are under way by `pace`.
+    pub fn start(engine: E, pace: Arc<Pace>) -> Result<RunningEngine<E>> {
         let engine = Arc::new(Mutex::new(engine));
-        let steps =
-            StepThread::new(Arc::clone(&engine)).map_err(|reason| error(Code::ThreadsUnavailable, reason))?;
+        let steps = StepThread::new(Arc::clone(&engine), pace)
+            .map_err(|reason| error(Code::ThreadsUnavailable, reason))?;
         Ok(RunningEngine { steps, engine })
     }
 
@@ -106,6 +106,8 @@ impl<E: StepEngine> ReleaseJob<E> {
 impl<E: StepEngine> Job for ReleaseJob<E> {
     type Output = ();
     type JsValue = ();
+
+    const IS_PATIENT: bool = true;
 
     fn run(&mut self) -> std::result::Result<(), Failure> {
         if let Some(weights) = self.weights.take() {

@@ -2,7 +2,8 @@
 
 use super::errors::{Error, Failure, Result, guarded, invalid, of_napi};
 use super::step::Step;
-use crate::engine::{Usage, Work};
+use crate::engine::{Pace, StepUnderWay, Usage, Work};
+use crate::scheduling::be_urgent;
 use napi::JsDeferred;
 use napi::bindgen_prelude::{Env, Float32Array, Object, ToNapiValue};
 use std::io;
@@ -54,7 +55,7 @@ type Deferred<T> = JsDeferred<T, Resolve<T>>;
 
 /// A request to the thread of an engine.
 enum Request<E: StepEngine> {
-    Step(Step<E::Weights>, Deferred<Float32Array>),
+    Step(Step<E::Weights>, Deferred<Float32Array>, StepUnderWay),
     /// Downloads rows of logits of the last step.
     Download(Vec<usize>, Deferred<()>),
     /// Forgets all sequences of a weight set, and then signals.
@@ -67,21 +68,25 @@ pub(super) struct StepThread<E: StepEngine> {
     /// `Some` until the value is dropped.
     requests: Option<Sender<Request<E>>>,
     thread: Option<JoinHandle<()>>,
+    pace: Arc<Pace>,
 }
 
 impl<E: StepEngine> StepThread<E> {
-    /// Starts the thread.
-    pub(super) fn new(engine: Arc<Mutex<E>>) -> io::Result<StepThread<E>> {
+    /// Starts the thread. Its steps are under way by `pace`.
+    pub(super) fn new(engine: Arc<Mutex<E>>, pace: Arc<Pace>) -> io::Result<StepThread<E>> {
         let (requests, next) = mpsc::channel();
-        let work = move || next.into_iter().for_each(|request| serve(&engine, request));
+        let work = move || {
+            be_urgent();
+            next.into_iter().for_each(|request| serve(&engine, request));
+        };
         let thread = thread::Builder::new().name(E::THREAD.to_owned()).spawn(work)?;
-        Ok(StepThread { requests: Some(requests), thread: Some(thread) })
+        Ok(StepThread { requests: Some(requests), thread: Some(thread), pace })
     }
 
     /// Requests a step and returns a promise of its results.
     pub(super) fn run<'env>(&self, env: &'env Env, step: Step<E::Weights>) -> Result<Object<'env>> {
         let (deferred, promise) = env.create_deferred().map_err(of_napi)?;
-        self.send(Request::Step(step, deferred));
+        self.send(Request::Step(step, deferred, self.pace.step()));
         Ok(promise)
     }
 
@@ -111,9 +116,10 @@ impl<E: StepEngine> StepThread<E> {
 
 fn serve<E: StepEngine>(engine: &Mutex<E>, request: Request<E>) {
     match request {
-        Request::Step(step, promise) => {
+        Request::Step(step, promise, under_way) => {
             let results = guarded(|| step.run(engine));
             settle(promise, results.map(Float32Array::new));
+            drop(under_way);
         }
         Request::Download(rows, promise) => {
             let download = || {

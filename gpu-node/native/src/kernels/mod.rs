@@ -78,7 +78,7 @@ pub(crate) struct MultiplyFns {
     two_of_four_int8: ByGroup<ByTokens>,
     expand_bf16: ExpandFn,
     expand_int8: ByGroup<ExpandFn>,
-    expand_int4: ByGroup<ExpandFn>,
+    expand_int4: ByGroup<Expansion>,
 }
 
 /// For each precision, the most chunks of tokens for which sparse functions read a block again and again: each expands what it
@@ -116,6 +116,22 @@ type BlockFn = unsafe fn(stream: &[u8], groups: usize, panel: Panel<'_>, sums: &
 ///
 /// Contract: as for [`BlockFn`] without the panel, and `out` has room for the expanded groups.
 type ExpandFn = unsafe fn(stream: &[u8], groups: usize, out: &mut [u8]) -> usize;
+
+/// As a [`BlockFn`] of [`CHUNK_TOKENS`] tokens, and expands the groups as an [`ExpandFn`] does.
+///
+/// Contract: both of theirs.
+type MultiplyAndExpandFn =
+    unsafe fn(stream: &[u8], groups: usize, panel: Panel<'_>, sums: &mut BlockSums, out: &mut [u8]) -> usize;
+
+/// How groups are expanded that several chunks of tokens are multiplied by.
+#[derive(Clone, Copy, Debug)]
+enum Expansion {
+    /// Before the first chunk.
+    Alone(ExpandFn),
+    /// While the first chunk is multiplied.
+    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "only AVX-512 does"))]
+    WithProducts(MultiplyAndExpandFn),
+}
 
 /// The encoded activations of up to [`CHUNK_TOKENS`] tokens. [`Activations`] documents the layout.
 #[derive(Clone, Copy)]
@@ -213,11 +229,11 @@ impl Implementation {
         }
     }
 
-    /// Returns the function that expands sparse groups of `format`.
-    fn expand_fn(&self, format: Format) -> ExpandFn {
+    /// Returns how sparse groups of `format` are expanded.
+    fn expansion(&self, format: Format) -> Expansion {
         match format.precision() {
-            Precision::Bf16 => self.multiply.expand_bf16,
-            Precision::Int8 => *self.multiply.expand_int8.of(format.group()),
+            Precision::Bf16 => Expansion::Alone(self.multiply.expand_bf16),
+            Precision::Int8 => Expansion::Alone(*self.multiply.expand_int8.of(format.group())),
             Precision::Int4 => *self.multiply.expand_int4.of(format.group()),
         }
     }

@@ -2,7 +2,7 @@
 
 use super::activations::fits_activations;
 use super::disjoint::Disjoint;
-use super::{Activations, BlockSums, CHUNK_TOKENS, Encoding, ExpandFn, MAX_GROUP_BYTES};
+use super::{Activations, BlockSums, CHUNK_TOKENS, Encoding, Expansion, MAX_GROUP_BYTES};
 use crate::cpu::Implementation;
 use crate::pool::{Panicked, Pool};
 use crate::prefetch::prefetch_bytes;
@@ -17,6 +17,10 @@ pub const MAX_PRODUCTS: usize = 4;
 /// Bytes of the groups of a block that all chunks of tokens are multiplied by before the next groups: together
 /// with a chunk's inputs they fit the nearest cache.
 const SLICE_BYTES: usize = 16 << 10;
+
+/// As [`SLICE_BYTES`], of groups that are expanded while the first chunk is multiplied. They fit the second cache with what
+/// the chunks read beside them: int4 is multiplied no faster than that feeds it, and longer slices have fewer partial sums.
+const LONG_SLICE_BYTES: usize = 256 << 10;
 
 /// Bytes of the longest block that several chunks of tokens read whole: it stays in the second cache, of a megabyte at least.
 const MAX_PASS_BYTES: usize = 512 << 10;
@@ -44,7 +48,7 @@ pub struct Multiplier {
 
 /// A thread's buffers for a block and several chunks of tokens.
 struct Workspace {
-    /// Expanded groups: [`SLICE_BYTES`] or one group, and a vector behind them.
+    /// Expanded groups: [`LONG_SLICE_BYTES`] or one group, and a vector behind them.
     dense: Vec<u8>,
     /// The products of each chunk.
     sums: Vec<BlockSums>,
@@ -252,39 +256,48 @@ impl MatrixProduct<'_> {
     /// Adds the products of a block and of every chunk to `sums[chunk]`.
     fn multiply_slices(&self, mut stream: &[u8], dense: &mut [u8], sums: &mut [BlockSums]) {
         let (groups, chunks) = (self.matrix.groups(), sums.len());
-        let (format, expand) = (self.matrix.format(), self.expand_fn());
-        // A sparse slice is read at once, when it is expanded, and chunks of bf16 are multiplied faster than memory brings them. The
-        // kernels of dense integers prefetch enough themselves, and more takes longer.
-        let is_prefetched =
-            expand.is_some() || format.precision() == Precision::Bf16 && chunks >= MIN_PREFETCHED_CHUNKS;
-        let group_bytes = if expand.is_some() { format.expanded_group() } else { format.dense_group() };
+        let (format, expansion) = (self.matrix.format(), self.expansion());
+        // What is expanded alone is read at once, and chunks of bf16 are multiplied faster than memory brings them. Other kernels
+        // of integers prefetch enough themselves, and more takes longer.
+        let is_prefetched = match expansion {
+            Some(Expansion::Alone(_)) => true,
+            Some(Expansion::WithProducts(_)) => false,
+            None => format.precision() == Precision::Bf16 && chunks >= MIN_PREFETCHED_CHUNKS,
+        };
+        let group_bytes = if expansion.is_some() { format.expanded_group() } else { format.dense_group() };
+        let slice_bytes =
+            if let Some(Expansion::WithProducts(_)) = expansion { LONG_SLICE_BYTES } else { SLICE_BYTES };
         // Slices of about the same length.
-        let slices = (groups * group_bytes).div_ceil(SLICE_BYTES).min(groups);
+        let slices = (groups * group_bytes).div_ceil(slice_bytes).min(groups);
         let mut first = 0;
         for number in 1..=slices {
             let end = groups * number / slices;
             let length = (end - first) * group_bytes;
-            let (slice, read) = match expand {
-                Some(expand) => {
-                    assert!(length + VECTOR_BYTES <= dense.len());
+            assert!(expansion.is_none() || length + VECTOR_BYTES <= dense.len());
+            let (slice, read, multiplied) = match expansion {
+                Some(Expansion::Alone(expand)) => {
                     // SAFETY: the stream has these groups, and `dense` has room for them.
                     let read = unsafe { expand(stream, end - first, dense) };
-                    stream = &stream[read..];
-                    (&*dense, read)
+                    (&*dense, read, 0)
                 }
-                None => {
-                    let slice = stream;
-                    stream = &stream[length..];
-                    (slice, length)
+                Some(Expansion::WithProducts(multiply_and_expand)) => {
+                    let panel = self.activations.panel(0).groups(first..end, groups);
+                    assert_eq!(panel.tokens, CHUNK_TOKENS);
+                    // SAFETY: as above; the panel was encoded for the matrix's columns and has all tokens of a chunk.
+                    let read =
+                        unsafe { multiply_and_expand(stream, end - first, panel, &mut sums[0], dense) };
+                    (&*dense, read, 1)
                 }
+                None => (stream, length, 0),
             };
+            stream = &stream[read..];
             // The next slice, or the first one of the next block, arrives meanwhile: a part of it beside each chunk.
             let next = if is_prefetched { read } else { 0 };
-            for (chunk, sums) in sums.iter_mut().enumerate() {
+            for (chunk, sums) in sums.iter_mut().enumerate().skip(multiplied) {
                 let part = next * chunk / chunks..next * (chunk + 1) / chunks;
                 prefetch_bytes(stream.as_ptr().wrapping_add(part.start), part.len());
                 let panel = self.activations.panel(chunk);
-                let block_fn = match expand {
+                let block_fn = match expansion {
                     Some(_) => self.implementation.expanded_fn(format, panel.tokens),
                     None => self.implementation.dense_fn(format, panel.tokens),
                 };
@@ -296,9 +309,9 @@ impl MatrixProduct<'_> {
         }
     }
 
-    /// Returns the function that expands the matrix's groups; `None` where they are dense.
-    fn expand_fn(&self) -> Option<ExpandFn> {
-        self.matrix.is_sparse().then(|| self.implementation.expand_fn(self.matrix.format()))
+    /// Returns how the matrix's groups are expanded; `None` where they are dense.
+    fn expansion(&self) -> Option<Expansion> {
+        self.matrix.is_sparse().then(|| self.implementation.expansion(self.matrix.format()))
     }
 
     /// Writes the products of a block's rows and a chunk.
@@ -318,7 +331,7 @@ impl Workspace {
     fn new(max_tokens: usize) -> Workspace {
         let chunks = max_tokens.div_ceil(CHUNK_TOKENS);
         Workspace {
-            dense: vec![0; SLICE_BYTES + MAX_GROUP_BYTES + VECTOR_BYTES],
+            dense: vec![0; LONG_SLICE_BYTES + MAX_GROUP_BYTES + VECTOR_BYTES],
             sums: vec![BlockSums::ZERO; if chunks > 1 { chunks } else { 0 }],
         }
     }

@@ -3,7 +3,7 @@
 use super::activations::{ChunkMut, encode_chunk};
 use super::expand_then_multiply::{expand_then_multiply, expanding_fn};
 use super::function_tables::{ByGroup, by_group_and_tokens, by_tokens};
-use super::{Bf16Words, BlockSums, MaxPasses, MultiplyFns, Panel};
+use super::{Bf16Words, BlockSums, Expansion, MaxPasses, MultiplyFns, Panel};
 use crate::storage::{
     BLOCK_ROWS, EXPANDED_INT4_HEADER, Format, Precision, TILE_ROWS, VECTOR_BYTES, expand_bf16, expand_int4,
     expand_int8,
@@ -25,7 +25,10 @@ pub(crate) const SCALAR: MultiplyFns = MultiplyFns {
     two_of_four_int8: by_group_and_tokens!(sparse_int8),
     expand_bf16,
     expand_int8: ByGroup { of_64: expand_int8::<64>, of_32: expand_int8::<32> },
-    expand_int4: ByGroup { of_64: expand_int4::<64>, of_32: expand_int4::<32> },
+    expand_int4: ByGroup {
+        of_64: Expansion::Alone(expand_int4::<64>),
+        of_32: Expansion::Alone(expand_int4::<32>),
+    },
 };
 
 const TILES: usize = BLOCK_ROWS / TILE_ROWS;
@@ -125,7 +128,7 @@ fn expanded_int4<const GROUP: usize, const T: usize>(
     for (index, group) in stream.chunks_exact(format.expanded_group()).take(groups).enumerate() {
         let (header, vectors) = group.split_at(EXPANDED_INT4_HEADER);
         let (header, _) = header.as_chunks::<4>();
-        let (quarters, minimums) = header.split_at(BLOCK_ROWS);
+        let (quarters, zero_points) = header.split_at(BLOCK_ROWS);
         let mut dots = [[0i32; BLOCK_ROWS]; T];
         for (at, vector) in vectors.chunks_exact(VECTOR_BYTES).enumerate() {
             let inputs = panel.words[(index * format.steps() + at / TILES) * T..][..T].iter();
@@ -134,11 +137,10 @@ fn expanded_int4<const GROUP: usize, const T: usize>(
         }
         for (token, dots) in dots.iter().enumerate() {
             let scale = panel.scales[index * T + token];
-            let input_sum = panel.input_sums[index * T + token];
+            let input_sum = panel.sums[index * T + token];
             for (row, dot) in dots.iter().enumerate() {
-                let sum = &mut sums.0[token][row];
-                *sum += *dot as f32 * (f32::from_le_bytes(quarters[row]) * scale);
-                *sum += f32::from_le_bytes(minimums[row]) * input_sum;
+                let dot = dot - i32::from_le_bytes(zero_points[row]) * input_sum;
+                sums.0[token][row] += dot as f32 * (f32::from_le_bytes(quarters[row]) * scale);
             }
         }
     }

@@ -59,14 +59,14 @@ pub(crate) fn expand_int4<const GROUP: usize>(stream: &[u8], groups: usize, out:
     let mut at = 0;
     for expanded in out.chunks_exact_mut(format.expanded_group()).take(groups) {
         let (header, vectors) = expanded.split_at_mut(EXPANDED_INT4_HEADER);
-        let (quarters, minimums) = header.split_at_mut(EXPANDED_INT4_HEADER / 2);
+        let (quarters, offsets) = header.split_at_mut(EXPANDED_INT4_HEADER / 2);
         let mut zero_points = [0; BLOCK_ROWS];
         for (row, zero_point) in zero_points.iter_mut().enumerate() {
             let quarter;
             (quarter, *zero_point) =
                 read_scale_and_zero_point(u16::from_le_bytes(array(stream, at + 2 * row)));
             quarters[4 * row..][..4].copy_from_slice(&quarter.to_le_bytes());
-            minimums[4 * row..][..4].copy_from_slice(&(f32::from(*zero_point) * -quarter).to_le_bytes());
+            offsets[4 * row..][..4].copy_from_slice(&i32::from(*zero_point).to_le_bytes());
         }
         let masks = at + format.sparse_scales();
         at += format.sparse_header();

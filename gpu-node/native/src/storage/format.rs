@@ -16,7 +16,8 @@ pub enum Precision {
     Int4,
 }
 
-/// Bytes before the codes of an expanded group of int4.
+/// Bytes before the codes of an expanded group of int4: for each row a quarter of its scale as f32, and an i32. That is the zero
+/// point in quarters of a code, or what an instruction set needs instead.
 pub(crate) const EXPANDED_INT4_HEADER: usize = 8 * BLOCK_ROWS;
 
 /// A precision and the number of columns that share a scale.

@@ -1,14 +1,9 @@
 //! Packed matrices.
 
+use super::arena::{Arena, Part};
 use super::{BLOCK_ROWS, Format, VECTOR_BYTES};
-use crate::poison::Mapping;
-use memmap2::MmapOptions;
 use std::io;
 use std::ops::Range;
-
-/// Bytes that are populated at a time: some tenths of a millisecond.
-#[cfg(target_os = "linux")]
-const PIECE_BYTES: usize = 2 << 20;
 
 /// A packed matrix `[rows, cols]`, dense or sparse. Immutable; share it with an `Arc`.
 pub struct Matrix {
@@ -20,22 +15,21 @@ pub struct Matrix {
     kept: u64,
     /// Offset of each block in `buffer`, and the end of the last one.
     offsets: Vec<usize>,
-    buffer: Mapping,
+    buffer: Part,
 }
 
 impl Matrix {
     /// Creates a matrix with zeroed blocks of the given sizes, bytes, for the packer to fill.
     ///
     /// The first block is aligned to a vector, and a whole vector is readable behind the last byte of any
-    /// block. The memory is a mapping of its own, and is returned to the system when the matrix is dropped.
-    /// It is populated in pieces, which costs less than one page fault after another. `pause` is called
-    /// between two pieces, because populating a large matrix at once could hold up the steps of a node.
+    /// block.
     pub(super) fn with_blocks(
         rows: usize,
         cols: usize,
         format: Format,
         sparse: bool,
         sizes: &[usize],
+        memory: &Arena,
         pause: &dyn Fn(),
     ) -> io::Result<Matrix> {
         let mut offsets = vec![0];
@@ -44,14 +38,13 @@ impl Matrix {
             Some(*at)
         }));
         let total = offsets[sizes.len()] + VECTOR_BYTES;
-        let buffer = Mapping::new(MmapOptions::new().len(total))?;
-        populate(&buffer, pause);
+        let buffer = memory.allocate(total, pause)?;
         Ok(Matrix { rows, cols, format, sparse, two_of_four: false, kept: 0, offsets, buffer })
     }
 
-    /// Copies the matrix to memory of its own.
-    pub(crate) fn copied(&self) -> io::Result<Matrix> {
-        let mut buffer = Mapping::new(MmapOptions::new().len(self.buffer.len()).populate())?;
+    /// Copies the matrix.
+    pub(crate) fn copied(&self, memory: &Arena) -> io::Result<Matrix> {
+        let mut buffer = memory.allocate(self.buffer.len(), &|| ())?;
         buffer.copy_from_slice(&self.buffer);
         let Matrix { rows, cols, format, sparse, two_of_four, kept, ref offsets, .. } = *self;
         Ok(Matrix { rows, cols, format, sparse, two_of_four, kept, offsets: offsets.clone(), buffer })
@@ -137,18 +130,4 @@ impl Matrix {
         let end = if part + 1 == parts { self.blocks() } else { boundary(part + 1) };
         boundary(part)..end
     }
-}
-
-/// Populates a mapping piece by piece. Where the system cannot, the pages are populated as they are written.
-fn populate(buffer: &Mapping, pause: &dyn Fn()) {
-    #[cfg(target_os = "linux")]
-    for start in (0..buffer.len()).step_by(PIECE_BYTES) {
-        let length = PIECE_BYTES.min(buffer.len() - start);
-        if buffer.advise_range(memmap2::Advice::PopulateWrite, start, length).is_err() {
-            return;
-        }
-        pause();
-    }
-    #[cfg(not(target_os = "linux"))]
-    let _ = (buffer, pause);
 }

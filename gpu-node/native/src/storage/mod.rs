@@ -29,6 +29,7 @@
 //! that is minus the zero point times that; and a byte for each weight, in the order of int8: `4 · code`, or the zero point where
 //! the weight is pruned.
 
+mod arena;
 mod expand;
 mod format;
 mod group;
@@ -42,6 +43,7 @@ mod quantised_group;
 mod rows;
 mod unpack;
 
+pub use arena::{Arena, Spare};
 pub(crate) use expand::{expand_bf16, expand_int4, expand_int8};
 pub(crate) use format::EXPANDED_INT4_HEADER;
 pub use format::{Format, FormatError, Precision};

@@ -4,7 +4,7 @@ use super::group::Group;
 use super::packing::Packing;
 use super::quantise::{Pruned, Unrepresentable, Values, quantise};
 use super::{
-    BLOCK_ROWS, Counted, Format, KeptRule, MAX_GROUP, Mask, MaskError, Matrix, Precision, RowSource,
+    Arena, BLOCK_ROWS, Counted, Format, KeptRule, MAX_GROUP, Mask, MaskError, Matrix, Precision, RowSource,
     TILE_ROWS,
 };
 use crate::cpu::Implementation;
@@ -54,7 +54,7 @@ pub fn pack(
         return Err(PackError::Shape { rows, cols, weights: dense.len() });
     }
     let mask = mask.map(|bytes| Mask::new(bytes, rows, cols)).transpose().map_err(PackError::Mask)?;
-    pack_rows(&mut &*dense, (rows, cols), mask, format, &|| ())
+    pack_rows(&mut &*dense, (rows, cols), mask, format, &Arena::default(), &|| ())
 }
 
 /// As [`pack`], from rows that need not be in memory together, with a mask of the same shape.
@@ -65,9 +65,10 @@ pub fn pack_rows(
     shape: (usize, usize),
     mask: Option<Mask<'_>>,
     format: Format,
+    memory: &Arena,
     pause: &dyn Fn(),
 ) -> Result<Matrix, PackError> {
-    pack_rows_as(Form::Packed, weights, shape, mask, format, pause)
+    pack_rows_as(Form::Packed, weights, shape, mask, format, memory, pause)
 }
 
 /// How a pruned matrix is stored. Both forms of bf16 and of int8 have the same codes and scales, so products have the same
@@ -87,6 +88,7 @@ pub fn pack_rows_as(
     (rows, cols): (usize, usize),
     mask: Option<Mask<'_>>,
     format: Format,
+    memory: &Arena,
     pause: &dyn Fn(),
 ) -> Result<Matrix, PackError> {
     let implementation = Implementation::fastest_without_permission();
@@ -94,7 +96,7 @@ pub fn pack_rows_as(
     let source = Source { rows, cols, mask, format, is_sparse };
     let sizes = implementation.block_sizes(&source);
     pause();
-    let mut matrix = Matrix::with_blocks(rows, cols, format, is_sparse, &sizes, pause)
+    let mut matrix = Matrix::with_blocks(rows, cols, format, is_sparse, &sizes, memory, pause)
         .map_err(|error| PackError::Memory(error.to_string()))?;
     let (offsets, buffer, kept) = matrix.parts_mut();
     *kept = implementation.fill_blocks(Fill { source: &source, weights, offsets, buffer, pause })?;

@@ -75,11 +75,10 @@ fn weight(format: Format, group: &[u8], row: usize, col: usize) -> f32 {
 /// Returns the weight of a row and column of an expanded group of int4.
 fn expanded_int4(group: &[u8], row: usize, col: usize) -> f32 {
     let (header, vectors) = group.split_at(EXPANDED_INT4_HEADER);
-    let float = |index: usize| {
-        let bytes = &header[4 * index..][..4];
-        f32::from_le_bytes(bytes.try_into().expect("four bytes"))
-    };
+    let (header, _) = header.as_chunks::<4>();
+    let (quarter, zero_point) =
+        (f32::from_le_bytes(header[row]), i32::from_le_bytes(header[BLOCK_ROWS + row]));
     let (tile, lane) = (row / TILE_ROWS, row % TILE_ROWS);
     let code = vectors[(col / 4 * TILES + tile) * VECTOR_BYTES + lane * 4 + col % 4];
-    float(row) * f32::from(code) + float(BLOCK_ROWS + row)
+    quarter * (i32::from(code) - zero_point) as f32
 }

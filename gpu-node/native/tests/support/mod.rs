@@ -9,7 +9,7 @@ mod random;
 use copal_native::cpu::Implementation;
 use copal_native::kernels::{Encoding, Multiplier};
 use copal_native::pool::Pool;
-use copal_native::storage::{Form, Format, Mask, Matrix, Precision, pack, pack_rows_as};
+use copal_native::storage::{Arena, Form, Format, Mask, Matrix, Precision, pack, pack_rows_as};
 pub use random::{Random, mask_of};
 
 /// Returns every format.
@@ -108,7 +108,7 @@ pub fn packed(weights: &[f32], cols: usize, mask: Option<&[u8]>, format: Format)
 pub fn packed_dense(mut weights: &[f32], cols: usize, mask: &[u8], format: Format) -> Matrix {
     let shape = (weights.len() / cols, cols);
     let mask = Mask::new(mask, shape.0, cols).unwrap();
-    pack_rows_as(Form::Dense, &mut weights, shape, Some(mask), format, &|| ()).unwrap()
+    pack_rows_as(Form::Dense, &mut weights, shape, Some(mask), format, &Arena::default(), &|| ()).unwrap()
 }
 
 /// Weights whose rows lie on one side of 0, around it and far from it, in all sizes that f16 scales hold.

@@ -2,7 +2,7 @@ use super::kernel_of;
 use super::weights::{JsLoadCancellation, JsWeights, LoadJob, read_source, return_memory};
 use copal_native::cpu::Implementation;
 use copal_native::engine::{
-    Engine, EngineError, EngineOptions, PAGE_TOKENS, TrialError, Usage, WeightLibrary, WeightSet, Work,
+    Engine, EngineError, EngineOptions, PAGE_TOKENS, Pace, TrialError, Usage, WeightLibrary, WeightSet, Work,
 };
 use copal_native::engine_binding::MAX_THREADS;
 use copal_native::engine_binding::background::{Background, Job};
@@ -16,6 +16,7 @@ use copal_native::engine_binding::options::{
 use copal_native::engine_binding::running_engine::{CloseJob, ReleaseJob, RunningEngine};
 use copal_native::engine_binding::step::Step;
 use copal_native::engine_binding::step_thread::StepEngine;
+use copal_native::scheduling::be_urgent;
 use copal_native::storage::Format;
 use napi::bindgen_prelude::{
     AsyncTask, ClassInstance, Env, Float32Array, Float32ArraySlice, Int32ArraySlice, Object, Unknown,
@@ -77,9 +78,12 @@ impl JsEngine {
             };
             let (threads, layers) = (options.threads, config.layers);
             let engine = Engine::new(config.clone(), kernel, &options).map_err(engine_error)?;
-            let library = Arc::new(WeightLibrary::new(config, linears, head, Arc::clone(engine.pace())));
+            let pace = Arc::new(Pace::default());
+            // The event loop passes the results of steps on.
+            be_urgent();
+            let library = Arc::new(WeightLibrary::new(config, linears, head, Arc::clone(&pace)));
             Ok(JsEngine {
-                running: Some(RunningEngine::start(ProcessorEngine(engine))?),
+                running: Some(RunningEngine::start(ProcessorEngine(engine), pace)?),
                 library,
                 kernel,
                 threads,
@@ -178,10 +182,12 @@ impl JsEngine {
         AsyncTask::new(Background(job))
     }
 
-    /// Ends the threads and frees the keys and values, on a thread of libuv, after the steps that were requested before.
+    /// Ends the threads, and frees the keys and values and the memory that released weights have left, on a thread of libuv,
+    /// after the steps that were requested before.
     #[napi]
-    pub fn close(&mut self) -> AsyncTask<Background<CloseJob<ProcessorEngine>>> {
-        AsyncTask::new(Background(CloseJob(self.running.take())))
+    pub fn close(&mut self) -> AsyncTask<Background<CloseAllJob>> {
+        let (engine, library) = (CloseJob(self.running.take()), Arc::clone(&self.library));
+        AsyncTask::new(Background(CloseAllJob { engine, library }))
     }
 
     /// The sequences and pages that are in use.
@@ -206,6 +212,24 @@ impl JsEngine {
     }
 }
 
+/// Closes an engine and gives the memory of its library back.
+pub struct CloseAllJob {
+    engine: CloseJob<ProcessorEngine>,
+    library: Arc<WeightLibrary>,
+}
+
+impl Job for CloseAllJob {
+    type Output = ();
+    type JsValue = ();
+
+    fn run(&mut self) -> std::result::Result<(), Failure> {
+        self.library.give_memory_back();
+        self.engine.run()
+    }
+
+    fn into_js((): ()) {}
+}
+
 /// Runs a prompt on weights for the first time.
 pub struct TrialJob {
     library: Arc<WeightLibrary>,
@@ -217,6 +241,8 @@ pub struct TrialJob {
 impl Job for TrialJob {
     type Output = Vec<f32>;
     type JsValue = Float32Array;
+
+    const IS_PATIENT: bool = true;
 
     fn run(&mut self) -> std::result::Result<Vec<f32>, Failure> {
         let logits = self.library.try_out(self.implementation, &self.weights, &self.tokens);

@@ -92,6 +92,8 @@ impl Job for LoadJob {
     type Output = WeightSet;
     type JsValue = JsWeights;
 
+    const IS_PATIENT: bool = true;
+
     fn run(&mut self) -> std::result::Result<WeightSet, Failure> {
         Ok(self.library.load(&self.places, self.form, self.threads).map_err(load_error)?)
     }

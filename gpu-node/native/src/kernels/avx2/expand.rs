@@ -97,7 +97,7 @@ avx2!(
 );
 
 avx2!(
-    /// Writes a quarter of the scales of 8 rows of a sparse group, and minus their zero points times that.
+    /// Writes a quarter of the scales of 8 rows of a sparse group, and their zero points.
     ///
     /// # Safety
     ///
@@ -109,12 +109,10 @@ avx2!(
         let scales = _mm_and_si128(_mm_srli_epi16::<1>(rows), _mm_set1_epi16(0x7fe0));
         let zeros = _mm256_cvtepu16_epi32(_mm_and_si128(rows, _mm_set1_epi16(0x3f)));
         let quarters = _mm256_mul_ps(_mm256_cvtph_ps(scales), _mm256_set1_ps(0.25));
-        let negative = _mm256_mul_ps(quarters, _mm256_set1_ps(-1.0));
         // SAFETY: as above.
         unsafe {
             _mm256_storeu_ps(out.add(LANES * piece), quarters);
-            let minimums = _mm256_mul_ps(_mm256_cvtepi32_ps(zeros), negative);
-            _mm256_storeu_ps(out.add(BLOCK_ROWS + LANES * piece), minimums);
+            _mm256_storeu_si256(out.add(BLOCK_ROWS + LANES * piece).cast(), zeros);
         }
     }
 );

@@ -132,9 +132,16 @@ avx2!(
                     words = words.add(2 * panel.tokens);
                 }
                 for (dots, piece) in dots.iter().zip(piece..) {
-                    let floats = header.cast::<f32>().add(LANES * piece);
-                    let scales = (_mm256_loadu_ps(floats), _mm256_loadu_ps(floats.add(BLOCK_ROWS)));
-                    add_piece(dots, scales, piece, panel, group, first, sums);
+                    let quarters = header.cast::<f32>().add(LANES * piece);
+                    let zeros = load(quarters.add(BLOCK_ROWS).cast());
+                    let mut dots = *dots;
+                    for (token, dot) in dots.iter_mut().enumerate() {
+                        let sum = _mm256_set1_epi32(panel.sums[group * panel.tokens + first + token]);
+                        // Both numbers have 16 bits, and zero points are not negative.
+                        *dot = _mm256_sub_epi32(*dot, _mm256_madd_epi16(zeros, sum));
+                    }
+                    let scales = (_mm256_loadu_ps(quarters), None);
+                    add_piece(&dots, scales, piece, panel, group, first, sums);
                 }
             }
         }
@@ -185,7 +192,7 @@ avx2!(
                 }
                 for (dots, piece) in [(&low, pair), (&high, PAIRS + pair)] {
                     let minimums = load_halves(header.add(2 * BLOCK_ROWS), piece);
-                    let scales = (load_halves(header, piece), minimums);
+                    let scales = (load_halves(header, piece), Some(minimums));
                     add_piece(dots, scales, piece, panel, group, first, sums);
                 }
             }
@@ -233,11 +240,11 @@ avx2!(
 
 avx2!(
     /// Adds the integer products of 8 rows, scaled by the scales of weights and inputs, and for each row its
-    /// minimum times the sum of the inputs.
+    /// minimum, where it has one, times the sum of the inputs.
     #[inline]
     fn add_piece<const T: usize>(
         dots: &[__m256i; T],
-        (scales, minimums): (__m256, __m256),
+        (scales, minimums): (__m256, Option<__m256>),
         piece: usize,
         panel: Panel<'_>,
         group: usize,
@@ -249,7 +256,9 @@ avx2!(
             let place = group * panel.tokens + first + token;
             let scaled = _mm256_mul_ps(scales, _mm256_set1_ps(panel.scales[place]));
             *total = _mm256_fmadd_ps(_mm256_cvtepi32_ps(*dot), scaled, *total);
-            *total = _mm256_fmadd_ps(minimums, _mm256_set1_ps(panel.input_sums[place]), *total);
+            if let Some(minimums) = minimums {
+                *total = _mm256_fmadd_ps(minimums, _mm256_set1_ps(panel.input_sums[place]), *total);
+            }
         }
         store_sums(&totals, sums, first, piece);
     }

@@ -16,7 +16,7 @@ mod two_of_four;
 
 use super::activations::{ChunkMut, encode_chunk};
 use super::function_tables::{ByGroup, by_group_and_tokens, by_tokens};
-use super::{Bf16Words, BlockSums, MaxPasses, MultiplyFns, Panel};
+use super::{Bf16Words, BlockSums, Expansion, MaxPasses, MultiplyFns, Panel};
 use crate::cpu::levels::avx2;
 use crate::prefetch::prefetch_line;
 use crate::storage::BLOCK_ROWS;
@@ -37,7 +37,10 @@ pub(crate) const AVX2: MultiplyFns = MultiplyFns {
     two_of_four_int8: by_group_and_tokens!(two_of_four::int8),
     expand_bf16: expand::bf16,
     expand_int8: ByGroup { of_64: expand::int8::<64>, of_32: expand::int8::<32> },
-    expand_int4: ByGroup { of_64: expand::int4::<64>, of_32: expand::int4::<32> },
+    expand_int4: ByGroup {
+        of_64: Expansion::Alone(expand::int4::<64>),
+        of_32: Expansion::Alone(expand::int4::<32>),
+    },
 };
 
 const TILES: usize = 2;

@@ -181,7 +181,14 @@ avx512vbmi2!(
                 at = at.add(EXPANDED_INT4_HEADER);
                 multiply_plane::<GROUP, T>(at, panel, group, &mut products);
                 at = at.add(GROUP * BLOCK_ROWS);
-                scales.add_products(&products.of_one_plane(), panel, group, &mut totals);
+                let mut dots = scales.first_dots::<T>(panel, group);
+                let products = products.of_one_plane::<T>();
+                each_token!(T, TOKEN => {
+                    for (dot, product) in dots[TOKEN].iter_mut().zip(products[TOKEN]) {
+                        *dot = _mm512_add_epi32(*dot, product);
+                    }
+                });
+                add_scaled(&dots, scales.quarters, panel, group, &mut totals);
             }
             release();
         }

@@ -1,17 +1,20 @@
 //! int4 weights, 8-bit inputs, integer sums within a group.
 
 use super::super::{SUMMED_EXPANDED_STEPS, SUMMED_STEPS};
-use super::integers::{Dots, add_byte_sums, add_nibble_sums, add_scaled, add_sums_vnni};
-use super::integers::{dot_bytes, dot_bytes_vnni, dot_nibbles, load_halves};
+use super::integers::{Dots, add_byte_sums, add_nibble_sums, add_scaled, no_sums};
+use super::integers::{
+    dot_bytes, dot_bytes_vnni, dot_nibbles, load_halves, sums_of_strands, sums_to_strands,
+};
 use super::{Panel, STRANDS, TILES, Totals};
 use super::{block_fn, each_strand, each_token, load, moves, prefetch, shuffles, strand_of};
 use crate::cpu::levels::{avx512, avx512vbmi2, avx512vnni};
 use crate::storage::{BLOCK_ROWS, EXPANDED_INT4_HEADER, TILE_ROWS, VECTOR_BYTES};
 use std::arch::x86_64::*;
 
-/// Defines a kernel compiled for `$level`. `$dot` multiplies, and `$add_sums` adds its sums of `$steps` steps up.
+/// Defines a kernel compiled for `$level`. `$dot` multiplies, and `$add_sums` adds its sums of `$steps` steps, which begin as
+/// `$begin_sums`, up.
 macro_rules! dense_fn {
-    ($name:ident, $dot:ident, $add_sums:ident, $steps:expr, $level:ident) => {
+    ($name:ident, $begin_sums:ident, $dot:ident, $add_sums:ident, $steps:expr, $level:ident) => {
         block_fn!($level $name<GROUP, T> |groups, panel, at, words, totals| {
             let nibbles = nibbles();
             for group in 0..groups {
@@ -20,7 +23,7 @@ macro_rules! dense_fn {
                 at = at.add(4 * TILES * TILE_ROWS);
                 let mut dots = [[_mm512_setzero_si512(); TILES]; T];
                 for _ in 0..GROUP / 4 / $steps {
-                    let mut sums = [[[_mm512_setzero_si512(); TILES]; T]; STRANDS];
+                    let mut sums = $begin_sums(&dots);
                     for _ in 0..$steps / STRANDS {
                         each_strand!(STRAND => {
                             prefetch(at);
@@ -42,7 +45,7 @@ macro_rules! dense_fn {
 
 /// Defines a sparse kernel. As [`dense_fn`]; `$expand` expands the codes.
 macro_rules! sparse_fn {
-    ($name:ident, $dot:ident, $add_sums:ident, $steps:expr, $expand:ident, $level:ident) => {
+    ($name:ident, $begin_sums:ident, $dot:ident, $add_sums:ident, $steps:expr, $expand:ident, $level:ident) => {
         block_fn!($level $name<GROUP, T> |groups, panel, at, words, totals| {
             let tables = $expand::bytes();
             for group in 0..groups {
@@ -50,9 +53,9 @@ macro_rules! sparse_fn {
                 let (scales, pruned) = header_of_sparse(at);
                 let mut masks = at.add(2 * BLOCK_ROWS);
                 let (mut first, mut second) = (masks.add(GROUP * BLOCK_ROWS / 8), masks.add(GROUP * BLOCK_ROWS / 8));
-                let mut dots = [[_mm512_setzero_si512(); TILES]; T];
+                let mut dots = scales.first_dots::<T>(panel, group);
                 for _ in 0..GROUP / 4 / $steps {
-                    let mut sums = [[[_mm512_setzero_si512(); TILES]; T]; STRANDS];
+                    let mut sums = $begin_sums(&dots);
                     for _ in 0..$steps / STRANDS {
                         each_strand!(STRAND => {
                             prefetch(first);
@@ -69,7 +72,7 @@ macro_rules! sparse_fn {
                     $add_sums(&mut dots, &sums);
                 }
                 at = first.max(second);
-                scales.add_products(&dots, panel, group, &mut totals);
+                add_scaled(&dots, scales.quarters, panel, group, &mut totals);
             }
         });
     };
@@ -77,14 +80,14 @@ macro_rules! sparse_fn {
 
 /// Defines a kernel of expanded groups. As [`dense_fn`].
 macro_rules! expanded_fn {
-    ($name:ident, $dot:ident, $add_sums:ident, $steps:expr, $level:ident) => {
+    ($name:ident, $begin_sums:ident, $dot:ident, $add_sums:ident, $steps:expr, $level:ident) => {
         block_fn!($level $name<GROUP, T> |groups, panel, at, words, totals| {
             for group in 0..groups {
                 let scales = Scales::load(at);
                 at = at.add(EXPANDED_INT4_HEADER);
-                let mut dots = [[_mm512_setzero_si512(); TILES]; T];
+                let mut dots = scales.first_dots::<T>(panel, group);
                 for _ in 0..GROUP / 4 / $steps {
-                    let mut sums = [[[_mm512_setzero_si512(); TILES]; T]; STRANDS];
+                    let mut sums = $begin_sums(&dots);
                     for _ in 0..$steps / STRANDS {
                         each_strand!(STRAND => {
                             let pair = [load(at), load(at.add(VECTOR_BYTES))];
@@ -95,18 +98,19 @@ macro_rules! expanded_fn {
                     }
                     $add_sums(&mut dots, &sums);
                 }
-                scales.add_products(&dots, panel, group, &mut totals);
+                add_scaled(&dots, scales.quarters, panel, group, &mut totals);
             }
         });
     };
 }
 
-/// The scales and minimums of a sparse or expanded group.
+/// The scales and offsets of a sparse or expanded group.
 pub(super) struct Scales {
     /// A quarter of each row's scale: the scale of an expanded code.
     pub(super) quarters: [__m512; TILES],
-    /// Minus the zero point of each row times that.
-    pub(super) minimums: [__m512; TILES],
+    /// The zero point of each row in quarters of a code; of an expanded group with signed codes, minus their sum times the bias
+    /// of the inputs.
+    pub(super) offsets: [__m512i; TILES],
 }
 
 avx512!(
@@ -125,13 +129,9 @@ avx512!(
         let zero_points = zero_points.map(|points| _mm512_cvtepu16_epi32(points));
         let quarter = _mm512_set1_ps(0.25);
         let quarters = split(scales).map(|scales| _mm512_mul_ps(_mm512_cvtph_ps(scales), quarter));
-        let minimums = [0, 1].map(|tile| {
-            let negative = _mm512_mul_ps(quarters[tile], _mm512_set1_ps(-1.0));
-            _mm512_mul_ps(_mm512_cvtepi32_ps(zero_points[tile]), negative)
-        });
         let lowest_of_each = _mm512_set4_epi32(0x0c0c_0c0c, 0x0808_0808, 0x0404_0404, 0);
         let pruned = zero_points.map(|points| _mm512_shuffle_epi8(points, lowest_of_each));
-        (Scales { quarters, minimums }, pruned)
+        (Scales { quarters, offsets: zero_points }, pruned)
     }
 );
 
@@ -147,9 +147,9 @@ impl Scales {
             unsafe {
                 Scales {
                     quarters: [_mm512_loadu_ps(at), _mm512_loadu_ps(at.add(TILE_ROWS))],
-                    minimums: [
-                        _mm512_loadu_ps(at.add(BLOCK_ROWS)),
-                        _mm512_loadu_ps(at.add(BLOCK_ROWS + TILE_ROWS)),
+                    offsets: [
+                        _mm512_loadu_si512(at.add(BLOCK_ROWS).cast()),
+                        _mm512_loadu_si512(at.add(BLOCK_ROWS + TILE_ROWS).cast()),
                     ],
                 }
             }
@@ -165,33 +165,32 @@ impl Scales {
             let out = out.cast::<f32>();
             // SAFETY: guaranteed by the caller.
             unsafe {
-                for (tile, (quarters, minimums)) in self.quarters.iter().zip(&self.minimums).enumerate() {
-                    _mm512_storeu_ps(out.add(tile * TILE_ROWS), *quarters);
-                    _mm512_storeu_ps(out.add(BLOCK_ROWS + tile * TILE_ROWS), *minimums);
+                for tile in 0..TILES {
+                    _mm512_storeu_ps(out.add(tile * TILE_ROWS), self.quarters[tile]);
+                    let offsets = out.add(BLOCK_ROWS + tile * TILE_ROWS);
+                    _mm512_storeu_si512(offsets.cast(), self.offsets[tile]);
                 }
             }
         }
     );
 
     avx512!(
-        /// Adds a group's integer products, scaled, less those of the zero points.
+        /// Returns the sums from which the integer products of a group with unsigned codes begin: those of the zero points, negated.
         ///
         /// # Safety
         ///
         /// The panel has the group `group`.
         #[inline]
-        pub(super) unsafe fn add_products<const T: usize>(
-            &self,
-            dots: &Dots<T>,
-            panel: Panel<'_>,
-            group: usize,
-            totals: &mut Totals<T>,
-        ) {
-            // SAFETY: guaranteed by the caller.
-            unsafe {
-                add_scaled(dots, self.quarters, panel, group, totals);
-                add_minimums(self.minimums, panel, group, totals);
-            }
+        pub(super) unsafe fn first_dots<const T: usize>(&self, panel: Panel<'_>, group: usize) -> Dots<T> {
+            // Both factors have 16 bits, and the upper halves of these are 0.
+            let negative = self.offsets.map(|points| _mm512_sub_epi16(_mm512_setzero_si512(), points));
+            let mut dots = [[_mm512_setzero_si512(); TILES]; T];
+            each_token!(T, TOKEN => {
+                // SAFETY: guaranteed by the caller.
+                let sum = unsafe { _mm512_set1_epi32(*panel.sums.get_unchecked(group * T + TOKEN)) };
+                dots[TOKEN] = [_mm512_madd_epi16(negative[0], sum), _mm512_madd_epi16(negative[1], sum)];
+            });
+            dots
         }
     );
 }
@@ -213,13 +212,13 @@ avx512!(
     }
 );
 
-dense_fn!(dense, dot_nibbles, add_nibble_sums, SUMMED_STEPS, avx512);
-dense_fn!(dense_vnni, dot_bytes_vnni, add_sums_vnni, (GROUP / 4), avx512vnni);
-expanded_fn!(expanded, dot_bytes, add_byte_sums, SUMMED_EXPANDED_STEPS, avx512);
-expanded_fn!(expanded_vnni, dot_bytes_vnni, add_sums_vnni, (GROUP / 4), avx512vnni);
-sparse_fn!(sparse, dot_bytes, add_byte_sums, SUMMED_EXPANDED_STEPS, shuffles, avx512);
-sparse_fn!(sparse_vnni, dot_bytes_vnni, add_sums_vnni, (GROUP / 4), shuffles, avx512vnni);
-sparse_fn!(sparse_vbmi2, dot_bytes_vnni, add_sums_vnni, (GROUP / 4), moves, avx512vbmi2);
+dense_fn!(dense, no_sums, dot_nibbles, add_nibble_sums, SUMMED_STEPS, avx512);
+dense_fn!(dense_vnni, sums_to_strands, dot_bytes_vnni, sums_of_strands, (GROUP / 4), avx512vnni);
+expanded_fn!(expanded, no_sums, dot_bytes, add_byte_sums, SUMMED_EXPANDED_STEPS, avx512);
+expanded_fn!(expanded_vnni, sums_to_strands, dot_bytes_vnni, sums_of_strands, (GROUP / 4), avx512vnni);
+sparse_fn!(sparse, no_sums, dot_bytes, add_byte_sums, SUMMED_EXPANDED_STEPS, shuffles, avx512);
+sparse_fn!(sparse_vnni, sums_to_strands, dot_bytes_vnni, sums_of_strands, (GROUP / 4), shuffles, avx512vnni);
+sparse_fn!(sparse_vbmi2, sums_to_strands, dot_bytes_vnni, sums_of_strands, (GROUP / 4), moves, avx512vbmi2);
 
 avx512!(
     /// The bits of a byte that hold the codes of the first and of the second tile.

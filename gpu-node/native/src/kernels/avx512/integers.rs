@@ -150,6 +150,14 @@ avx512!(
 );
 
 avx512!(
+    /// The 16-bit sums that [`dot_nibbles`] and [`dot_bytes`] begin from: none.
+    #[inline]
+    pub(super) fn no_sums<const T: usize>(_: &Dots<T>) -> [Dots<T>; STRANDS] {
+        [[[_mm512_setzero_si512(); TILES]; T]; STRANDS]
+    }
+);
+
+avx512!(
     /// Adds the sums of `SUMMED_STEPS` steps of [`dot_nibbles`], with the codes of the second tile as upper nibbles.
     #[inline]
     pub(super) fn add_nibble_sums<const T: usize>(dots: &mut Dots<T>, sums: &[Dots<T>; STRANDS]) {
@@ -206,15 +214,42 @@ avx512vnni!(
 );
 
 avx512vnni!(
-    /// Adds the sums of [`dot_bytes_vnni`].
+    /// As [`dot_bytes_vnni`], of signed codes and of the inputs plus 128.
+    ///
+    /// # Safety
+    ///
+    /// `words` points to the words of `T` tokens.
     #[inline]
-    pub(super) fn add_sums_vnni<const T: usize>(dots: &mut Dots<T>, sums: &[Dots<T>; STRANDS]) {
-        let sums = join_strands(sums);
+    pub(super) unsafe fn dot_signed_vnni<const T: usize>(
+        sums: &mut Dots<T>,
+        pair: [__m512i; TILES],
+        words: *const u32,
+    ) {
+        let upper_bits = _mm512_set1_epi8(-128);
         each_token!(T, TOKEN => {
-            for (dot, sum) in dots[TOKEN].iter_mut().zip(sums[TOKEN]) {
-                *dot = _mm512_add_epi32(*dot, sum);
+            // SAFETY: guaranteed by the caller.
+            let inputs = _mm512_set1_epi32(unsafe { words.add(TOKEN).read() }.cast_signed());
+            let inputs = _mm512_xor_si512(inputs, upper_bits);
+            for (sum, codes) in sums[TOKEN].iter_mut().zip(pair) {
+                *sum = _mm512_dpbusd_epi32(*sum, inputs, codes);
             }
         });
+    }
+);
+
+avx512vnni!(
+    /// The sums that [`dot_bytes_vnni`] adds to: those of even steps begin from `dots`.
+    #[inline]
+    pub(super) fn sums_to_strands<const T: usize>(dots: &Dots<T>) -> [Dots<T>; STRANDS] {
+        [*dots, [[_mm512_setzero_si512(); TILES]; T]]
+    }
+);
+
+avx512vnni!(
+    /// Ends what [`sums_to_strands`] began.
+    #[inline]
+    pub(super) fn sums_of_strands<const T: usize>(dots: &mut Dots<T>, sums: &[Dots<T>; STRANDS]) {
+        *dots = join_strands(sums);
     }
 );
 

@@ -6,6 +6,7 @@ mod amx;
 mod bf16;
 mod expand;
 mod int4;
+mod int4_signed;
 mod int8;
 mod integers;
 mod moves;
@@ -14,7 +15,7 @@ mod two_of_four;
 
 use super::activations::{ChunkMut, encode_chunk};
 use super::function_tables::{ByGroup, by_group_and_tokens, by_tokens};
-use super::{Bf16Words, BlockSums, MaxPasses, MultiplyFns, Panel};
+use super::{Bf16Words, BlockSums, Expansion, MaxPasses, MultiplyFns, Panel};
 use crate::cpu::levels::avx512;
 use crate::prefetch::prefetch_line;
 use crate::storage::TILE_ROWS;
@@ -53,7 +54,10 @@ pub(crate) const AVX512: MultiplyFns = MultiplyFns {
     two_of_four_int8: by_group_and_tokens!(two_of_four::int8),
     expand_bf16: expand::by_shuffles::bf16,
     expand_int8: ByGroup { of_64: expand::by_shuffles::int8::<64>, of_32: expand::by_shuffles::int8::<32> },
-    expand_int4: ByGroup { of_64: expand::by_shuffles::int4::<64>, of_32: expand::by_shuffles::int4::<32> },
+    expand_int4: ByGroup {
+        of_64: Expansion::Alone(expand::by_shuffles::int4::<64>),
+        of_32: Expansion::Alone(expand::by_shuffles::int4::<32>),
+    },
 };
 
 /// AVX-512 with dot products of integers.
@@ -69,14 +73,18 @@ pub(crate) const AVX512_VNNI: MultiplyFns = MultiplyFns {
 
 /// AVX-512 with dot products of integers and expanding moves.
 pub(crate) const AVX512_VBMI2: MultiplyFns = MultiplyFns {
-    max_passes: MaxPasses { bf16: 32, int8: 32, int4: 8 },
+    max_passes: MaxPasses { bf16: 32, int8: 32, int4: 4 },
     sparse_bf16: by_tokens!(bf16::sparse_by_moves),
     sparse_int8: by_group_and_tokens!(int8::sparse_vbmi2),
     sparse_int4: by_group_and_tokens!(int4::sparse_vbmi2),
+    expanded_int4: by_group_and_tokens!(int4_signed::expanded),
     two_of_four_int8: by_group_and_tokens!(int8::sparse_vbmi2),
     expand_bf16: expand::by_moves::bf16,
     expand_int8: ByGroup { of_64: expand::by_moves::int8::<64>, of_32: expand::by_moves::int8::<32> },
-    expand_int4: ByGroup { of_64: expand::by_moves::int4::<64>, of_32: expand::by_moves::int4::<32> },
+    expand_int4: ByGroup {
+        of_64: Expansion::WithProducts(int4_signed::multiply_and_expand::<64>),
+        of_32: Expansion::WithProducts(int4_signed::multiply_and_expand::<32>),
+    },
     ..AVX512_VNNI
 };
 
@@ -111,6 +119,10 @@ pub(crate) const AMX: MultiplyFns = MultiplyFns {
     expanded_int4: ByGroup {
         of_64: tiles_from_4!(int4::expanded_vnni, amx::expanded_int4, 64),
         of_32: tiles_from_4!(int4::expanded_vnni, amx::expanded_int4, 32),
+    },
+    expand_int4: ByGroup {
+        of_64: Expansion::Alone(expand::by_moves::int4::<64>),
+        of_32: Expansion::Alone(expand::by_moves::int4::<32>),
     },
     two_of_four_int8: ByGroup {
         of_64: tiles_from_4!(int8::sparse_vbmi2, amx::sparse_int8, 64),

@@ -105,7 +105,7 @@ neon!(
 );
 
 neon!(
-    /// Writes a quarter of the scales of 4 rows of a sparse group, and minus their zero points times that.
+    /// Writes a quarter of the scales of 4 rows of a sparse group, and their zero points.
     ///
     /// # Safety
     ///
@@ -116,10 +116,10 @@ neon!(
         unsafe {
             let rows = vreinterpret_u16_u8(vld1_u8(header.add(2 * LANES * piece)));
             let scales = vand_u16(vshr_n_u16::<1>(rows), vdup_n_u16(0x7fe0));
-            let zeros = vcvtq_f32_u32(vmovl_u16(vand_u16(rows, vdup_n_u16(0x3f))));
+            let zeros = vmovl_u16(vand_u16(rows, vdup_n_u16(0x3f)));
             let quarters = vmulq_n_f32(floats_of(vreinterpret_u8_u16(scales)), 0.25);
             vst1q_f32(out.add(LANES * piece), quarters);
-            vst1q_f32(out.add(BLOCK_ROWS + LANES * piece), vmulq_f32(zeros, vnegq_f32(quarters)));
+            vst1q_u32(out.add(BLOCK_ROWS + LANES * piece).cast(), zeros);
         }
     }
 );

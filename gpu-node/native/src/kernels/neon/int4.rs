@@ -3,7 +3,7 @@
 use super::super::MAX_INT8_INPUT;
 use super::super::expand_then_multiply::{expand_then_multiply, expanding_fn};
 use super::{BlockSums, LANES, PIECES, Panel, REGISTER, TILES, dot_products, expand};
-use super::{add_scaled_by, load, load_halves, load_sums, store_sums};
+use super::{add_scaled, add_scaled_by, load, load_halves, load_sums, store_sums};
 use crate::cpu::levels::neon;
 use crate::storage::{BLOCK_ROWS, EXPANDED_INT4_HEADER, Format, Precision, VECTOR_BYTES};
 use std::arch::aarch64::*;
@@ -201,8 +201,8 @@ expanding_fn!(
 );
 
 neon!(
-    /// Adds a group's integer products, scaled by the scales of weights and inputs, and for each row its minimum times the sum
-    /// of the inputs.
+    /// Adds a group's integer products, scaled by the scales of weights and inputs, less those of the zero points of an expanded
+    /// group, or for each row of a dense one its minimum times the sum of the inputs.
     ///
     /// # Safety
     ///
@@ -216,25 +216,29 @@ neon!(
         group: usize,
         sums: &mut BlockSums,
     ) {
-        // An expanded group has two f32 for each row: a quarter of the scale, and that times minus the zero point.
-        let row = |index: usize| LANES * (piece + index);
-        // SAFETY: guaranteed by the caller.
-        let (scales, minimums): ([_; N], [_; N]) = unsafe {
-            if EXPANDED {
-                let floats = header.cast::<f32>();
-                (
-                    std::array::from_fn(|index| vld1q_f32(floats.add(row(index)))),
-                    std::array::from_fn(|index| vld1q_f32(floats.add(BLOCK_ROWS + row(index)))),
-                )
-            } else {
-                let minimums = header.add(2 * BLOCK_ROWS);
-                (
-                    std::array::from_fn(|index| load_halves(header, piece + index)),
-                    std::array::from_fn(|index| load_halves(minimums, piece + index)),
-                )
+        if EXPANDED {
+            let mut dots = *dots;
+            let mut quarters = [vdupq_n_f32(0.0); N];
+            for (index, (dots, quarters)) in dots.iter_mut().zip(&mut quarters).enumerate() {
+                // SAFETY: guaranteed by the caller.
+                let zeros = unsafe {
+                    let row = header.cast::<f32>().add(LANES * (piece + index));
+                    *quarters = vld1q_f32(row);
+                    vld1q_s32(row.add(BLOCK_ROWS).cast())
+                };
+                for (token, dot) in dots.iter_mut().enumerate() {
+                    *dot = vmlsq_n_s32(*dot, zeros, panel.sums[group * T + token]);
+                }
             }
+            add_scaled_by(&dots, &quarters, piece, panel, group, sums);
+            return;
+        }
+        // SAFETY: guaranteed by the caller.
+        let minimums: [_; N] = unsafe {
+            add_scaled(dots, header, piece, panel, group, sums);
+            let minimums = header.add(2 * BLOCK_ROWS);
+            std::array::from_fn(|index| load_halves(minimums, piece + index))
         };
-        add_scaled_by(dots, &scales, piece, panel, group, sums);
         let mut totals = load_sums::<N, T>(sums, piece);
         for (totals, minimums) in totals.iter_mut().zip(minimums) {
             for (token, total) in totals.iter_mut().enumerate() {

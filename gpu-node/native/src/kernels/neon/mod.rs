@@ -11,7 +11,7 @@ mod int8;
 
 use super::activations::{ChunkMut, encode_chunk};
 use super::function_tables::{ByGroup, by_group_and_tokens, by_tokens};
-use super::{Bf16Words, BlockSums, MaxPasses, MultiplyFns, Panel};
+use super::{Bf16Words, BlockSums, Expansion, MaxPasses, MultiplyFns, Panel};
 use crate::cpu::levels::neon;
 use crate::storage::BLOCK_ROWS;
 use std::arch::{aarch64::*, asm};
@@ -31,7 +31,10 @@ pub(crate) const NEON: MultiplyFns = MultiplyFns {
     two_of_four_int8: by_group_and_tokens!(int8::sparse),
     expand_bf16: expand::bf16,
     expand_int8: ByGroup { of_64: expand::int8::<64>, of_32: expand::int8::<32> },
-    expand_int4: ByGroup { of_64: expand::int4::<64>, of_32: expand::int4::<32> },
+    expand_int4: ByGroup {
+        of_64: Expansion::Alone(expand::int4::<64>),
+        of_32: Expansion::Alone(expand::int4::<32>),
+    },
 };
 
 /// NEON with dot products of bytes. The sums are the same integers.
