@@ -18,6 +18,11 @@ export function counted(count: number, noun: string): string {
   return `${count.toLocaleString('en-US')} ${noun}${count === 1 ? '' : 's'}`
 }
 
+/** Formats a time, in milliseconds or ISO 8601, to the minute: `2026-11-28 21:05 UTC`. */
+export function formatTime(at: number | string): string {
+  return `${new Date(at).toISOString().slice(0, 16).replace('T', ' ')} UTC`
+}
+
 /** Formats a fraction as per cent with at most one decimal: `50 %`, `4.2 %`. */
 export function percentOf(fraction: number): string {
   return `${Number((fraction * 100).toFixed(1))} %`

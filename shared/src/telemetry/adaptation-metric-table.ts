@@ -142,7 +142,7 @@ export const ADAPTATION_METRICS = {
     unit: '{ratio}',
     labels: ['model', 'mask_version', 'domain', 'figure', 'bound'],
     meaning:
-      'Figures of the newest gate decision of a model: perplexity of the candidate over that of `parent`, `best`, `dense`, as `value` and `upper` bound, and the `limit` ([gate](architecture/gate.md#the-gate)).',
+      'Figures of the newest gate decision of a model: perplexity of the candidate over that of `parent`, `best`, `dense` or, for an own mask, `shared`, as `value` and `upper` bound, and the `limit`. `parent_weighted` is over all domains, `(all)`. Small holdouts bounded as one are `(together)`, the general holdout is `(general)` ([gate](architecture/gate.md#the-gate)).',
   },
   decisions: {
     name: 'copal.decisions',

@@ -241,6 +241,12 @@ export const driftQuery = z.object({
   model: z.string().optional().describe('Id of the model. Optional if there is only one.'),
   limit: pageLimit.default(100).describe('Largest number of domains of the page.'),
   after: pageAfter,
+  mask_version: z.coerce
+    .number()
+    .int()
+    .min(1)
+    .optional()
+    .describe('Instead of the newest masks only this one, beside dense and the active one.'),
 })
 
 /**
@@ -250,21 +256,23 @@ export const driftQuery = z.object({
 export const driftReport = z.object({
   model: z.string(),
   active_version: count,
-  traffic: z.array(driftEntry).describe('Of each domain the newest 100 masks, the active one and dense.'),
+  traffic: z
+    .array(driftEntry)
+    .describe('Of each domain the newest 100 masks (or the named one), the active one and dense.'),
   r: z.object({
     domains: z.array(z.string()),
     stages: z
       .array(z.object({ mask_version: count, calibrated_domains: z.array(z.string()) }))
       .describe(
-        'Dense (version 0) first, then the newest 100 masks in the order of promotion, and the active one.',
+        'Dense (version 0) first, then the newest 100 masks (or the named one) in the order of promotion, and the active one.',
       ),
-    earlier_stages: count.optional().describe('Promoted masks before these, which are left out.'),
+    earlier_stages: count.optional().describe('Promoted masks that are left out.'),
     perplexity: z.array(z.array(z.number().nullable())),
     holdouts: z
       .array(z.object({ domain: z.string(), version: count.nullable(), sha256: z.string() }))
       .default([])
       .describe(
-        'The holdout version of each column: the newest with most stages of those that the active mask was evaluated on. `version` is null if its texts were deleted.',
+        'The holdout version of each column: the newest with most stages of those that the active mask (or the named one) was evaluated on. `version` is null if its texts were deleted.',
       ),
     backward_transfer: z
       .object({ mean: z.number(), max: z.number() })

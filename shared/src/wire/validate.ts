@@ -62,6 +62,7 @@ function describeIssue(issue: z.core.$ZodRawIssue): string | undefined {
 }
 
 function describeKind(expected: string): string {
+  if (expected === 'boolean') return 'true or false'
   const kind = expected === 'record' ? 'object' : expected
   return `${/^[aeiou]/.test(kind) ? 'an' : 'a'} ${kind}`
 }

@@ -14,6 +14,7 @@ const schema = z.object({
   kind: z.literal('text').optional(),
   confirm: z.union([z.literal('auto'), z.literal([1, 2])]).optional(),
   weights: z.union([z.enum(['equal', 'traffic']), z.record(z.string(), z.number())]).optional(),
+  enabled: z.boolean().optional(),
   own: z.union([z.string(), z.number()], { error: 'say what' }).optional(),
   form: z.discriminatedUnion('type', [z.object({ type: z.literal('text') })]).optional(),
 })
@@ -35,6 +36,7 @@ test.each([
   [{ model: 'm', confirm: 7 }, "Invalid 'confirm': expected 'auto', 1 or 2."],
   [{ model: 'm', weights: 'x' }, "Invalid 'weights': expected 'equal', 'traffic' or an object."],
   [{ model: 'm', weights: { a: 'x' } }, "Invalid 'weights.a': expected a number, got string."],
+  [{ model: 'm', enabled: 'maybe' }, "Invalid 'enabled': expected true or false, got string."],
   [{ model: 'm', own: true }, "Invalid 'own': say what."],
   [{ model: 'm', form: { type: 'x' } }, "Invalid 'form.type': Invalid discriminator value. Expected 'text'."],
   [[], 'Invalid request body: expected an object, got array.'],
