@@ -7,7 +7,7 @@ import { createCompletedRequests } from './usage/limits/completed-requests.ts'
 import { createKnownRejections } from './usage/limits/known-rejections.ts'
 import { requireKey } from './middleware/auth.ts'
 import { allowCors } from './middleware/cors.ts'
-import { errorResponse, notFoundResponse } from './middleware/error-responses.ts'
+import { errorResponse, notFoundResponse, rejectOtherMethods } from './middleware/error-responses.ts'
 import { limitLists } from './middleware/list-limit.ts'
 import { paceRefusals } from './middleware/refusal-pace.ts'
 import { traceRequests } from './middleware/tracing.ts'
@@ -15,7 +15,8 @@ import { adminRoutes } from './routes/admin/admin-routes.ts'
 import type { StreamTimes } from './routes/admin/overview-routes.ts'
 import { chatCompletionRoutes } from './routes/openai/chat-completion-routes.ts'
 import { completionRoutes } from './routes/openai/completion-routes.ts'
-import { dashboardRoutes } from './routes/dashboard/dashboard-routes.ts'
+import { pageRoutes } from './routes/dashboard/page-routes.ts'
+import { sessionRoutes } from './routes/dashboard/session-routes.ts'
 import { docsRoutes } from './routes/service/docs-routes.ts'
 import { embeddingRoutes } from './routes/openai/embedding-routes.ts'
 import { healthRoutes } from './routes/service/health-routes.ts'
@@ -63,19 +64,20 @@ export function createApp(options: { recheckKeyMs?: number; streamTimes?: Stream
     for (const path of ['/chat/*', '/completions', '/embeddings', '/responses/*', '/models/*'])
       app.use(base + path, ...(base === '' ? [allowCors()] : []), requireKey(keyring, options.recheckKeyMs))
     app.use(`${base}/models/*`, listLimit)
-    app.route(`${base}/chat/completions`, chatCompletionRoutes())
-    app.route(`${base}/completions`, completionRoutes())
-    app.route(`${base}/embeddings`, embeddingRoutes())
-    app.route(`${base}/responses`, responseRoutes())
-    app.route(`${base}/models`, modelRoutes())
+    app.route(`${base}/chat/completions`, rejectOtherMethods(chatCompletionRoutes()))
+    app.route(`${base}/completions`, rejectOtherMethods(completionRoutes()))
+    app.route(`${base}/embeddings`, rejectOtherMethods(embeddingRoutes()))
+    app.route(`${base}/responses`, rejectOtherMethods(responseRoutes()))
+    app.route(`${base}/models`, rejectOtherMethods(modelRoutes()))
   }
   app.route('/admin', adminRoutes(keyring, options.streamTimes))
-  app.route('/dashboard', dashboardRoutes(keyring))
-  app.route('/internal/nodes', nodeRoutes())
-  app.route('/internal', artifactRoutes())
+  app.route('/dashboard', rejectOtherMethods(sessionRoutes(keyring)))
+  app.route('/dashboard', pageRoutes())
+  app.route('/internal/nodes', rejectOtherMethods(nodeRoutes()))
+  app.route('/internal', rejectOtherMethods(artifactRoutes()))
   app.route('/', rootRoutes())
-  app.route('/', healthRoutes())
-  app.route('/', docsRoutes())
-  app.route('/', metricsRoutes(keyring))
+  app.route('/', rejectOtherMethods(healthRoutes()))
+  app.route('/', rejectOtherMethods(docsRoutes()))
+  app.route('/', rejectOtherMethods(metricsRoutes(keyring)))
   return app
 }

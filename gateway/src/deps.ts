@@ -103,31 +103,34 @@ function createIsolateDeps(env: Bindings): IsolateDeps['parts'] {
     keyPepper,
     policy,
     adaptationPreset: readAdaptationPreset(env),
-    keyTrustMs: readWholeNumber(env, 'COPAL_KEY_TRUST_MS', SETTINGS.COPAL_KEY_TRUST_MS.default),
-    unknownKeysPerMinute: readWholeNumber(
-      env,
-      'COPAL_UNKNOWN_KEYS_PER_MINUTE',
-      SETTINGS.COPAL_UNKNOWN_KEYS_PER_MINUTE.default,
-    ),
+    keyTrustMs: readWholeNumber(env, 'COPAL_KEY_TRUST_MS'),
+    unknownKeysPerMinute: readWholeNumber(env, 'COPAL_UNKNOWN_KEYS_PER_MINUTE'),
     unknownKeyEdgeLimit: env.UNKNOWN_KEYS,
-    listsPerMinute: readWholeNumber(env, 'COPAL_LISTS_PER_MINUTE', SETTINGS.COPAL_LISTS_PER_MINUTE.default),
-    refusalsPerSecond: readWholeNumber(
+    listsPerMinute: readWholeNumber(env, 'COPAL_LISTS_PER_MINUTE'),
+    refusalsPerSecond: readWholeNumber(env, 'COPAL_REFUSALS_PER_SECOND'),
+    receiptDays: readKept(
       env,
-      'COPAL_REFUSALS_PER_SECOND',
-      SETTINGS.COPAL_REFUSALS_PER_SECOND.default,
+      'COPAL_RECEIPT_DAYS',
+      MIN_RECEIPT_DAYS,
+      `receipts must be kept for at least ${MIN_RECEIPT_DAYS} days, because nodes that were offline send theirs again.`,
     ),
-    receiptDays: readReceiptDays(env),
-    maxReceipts: readMaxReceipts(env),
+    maxReceipts: readKept(
+      env,
+      'COPAL_MAX_RECEIPTS',
+      MIN_MAX_RECEIPTS,
+      `at least ${MIN_MAX_RECEIPTS} must be kept, because trials are judged by receipts.`,
+    ),
     seriesDays: readSeriesDays(env),
-    datasetDays: readWholeNumber(env, 'COPAL_DATASET_DAYS', SETTINGS.COPAL_DATASET_DAYS.default),
-    previewCharacters: readWholeNumber(
+    datasetDays: readWholeNumber(env, 'COPAL_DATASET_DAYS'),
+    previewCharacters: readWholeNumber(env, 'COPAL_PREVIEW_CHARACTERS'),
+    maskDays: readWholeNumber(env, 'COPAL_MASK_DAYS'),
+    auditDays: readWholeNumber(env, 'COPAL_AUDIT_DAYS'),
+    historyDays: readKept(
       env,
-      'COPAL_PREVIEW_CHARACTERS',
-      SETTINGS.COPAL_PREVIEW_CHARACTERS.default,
+      'COPAL_HISTORY_DAYS',
+      MIN_HISTORY_DAYS,
+      `records of updates must be kept for at least ${MIN_HISTORY_DAYS} days, because the mask of an update may be forced for 30.`,
     ),
-    maskDays: readWholeNumber(env, 'COPAL_MASK_DAYS', SETTINGS.COPAL_MASK_DAYS.default),
-    auditDays: readWholeNumber(env, 'COPAL_AUDIT_DAYS', SETTINGS.COPAL_AUDIT_DAYS.default),
-    historyDays: readHistoryDays(env),
     recogniser: readRecogniser(env),
     telemetry: createGatewayTelemetry(readOtel(env)),
     nowMs: () => Date.now(),
@@ -196,41 +199,23 @@ export function readOtel(env: Bindings): OtelSettings {
   }
 }
 
-function readReceiptDays(env: Bindings): number {
-  const days = readWholeNumber(env, 'COPAL_RECEIPT_DAYS', SETTINGS.COPAL_RECEIPT_DAYS.default)
-  if (days === 0 || days >= MIN_RECEIPT_DAYS) return days
-  throw notConfigured(
-    `the variable COPAL_RECEIPT_DAYS is '${days}'; receipts must be kept for at least ${MIN_RECEIPT_DAYS} days, ` +
-      'because nodes that were offline send theirs again. Set it to 0 to keep all.',
-  )
-}
-
-function readMaxReceipts(env: Bindings): number {
-  const receipts = readWholeNumber(env, 'COPAL_MAX_RECEIPTS', SETTINGS.COPAL_MAX_RECEIPTS.default)
-  if (receipts === 0 || receipts >= MIN_MAX_RECEIPTS) return receipts
-  throw notConfigured(
-    `the variable COPAL_MAX_RECEIPTS is '${receipts}'; at least ${MIN_MAX_RECEIPTS} must be kept, because trials are judged by ` +
-      'receipts. Set it to 0 to keep all.',
-  )
-}
-
-function readHistoryDays(env: Bindings): number {
-  const days = readWholeNumber(env, 'COPAL_HISTORY_DAYS', SETTINGS.COPAL_HISTORY_DAYS.default)
-  if (days === 0 || days >= MIN_HISTORY_DAYS) return days
-  throw notConfigured(
-    `the variable COPAL_HISTORY_DAYS is '${days}'; records of updates must be kept for at least ${MIN_HISTORY_DAYS} days, because ` +
-      'the mask of an update may be forced for 30. Set it to 0 to keep all.',
-  )
+/** Reads how much to keep: 0 for all, or at least `least`. */
+function readKept(
+  env: Bindings,
+  name: Parameters<typeof readWholeNumber>[1] & keyof Bindings,
+  least: number,
+  why: string,
+): number {
+  const kept = readWholeNumber(env, name)
+  if (kept === 0 || kept >= least) return kept
+  throw notConfigured(`the variable ${name} is '${kept}'; ${why} Set it to 0 to keep all.`)
 }
 
 function readSeriesDays(env: Bindings): Deps['seriesDays'] {
   const read = (name: keyof typeof MIN_SERIES_DAYS) => {
-    const days = readWholeNumber(env, name, SETTINGS[name].default)
-    if (days === 0 || days >= MIN_SERIES_DAYS[name]) return days
-    throw notConfigured(
-      `the variable ${name} is '${days}'; these periods must be kept for at least ${MIN_SERIES_DAYS[name]} days, because sums ` +
-        'over the last day or month are made of them. Set it to 0 to keep all.',
-    )
+    const least = MIN_SERIES_DAYS[name]
+    const why = `these periods must be kept for at least ${least} days, because sums over the last day or month are made of them.`
+    return readKept(env, name, least, why)
   }
   return {
     minutes: read('COPAL_SERIES_MINUTE_DAYS'),

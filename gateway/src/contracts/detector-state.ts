@@ -37,6 +37,11 @@ export interface DetectorState {
   adwin: AdwinState
   /** Exponentially weighted mean of the signal, nats a token; null before the first observation. */
   recent: number | null
+  /**
+   * The mean before the first of the changes since the last alarm that were too small to alarm; null if there was none, and
+   * absent in states that an earlier version stored.
+   */
+  beforeSmall?: number | null
   /** When each detector last alarmed, Unix milliseconds. */
   alarms: { pageHinkleyMs: number | null; adwinMs: number | null }
 }

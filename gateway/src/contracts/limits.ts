@@ -12,9 +12,13 @@ export interface Limits {
 /** Changes of limits: a number sets a limit, null removes it, undefined keeps it. */
 export type LimitsPatch = { [Name in keyof Limits]?: number | null | undefined }
 
-/** A key or a tenant whose usage is counted. */
-export interface LimitedAccount {
+/** A key, by its id, or a tenant: what usage is charged to. */
+export interface UsageOwner {
   kind: 'key' | 'tenant'
   name: string
+}
+
+/** A key or a tenant whose usage is counted. */
+export interface LimitedAccount extends UsageOwner {
   limits: Limits
 }

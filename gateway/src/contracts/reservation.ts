@@ -44,6 +44,8 @@ export interface LimitRejection {
 export interface UnchargedUsage {
   fromMs: number
   beforeMs: number
+  /** Requests that are charged by themselves, because they ran at the end of the period. */
+  except?: readonly string[]
 }
 
 /** The units of limits per minute. */

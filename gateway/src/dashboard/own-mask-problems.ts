@@ -78,5 +78,5 @@ function ownMasksOf(domains: readonly string[]): string {
 
 /** Returns the command that gives up the mask of a domain. */
 function removal([first, ...others]: readonly string[]): string {
-  return `remove ${others.length === 0 ? 'it' : 'them'}: copal domains mask ${others.length === 0 ? first : 'DOMAIN'} --remove`
+  return `remove ${others.length === 0 ? 'it' : 'them'}: npx copal domains mask ${others.length === 0 ? first : 'DOMAIN'} --remove`
 }

@@ -1,21 +1,23 @@
+import { capitalize } from '@copal/shared/phrases.ts'
 import type { DomainSummary } from '@copal/shared/wire/admin-overview.ts'
 
 type Reason = NonNullable<DomainSummary['not_scored']>
 
 const NO_TIME =
-  'Nodes had no time for it: they score while they have fewer requests, and more with a larger COPAL_SCORING_SHARE'
+  'nodes had no time to score requests: they score while they have fewer, and more with a larger COPAL_SCORING_SHARE'
 
 /** How a domain is registered whose requests are scored already. */
-const REGISTER = 'To register a domain, import a text of it: copal domains import DOMAIN FILE'
+const REGISTER =
+  'Stored samples register a domain, and so do imported texts: npx copal domains import DOMAIN FILE'
 
-/** When requests are scored, by the most frequent reason why none was. */
+/** When requests are scored, by the most frequent reason why those of a domain were not. */
 const REMEDIES: Readonly<Record<Reason, string>> = {
-  not_sampled: 'None was sampled; to allow it: copal keys sampling KEY always',
-  too_short: 'Their new texts were too short; longer ones are scored',
+  not_sampled: 'requests were not sampled; to allow it: npx copal keys sampling KEY always',
+  too_short: 'new texts were too short; longer ones are scored',
   budget: NO_TIME,
   evicted: NO_TIME,
   failed:
-    'Nodes failed to score them, and their logs say why; they need memory for the dense weights too (COPAL_WEIGHT_BYTES)',
+    'nodes failed to score requests, and their logs say why; they need memory for the dense weights too (COPAL_WEIGHT_BYTES)',
 }
 
 /**
@@ -34,9 +36,10 @@ export function describeUnscored(domains: readonly DomainSummary[]): string | un
   const isCostKnown = pruned.length === 0 || pruned.some(({ gap }) => gap !== null)
   const unknown = isCostKnown ? 'drift is not known' : 'neither drift nor the cost of pruning is known'
   const reason = mostFrequentReason(domains)
-  const remedies = [...(isScored ? [REGISTER] : []), ...(reason === undefined ? [] : [REMEDIES[reason]])]
-  const remedy = remedies.length === 0 ? 'Only sampled requests are scored' : remedies.join('. ')
-  return `${requests} was scored in 24 hours, so ${unknown}. ${remedy}`
+  const remedy = reason && capitalize(`${isScored ? 'in other domains, ' : ''}${REMEDIES[reason]}`)
+  const remedies = [isScored ? REGISTER : undefined, remedy].filter((each) => each !== undefined)
+  const advice = remedies.length === 0 ? 'Only sampled requests are scored' : remedies.join('. ')
+  return `${requests} was scored in 24 hours, so ${unknown}. ${advice}`
 }
 
 /** Returns the reason of the most requests; undefined if none is known. */

@@ -25,7 +25,7 @@ export async function runGeneration(
   generation: Generation,
   listener?: ResponseListener,
 ): Promise<Response> {
-  const { deps, trace, key, requestId, completedRequests, knownRejections } = c.var
+  const { deps, trace, key, requestId, completedRequests, knownRejections, domainOwners } = c.var
   const { model, maxTokens, prompts = 1, choices = 1 } = generation
   const operation = operationOf(generation.path)
   const span = trace.startCall(`${operation} ${model.id}`, {
@@ -65,6 +65,7 @@ export async function runGeneration(
     const dispatched = await dispatch(deps, {
       requestId,
       key,
+      domainOwners,
       generation,
       metering,
       completedRequests,

@@ -1,4 +1,4 @@
-import type { Context } from 'hono'
+import type { Context, Env, Hono } from 'hono'
 import { AppError, errorBody, toAppError } from '@copal/shared/errors.ts'
 import type { AppEnv } from '../contracts/context.ts'
 import type { RequestTrace } from '../contracts/request-trace.ts'
@@ -41,16 +41,16 @@ export function notFoundResponse(c: Context<AppEnv>): Response {
   return errorResponse(error, c)
 }
 
-/** Creates a handler that rejects all methods but the allowed ones; mount it with `all()` after a path's other handlers. */
-export function rejectMethod(...allowed: string[]): (c: Context<AppEnv>) => Response {
-  return (c) => {
-    c.header('allow', allowed.join(', '))
-    return errorResponse(
-      new AppError(
-        'method_not_allowed',
-        `'${c.req.path}' accepts ${allowed.join(' or ')}, not ${c.req.method}.`,
-      ),
-      c,
-    )
+/** Has every path of an app reject the methods for which it has no handler. Call it when the app has all its routes. */
+export function rejectOtherMethods<E extends Env>(app: Hono<E>): Hono<E> {
+  const handlers = app.routes.filter(({ method }) => method !== 'ALL')
+  for (const [path, routes] of Map.groupBy(handlers, (route) => route.path)) {
+    const allowed = [...new Set(routes.map(({ method }) => method))]
+    app.all(path, (c) => {
+      c.header('allow', allowed.join(', '))
+      const message = `'${c.req.path}' accepts ${allowed.join(' or ')}, not ${c.req.method}.`
+      throw new AppError('method_not_allowed', message)
+    })
   }
+  return app
 }

@@ -3,7 +3,7 @@ import { domainSummary, overviewReport } from '@copal/shared/wire/admin-overview
 import { createSession, dashboardLink, sessionEntry, signedOut } from '@copal/shared/wire/admin-session.ts'
 import { countedDomain } from '@copal/shared/wire/inference-fields.ts'
 import { usageQuery, usageReport } from '@copal/shared/wire/admin-usage.ts'
-import { named, type Operation } from './operation.ts'
+import { named, operationsOf } from './operation.ts'
 
 const SESSION = named('DashboardSession', sessionEntry)
 const OVERVIEW = named('Overview', overviewReport)
@@ -12,12 +12,11 @@ const OVERVIEW = named('Overview', overviewReport)
 const NO_MODEL = ['model_not_found', 'no_node_available'] as const
 
 /** Operations of the dashboard: its sessions, and what it alone shows. */
-export const DASHBOARD_OPERATIONS: readonly Operation[] = [
+export const DASHBOARD_OPERATIONS = operationsOf({ tag: 'Dashboard', key: 'operator' }, [
   {
     method: 'post',
     path: '/dashboard/session',
     id: 'createSession',
-    tag: 'Dashboard',
     summary:
       "Signs in with the admin key, an API key with the scope `admin`, `read-metrics` or `read-admin`, or the code of a one-time link, and sets the session's cookie.",
     key: 'none',
@@ -30,7 +29,6 @@ export const DASHBOARD_OPERATIONS: readonly Operation[] = [
     method: 'get',
     path: '/dashboard/session',
     id: 'getSession',
-    tag: 'Dashboard',
     summary: 'Returns the session of the cookie, with the secret that changes need in `x-copal-csrf`.',
     key: 'session',
     response: SESSION,
@@ -39,7 +37,6 @@ export const DASHBOARD_OPERATIONS: readonly Operation[] = [
     method: 'delete',
     path: '/dashboard/session',
     id: 'deleteSession',
-    tag: 'Dashboard',
     summary: 'Signs out: ends the session of the cookie.',
     key: 'session',
     response: named('SignedOut', signedOut),
@@ -48,10 +45,8 @@ export const DASHBOARD_OPERATIONS: readonly Operation[] = [
     method: 'post',
     path: '/admin/dashboard-links',
     id: 'createDashboardLink',
-    tag: 'Dashboard',
     summary:
       'Makes a link that opens the dashboard signed in as the admin key, once, within five minutes. A session cannot make one.',
-    key: 'operator',
     refusesSession: true,
     response: named('DashboardLink', dashboardLink),
     status: 201,
@@ -60,10 +55,8 @@ export const DASHBOARD_OPERATIONS: readonly Operation[] = [
     method: 'get',
     path: '/admin/overview',
     id: 'getOverview',
-    tag: 'Dashboard',
     summary:
       'Returns what the overview shows of a model, at most two seconds old: its mask, nodes, traffic, domains, updates, decisions and alerts.',
-    key: 'operator',
     query: { model: 'Id of the model. By default the first one.' },
     response: OVERVIEW,
     errors: NO_MODEL,
@@ -72,10 +65,8 @@ export const DASHBOARD_OPERATIONS: readonly Operation[] = [
     method: 'get',
     path: '/admin/events',
     id: 'streamEvents',
-    tag: 'Dashboard',
     summary:
       'Streams server-sent events until the client leaves or its key is no longer valid: `overview` at once and when it has changed, at most every two seconds, `heartbeat` every ten seconds, and `end` after two minutes, when the client shall open another stream.',
-    key: 'operator',
     query: { model: 'Id of the model. By default the first one.' },
     response: 'text/event-stream',
     errors: NO_MODEL,
@@ -84,10 +75,8 @@ export const DASHBOARD_OPERATIONS: readonly Operation[] = [
     method: 'get',
     path: '/admin/domains/{domain}/traffic',
     id: 'getDomainTraffic',
-    tag: 'Dashboard',
     summary:
       'Returns the last 24 hours of one domain, as the overview has them of the 50 domains with the most traffic; zeros without traffic.',
-    key: 'operator',
     params: { domain: countedDomain },
     query: { model: 'Id of the model. Optional if there is only one.' },
     response: named('DomainTraffic', domainSummary),
@@ -97,9 +86,7 @@ export const DASHBOARD_OPERATIONS: readonly Operation[] = [
     method: 'get',
     path: '/admin/masks/{version}/linears',
     id: 'listMaskLinears',
-    tag: 'Dashboard',
     summary: 'Lists the linears of a mask with their shapes and sparsity.',
-    key: 'operator',
     query: { model: 'Id of the model. Optional if there is only one.' },
     response: named('MaskLinears', maskLinears),
     errors: ['invalid_request', 'not_found', 'mask_invalid', ...NO_MODEL],
@@ -108,10 +95,8 @@ export const DASHBOARD_OPERATIONS: readonly Operation[] = [
     method: 'get',
     path: '/admin/masks/{version}/churn/{other}',
     id: 'compareMasks',
-    tag: 'Dashboard',
     summary:
       'Compares two masks: the fraction of weights that they treat differently, in all and of each linear. Version 0 is dense.',
-    key: 'operator',
     query: { model: 'Id of the model. Optional if there is only one.' },
     response: named('MaskChurn', maskChurn),
     errors: ['invalid_request', 'not_found', 'conflict', 'mask_invalid', ...NO_MODEL],
@@ -126,4 +111,4 @@ export const DASHBOARD_OPERATIONS: readonly Operation[] = [
     querySchema: usageQuery,
     response: named('Usage', usageReport),
   },
-]
+])

@@ -14,15 +14,14 @@ import {
 import { deletedSamples as sampleDeletion, sampleEntry } from '@copal/shared/wire/admin-samples.ts'
 import { generalHoldout } from '@copal/shared/wire/admin-holdout.ts'
 import { domainName } from '@copal/shared/wire/inference-fields.ts'
-import { listOf, named, type Operation } from './operation.ts'
+import { listOf, named, operationsOf } from './operation.ts'
 
 /** Operations on the texts of domains and the general holdout. */
-export const DOMAIN_OPERATIONS: readonly Operation[] = [
+export const DOMAIN_OPERATIONS = operationsOf({ tag: 'Adaptation', key: 'operator' }, [
   {
     method: 'get',
     path: '/admin/domains',
     id: 'listDomains',
-    tag: 'Adaptation',
     summary: 'Lists domains with their samples; to a key of a tenant those that the tenant owns.',
     key: 'admin',
     querySchema: domainsQuery,
@@ -32,9 +31,7 @@ export const DOMAIN_OPERATIONS: readonly Operation[] = [
     method: 'post',
     path: '/admin/domains/{domain}/texts',
     id: 'importTexts',
-    tag: 'Adaptation',
     summary: 'Adds texts to a domain. They are redacted and sampled like traffic.',
-    key: 'operator',
     params: { domain: domainName },
     body: named('ImportTexts', importTexts),
     response: named('ImportedTexts', importedTexts),
@@ -45,10 +42,8 @@ export const DOMAIN_OPERATIONS: readonly Operation[] = [
     method: 'put',
     path: '/admin/domains/{domain}',
     id: 'setDomain',
-    tag: 'Adaptation',
     summary:
       'Sets the owner of a domain. Requests of other tenants are not counted in it from then on, and their samples are not stored there.',
-    key: 'operator',
     params: { domain: domainName },
     body: named('SetDomain', setDomain),
     response: named('ChangedDomain', changedDomain),
@@ -58,10 +53,8 @@ export const DOMAIN_OPERATIONS: readonly Operation[] = [
     method: 'post',
     path: '/admin/domains/{domain}/rebuild',
     id: 'rebuildDomain',
-    tag: 'Adaptation',
     summary:
       'Has the statistics of a domain made anew from the texts that are retained: what was calibrated does not count any more, and the next update may take every text of the reservoir. Responds 409 while an update runs that reads the statistics, or whose canary counts texts of the domain, and where more is left to do than one call can: repeat it to go on.',
-    key: 'operator',
     params: { domain: domainName },
     response: named('RebuiltDomain', rebuiltDomain),
     errors: ['not_found', 'conflict'],
@@ -70,10 +63,8 @@ export const DOMAIN_OPERATIONS: readonly Operation[] = [
     method: 'get',
     path: '/admin/domains/{domain}/samples',
     id: 'listSamples',
-    tag: 'Adaptation',
     summary:
       'Lists the 20 kept texts of a domain that requests brought last, newest first, with their redacted beginnings.',
-    key: 'operator',
     params: { domain: domainName },
     response: listOf('Sample', sampleEntry),
     errors: ['not_found'],
@@ -82,10 +73,8 @@ export const DOMAIN_OPERATIONS: readonly Operation[] = [
     method: 'delete',
     path: '/admin/domains/{domain}/samples',
     id: 'deleteSamples',
-    tag: 'Adaptation',
     summary:
       'Deletes the texts of a key, a tenant or a request from a domain, including its frozen datasets and every version of its holdout; the next update calibrates on the remaining texts again. With several parameters: the texts that match all of them. A text that another request sent too stays for that one. Without a parameter: deletes all samples but no frozen texts. Queued samples that are deleted are not stored later. Responds 409 while an update runs that may read the texts: in any state but `canary`.',
-    key: 'operator',
     params: { domain: domainName },
     query: {
       key: 'Id of the key. Default: all keys.',
@@ -99,7 +88,6 @@ export const DOMAIN_OPERATIONS: readonly Operation[] = [
     method: 'delete',
     path: '/admin/samples',
     id: 'deleteSamplesEverywhere',
-    tag: 'Adaptation',
     summary:
       'Deletes the texts of a request, a key or a tenant in all domains; with several parameters, the texts that match all of them. A tenant administrator deletes texts of its own tenant. Samples are deleted at once; responds 202 where an update still reads frozen texts, or where domains and frozen texts are more than one call can look through: those are deleted when it has ended, or within the next minutes.',
     key: 'admin',
@@ -117,10 +105,8 @@ export const DOMAIN_OPERATIONS: readonly Operation[] = [
     method: 'post',
     path: '/admin/domains/{domain}/mask',
     id: 'createOwnMask',
-    tag: 'Adaptation',
     summary:
       'Starts an update that makes a mask for one domain alone. It serves that domain if it is better there than the shared mask by `discovery.own_mask_gain`. Responds 409 unless `discovery.own_masks` is true and a mask is active.',
-    key: 'operator',
     params: { domain: domainName },
     body: named('CreateOwnMask', createOwnMask),
     response: named('Update', updateEntry),
@@ -131,9 +117,7 @@ export const DOMAIN_OPERATIONS: readonly Operation[] = [
     method: 'delete',
     path: '/admin/domains/{domain}/mask',
     id: 'removeOwnMask',
-    tag: 'Adaptation',
     summary: 'Lets the shared mask serve a domain that has a mask of its own. Responds 404 if it has none.',
-    key: 'operator',
     params: { domain: domainName },
     query: { model: 'Id of the model. Optional if there is only one.' },
     response: named('RemovedOwnMask', removedOwnMask),
@@ -143,10 +127,8 @@ export const DOMAIN_OPERATIONS: readonly Operation[] = [
     method: 'delete',
     path: '/admin/domains/{domain}',
     id: 'deleteDomain',
-    tag: 'Adaptation',
     summary:
       'Deletes everything that is stored for a domain. Responds 404 for a domain that never had a text, and 409 while an update runs that may read its texts.',
-    key: 'operator',
     params: { domain: domainName },
     response: named('DeletedDomain', deletedDomain),
     accepted:
@@ -157,19 +139,15 @@ export const DOMAIN_OPERATIONS: readonly Operation[] = [
     method: 'get',
     path: '/admin/holdout',
     id: 'getHoldout',
-    tag: 'Adaptation',
     summary: 'Returns the size and version of the general holdout.',
-    key: 'operator',
     response: named('GeneralHoldout', generalHoldout),
   },
   {
     method: 'put',
     path: '/admin/holdout',
     id: 'setHoldout',
-    tag: 'Adaptation',
     summary:
       'Sets the general holdout, text of your own that every new mask is judged on: 1,024 to 32,768 tokens. It is redacted.',
-    key: 'operator',
     body: named('ImportTexts', importTexts),
     response: named('GeneralHoldout', generalHoldout),
   },
@@ -177,11 +155,9 @@ export const DOMAIN_OPERATIONS: readonly Operation[] = [
     method: 'delete',
     path: '/admin/holdout',
     id: 'deleteHoldout',
-    tag: 'Adaptation',
     summary:
       'Deletes the general holdout with all its versions and the evaluations on them. Responds 409 while an update runs.',
-    key: 'operator',
     response: named('GeneralHoldout', generalHoldout),
     errors: ['conflict'],
   },
-]
+])

@@ -1,6 +1,6 @@
 import { alertsQuery, alertsReport, detectorsReport, probesReport } from '@copal/shared/wire/admin-alerts.ts'
 import { gapsQuery, gapsReport, seriesQuery, seriesReport } from '@copal/shared/wire/admin-series.ts'
-import { named, type Operation } from './operation.ts'
+import { named, operationsOf } from './operation.ts'
 
 const ofModel = {
   query: { model: 'Id of the model. Optional if there is only one.' },
@@ -8,12 +8,11 @@ const ofModel = {
 } as const
 
 /** Operations on series, alerts, drift detectors and the probe texts. */
-export const DRIFT_OPERATIONS: readonly Operation[] = [
+export const DRIFT_OPERATIONS = operationsOf({ tag: 'Adaptation', key: 'operator' }, [
   {
     method: 'get',
     path: '/admin/series',
     id: 'getSeries',
-    tag: 'Adaptation',
     summary:
       'Returns traffic and drift over time, by domain and mask, with the promotions, roll-backs and alerts of that time.',
     key: 'admin',
@@ -25,9 +24,7 @@ export const DRIFT_OPERATIONS: readonly Operation[] = [
     method: 'get',
     path: '/admin/series/gaps',
     id: 'getGaps',
-    tag: 'Adaptation',
     summary: 'Returns what pruning costs each domain over time, one line a domain.',
-    key: 'operator',
     querySchema: gapsQuery,
     response: named('Gaps', gapsReport),
     errors: ofModel.errors,
@@ -36,9 +33,7 @@ export const DRIFT_OPERATIONS: readonly Operation[] = [
     method: 'get',
     path: '/admin/alerts',
     id: 'listAlerts',
-    tag: 'Adaptation',
     summary: 'Lists alerts of drift and of damaged nodes: those that hold first, then the newest.',
-    key: 'operator',
     querySchema: alertsQuery,
     response: named('Alerts', alertsReport),
     errors: ofModel.errors,
@@ -47,9 +42,7 @@ export const DRIFT_OPERATIONS: readonly Operation[] = [
     method: 'get',
     path: '/admin/detectors',
     id: 'listDetectors',
-    tag: 'Adaptation',
     summary: 'Lists the drift detectors of the domains with their statistics and thresholds.',
-    key: 'operator',
     ...ofModel,
     response: named('Detectors', detectorsReport),
   },
@@ -57,10 +50,8 @@ export const DRIFT_OPERATIONS: readonly Operation[] = [
     method: 'get',
     path: '/admin/probes',
     id: 'listProbes',
-    tag: 'Adaptation',
     summary: 'Lists what each node scored on the probe texts in the last hour, and whether it matches.',
-    key: 'operator',
     ...ofModel,
     response: named('Probes', probesReport),
   },
-]
+])

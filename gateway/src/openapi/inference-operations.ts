@@ -4,20 +4,18 @@ import { embeddingsResponse, embeddingsRequest } from '@copal/shared/wire/embedd
 import { responseEvent, responseObject } from '@copal/shared/wire/response-object.ts'
 import { responsesRequest } from '@copal/shared/wire/responses.ts'
 import { modelEntry, modelList } from '@copal/shared/wire/model-list.ts'
-import { named, type Operation } from './operation.ts'
+import { named, operationsOf } from './operation.ts'
 
 /** The error of a session of the dashboard that names no key. */
 const WITHOUT_KEY = ['invalid_request'] as const
 
 /** Operations that applications call. */
-export const INFERENCE_OPERATIONS: readonly Operation[] = [
+export const INFERENCE_OPERATIONS = operationsOf({ tag: 'Inference', key: 'inference' }, [
   {
     method: 'post',
     path: '/v1/chat/completions',
     id: 'createChatCompletion',
-    tag: 'Inference',
     summary: 'Generates the next message of a conversation.',
-    key: 'inference',
     body: named('ChatRequest', chatRequest),
     response: named('ChatCompletion', chatCompletion),
     streams: { event: named('ChatCompletionChunk', chatCompletionChunk), end: '[DONE]' },
@@ -27,9 +25,7 @@ export const INFERENCE_OPERATIONS: readonly Operation[] = [
     method: 'post',
     path: '/v1/completions',
     id: 'createCompletion',
-    tag: 'Inference',
     summary: 'Continues one or several texts.',
-    key: 'inference',
     body: named('CompletionRequest', completionRequest),
     response: named('Completion', completion),
     streams: { event: named('CompletionChunk', completionChunk), end: '[DONE]' },
@@ -38,9 +34,7 @@ export const INFERENCE_OPERATIONS: readonly Operation[] = [
     method: 'post',
     path: '/v1/responses',
     id: 'createResponse',
-    tag: 'Inference',
     summary: 'Generates the next message of a conversation with the Responses API. Responses are not stored.',
-    key: 'inference',
     body: named('ResponsesRequest', responsesRequest),
     response: named('Response', responseObject),
     streams: { event: named('ResponseEvent', responseEvent) },
@@ -50,9 +44,7 @@ export const INFERENCE_OPERATIONS: readonly Operation[] = [
     method: 'post',
     path: '/v1/embeddings',
     id: 'createEmbeddings',
-    tag: 'Inference',
     summary: "Embeds texts: the mean of the model's last hidden states, normalized to length 1.",
-    key: 'inference',
     body: named('EmbeddingsRequest', embeddingsRequest),
     response: named('Embeddings', embeddingsResponse),
   },
@@ -60,10 +52,8 @@ export const INFERENCE_OPERATIONS: readonly Operation[] = [
     method: 'get',
     path: '/v1/models',
     id: 'listModels',
-    tag: 'Inference',
     summary:
       'Lists the models that the key may use, each followed by the mask versions that requests can name now.',
-    key: 'inference',
     response: named('ModelList', modelList),
     errors: WITHOUT_KEY,
   },
@@ -71,10 +61,8 @@ export const INFERENCE_OPERATIONS: readonly Operation[] = [
     method: 'get',
     path: '/v1/models/{id}',
     id: 'getModel',
-    tag: 'Inference',
     summary: 'Returns one model or mask version of that list.',
-    key: 'inference',
     response: named('Model', modelEntry),
     errors: ['model_not_found', ...WITHOUT_KEY],
   },
-]
+])

@@ -13,17 +13,15 @@ import {
   tenantsQuery,
 } from '@copal/shared/wire/admin-keys.ts'
 import { pageOf } from '@copal/shared/wire/paging.ts'
-import { named, type Operation } from './operation.ts'
+import { named, operationsOf } from './operation.ts'
 
 /** Operations on API keys and tenants. */
-export const KEY_OPERATIONS: readonly Operation[] = [
+export const KEY_OPERATIONS = operationsOf({ tag: 'Keys and tenants', key: 'admin' }, [
   {
     method: 'post',
     path: '/admin/keys',
     id: 'createKey',
-    tag: 'Keys and tenants',
     summary: 'Creates an API key. The key is shown only in this response.',
-    key: 'admin',
     body: named('CreateKey', createKey),
     response: named('CreatedKey', createdKey),
     status: 201,
@@ -33,9 +31,7 @@ export const KEY_OPERATIONS: readonly Operation[] = [
     method: 'get',
     path: '/admin/keys',
     id: 'listKeys',
-    tag: 'Keys and tenants',
     summary: 'Lists API keys; to a tenant administrator those that may do no more than its own.',
-    key: 'admin',
     querySchema: keysQuery,
     response: named('KeyPage', pageOf(keyEntry)),
   },
@@ -43,9 +39,7 @@ export const KEY_OPERATIONS: readonly Operation[] = [
     method: 'post',
     path: '/admin/keys/{id}/rotate',
     id: 'rotateKey',
-    tag: 'Keys and tenants',
     summary: 'Replaces the secret of a key. The old secret stays valid for a grace period.',
-    key: 'admin',
     body: named('RotateKey', rotateKey),
     response: named('CreatedKey', createdKey),
     errors: ['not_found', 'conflict'],
@@ -54,9 +48,7 @@ export const KEY_OPERATIONS: readonly Operation[] = [
     method: 'patch',
     path: '/admin/keys/{id}',
     id: 'setKeyLimits',
-    tag: 'Keys and tenants',
     summary: 'Changes the limits and the sampling policy of a key.',
-    key: 'admin',
     body: named('AccountChanges', accountChanges),
     response: named('Key', keyEntry),
     errors: ['not_found'],
@@ -65,9 +57,7 @@ export const KEY_OPERATIONS: readonly Operation[] = [
     method: 'delete',
     path: '/admin/keys/{id}',
     id: 'revokeKey',
-    tag: 'Keys and tenants',
     summary: 'Revokes a key.',
-    key: 'admin',
     response: named('RevokedKey', revokedKey),
     errors: ['not_found'],
   },
@@ -75,9 +65,7 @@ export const KEY_OPERATIONS: readonly Operation[] = [
     method: 'get',
     path: '/admin/tenants',
     id: 'listTenants',
-    tag: 'Keys and tenants',
     summary: 'Lists tenants with their limits.',
-    key: 'admin',
     querySchema: tenantsQuery,
     response: named('TenantPage', pageOf(tenantEntry)),
   },
@@ -85,7 +73,6 @@ export const KEY_OPERATIONS: readonly Operation[] = [
     method: 'put',
     path: '/admin/tenants/{tenant}',
     id: 'putTenant',
-    tag: 'Keys and tenants',
     summary: 'Creates a tenant, or changes its limits and the most that its keys may have sampled.',
     key: 'operator',
     params: { tenant: tenantName },
@@ -96,9 +83,7 @@ export const KEY_OPERATIONS: readonly Operation[] = [
     method: 'get',
     path: '/admin/tenants/{tenant}/cache',
     id: 'getTenantCache',
-    tag: 'Keys and tenants',
     summary: "Reports the size, hits and misses of a tenant's response cache.",
-    key: 'admin',
     params: { tenant: tenantName },
     response: named('TenantCache', cacheEntry),
     errors: ['not_found'],
@@ -107,11 +92,9 @@ export const KEY_OPERATIONS: readonly Operation[] = [
     method: 'delete',
     path: '/admin/tenants/{tenant}/cache',
     id: 'clearTenantCache',
-    tag: 'Keys and tenants',
     summary: "Deletes all responses in a tenant's response cache.",
-    key: 'admin',
     params: { tenant: tenantName },
     response: named('ClearedCache', clearedCache),
     errors: ['not_found'],
   },
-]
+])

@@ -61,3 +61,12 @@ export const named = (name: string, schema: $ZodType): NamedSchema => ({ name, s
 /** Creates the schema of a list `{"data": [...]}`. */
 export const listOf = (name: string, entry: $ZodType): NamedSchema =>
   named(`${name}List`, z.object({ data: z.array(entry) }))
+
+/** The fields that most operations of a file share. */
+type Shared = Pick<Operation, 'tag' | 'key'>
+
+/** Gives operations the fields that they share, except where one has its own. */
+export const operationsOf = (
+  shared: Shared,
+  operations: readonly (Omit<Operation, keyof Shared> & Partial<Shared>)[],
+): readonly Operation[] => operations.map((operation) => ({ ...shared, ...operation }))

@@ -5,7 +5,7 @@ import {
   settledProposal,
 } from '@copal/shared/wire/admin-proposals.ts'
 import { z } from 'zod'
-import { listOf, named, type Operation } from './operation.ts'
+import { listOf, named, operationsOf } from './operation.ts'
 
 const params = { id: z.string() }
 const settled = {
@@ -14,14 +14,12 @@ const settled = {
 } as const
 
 /** Operations on domains that were found in texts without one. */
-export const PROPOSAL_OPERATIONS: readonly Operation[] = [
+export const PROPOSAL_OPERATIONS = operationsOf({ tag: 'Adaptation', key: 'operator' }, [
   {
     method: 'get',
     path: '/admin/proposals',
     id: 'listProposals',
-    tag: 'Adaptation',
     summary: 'Lists the domains that were found and wait for a decision, the largest first.',
-    key: 'operator',
     query: { model: 'Id of the model by whose embeddings they were found. Default: all.' },
     response: listOf('Proposal', proposalEntry),
     errors: ['model_not_found', 'no_node_available'],
@@ -30,10 +28,8 @@ export const PROPOSAL_OPERATIONS: readonly Operation[] = [
     method: 'post',
     path: '/admin/proposals/{id}/accept',
     id: 'acceptProposal',
-    tag: 'Adaptation',
     summary:
       'Makes a proposal a domain, which belongs to the tenant that all its texts are of, or else to all. Its texts move there, and later ones of the kind go there.',
-    key: 'operator',
     params,
     body: named('AcceptProposal', acceptProposal),
     ...settled,
@@ -42,10 +38,8 @@ export const PROPOSAL_OPERATIONS: readonly Operation[] = [
     method: 'post',
     path: '/admin/proposals/{id}/merge',
     id: 'mergeProposal',
-    tag: 'Adaptation',
     summary:
       'Moves the texts of a proposal into a domain, as far as their keys may use it; the others go to the defaults of their keys.',
-    key: 'operator',
     params,
     body: named('MergeProposal', mergeProposal),
     ...settled,
@@ -54,10 +48,8 @@ export const PROPOSAL_OPERATIONS: readonly Operation[] = [
     method: 'post',
     path: '/admin/proposals/{id}/discard',
     id: 'discardProposal',
-    tag: 'Adaptation',
     summary: 'Discards a proposal and deletes its texts. Later texts of the kind may be proposed again.',
-    key: 'operator',
     params,
     ...settled,
   },
-]
+])

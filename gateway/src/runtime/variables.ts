@@ -1,4 +1,11 @@
+import { SETTINGS } from '@copal/shared/settings-table.ts'
 import { notConfigured } from './not-configured.ts'
+
+type Settings = typeof SETTINGS
+/** A setting that is a number. */
+type NumberSetting = {
+  [Name in keyof Settings]: Settings[Name] extends { default: number } ? Name : never
+}[keyof Settings]
 
 /** Units of whole numbers by the ends of their names; without one of them they count requests. */
 const UNITS = [
@@ -8,17 +15,16 @@ const UNITS = [
 ] as const
 
 /**
- * Reads a variable that is a whole number.
+ * Reads a variable that is a whole number, or the default of its setting.
  *
  * @throws AppError `internal_error` that names the variable if it is not a whole number
  */
-export function readWholeNumber<Name extends string>(
-  env: Partial<Record<Name, string>>,
+export function readWholeNumber<Name extends NumberSetting>(
+  env: Partial<Record<Name, string | undefined>>,
   name: Name,
-  defaultValue: number,
 ): number {
   const text = env[name]
-  if (text === undefined || text === '') return defaultValue
+  if (text === undefined || text === '') return SETTINGS[name].default
   if (/^\d{1,9}$/.test(text)) return Number(text)
   const [, unit = 'of requests'] = UNITS.find(([ending]) => name.endsWith(ending)) ?? []
   throw notConfigured(`the variable ${name} is '${text}'; a whole number is expected, ${unit}.`)

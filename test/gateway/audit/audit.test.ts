@@ -5,23 +5,14 @@ import type { AuditPage } from '@copal/shared/wire/admin-audit.ts'
 import { auditHash, FIRST_PREVIOUS_HASH } from '@copal/shared/wire/audit-hash.ts'
 import { createApp } from '../../../gateway/src/app.ts'
 import { appendPendingAudit, deleteOldAudit } from '../../../gateway/src/audit/audit-chain.ts'
-import { NodeEvents } from '../../../gateway/src/audit/node-events.ts'
 import { announceAudit, recordAudit } from '../../../gateway/src/audit/record-audit.ts'
 import { createCallBudget } from '../../../gateway/src/calls/call-budget.ts'
 import { meterDeps } from '../../../gateway/src/calls/metered-deps.ts'
 import { COUNTED_MS, CountedRejections } from '../../../gateway/src/middleware/rejected-changes.ts'
 import { openDatabase } from '../../../gateway/src/storage/db/open-database.ts'
 import { insertDecision } from '../../../gateway/src/storage/db/queries/decision-queries.ts'
-import { heartbeatOf } from '../../support/doubles/heartbeat.ts'
-import { admin, adminJson, signedCall, testDeps } from '../support/doubles/simulated-node.ts'
-import {
-  createKey,
-  errorOf,
-  ORIGIN,
-  sendHeartbeat,
-  signedPost,
-  until,
-} from '../support/requests/gateway-requests.ts'
+import { admin, adminJson, testDeps } from '../support/doubles/simulated-node.ts'
+import { createKey, errorOf, ORIGIN, sendHeartbeat, until } from '../support/requests/gateway-requests.ts'
 import { TEST_ADMIN_KEY } from '../support/setup/secrets.ts'
 
 const DAY_MS = 24 * 60 * 60 * 1000
@@ -295,52 +286,6 @@ test('an action whose end was lost is recorded as one of unknown outcome, and no
   await announceAudit({ db, nowMs: () => Date.now() - hour }, entry('lost'))
   await appendPendingAudit(testDeps())
   expect((await list('&target=lost')).data).toMatchObject([{ after: { outcome: 'unknown' } }])
-})
-
-test('the log shows when a node starts, is replaced under its name, and is imitated', async () => {
-  const node = { id: 'audited-1', url: 'http://127.0.0.1:1' }
-  await sendHeartbeat(node, 'audited-nodes', { process: 'one' })
-  await sendHeartbeat(node, 'audited-nodes', { process: 'two' })
-  await expect(sendHeartbeat(node, 'audited-nodes', { process: 'one' })).rejects.toThrow(/has replaced it/)
-  const report = heartbeatOf(node, 'audited-nodes')
-  const imitate = () => signedPost('/internal/nodes/heartbeat', report, { secret: 'guessed'.repeat(8) })
-  expect((await imitate()).status).toBe(401)
-  expect((await imitate()).status).toBe(401)
-  const rows = await until('four rows', async () => {
-    const { data } = await list('&target=audited-1')
-    return data.length >= 4 ? data : undefined
-  })
-  expect(rows.map(({ actor, action }) => [actor, action])).toEqual([
-    ['node:audited-1', 'node.started'],
-    ['node:audited-1', 'node.started'],
-    ['node:audited-1', 'node.replaced'],
-    ['node:audited-1', 'node.signature_rejected'],
-  ])
-})
-
-test('rejected signatures of made-up nodes keep no event of a real one out of the log', async () => {
-  const events = new NodeEvents()
-  for (let index = 0; index < 120; index++)
-    await events.record(testDeps(), `made-up-${index}`, 'signature_rejected', { error: 'wrong' })
-  await events.record(testDeps(), 'real-1', 'replaced', { error: 'replaced' })
-  expect((await list('&target=real-1')).data).toMatchObject([{ action: 'node.replaced' }])
-  expect((await list('&target=made-up-119')).data).toEqual([])
-})
-
-test('the log shows uploads and downloads that imitate a node', async () => {
-  const wrong = 'guessed'.repeat(8)
-  const path = `/internal/masks/${'a'.repeat(64)}`
-  const since = encodeURIComponent(new Date().toISOString())
-  for (const method of ['PUT', 'GET'] as const)
-    expect((await signedCall(method, path, new Uint8Array(), wrong)).status).toBe(401)
-  const rows = await until('a row', async () => {
-    const { data } = await list(`&target=node-1&since=${since}`)
-    return data.length > 0 ? data : undefined
-  })
-  // The two are one event, because it is of one kind and of one name.
-  expect(rows.map(({ actor, action }) => [actor, action])).toEqual([
-    ['node:node-1', 'node.signature_rejected'],
-  ])
 })
 
 test('retention deletes old rows behind a sealed checkpoint, and the rest is still verified', async () => {

@@ -14,10 +14,17 @@ import { findModel } from '../../../gateway/src/storage/db/queries/model-queries
 import { listProbeScores } from '../../../gateway/src/storage/db/queries/probe-queries.ts'
 import { setTrials } from '../../../gateway/src/storage/db/queries/trial-queries.ts'
 import { findUpdate } from '../../../gateway/src/storage/db/queries/update-queries.ts'
-import { getUpdate, importTexts, SimulatedNode, testDeps } from '../support/doubles/simulated-node.ts'
+import {
+  getUpdate,
+  importTexts,
+  SimulatedNode,
+  startUpdate,
+  testDeps,
+} from '../support/doubles/simulated-node.ts'
 import { ready } from '../support/doubles/whole-updates.ts'
+import { blockObject } from '../support/faults/held-object.ts'
 import { holdStatements } from '../support/faults/held-statements.ts'
-import { signedPost } from '../support/requests/gateway-requests.ts'
+import { signedPost, until } from '../support/requests/gateway-requests.ts'
 import { countCalls } from '../support/state/counted-calls.ts'
 import { seedMasks, seedScores, seedUpdate, setPolicy } from '../support/state/seed-masks.ts'
 
@@ -154,6 +161,24 @@ describe('a heartbeat whose database is slow', () => {
     await next.end()
     expect(await countScores(model)).toBe(2)
   })
+})
+
+test('a step that takes long delays no heartbeat, and goes on after the response', async () => {
+  const node = new SimulatedNode('long-1', 'long')
+  await node.beat()
+  await importTexts('long-a')
+  const { id } = await startUpdate('long', ['long-a'])
+  const reservoir = await blockObject(testDeps().reservoir('long-a'))
+  const app = createApp()
+  // The first waits 100 ms for the step. The second would wait ten minutes if it ran one of its own.
+  for (const silentMs of [600, 3_600_000]) {
+    const bindings = { ...env, COPAL_NODE_SILENT_MS: String(silentMs) }
+    const { response } = await send(bindings, node.heartbeat(), app)
+    expect([response, (await getUpdate(id)).state]).toMatchObject([{ jobs: [] }, 'collecting'])
+  }
+  // The runtime would have ended the block after half a minute, and this would fail.
+  await reservoir.release()
+  await until('the end of the step', async () => (await getUpdate(id)).state !== 'collecting' || undefined)
 })
 
 test('a heartbeat in which each task has as much to do as it can have makes fewer calls than an event may, and later ones do the rest', async () => {

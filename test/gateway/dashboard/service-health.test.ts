@@ -82,10 +82,10 @@ test('a service of which no request was scored is not called well, and what to d
     'No problem is known; no request was scored in 24 hours, so neither drift nor the cost of pruning is known. Only sampled requests are scored.',
   )
   expect(textOf({ not_scored: 'not_sampled' })).toMatch(
-    / None was sampled; to allow it: copal keys sampling KEY always\.$/,
+    /\. Requests were not sampled; to allow it: npx copal keys sampling KEY always\.$/,
   )
   expect(textOf({ not_scored: 'failed', requests: 3 }, { not_scored: 'too_short', requests: 4 })).toMatch(
-    / Their new texts were too short; longer ones are scored\.$/,
+    /\. New texts were too short; longer ones are scored\.$/,
   )
   expect(textOf({ not_scored: 'evicted' })).toContain('COPAL_SCORING_SHARE.')
   expect(textOf({ not_scored: 'failed' })).toContain('COPAL_WEIGHT_BYTES')
@@ -93,13 +93,15 @@ test('a service of which no request was scored is not called well, and what to d
   expect(textOf({ mask_version: 0 })).toContain('so drift is not known.')
   // Detectors read no requests of domains that are not registered, whose cost is known from the second score under a mask.
   const few = { name: '(other)', scored_requests: 1 }
-  const register = 'To register a domain, import a text of it: copal domains import DOMAIN FILE.'
+  const register =
+    'Stored samples register a domain, and so do imported texts: npx copal domains import DOMAIN FILE.'
   expect(textOf({}, few)).toBe(
     'No problem is known; no request of a registered domain was scored in 24 hours, so neither drift nor the cost of pruning is ' +
       `known. ${register}`,
   )
+  // Those of `few` were sampled.
   expect(textOf({ not_scored: 'not_sampled' }, few)).toContain(
-    `${register} None was sampled; to allow it: copal keys sampling KEY always.`,
+    `${register} In other domains, requests were not sampled; to allow it: npx copal keys sampling KEY always.`,
   )
   expect(textOf({}, { ...few, gap: domainOf('law', 0.1).gap })).toContain(
     '; no request of a registered domain was scored in 24 hours, so drift is not known.',
@@ -156,7 +158,7 @@ const ownSet = (state: string, error: string | null = null) => ({ version: OWN, 
 
 test("a domain's own mask that a node cannot load is named, with what to do", () => {
   const text =
-    'Node node-2 cannot load the own mask of code (see the log of the node, or remove it: copal domains mask code --remove).'
+    'Node node-2 cannot load the own mask of code (see the log of the node, or remove it: npx copal domains mask code --remove).'
   expect(textWithOwnMask([[ownSet('ready')], [ownSet('failed', 'no such file')]])).toBe(text)
   // It tries again.
   expect(textWithOwnMask([[ownSet('ready')], [ownSet('loading', 'no such file')]])).toBe(text)
@@ -165,13 +167,13 @@ test("a domain's own mask that a node cannot load is named, with what to do", ()
     ['law', OWN],
   ])
   expect(textWithOwnMask([[ownSet('failed')], [ownSet('failed')]], { ownMasks: both })).toBe(
-    'Nodes node-1 and node-2 cannot load the own masks of code and law (see the logs of the nodes, or remove them: copal domains mask DOMAIN --remove).',
+    'Nodes node-1 and node-2 cannot load the own masks of code and law (see the logs of the nodes, or remove them: npx copal domains mask DOMAIN --remove).',
   )
 })
 
 test("a domain's own mask that no node holds is named while the domain has traffic", () => {
   expect(textWithOwnMask([[], []])).toBe(
-    'No node holds the own mask of code, so it is served by the shared mask (raise COPAL_WEIGHT_BYTES of the nodes, or remove it: copal domains mask code --remove).',
+    'No node holds the own mask of code, so it is served by the shared mask (raise COPAL_WEIGHT_BYTES of the nodes, or remove it: npx copal domains mask code --remove).',
   )
   expect(textWithOwnMask([[], []], { ownMasks: new Map([['quiet', OWN]]) })).toBe('All is well.')
   // One node is enough: the others answer under the shared mask.

@@ -10,6 +10,7 @@ import { cellsByDomain, forgettingOf, versionToShow, type HoldoutCells } from '.
 export interface DriftRecord {
   model: string
   activeVersion: number
+  /** Of each domain by ascending mask version. */
   traffic: readonly DriftSum[]
   /** In the order of promotion. */
   promoted: readonly PromotedMask[]
@@ -22,6 +23,8 @@ export interface DriftRecord {
 export interface DriftPage {
   limit: number
   after?: string | undefined
+  /** The mask to report beside dense and the active one, instead of the newest. */
+  maskVersion?: number | undefined
 }
 
 /** Masks of a report, the newest; each costs a row of the R matrix, and a row of traffic a domain. */
@@ -38,11 +41,11 @@ export function driftReport(record: DriftRecord, page: DriftPage = { limit: Infi
   return {
     model,
     active_version: activeVersion,
-    traffic: newestMasks(
-      traffic.filter(({ domain }) => isShown.has(domain)),
-      activeVersion,
-    ).map(trafficEntry),
-    r: rMatrix(record, cells, isShown),
+    traffic: [...Map.groupBy(traffic, ({ domain }) => domain)]
+      .filter(([domain]) => isShown.has(domain))
+      .flatMap(([, sums]) => reported(sums, ({ maskVersion }) => maskVersion, activeVersion, page))
+      .map(trafficEntry),
+    r: rMatrix(record, cells, isShown, page),
     next_after: shown.length < left.length ? (shown.at(-1) ?? null) : null,
   }
 }
@@ -52,14 +55,17 @@ function byName(a: string, b: string): number {
   return a < b ? -1 : Number(a > b)
 }
 
-/** Returns of each domain the newest masks, the active one and dense. */
-function newestMasks(traffic: readonly DriftSum[], activeVersion: number): DriftSum[] {
-  return [...Map.groupBy(traffic, ({ domain }) => domain).values()].flatMap((ofDomain) => {
-    const versions = ofDomain.map(({ maskVersion }) => maskVersion).toSorted((a, b) => b - a)
-    const oldest = versions[MAX_MASKS - 1] ?? 0
-    return ofDomain.filter(
-      ({ maskVersion }) => maskVersion >= oldest || maskVersion === 0 || maskVersion === activeVersion,
-    )
+/** Returns the rows of dense, of the active mask, and of the mask of a page or the newest: the last ones. */
+function reported<T>(
+  rows: readonly T[],
+  versionOf: (row: T) => number,
+  activeVersion: number,
+  { maskVersion }: DriftPage,
+): T[] {
+  return rows.filter((row, place) => {
+    const version = versionOf(row)
+    const isNamed = maskVersion === undefined ? place >= rows.length - MAX_MASKS : version === maskVersion
+    return isNamed || version === 0 || version === activeVersion
   })
 }
 
@@ -85,6 +91,7 @@ function rMatrix(
   { activeVersion, promoted }: DriftRecord,
   cells: ReadonlyMap<string, HoldoutCells[]>,
   isShown: ReadonlySet<string>,
+  page: DriftPage,
 ): DriftReport['r'] {
   const all = [
     { mask_version: 0, calibrated_domains: [] as string[] },
@@ -98,10 +105,11 @@ function rMatrix(
   const served = all.slice(0, all.findIndex((stage) => stage.mask_version === activeVersion) + 1)
   const forgetting = known.flatMap((domain) => forgettingOf(domain, cells.get(domain) ?? [], served) ?? [])
   const domains = known.filter((domain) => isShown.has(domain))
-  const columns = domains.map((domain) => versionToShow(cells.get(domain) ?? [], all, activeVersion))
-  const stages = all.filter(
-    ({ mask_version: version }, place) =>
-      place === 0 || place >= all.length - MAX_MASKS || version === activeVersion,
+  const stages = reported(all, (stage) => stage.mask_version, activeVersion, page)
+  const columns = domains.map((domain) =>
+    page.maskVersion === undefined
+      ? versionToShow(cells.get(domain) ?? [], all, activeVersion)
+      : versionToShow(cells.get(domain) ?? [], stages, page.maskVersion),
   )
   return {
     domains,

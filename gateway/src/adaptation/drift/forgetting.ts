@@ -46,21 +46,21 @@ export function cellsByDomain(
 }
 
 /**
- * Chooses the holdout version that a column of the R matrix shows: of those that the active mask was evaluated on (of all, if
- * there is none) the one with most stages, and the newest of these.
+ * Chooses the holdout version that a column of the R matrix shows: of those that a mask was evaluated on (of all, if there is none)
+ * the one with most stages, and the newest of these.
  *
  * @param versions newest first
  */
 export function versionToShow(
   versions: readonly HoldoutCells[],
   stages: readonly Stage[],
-  activeVersion: number,
+  maskVersion: number,
 ): HoldoutCells | undefined {
-  const withActive = versions.filter((cells) => cells.perplexity.has(activeVersion))
+  const withMask = versions.filter((cells) => cells.perplexity.has(maskVersion))
   const size = (cells: HoldoutCells) =>
     stages.filter((stage) => cells.perplexity.has(stage.mask_version)).length
   let best: HoldoutCells | undefined
-  for (const cells of withActive.length > 0 ? withActive : versions) {
+  for (const cells of withMask.length > 0 ? withMask : versions) {
     if (!best || size(cells) > size(best)) best = cells
   }
   return best

@@ -15,6 +15,9 @@ export const COMPARISONS = {
   purpose: 'perplexity / parent, weighted',
 } as const
 
+/** Beginning of the note of a figure of several holdouts; their names follow, joined by `, `. */
+export const TOGETHER = 'together: '
+
 /** Name of the figure of a mask whose losses cannot be compared. */
 export const NUMERICS_FIGURE = 'numerics'
 

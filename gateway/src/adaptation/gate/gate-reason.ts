@@ -1,7 +1,7 @@
-import { percentOf } from '@copal/shared/phrases.ts'
+import { listNames, percentOf } from '@copal/shared/phrases.ts'
 import type { DecisionFigure } from '@copal/shared/wire/admin-decisions.ts'
 import { confidenceName } from './candidate-confidence.ts'
-import { COMPARISONS, NUMERICS_FIGURE } from './gate-figures.ts'
+import { COMPARISONS, NUMERICS_FIGURE, TOGETHER } from './gate-figures.ts'
 
 /** Describes a verdict in a sentence: the purpose of a mask that passed, the worst figure of one that failed. */
 export function describeVerdict(figures: readonly DecisionFigure[], confidence: number): string {
@@ -27,7 +27,8 @@ function describePassed(figures: readonly DecisionFigure[], confidence: number):
 }
 
 function describeFailed({ name, domain, value, upper, limit, note }: DecisionFigure): string {
-  const where = domain === null ? '' : ` on '${domain}'`
+  const members = note?.startsWith(TOGETHER) ? note.slice(TOGETHER.length).split(', ') : undefined
+  const where = subjectOf(domain, members)
   switch (name) {
     case 'finite loss':
       return `Its loss is ${note ?? 'not finite'}.`
@@ -54,8 +55,9 @@ function describeFailed({ name, domain, value, upper, limit, note }: DecisionFig
     case COMPARISONS.best: {
       const bound = upper === null ? '' : `, with an upper bound of ${times(upper)}`
       const isBest = name === COMPARISONS.best
-      const unproven = !isBest && upper === null && note !== undefined ? ` (${note})` : ''
-      const reference = isBest ? `its best mask (${note})` : 'the active mask'
+      const unproven = !isBest && !members && upper === null && note !== undefined ? ` (${note})` : ''
+      const best = members ? 'their best masks' : `its best mask (${note})`
+      const reference = isBest ? best : 'the active mask'
       return `Its perplexity${where} is ${times(value)} that of ${reference}${bound}${unproven}; at most ${times(limit)} is allowed.`
     }
     case NUMERICS_FIGURE:
@@ -63,6 +65,12 @@ function describeFailed({ name, domain, value, upper, limit, note }: DecisionFig
     default:
       return 'There is no held-out text to compare it on.'
   }
+}
+
+/** Names the holdouts that a figure is measured on; empty for one that names none. */
+function subjectOf(domain: string | null, members: readonly string[] | undefined): string {
+  if (domain !== null) return ` on '${domain}'`
+  return members ? ` on ${listNames(members.map((name) => `'${name}'`))} together` : ''
 }
 
 /** Orders failed figures: first what is broken, then by the ratio to the limit. */

@@ -11,6 +11,7 @@ import {
   pointFigure,
   ratioFigure,
   SOUNDNESS_FIGURES,
+  TOGETHER,
 } from './gate-figures.ts'
 import { candidateConfidence, confidenceName } from './candidate-confidence.ts'
 import { describeDecidingWindow } from './deciding-window.ts'
@@ -247,7 +248,7 @@ function ofGroup({
   members,
 }: ComparisonGroup<Compared & { mask: string | undefined }>): Partial<DecisionFigure> {
   const [first, ...others] = members
-  if (!first || others.length > 0) return { note: `together: ${namesOf(members)}` }
+  if (!first || others.length > 0) return { note: `${TOGETHER}${namesOf(members)}` }
   return { ...ofHoldout(first.holdout), ...(first.mask === undefined ? {} : { note: first.mask }) }
 }
 

@@ -5,14 +5,14 @@ import type { Deps } from '../../contracts/bindings.ts'
 import type { OfferedSample } from '../../contracts/reservoir-object.ts'
 import { findConsents, findTenantsOfKeys, type KeyConsent } from '../../storage/db/queries/key-queries.ts'
 import { addMetricCounts } from '../../storage/db/queries/metric-count-queries.ts'
-import { listTombstones, type TombstoneRow } from '../../storage/db/queries/tombstone-queries.ts'
-import { isDeleted } from '../sampling/tombstones.ts'
+import type { TombstoneRow } from '../../storage/db/queries/tombstone-queries.ts'
+import { findTombstones, isDeleted } from '../sampling/tombstones.ts'
 import { SAMPLE_QUEUE } from '../sampling/sample-queue.ts'
 import { UNASSIGNED } from '../../storage/db/schema/domains.ts'
 import { storeFoundDomains } from './store-found-domains.ts'
 import { redactQueued, type StorableSample } from './redact-queued.ts'
 import { sortSamples } from './sort-samples.ts'
-import { createSampleCounts } from './sample-counts.ts'
+import { createSampleCounts, type SampleCounts } from './sample-counts.ts'
 
 /** Domains in all up to which samples of no known tenant create one: each costs storage, and evaluations of updates. */
 const MAX_DOMAINS = 256
@@ -43,75 +43,20 @@ const MAX_RETRY_DELAY_S = 600
  * maximum number are dropped, with one line in the log for each batch of messages.
  */
 export async function consumeSamples(deps: ConsumerDeps, batch: MessageBatch): Promise<void> {
-  const queued: QueuedSample[] = []
-  for (const message of batch.messages) {
-    try {
-      const sample = validate(sampleMessage, message.body)
-      queued.push({ message, sample, domain: sample.domain, extra: {} })
-    } catch (error) {
-      console.warn(
-        `Dropped message ${message.id} of queue ${batch.queue}, which is not a sample:`,
-        String(error),
-      )
-      message.ack()
-    }
-  }
+  const queued = readMessages(batch)
   if (queued.length === 0) return
   const samples = await findDomains(deps, await redactAgain(deps, queued))
   if (samples.length === 0) return
   const context = readContext(deps, samples)
   const counts = createSampleCounts()
-  const rejected = new Map<string, number>()
-  let deleted = 0
-  let withdrawn = 0
-  let foreign = 0
   const byDomain = [...Map.groupBy(samples, ({ domain }) => domain)]
   await Promise.all(
     byDomain.map(async ([domain, group]) => {
       try {
-        const { tombstones, tenants, owners, consents } = await context
-        const owner = owners.get(domain) ?? null
-        const kept = group
-          .map((one) => toOffer(one, tenants))
-          .filter((offer) => !isDeleted(tombstones, domain, offer, offer.atMs))
-        const allowed = kept.filter((offer) => isConsented(offer, consents.get(offer.keyId)))
-        const offers = allowed.filter(({ tenant }) => owner === null || tenant === owner)
-        const keyIds = [...new Set(offers.map(({ keyId }) => keyId))]
-        if (
-          offers.length === 0 ||
-          domain === UNASSIGNED ||
-          // The reservoir of one that was deleted since ignores samples of before.
-          owners.has(domain) ||
-          (await admitDomain(deps.db, domain, keyIds, deps.nowMs(), DOMAIN_LIMITS))
-        ) {
-          if (offers.length > 0) await deps.reservoir(domain).offer(offers)
-          counts.decided(domain, 'offered', offers.length)
-          counts.redacted(group.map(({ sample }) => sample))
-        } else {
-          rejected.set(domain, offers.length)
-          counts.decided(domain, 'no_domain', offers.length)
-        }
-        counts.decided(domain, 'deleted', group.length - kept.length)
-        counts.decided(domain, 'withdrawn', kept.length - allowed.length)
-        counts.decided(domain, 'foreign', allowed.length - offers.length)
-        deleted += group.length - kept.length
-        withdrawn += kept.length - allowed.length
-        foreign += allowed.length - offers.length
+        await storeGroup(deps, domain, group, await context, counts)
         for (const { message } of group) message.ack()
       } catch (error) {
-        const dead = batch.queue === SAMPLE_QUEUE.queue ? group.filter(isLastAttempt).length : 0
-        const retried = group.length - dead
-        counts.decided(domain, 'retried', retried)
-        counts.decided(domain, 'dead', dead)
-        if (retried > 0) console.error(`${retried} samples of domain '${domain}' will be retried:`, error)
-        if (dead > 0) {
-          console.error(
-            `${dead} samples of domain '${domain}' could not be stored for an hour and were moved to the queue ` +
-              `'${SAMPLE_QUEUE.deadLetters}', which keeps them for four days:`,
-            error,
-          )
-        }
-        for (const { message } of group) message.retry({ delaySeconds: retryDelayS(message.attempts) })
+        retryGroup(batch, domain, group, error, counts)
       }
     }),
   )
@@ -119,14 +64,112 @@ export async function consumeSamples(deps: ConsumerDeps, batch: MessageBatch): P
   await addMetricCounts(deps.db, counts.list()).catch((error: unknown) =>
     console.warn('The samples are missing in the metrics:', error),
   )
-  if (deleted > 0) console.warn(`Dropped ${deleted} samples that were deleted after they had been queued.`)
-  if (withdrawn > 0)
-    console.warn(`Dropped ${withdrawn} samples of keys whose sampling policy has changed since.`)
-  if (foreign > 0) console.warn(`Dropped ${foreign} samples whose domain belongs to another tenant.`)
-  if (rejected.size === 0) return
-  const dropped = [...rejected.values()].reduce((sum, count) => sum + count, 0)
-  console.warn(
-    `Dropped ${dropped} samples of the new domains ${[...rejected.keys()].sort().join(', ')}: the samples of their ` +
+  logDropped(counts)
+}
+
+/** Reads the samples of messages. Others are dropped. */
+function readMessages({ messages, queue }: MessageBatch): QueuedSample[] {
+  return messages.flatMap((message) => {
+    try {
+      const sample = validate(sampleMessage, message.body)
+      return { message, sample, domain: sample.domain, extra: {} }
+    } catch (error) {
+      console.warn(`Dropped message ${message.id} of queue ${queue}, which is not a sample:`, String(error))
+      message.ack()
+      return []
+    }
+  })
+}
+
+/** Offers the samples of one domain to its reservoir, apart from those that may not be stored any more. */
+async function storeGroup(
+  deps: ConsumerDeps,
+  domain: string,
+  group: readonly QueuedSample[],
+  context: StoreContext,
+  counts: SampleCounts,
+): Promise<void> {
+  const { tombstones, tenants, owners, consents } = context
+  const owner = owners.get(domain) ?? null
+  const kept = withoutDeleted(
+    group.map((one) => toOffer(one, tenants)),
+    domain,
+    tombstones,
+  )
+  const allowed = kept.filter((offer) => isConsented(offer, consents.get(offer.keyId)))
+  const offers = allowed.filter(({ tenant }) => owner === null || tenant === owner)
+  const admitted = await admitOffers(deps, domain, offers, context)
+  if (admitted) {
+    if (admitted.length > 0) await deps.reservoir(domain).offer(admitted)
+    counts.decided(domain, 'offered', admitted.length)
+    counts.redacted(group.map(({ sample }) => sample))
+  } else counts.decided(domain, 'no_domain', offers.length)
+  const lateDeleted = admitted ? offers.length - admitted.length : 0
+  counts.decided(domain, 'deleted', group.length - kept.length + lateDeleted)
+  counts.decided(domain, 'withdrawn', kept.length - allowed.length)
+  counts.decided(domain, 'foreign', allowed.length - offers.length)
+}
+
+/**
+ * Returns those of some offers that may go to a domain, which is created for them unless it is known. Undefined if it may not be
+ * created.
+ */
+async function admitOffers(
+  deps: ConsumerDeps,
+  domain: string,
+  offers: readonly OfferedSample[],
+  { owners, oldestMs }: StoreContext,
+): Promise<readonly OfferedSample[] | undefined> {
+  // A known domain may have been deleted since; its reservoir ignores samples from before that.
+  if (offers.length === 0 || domain === UNASSIGNED || owners.has(domain)) return offers
+  const keyIds = [...new Set(offers.map(({ keyId }) => keyId))]
+  if (!(await admitDomain(deps.db, domain, keyIds, deps.nowMs(), DOMAIN_LIMITS))) return undefined
+  // A deletion in all domains misses this reservoir if it listed the domains before this one was registered.
+  return withoutDeleted(offers, domain, await findTombstones(deps, oldestMs))
+}
+
+function withoutDeleted(
+  offers: readonly OfferedSample[],
+  domain: string,
+  deletions: readonly TombstoneRow[],
+): OfferedSample[] {
+  return offers.filter((offer) => !isDeleted(deletions, domain, offer, offer.atMs))
+}
+
+/** Retries the messages of a domain whose samples could not be stored. After the last attempt the queue moves them. */
+function retryGroup(
+  { queue }: MessageBatch,
+  domain: string,
+  group: readonly QueuedSample[],
+  error: unknown,
+  counts: SampleCounts,
+): void {
+  const dead = queue === SAMPLE_QUEUE.queue ? group.filter(isLastAttempt).length : 0
+  const retried = group.length - dead
+  counts.decided(domain, 'retried', retried)
+  counts.decided(domain, 'dead', dead)
+  if (retried > 0) console.error(`${retried} samples of domain '${domain}' will be retried:`, error)
+  if (dead > 0) {
+    console.error(
+      `${dead} samples of domain '${domain}' could not be stored for an hour and were moved to the queue ` +
+        `'${SAMPLE_QUEUE.deadLetters}', which keeps them for four days:`,
+      error,
+    )
+  }
+  for (const { message } of group) message.retry({ delaySeconds: retryDelayS(message.attempts) })
+}
+
+/** Logs how many samples of a batch were dropped, and why. */
+function logDropped(counts: SampleCounts): void {
+  const log = (samples: number, why: string) => {
+    if (samples > 0) console.warn(`Dropped ${samples} samples ${why}`)
+  }
+  log(counts.total('deleted'), 'that were deleted after they had been queued.')
+  log(counts.total('withdrawn'), 'of keys whose sampling policy has changed since.')
+  log(counts.total('foreign'), 'whose domain belongs to another tenant.')
+  log(
+    counts.total('no_domain'),
+    `of the new domains ${counts.domainsOf('no_domain').join(', ')}: the samples of their ` +
       `tenants have created ${MAX_DOMAINS_PER_TENANT} domains already, or name no known tenant while there are ${MAX_DOMAINS} domains. Delete domains ` +
       "that are not needed with 'DELETE /admin/domains/:domain', or import a text to create a domain.",
   )
@@ -193,6 +236,8 @@ interface StoreContext {
   consents: ReadonlyMap<string, KeyConsent>
   /** The owners of the registered domains among theirs; null: all share it. */
   owners: ReadonlyMap<string, string | null>
+  /** When the oldest sample was queued. */
+  oldestMs: number
 }
 
 async function readContext(
@@ -201,13 +246,14 @@ async function readContext(
 ): Promise<StoreContext> {
   const oldestMs = Math.min(...samples.map(({ message }) => message.timestamp.getTime()))
   const keyIds = samples.flatMap(({ sample }) => (sample.tenant === undefined ? sample.keyId : []))
-  const [tombstones, tenants, consents, owners] = await Promise.all([
-    listTombstones(db, oldestMs),
+  const [tenants, consents, owners] = await Promise.all([
     keyIds.length > 0 ? findTenantsOfKeys(db, keyIds) : new Map<string, string>(),
     findConsents(db, [...new Set(samples.map(({ sample }) => sample.keyId))]),
     findOwners(db, [...new Set(samples.map(({ domain }) => domain))]),
   ])
-  return { tombstones, tenants, consents, owners }
+  // After the owners: a deletion that listed the domains before one of them was registered is found then.
+  const tombstones = await findTombstones({ db }, oldestMs)
+  return { tombstones, tenants, consents, owners, oldestMs }
 }
 
 /**

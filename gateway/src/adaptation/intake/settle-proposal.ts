@@ -13,6 +13,7 @@ import {
 import { ensureDomains, listDomains } from '../../storage/db/queries/domain-queries.ts'
 import { UNASSIGNED } from '../../storage/db/schema/domains.ts'
 import { requireNotBeingDeleted } from '../domains/domain-deletion.ts'
+import { findTombstones, isDeleted } from '../sampling/tombstones.ts'
 import { NO_PROPOSAL } from './propose-domains.ts'
 import { mayUse } from './sort-samples.ts'
 
@@ -169,7 +170,11 @@ async function moveTexts(deps: SettleDeps, { id, domain }: { id: string; domain:
     for (const [name, group] of Map.groupBy(offers, target)) {
       if (name === '') continue
       if (!owners.has(name)) await ensureDomains(deps.db, [name], deps.nowMs())
-      await deps.reservoir(name).offer(group)
+      // A deletion in all domains misses this reservoir if it listed the domains before this one was registered.
+      const deletions = await findTombstones(deps, Math.min(...group.map(({ atMs }) => atMs)))
+      await deps
+        .reservoir(name)
+        .offer(group.filter((offer) => !isDeleted(deletions, name, offer, offer.atMs)))
     }
     await staging.deleteByHash(hashes)
   }

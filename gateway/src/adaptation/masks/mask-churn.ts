@@ -27,7 +27,7 @@ export async function compareMasks(
   if (bitsOf(first) + bitsOf(second) > MAX_BYTES || (a?.reads ?? 0) + (b?.reads ?? 0) > MAX_READS) {
     throw new AppError(
       'conflict',
-      'These masks are too large to be compared by a request. Export both with `copal masks export` and compare the files.',
+      'These masks are too large to be compared by a request. Export both with `npx copal masks export` and compare the files.',
     )
   }
   const names = new Set([...inFileOrder(first), ...inFileOrder(second)])

@@ -27,7 +27,7 @@ function describeMethods(offered: readonly string[]): string {
   const refinements = new Set(parts.flatMap(([, ...rest]) => rest).sort())
   const suffixes = refinements.size > 0 ? `; they can be followed by +${[...refinements].join(', +')}` : ''
   return (
-    `The rules are ${[...rules].join(', ')}${suffixes}. 'copal methods' lists the valid combinations ` +
-    `('+allocated' and '+rows' need a model that was measured: copal lab --help).`
+    `The rules are ${[...rules].join(', ')}${suffixes}. 'npx copal methods' lists the valid combinations ` +
+    `('+allocated' and '+rows' need a model that was measured: npx copal lab --help).`
   )
 }

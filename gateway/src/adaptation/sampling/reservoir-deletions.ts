@@ -19,13 +19,17 @@ export class ReservoirDeletions {
     this.#sql.exec('DELETE FROM deletions WHERE at_ms < ?', beforeMs)
   }
 
-  /** Returns a function that tells whether an offer was deleted after it was made. */
+  /** Returns a function that tells whether an offer was deleted after it was made, or is of a request that was deleted. */
   matcher(): (offer: OfferedSample) => boolean {
     const deletions = this.#sql
       .exec<{ filter: string; atMs: number }>('SELECT filter, at_ms AS atMs FROM deletions')
       .toArray()
       .map(({ filter, atMs }) => ({ atMs, filter: JSON.parse(filter) as SourceFilter }))
-    return (offer) => deletions.some(({ atMs, filter }) => offer.atMs < atMs && matchesFilter(offer, filter))
+    return (offer) =>
+      deletions.some(
+        ({ atMs, filter }) =>
+          (filter.requestId !== undefined || offer.atMs < atMs) && matchesFilter(offer, filter),
+      )
   }
 
   /**

@@ -1,11 +1,12 @@
 import { AppError } from '@copal/shared/errors.ts'
+import { formatTime } from '@copal/shared/phrases.ts'
 import type { StartTrial } from '@copal/shared/wire/admin-trials.ts'
 import { hasPassedGate } from '../../storage/db/queries/gate-queries.ts'
-import { findMask, type MaskRow } from '../../storage/db/queries/mask-queries.ts'
+import type { MaskRow } from '../../storage/db/queries/mask-queries.ts'
 import { setTrial, type ModelRow } from '../../storage/db/queries/model-queries.ts'
 import type { Deps } from '../../contracts/bindings.ts'
 import { findOperatorModel } from '../models/find-operator-model.ts'
-import { requireMaskFile } from '../models/require-mask-file.ts'
+import { requireMask, requireMaskFile } from '../models/require-mask.ts'
 import { trialsInForce } from '../../storage/db/trials-in-force.ts'
 import type { StoredTrial, TrialKind } from '../../contracts/trial.ts'
 
@@ -34,7 +35,7 @@ export async function startTrial(
         { param: 'mask_version' },
       )
     }
-    const mask = version === 0 ? undefined : await requireMask(deps, model, version)
+    const mask = version === 0 ? undefined : await requireMask(deps.db, model.id, version, 'mask_version')
     if (mask) requireMaskFile(mask)
     requireNoUpdateTrial(model, kind)
     if (mask && kind === 'canary') await requireProven(deps, mask)
@@ -62,14 +63,6 @@ export async function endTrial(
     const ended = trialsInForce(model)[kind] !== undefined
     if (await setTrial(deps.db, model, kind, null)) return { model: { ...model, [kind]: null }, ended }
   }
-}
-
-async function requireMask(deps: Pick<Deps, 'db'>, { id }: ModelRow, version: number): Promise<MaskRow> {
-  const mask = await findMask(deps.db, id, version)
-  if (mask) return mask
-  throw new AppError('not_found', `'${id}' has no mask m${version}. 'GET /admin/masks' lists the masks.`, {
-    param: 'mask_version',
-  })
 }
 
 /** Rejects a mask that was never active and that no gate has passed: it might answer clients with anything. */
@@ -103,7 +96,7 @@ function requireNoUpdateTrial(model: ModelRow, kind: TrialKind): void {
     throw new AppError(
       'conflict',
       `m${watch.version} of '${model.id}' is watched with m${watch.beside} as its shadow. Wait until ` +
-        `${new Date(watch.untilMs).toISOString()}.`,
+        `${formatTime(watch.untilMs)}.`,
     )
   }
 }

@@ -1,10 +1,11 @@
 import type { TrialCourse } from '@copal/shared/wire/admin-trial-course.ts'
 import { listDecisionsOf, type DecisionRow } from '../../storage/db/queries/decision-queries.ts'
-import { findModel, type ModelRow } from '../../storage/db/queries/model-queries.ts'
+import { findModel } from '../../storage/db/queries/model-queries.ts'
 import { listScoredPrompts } from '../../storage/db/queries/trial-evidence-queries.ts'
 import type { UpdateRow } from '../../storage/db/queries/update-queries.ts'
 import { trialsInForce } from '../../storage/db/trials-in-force.ts'
 import type { Deps } from '../../contracts/bindings.ts'
+import type { StoredTrial, StoredWatch } from '../../contracts/trial.ts'
 import { findPolicy } from '../policy/find-policy.ts'
 import { gapCourse } from './gap-course.ts'
 import { MAX_SCORES } from './judge-trial.ts'
@@ -33,33 +34,26 @@ export async function trialCourses(deps: CourseDeps, update: UpdateRow): Promise
     listDecisionsOf(deps.db, update.id),
   ])
   if (!model) return []
-  const trials = [canaryOf(update, model, decisions), watchOf(update, model, decisions)]
+  const trials = [
+    trialOf('canary', update, trialsInForce(model).canary, decisions),
+    trialOf('watch', update, model.watch, decisions),
+  ]
   return Promise.all(trials.flatMap((trial) => (trial ? [courseOf(deps, update.model, trial)] : [])))
 }
 
-function canaryOf(update: UpdateRow, model: ModelRow, decisions: DecisionRow[]): UpdateTrial | undefined {
-  const { canary } = trialsInForce(model)
-  const running = canary?.updateId === update.id ? canary : undefined
-  const end = decisions.find(({ kind }) => kind === 'canary')
+/** Returns a trial of an update, which runs or has ended; undefined if it had none. */
+function trialOf(
+  kind: UpdateTrial['kind'],
+  update: UpdateRow,
+  trial: StoredTrial | StoredWatch | null | undefined,
+  decisions: readonly DecisionRow[],
+): UpdateTrial | undefined {
+  const running = trial?.updateId === update.id ? trial : undefined
+  const end = decisions.find((decision) => decision.kind === kind)
   const judged = running?.version ?? end?.maskVersion
   if (judged == null) return undefined
   return {
-    kind: 'canary',
-    judged,
-    reference: update.parentVersion ?? 0,
-    sinceMs: running?.sinceMs ?? update.createdAt,
-    running: running !== undefined,
-    limit: limitOf(end),
-  }
-}
-
-function watchOf(update: UpdateRow, { watch }: ModelRow, decisions: DecisionRow[]): UpdateTrial | undefined {
-  const running = watch?.updateId === update.id ? watch : undefined
-  const end = decisions.find(({ kind }) => kind === 'watch')
-  const judged = running?.version ?? end?.maskVersion
-  if (judged == null) return undefined
-  return {
-    kind: 'watch',
+    kind,
     judged,
     reference: running?.beside ?? update.parentVersion ?? 0,
     sinceMs: running?.sinceMs ?? update.createdAt,

@@ -1,3 +1,4 @@
+import { formatTime } from '@copal/shared/phrases.ts'
 import type { AdaptationPolicy } from '@copal/shared/wire/admin-policy.ts'
 import type { UpdateTrigger } from '@copal/shared/wire/admin.ts'
 import { nextOccurrence } from '../policy/schedule.ts'
@@ -82,7 +83,7 @@ export function judgeDomain(facts: DomainFacts, rules: DueRules): DueDomain {
   if (retryAtMs > rules.nowMs) {
     const times = failures === 1 ? 'its last update' : `its last ${failures} updates`
     return refused(
-      `${wanted.reason}, but ${times} left no mask in use, so it waits until ${new Date(retryAtMs).toISOString()}`,
+      `${wanted.reason}, but ${times} left no mask in use, so it waits until ${formatTime(retryAtMs)}`,
     )
   }
   return { ...base, due: wanted.due, reason: wanted.reason }

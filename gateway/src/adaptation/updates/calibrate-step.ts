@@ -1,6 +1,7 @@
 import type { CalibrateJob } from '@copal/shared/wire/adaptation-jobs.ts'
 import { listCounted } from '../../storage/db/queries/batch-queries.ts'
 import { findDatasets } from '../../storage/db/queries/dataset-queries.ts'
+import { setInputs } from '../../storage/db/queries/input-queries.ts'
 import { findJob } from '../../storage/db/queries/job-queries.ts'
 import { findMask, registerMask } from '../../storage/db/queries/mask-queries.ts'
 import { listStatistics } from '../../storage/db/queries/statistics-queries.ts'
@@ -9,7 +10,7 @@ import { maskKey } from '../../storage/artifacts/artifact-keys.ts'
 import { findPolicy } from '../policy/find-policy.ts'
 import { selectionWeights } from '../statistics/selection-weights.ts'
 import { withoutLost } from '../statistics/retire-lost.ts'
-import { accumulatedOf, countedDomains, storeInput } from './calibration-input.ts'
+import { accumulatedOf, countedDomains } from './calibration-input.ts'
 import { repeatCalibration } from './job-losses.ts'
 import { calibrateJobId, queueJob, invalidResult, type FinishedJob, type JobStep } from './update-jobs.ts'
 import type { StepDeps, StepOutcome } from './update-step.ts'
@@ -97,6 +98,10 @@ async function inputOf(
   const earlier = counted.filter(({ sha256 }) => !own.includes(sha256))
   const stored = await listStatistics(deps.db, update.model)
   const accumulated = await withoutLost(deps, update.model, { own: datasets, counted: earlier, stored })
-  await storeInput(deps, update, accumulated)
+  await setInputs(
+    deps.db,
+    update,
+    accumulated.map(({ sha256 }) => sha256),
+  )
   return { datasets, accumulated }
 }

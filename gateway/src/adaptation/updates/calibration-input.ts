@@ -6,27 +6,10 @@ import type {
   JobReport,
 } from '@copal/shared/wire/adaptation-jobs.ts'
 import type { Deps } from '../../contracts/bindings.ts'
-import { listDomainsOf, listInputs, setInputs } from '../../storage/db/queries/input-queries.ts'
+import { listDomainsOf, listInputs } from '../../storage/db/queries/input-queries.ts'
 import type { JobRow } from '../../storage/db/queries/job-queries.ts'
 import { listStatistics } from '../../storage/db/queries/statistics-queries.ts'
-import type { UpdateRow } from '../../storage/db/queries/update-queries.ts'
 import { usableStatistics } from '../statistics/usable-statistics.ts'
-
-/**
- * Stores the datasets of earlier updates that an update counts, in rows of their own: a job that named them all would pass
- * the 2 MB of a row of D1 at some 9,000.
- */
-export function storeInput(
-  { db }: Pick<Deps, 'db'>,
-  update: UpdateRow,
-  accumulated: readonly DatasetRef[],
-): Promise<void> {
-  return setInputs(
-    db,
-    update,
-    accumulated.map(({ sha256 }) => sha256),
-  )
-}
 
 /**
  * Returns the datasets of earlier updates that a calibration counts. The job of an earlier version of the gateway names them

@@ -19,7 +19,7 @@ import { requireModel, type StepDeps, type StepOutcome } from './update-step.ts'
 /** Texts of unknown loss that an update has described, of all of its domains together. */
 const MAX_DESCRIBED = 512
 /** How long after it was created an update has texts described. Beyond that, only their shares bound what keys do. */
-const DESCRIBE_MS = 60_000
+export const DESCRIBE_MS = 60_000
 
 /**
  * Takes the new texts of each domain, freezes them as datasets, and records the active mask as the parent.

@@ -8,6 +8,7 @@ import { evaluationWindow } from './evaluation-window.ts'
 import { measure, recordLosses } from './gate-measurements.ts'
 import { gateOutcome } from './gate-outcome.ts'
 import {
+  evaluateBestJobIds,
   evaluateDenseJobIds,
   evaluateJobId,
   evaluateParentJobIds,
@@ -18,15 +19,18 @@ import { findUnjudged, withUnjudged } from './unjudged-domains.ts'
 import { requireModel, type StepDeps, type StepOutcome } from './update-step.ts'
 
 /**
- * The step in which nodes evaluate the mask on the holdouts, and the active mask and the dense model on holdouts without
- * such an evaluation. The gate then decides whether the mask may serve.
+ * The step in which nodes evaluate the mask on the holdouts, and the active mask, the dense model and the best earlier masks on
+ * holdouts without such an evaluation. The gate then decides whether the mask may serve.
  */
 export const evaluateStep: JobStep = {
   jobIds: (update) => [
     evaluateJobId(update),
     ...evaluateParentJobIds(update),
     ...evaluateDenseJobIds(update),
+    ...evaluateBestJobIds(update),
   ],
+  // The file of an earlier mask may be lost.
+  optionalJobIds: evaluateBestJobIds,
   start: queueEvaluations,
   finish: decide,
 }
@@ -43,6 +47,7 @@ async function decide(
     candidate,
     parent: ended(evaluateParentJobIds(update)),
     dense: ended(evaluateDenseJobIds(update)),
+    best: ended(evaluateBestJobIds(update)),
   }
   await recordLosses(deps, update, jobs)
   const cells = await listCellsOfJob(deps, candidate.job)

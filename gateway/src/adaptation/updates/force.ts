@@ -5,7 +5,7 @@ import { findMask } from '../../storage/db/queries/mask-queries.ts'
 import { DAY_MS } from '../../storage/db/queries/usage-day-queries.ts'
 import { findLastUpdate, findUpdate, type UpdateRow } from '../../storage/db/queries/update-queries.ts'
 import { isForceableDecision } from '../gate/gate-verdict.ts'
-import { requireMaskFile } from '../models/require-mask-file.ts'
+import { requireMaskFile } from '../models/require-mask.ts'
 import { moveUpdate } from './move-update.ts'
 import type { StepDeps, StepOutcome } from './update-step.ts'
 

@@ -1,7 +1,13 @@
 import { AppError } from '@copal/shared/errors.ts'
 import { sameNumerics } from '@copal/shared/metrics/numerics.ts'
 import type { DatasetRef, EvaluateJob } from '@copal/shared/wire/adaptation-jobs.ts'
-import { findDenseGeneration, listCellsOn, type GateCell } from '../../storage/db/queries/gate-queries.ts'
+import {
+  findDenseGeneration,
+  listCellsOn,
+  listEndedBest,
+  listStageLosses,
+  type GateCell,
+} from '../../storage/db/queries/gate-queries.ts'
 import { findJob, findJobs, type JobRow } from '../../storage/db/queries/job-queries.ts'
 import { findMask, type MaskRow } from '../../storage/db/queries/mask-queries.ts'
 import type { UpdateRow } from '../../storage/db/queries/update-queries.ts'
@@ -10,12 +16,14 @@ import { sumTokensByDomain } from '../../storage/db/queries/period-queries.ts'
 import { GENERAL_HOLDOUT } from '../../storage/db/schema/domains.ts'
 import { chooseHoldouts } from '../holdouts/choose-holdouts.ts'
 import { currentHoldouts } from '../holdouts/current-holdouts.ts'
+import { earlierBest } from '../holdouts/earlier-best.ts'
 import { findPolicy } from '../policy/find-policy.ts'
 import { evaluationWindow } from './evaluation-window.ts'
 import { nodesOfOtherNumerics, nodesUnlike } from './nodes-by-numerics.ts'
 import { liveNodes } from './trial-check.ts'
 import {
   calibrateJobId,
+  evaluateBestJobIds,
   evaluateDenseJobIds,
   evaluateJobId,
   evaluateParentJobIds,
@@ -27,6 +35,9 @@ import { requireMaskVersion, requireModel, type StepDeps } from './update-step.t
 
 /** The time over which traffic decides which holdouts are evaluated, as it does for their weights in the gate. */
 const TRAFFIC_MS = 30 * 24 * 60 * 60 * 1000
+
+/** Evaluations of an earlier mask on a holdout version after which it is not tried again: they gave no loss that could be stored. */
+const MAX_BEST_TRIES = 2
 
 /** The masks that a candidate is compared with, by the ids of the jobs that evaluate them. */
 type Reference = { jobIds: string[]; version: number; mask: string | null; checkGeneration: boolean }
@@ -70,6 +81,8 @@ export async function queueEvaluations(deps: StepDeps, update: UpdateRow): Promi
   const selecting = await selectingNodes(deps, update)
   const cells = await listCells(deps, update, holdouts)
   const unlike = await unlikeParent(deps, update, cells, selecting)
+  // Before the job by which a call that continues sees that all were queued.
+  if (update.candidate === 1) await queueEarlierBest(deps, update, payload, unlike)
   await queueJob(deps, update, payload, [...selecting, ...unlike])
   const stored = await findJob(deps.db, payload.id)
   if (!stored) return
@@ -79,6 +92,30 @@ export async function queueEvaluations(deps: StepDeps, update: UpdateRow): Promi
     cells: isOwn ? cells : await listCellsOfJob(deps, stored),
     avoidNodes: unlike,
   })
+}
+
+/**
+ * Queues evaluations of the earlier masks that are the best on earlier versions of the holdouts, and were not measured since. The
+ * gate then compares the candidate with them as before. A domain's own mask is compared with the shared one alone.
+ */
+async function queueEarlierBest(
+  deps: StepDeps,
+  update: UpdateRow,
+  { holdouts, windowTokens }: Pick<EvaluateJob, 'holdouts' | 'windowTokens'>,
+  avoidNodes: readonly string[],
+): Promise<void> {
+  const { model, parentVersion, ownDomain } = update
+  if (ownDomain !== null || parentVersion === null) return
+  const domains = holdouts.map(({ domain }) => domain)
+  const losses = await listStageLosses(deps.db, model, domains)
+  const ended = await listEndedBest(deps.db, model, MAX_BEST_TRIES)
+  const due = earlierBest(holdouts, losses, { parentVersion, ended, seed: update.id })
+  for (const [index, id] of evaluateBestJobIds(update).entries()) {
+    const best = due[index]
+    if (!best) return
+    const work = { mask: best.mask, holdouts: best.holdouts, windowTokens, checkGeneration: false }
+    await queueJob(deps, update, { kind: 'evaluate', id, model, ...work }, avoidNodes)
+  }
 }
 
 /** Returns the nodes that do not measure as the mask was that a candidate is compared with, if another one does. */
@@ -128,22 +165,7 @@ export async function queueReferences(
     avoidNodes = [],
   }: { cells: readonly GateCell[]; finished?: readonly FinishedJob[]; avoidNodes?: readonly string[] },
 ): Promise<boolean> {
-  const holdouts = holdoutsOf(evaluation)
-  const parent = update.parentVersion ? await requireMask(deps, update, update.parentVersion) : undefined
-  const hasGeneration = (await findDenseGeneration(deps.db, update.model)) !== undefined
-  const references: Reference[] = [
-    { jobIds: evaluateDenseJobIds(update), version: 0, mask: null, checkGeneration: !hasGeneration },
-    ...(parent
-      ? [
-          {
-            jobIds: evaluateParentJobIds(update),
-            version: parent.version,
-            mask: parent.sha256,
-            checkGeneration: false,
-          },
-        ]
-      : []),
-  ]
+  const references = await referencesOf(deps, update)
   const known = await findJobs(
     deps.db,
     references.flatMap(({ jobIds }) => jobIds),
@@ -155,11 +177,12 @@ export async function queueReferences(
   let isComplete = true
   for (const { jobIds, version, mask, checkGeneration } of references) {
     const ended = finished.filter(({ job }) => jobIds.includes(job.id))
-    const measured = ended.filter((each) => isComparable(jobNumerics(each)))
-    const missing = holdouts.filter(
+    const measured = ended
+      .filter((each) => isComparable(jobNumerics(each)))
+      .flatMap(({ job }) => holdoutsOf(job))
+    const missing = holdoutsOf(evaluation).filter(
       ({ sha256 }) =>
-        !hasCell(comparable, version, sha256) &&
-        !measured.some(({ job }) => holdoutsOf(job).some((holdout) => holdout.sha256 === sha256)),
+        !hasCell(comparable, version, sha256) && !measured.some((holdout) => holdout.sha256 === sha256),
     )
     const needsCheck = checkGeneration && ended.length === 0
     if (missing.length === 0 && !needsCheck) continue
@@ -171,18 +194,20 @@ export async function queueReferences(
     isComplete = false
     if (isOpen || id === undefined) continue
     const { model, windowTokens } = evaluation.payload as EvaluateJob
-    const payload = {
-      kind: 'evaluate',
-      id,
-      model,
-      mask,
-      holdouts: missing,
-      windowTokens,
-      checkGeneration: needsCheck,
-    } as const
-    await queueJob(deps, update, payload, candidate ? await nodesUnlike(deps, candidate) : avoidNodes)
+    const work = { mask, holdouts: missing, windowTokens, checkGeneration: needsCheck }
+    const avoided = candidate ? await nodesUnlike(deps, candidate) : avoidNodes
+    await queueJob(deps, update, { kind: 'evaluate', id, model, ...work }, avoided)
   }
   return isComplete
+}
+
+/** Returns the dense model and the parent of an update, if it has one. */
+async function referencesOf(deps: StepDeps, update: UpdateRow): Promise<Reference[]> {
+  const checkGeneration = (await findDenseGeneration(deps.db, update.model)) === undefined
+  const dense = { jobIds: evaluateDenseJobIds(update), version: 0, mask: null, checkGeneration }
+  if (!update.parentVersion) return [dense]
+  const { version, sha256: mask } = await requireMask(deps, update, update.parentVersion)
+  return [dense, { jobIds: evaluateParentJobIds(update), version, mask, checkGeneration: false }]
 }
 
 /** Returns the evaluations of all masks on the holdouts of an evaluation job. */

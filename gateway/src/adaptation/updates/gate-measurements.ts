@@ -5,7 +5,7 @@ import { perplexity } from '@copal/shared/metrics/perplexity.ts'
 import { listCountedDomains } from '../../storage/db/queries/batch-queries.ts'
 import { recordEvaluations } from '../../storage/db/queries/evaluation-queries.ts'
 import { countCandidates, findDenseGeneration, type GateCell } from '../../storage/db/queries/gate-queries.ts'
-import { findMask } from '../../storage/db/queries/mask-queries.ts'
+import { findMask, findMaskByHash } from '../../storage/db/queries/mask-queries.ts'
 import { sumTokensByDomain } from '../../storage/db/queries/period-queries.ts'
 import type { UpdateRow } from '../../storage/db/queries/update-queries.ts'
 import type { GateHoldout, GateInput, HoldoutLosses, OtherNumerics } from '../gate/gate-input.ts'
@@ -26,11 +26,13 @@ interface Measured {
   losses: Map<string, HoldoutLosses & { tokens: number; windowTokens: number[] }>
 }
 
-/** The finished evaluations of an update; those of parent and dense model in the order in which they were queued. */
+/** The finished evaluations of an update; those of each mask in the order in which they were queued. */
 export interface Evaluations {
   candidate: FinishedJob
   parent: readonly FinishedJob[]
   dense: readonly FinishedJob[]
+  /** Of earlier masks that were best on an earlier version of a holdout. */
+  best: readonly FinishedJob[]
 }
 
 /**
@@ -43,7 +45,26 @@ export async function recordLosses(deps: StepDeps, update: UpdateRow, jobs: Eval
   dense.forEach(requireFiniteDense)
   for (const each of dense) await record(deps, update, 0, each)
   for (const each of jobs.parent) await record(deps, update, update.parentVersion ?? 0, measured(each))
+  for (const each of jobs.best) {
+    const mask = await findMaskByHash(deps.db, update.model, maskOf(each) ?? '')
+    const losses = mask && measuredIfComplete(each)
+    if (losses) await record(deps, update, mask.version, losses)
+  }
   await record(deps, update, requireMaskVersion(update), measured(jobs.candidate))
+}
+
+/** An earlier mask is compared only if its evaluation succeeded: the update goes on without. */
+function measuredIfComplete(job: FinishedJob): ReturnType<typeof measured> | undefined {
+  try {
+    return measured(job)
+  } catch (error) {
+    console.error(`The evaluation ${job.job.id} of an earlier mask is not used:`, error)
+    return undefined
+  }
+}
+
+function maskOf({ job: { payload } }: FinishedJob): string | null {
+  return payload.kind === 'evaluate' ? payload.mask : null
 }
 
 /**

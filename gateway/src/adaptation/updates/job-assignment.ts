@@ -25,28 +25,40 @@ const METHOD_WAIT_MS = 60_000
  */
 export async function jobsForNode(deps: StepDeps, heartbeat: Heartbeat): Promise<Job[]> {
   const open = await listOpenJobs(deps.db, heartbeat.model.id)
-  const current: Job[] = []
-  const lost: JobRow[] = []
-  for (const job of open) {
-    if (job.state === 'queued') continue
-    if (isLost(job, heartbeat, deps.nowMs())) lost.push(job)
-    // A node that has the job ignores what it contains.
-    else if (job.nodeId === heartbeat.nodeId)
-      current.push(isKnown(job, heartbeat) ? job.payload : await wholeJob(deps, job))
-  }
-  if (current.length > 0 || heartbeat.draining) return current
-  for (const job of open) {
-    if (job.state !== 'queued' && !lost.includes(job)) continue
-    // A job that this node reports as ended must be absent from one response before the node can start it again.
-    if (heartbeat.jobs.some(({ id, state }) => id === job.id && state !== 'running')) continue
-    if (!(await offersMethod(deps, heartbeat, job.payload)) && !(await isMethodUnavailable(deps, job)))
-      continue
-    if (await isForOtherNodes(deps, job, heartbeat.nodeId)) continue
+  const running = open.filter(({ state }) => state !== 'queued')
+  const lost = running.filter((job) => isLost(job, heartbeat, deps.nowMs()))
+  const own = running.filter((job) => job.nodeId === heartbeat.nodeId && !lost.includes(job))
+  if (own.length > 0 || heartbeat.draining)
+    return Promise.all(
+      own.map(async (job) => (isKnown(job, heartbeat) ? knownJob(job.payload) : wholeJob(deps, job))),
+    )
+  for (const job of open.filter((one) => one.state === 'queued' || lost.includes(one))) {
+    if (!(await mayRun(deps, heartbeat, job))) continue
     const losses = lost.includes(job) ? countStalls(job) : { stalls: job.stalls }
     if (losses.stalls >= MAX_STALLS) await failJob(deps, job, losses.stalls)
     else if (await assignJob(deps, job, heartbeat.nodeId, losses)) return [await wholeJob(deps, job)]
   }
   return []
+}
+
+/** Returns whether a node may get a job that no node runs. */
+async function mayRun(deps: StepDeps, heartbeat: Heartbeat, job: JobRow): Promise<boolean> {
+  // A job that this node reports as ended must be absent from one response before the node can start it again.
+  if (heartbeat.jobs.some(({ id, state }) => id === job.id && state !== 'running')) return false
+  if (!(await offersMethod(deps, heartbeat, job.payload)) && !(await isMethodUnavailable(deps, job)))
+    return false
+  return !(await isForOtherNodes(deps, job, heartbeat.nodeId))
+}
+
+/**
+ * Returns a job for the node that runs it, which reads only its id. What grows with the domains is left out, because every response
+ * to a heartbeat lists the job.
+ */
+function knownJob(job: Job): Job {
+  if (job.kind === 'evaluate') return { ...job, holdouts: [] }
+  const { statistics: _, ...rest } = job
+  const { method, pattern, scope } = job.selection
+  return { ...rest, datasets: [], accumulated: [], selection: { method, pattern, scope } }
 }
 
 /**

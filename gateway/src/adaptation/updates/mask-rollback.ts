@@ -1,7 +1,7 @@
 import { AppError, type ErrorCode } from '@copal/shared/errors.ts'
 import { updateState, type RollbackRequest, type UpdateState } from '@copal/shared/wire/admin.ts'
 import { cancelJobsOf } from '../../storage/db/queries/job-queries.ts'
-import { findMask, IMPORT_PREFIX } from '../../storage/db/queries/mask-queries.ts'
+import { IMPORT_PREFIX } from '../../storage/db/queries/mask-queries.ts'
 import type { ModelRow } from '../../storage/db/queries/model-queries.ts'
 import {
   activateEarlier,
@@ -14,7 +14,7 @@ import { removalDecision } from '../own-masks/remove-own-masks.ts'
 import { releaseFrozenTexts } from '../statistics/release-texts.ts'
 import { planRollback } from '../statistics/rollback-plan.ts'
 import { findOperatorModel } from '../models/find-operator-model.ts'
-import { requireMaskFile } from '../models/require-mask-file.ts'
+import { requireMask, requireMaskFile } from '../models/require-mask.ts'
 import type { StepDeps } from './update-step.ts'
 import { nameOf } from './trial-check.ts'
 import { nextState, type UpdateEvent } from './update-states.ts'
@@ -149,16 +149,7 @@ function superseded({ id }: ModelRow): { code: ErrorCode; message: string } {
 /** Rejects a mask that was never active, or whose file was deleted. */
 async function requireUsable(deps: Pick<StepDeps, 'db'>, model: ModelRow, version: number): Promise<void> {
   if (version === 0) return
-  const mask = await findMask(deps.db, model.id, version)
-  if (!mask) {
-    throw new AppError(
-      'not_found',
-      `'${model.id}' has no mask m${version}. 'GET /admin/masks' lists the masks.`,
-      {
-        param: 'version',
-      },
-    )
-  }
+  const mask = await requireMask(deps.db, model.id, version, 'version')
   if (mask.promotedAt === null) {
     throw new AppError(
       'conflict',

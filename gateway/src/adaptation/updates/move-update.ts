@@ -1,7 +1,7 @@
 import type { StepDeps, StepOutcome } from './update-step.ts'
 import { type UpdateRow, changeUpdate, findUpdate } from '../../storage/db/queries/update-queries.ts'
 import { nextState, hasEnded } from './update-states.ts'
-import { failPromotion } from '../../storage/db/queries/mask-queries.ts'
+import { revertPromotion } from '../../storage/db/queries/mask-queries.ts'
 import { endCanary } from '../../storage/db/queries/trial-queries.ts'
 import { cancelJobsOf } from '../../storage/db/queries/job-queries.ts'
 import { keepsTexts, releaseFrozenTexts } from '../statistics/release-texts.ts'
@@ -25,12 +25,13 @@ export async function moveUpdate(
   const finishedAt = hasEnded(state) ? (update.finishedAt ?? nowMs) : null
   const change = { ...patch, state, stateSince: nowMs, finishedAt }
   const stored = decision && { ...decision, createdAt: nowMs }
-  const changed =
+  const before =
     update.state === 'promoting' && (state === 'failed' || state === 'cancelled')
-      ? await failPromotion(deps.db, update, change, stored)
+      ? revertPromotion(deps.db, update)
       : update.state === 'canary'
-        ? await endCanary(deps.db, update, change, stored)
-        : await changeUpdate(deps.db, update, change, stored)
+        ? endCanary(deps.db, update, change)
+        : []
+  const changed = await changeUpdate(deps.db, update, change, stored, before)
   // Before what may use up the calls of the event.
   if (changed) deps.telemetry.sendEnded(deps, await updateSpans(update, { event, ...change }))
   if (changed && (state === 'failed' || state === 'cancelled' || state === 'rolled_back')) {

@@ -29,7 +29,7 @@ export async function createOwnMaskUpdate(
   if (!(await findPolicy(deps, model.id)).discovery.own_masks) {
     throw new AppError(
       'conflict',
-      `The policy of '${model.id}' allows no masks of single domains. Set 'discovery.own_masks' to true.`,
+      `The policy of '${model.id}' allows no masks of single domains. To allow them: npx copal policy set discovery.own_masks=true`,
     )
   }
   if (model.activeVersion === 0) {

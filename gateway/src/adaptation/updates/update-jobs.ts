@@ -16,6 +16,8 @@ export interface FinishedJob {
 export interface JobStep {
   /** Ids of the jobs of an update: first the one that shows that `start` has run, then those that it may queue. */
   readonly jobIds: (update: UpdateRow) => string[]
+  /** Ids of those without whose results the step goes on if they fail; none if left out. */
+  readonly optionalJobIds?: (update: UpdateRow) => string[]
   /** Queues the jobs. */
   readonly start: (deps: StepDeps, update: UpdateRow) => Promise<void>
   /** Uses the results of the jobs, in the order of `jobIds`; undefined if a job has to run again. */
@@ -27,8 +29,9 @@ export interface JobStep {
 }
 
 /** Creates the step that queues jobs, waits until all of them have ended, and uses their results. */
-export function stepOfJobs({ jobIds, start, finish }: JobStep): Step {
+export function stepOfJobs({ jobIds, optionalJobIds = () => [], start, finish }: JobStep): Step {
   return async (deps, update) => {
+    const optional = optionalJobIds(update)
     const ids = jobIds(update)
     const found = await findJobs(deps.db, ids)
     const jobs = ids.flatMap((id) => found.find((job) => job.id === id) ?? [])
@@ -36,11 +39,12 @@ export function stepOfJobs({ jobIds, start, finish }: JobStep): Step {
       await start(deps, update)
       return undefined
     }
-    const finished = jobs.flatMap((job) => {
+    const awaited = jobs.filter(({ id, state }) => state !== 'failed' || !optional.includes(id))
+    const finished = awaited.flatMap((job) => {
       const result = jobResult(job)
       return result ? [{ job, result }] : []
     })
-    return finished.length === jobs.length ? finish(deps, update, finished) : undefined
+    return finished.length === awaited.length ? finish(deps, update, finished) : undefined
   }
 }
 
@@ -68,6 +72,11 @@ export function evaluateParentJobIds({ id }: Pick<UpdateRow, 'id'>): string[] {
 /** Returns the ids of the jobs that evaluate the dense model, as {@link evaluateParentJobIds} does for the parent. */
 export function evaluateDenseJobIds({ id }: Pick<UpdateRow, 'id'>): string[] {
   return [`${id}-dense`, `${id}-dense-2`]
+}
+
+/** Returns the ids of the jobs that evaluate earlier masks on current versions of holdouts, in the order in which they are queued. */
+export function evaluateBestJobIds({ id }: Pick<UpdateRow, 'id'>): string[] {
+  return [`${id}-best`, `${id}-best-2`, `${id}-best-3`]
 }
 
 /** Returns the id of the job in which another node selects the current candidate again. */

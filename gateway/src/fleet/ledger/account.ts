@@ -1,4 +1,5 @@
-import type { LimitedAccount } from '../../contracts/limits.ts'
+import type { Lease } from '../../contracts/lease.ts'
+import type { UsageOwner } from '../../contracts/limits.ts'
 import { monthOf } from '../../runtime/month.ts'
 import type { SlidingMinute } from './sliding-minute.ts'
 
@@ -14,6 +15,8 @@ export interface Account {
   running: number
   /** Usage before this time is only in receipts, not in `spent`. */
   unreadBeforeMs: number
+  /** The requests that ran at that time: they are charged when they are settled, also if their receipts are older. */
+  unreadExcept: readonly string[]
 }
 
 /** Returns an account after resetting what was spent if a new month has begun. */
@@ -24,6 +27,14 @@ export function accountInMonth(account: Account, nowMs: number): Account {
 }
 
 /** Returns the id of an account. */
-export function accountId({ kind, name }: Omit<LimitedAccount, 'limits'>): string {
+export function accountId({ kind, name }: UsageOwner): string {
   return `${kind}:${name}`
+}
+
+/** Returns the ids of the accounts that are charged for a lease. */
+export function accountIdsOf({ account, tenant }: Pick<Lease, 'account' | 'tenant'>): string[] {
+  return [
+    ...(account === undefined ? [] : [accountId({ kind: 'key', name: account })]),
+    ...(tenant === undefined ? [] : [accountId({ kind: 'tenant', name: tenant })]),
+  ]
 }

@@ -29,6 +29,8 @@ export interface AccountRecord {
   spent: number
   /** Usage before this time is only in receipts, not in `spent`; left out in records that are older than the field. */
   unreadBeforeMs?: number
+  /** The requests that ran at that time; left out if there are none, and in records that are older than the field. */
+  unreadExcept?: readonly string[]
 }
 
 /** Changes of a ledger: records to store, and undefined for ids to delete. */

@@ -37,25 +37,33 @@ export class Ledger {
   readonly #settled = new Map<string, Settled>()
   /** The settled requests whose receipt may still arrive, by attempt. */
   readonly #estimates = new Map<string, Settled>()
+  /** What attempts were charged to accounts without a reservation, by attempt. */
+  readonly #unreserved = new Map<string, Omit<Settled, 'reservation'> & { accounts: string[] }>()
   #changedAccounts = new Set<string>()
   #changedReservations = new Set<string>()
 
   /**
    * Returns the part of this month whose usage an account with a monthly limit has not been charged yet: the time before
    * it was seen first, or before this ledger forgot it. Undefined if there is none.
+   *
+   * @param running returns the requests that run, of an account that is seen first
    */
-  unchargedUsage(account: LimitedAccount, nowMs: number): UnchargedUsage | undefined {
+  unchargedUsage(
+    account: LimitedAccount,
+    nowMs: number,
+    running: () => readonly string[] = () => [],
+  ): UnchargedUsage | undefined {
+    const { unreadBeforeMs: beforeMs, unreadExcept: except } = this.#openAccount(account, nowMs, running)
     if (account.limits.tokensPerMonth === undefined) return undefined
     const fromMs = monthStartMs(nowMs)
-    const beforeMs = this.#openAccount(account, nowMs).unreadBeforeMs
-    return fromMs < beforeMs ? { fromMs, beforeMs } : undefined
+    return fromMs < beforeMs ? { fromMs, beforeMs, except } : undefined
   }
 
   /** Charges the tokens of the period that {@link unchargedUsage} returned, once. */
   chargeUsage(account: LimitedAccount, { beforeMs }: UnchargedUsage, tokens: number, nowMs: number): void {
     if (this.unchargedUsage(account, nowMs)?.beforeMs !== beforeMs) return
     const opened = this.#openAccount(account, nowMs)
-    opened.unreadBeforeMs = 0
+    Object.assign(opened, { unreadBeforeMs: 0, unreadExcept: [] })
     opened.spent += tokens
     this.#changedAccounts.add(accountId(account))
   }
@@ -126,12 +134,17 @@ export class Ledger {
    */
   chargeUnlimited(leaseId: string, owners: readonly string[], tokens: number, nowMs: number): void {
     const reserved = this.#byLease.get(leaseId)?.accounts ?? []
-    for (const id of owners) {
-      const account = this.#accounts.get(id)
-      if (!account || reserved.includes(id)) continue
-      accountInMonth(account, nowMs).spent += tokens
-      this.#changedAccounts.add(id)
-    }
+    const accounts = owners.filter((id) => this.#accounts.has(id) && !reserved.includes(id))
+    if (accounts.length === 0) return
+    this.#spend(accounts, tokens, nowMs)
+    this.#unreserved.set(leaseId, { accounts, tokens, month: monthOf(nowMs), atMs: nowMs })
+  }
+
+  /** Gives back what {@link chargeUnlimited} charged for an attempt whose output reached no client. */
+  refundUnlimited(leaseId: string, nowMs: number): void {
+    const charged = this.#unreserved.get(leaseId)
+    if (charged?.month === monthOf(nowMs)) this.#spend(charged.accounts, -charged.tokens, nowMs)
+    this.#unreserved.delete(leaseId)
   }
 
   /** Removes a reservation as if the request had never arrived, because it got no node. */
@@ -187,6 +200,8 @@ export class Ledger {
       this.#settled.delete(requestId)
       this.#estimates.delete(reservation.leaseId)
     }
+    for (const [leaseId, { atMs }] of this.#unreserved)
+      if (nowMs - atMs >= REMEMBER_MS) this.#unreserved.delete(leaseId)
     const month = monthOf(nowMs)
     const inUse = new Set([...this.#reservations.values()].flatMap(({ accounts }) => accounts))
     for (const [id, account] of this.#accounts) {
@@ -207,8 +222,9 @@ export class Ledger {
     const record = (id: string): AccountRecord | undefined => {
       const account = this.#accounts.get(id)
       if (!account) return undefined
-      const { minute, month, spent, unreadBeforeMs } = account
-      return { slots: minute.slots(nowMs), month, spent, unreadBeforeMs }
+      const { minute, month, spent, unreadBeforeMs, unreadExcept } = account
+      const except = unreadExcept.length > 0 ? { unreadExcept } : {}
+      return { slots: minute.slots(nowMs), month, spent, unreadBeforeMs, ...except }
     }
     const accounts = new Map([...this.#changedAccounts].map((id) => [id, record(id)]))
     const reservations = new Map([...this.#changedReservations].map((id) => [id, this.#reservations.get(id)]))
@@ -229,9 +245,10 @@ export class Ledger {
     reservations: ReadonlyMap<string, Reservation>,
     nowMs: number,
   ): void {
-    for (const [id, { slots, month, spent, unreadBeforeMs = 0 }] of accounts) {
+    for (const [id, { slots, month, spent, unreadBeforeMs = 0, unreadExcept = [] }] of accounts) {
       const minute = new SlidingMinute(slots)
-      this.#accounts.set(id, { minute, month, spent, reserved: 0, running: 0, unreadBeforeMs })
+      const unread = { unreadBeforeMs, unreadExcept }
+      this.#accounts.set(id, { minute, month, spent, reserved: 0, running: 0, ...unread })
     }
     for (const reservation of reservations.values()) {
       for (const account of this.#accountsOf(reservation.accounts, nowMs)) {
@@ -265,12 +282,15 @@ export class Ledger {
   }
 
   /** Corrects the tokens that a settled request is charged. */
-  #charge(reservation: Reservation, tokens: number, nowMs: number): void {
-    for (const account of this.#accountsOf(reservation.accounts, nowMs)) {
-      account.minute.correct(reservation.second, 0, tokens)
-      account.spent += tokens
-    }
-    for (const id of reservation.accounts) this.#changedAccounts.add(id)
+  #charge({ accounts, second }: Reservation, tokens: number, nowMs: number): void {
+    for (const account of this.#accountsOf(accounts, nowMs)) account.minute.correct(second, 0, tokens)
+    this.#spend(accounts, tokens, nowMs)
+  }
+
+  /** Adds tokens to the month of accounts. */
+  #spend(accounts: readonly string[], tokens: number, nowMs: number): void {
+    for (const account of this.#accountsOf(accounts, nowMs)) account.spent += tokens
+    for (const id of accounts) this.#changedAccounts.add(id)
   }
 
   /** Gives the tokens of a settled request back, whose receipt came before the gateway knew that its response was lost. */
@@ -313,12 +333,13 @@ export class Ledger {
   }
 
   /** Returns an account, and creates it if it is new. */
-  #openAccount(account: LimitedAccount, nowMs: number): Account {
+  #openAccount(account: LimitedAccount, nowMs: number, running: () => readonly string[] = () => []): Account {
     const id = accountId(account)
     const found = this.#accounts.get(id)
     if (found) return accountInMonth(found, nowMs)
     const minute = new SlidingMinute()
-    const opened = { minute, month: monthOf(nowMs), spent: 0, reserved: 0, running: 0, unreadBeforeMs: nowMs }
+    const unread = { unreadBeforeMs: nowMs, unreadExcept: running() }
+    const opened = { minute, month: monthOf(nowMs), spent: 0, reserved: 0, running: 0, ...unread }
     this.#accounts.set(id, opened)
     this.#changedAccounts.add(id)
     return opened

@@ -6,11 +6,29 @@ import { RecentAttempts, type Outcome } from './recent-attempts.ts'
 
 /** The time within which the gateway retries a request after its node failed. */
 export const RETRY_MS = 1_000
+/** After this time an attempt is pending: what was to store it has failed, or ended with the object. */
+const PENDING_MS = 5_000
+/** Each takes up to three calls of the thousand that an alarm may make. */
+const MAX_STORED_AT_ONCE = 100
+/** After so many failures in a row the database is taken to be down. */
+const MAX_FAILURES = 3
+/** After this time an attempt that the database does not take is dropped. */
+const DROP_MS = 24 * 60 * 60 * 1000
+
+const KEY = 'failed:'
 
 /** What failed attempts need of the Durable Object. */
 export interface FailedAttemptsHost {
   readonly binding: D1Database
+  readonly storage: DurableObjectStorage
   readonly waitUntil: (work: Promise<unknown>) => void
+}
+
+/** A failed attempt whose outcome is not in the database yet, as the object stores it. */
+interface PendingAttempt {
+  outcome: Outcome
+  lease: Lease | undefined
+  atMs: number
 }
 
 /**
@@ -20,6 +38,8 @@ export interface FailedAttemptsHost {
 export class FailedAttempts {
   readonly #recent = new RecentAttempts()
   readonly #host: FailedAttemptsHost
+  /** The key of the attempt that {@link storePending} tried last; the next call goes on after it. */
+  #lastTried: string | undefined
 
   constructor(host: FailedAttemptsHost) {
     this.#host = host
@@ -44,26 +64,90 @@ export class FailedAttempts {
     return this.#recent.find(attemptIds)
   }
 
+  /** Remembers the attempts that are not in the database yet, after a restart of the object. */
+  async restore(): Promise<void> {
+    const pending = await this.#host.storage.list<PendingAttempt>({ prefix: KEY })
+    for (const [key, { outcome }] of pending) this.#recent.add(key.slice(KEY.length), outcome, Date.now())
+  }
+
+  /** Returns whether an attempt is not in the database yet. */
+  async hasPending(): Promise<boolean> {
+    return (await this.#host.storage.list({ prefix: KEY, limit: 1 })).size > 0
+  }
+
+  /**
+   * Stores attempts that were not stored in time, because the database failed or the object restarted. One that the database does not
+   * take is tried again by later calls, after the others.
+   *
+   * @returns the ids of those that are stored now
+   */
+  async storePending(): Promise<string[]> {
+    const after = this.#lastTried === undefined ? {} : { startAfter: this.#lastTried }
+    const range = { prefix: KEY, limit: MAX_STORED_AT_ONCE, ...after }
+    const pending = await this.#host.storage.list<PendingAttempt>(range)
+    const stored: string[] = []
+    let failures = 0
+    for (const [key, attempt] of pending) {
+      const requestId = key.slice(KEY.length)
+      this.#lastTried = key
+      if (Date.now() - attempt.atMs < PENDING_MS) continue
+      if (!this.#recent.outcomeOf(requestId)) this.#recent.add(requestId, attempt.outcome, Date.now())
+      try {
+        await this.#store(requestId, attempt)
+        stored.push(requestId)
+        failures = 0
+      } catch (error) {
+        await this.#storeLater(key, attempt, error)
+        failures += 1
+        if (failures === MAX_FAILURES) return stored
+      }
+    }
+    // The next call begins with the first one again.
+    if (pending.size < MAX_STORED_AT_ONCE) this.#lastTried = undefined
+    return stored
+  }
+
+  /** Keeps an attempt that the database did not take for a later call, or drops it if it is old. */
+  async #storeLater(key: string, { atMs }: PendingAttempt, error: unknown): Promise<void> {
+    const requestId = key.slice(KEY.length)
+    if (Date.now() - atMs < DROP_MS)
+      return console.error(`Cannot store the failed attempt ${requestId}; trying again later:`, error)
+    console.error(
+      `Cannot store the failed attempt ${requestId} for a day; its receipt may be counted:`,
+      error,
+    )
+    await this.#host.storage.delete(key)
+  }
+
   /**
    * Remembers an attempt. Stores it when no receipt is on its way to the database any more that was taken for one of another outcome,
    * unless its node rejected it: then it has used nothing, and there may be no receipt.
    */
   #add(outcome: Outcome, { requestId, how }: FailedAttempt, lease: Lease | undefined): void {
-    this.#recent.add(requestId, outcome, Date.now())
-    // The gateway ends a request that takes too long like one that its node rejects, but its node has named it by then.
-    const hasRun = how === 'refused' ? outcome === 'undelivered' && lease?.named === true : how !== 'full'
+    const atMs = Date.now()
+    this.#recent.add(requestId, outcome, atMs)
+    // The gateway ends a request that takes too long like one that its node rejects. By then its node has named it, or its receipt has
+    // come and ended the lease.
+    const hasRun = how === 'refused' ? outcome === 'undelivered' && lease?.named !== false : how !== 'full'
     if (!hasRun) return
-    const { binding, waitUntil } = this.#host
-    const stored = wait(RETRY_MS).then(() => {
-      const store =
-        (this.#recent.outcomeOf(requestId) ?? outcome) === 'superseded' ? storeSuperseded : storeUndelivered
-      return store(binding, requestId, lease, Date.now())
-    })
+    const attempt: PendingAttempt = { outcome, lease, atMs }
+    const { storage, waitUntil } = this.#host
+    waitUntil(storage.put(KEY + requestId, attempt, { allowUnconfirmed: true }))
     waitUntil(
-      stored.catch((error: unknown) =>
-        console.error(`The receipt of the failed attempt ${requestId} may be counted and charged:`, error),
-      ),
+      wait(RETRY_MS)
+        .then(() => this.#store(requestId, attempt))
+        .catch((error: unknown) =>
+          console.error(`The receipt of the failed attempt ${requestId} may be counted meanwhile:`, error),
+        ),
     )
+  }
+
+  /** Stores the last outcome of an attempt in the database. */
+  async #store(requestId: string, { outcome, lease }: PendingAttempt): Promise<void> {
+    const { binding, storage } = this.#host
+    const isSuperseded = (this.#recent.outcomeOf(requestId) ?? outcome) === 'superseded'
+    await (isSuperseded ? storeSuperseded : storeUndelivered)(binding, requestId, lease, Date.now())
+    await storage.delete(KEY + requestId, { allowUnconfirmed: true })
   }
 }
 

@@ -5,6 +5,7 @@ import { ServedVersions, type ServedRequest } from './served-versions.ts'
 import type { Trials } from '../../contracts/trial.ts'
 import type { AcquireResult, AcquireRequest, FailedAttempt, NoNode } from '../../contracts/acquire.ts'
 import type { Lease, LeaseView } from '../../contracts/lease.ts'
+import type { UsageOwner } from '../../contracts/limits.ts'
 import { Leases, tenantOf } from './leases.ts'
 import {
   isDraining,
@@ -343,6 +344,11 @@ export class FleetState {
   /** Returns the lease of a request; undefined if it is settled or unknown. */
   leaseOf(requestId: string): Lease | undefined {
     return this.#leases.find(requestId)?.lease
+  }
+
+  /** Returns the ids of the leases of a key or of a tenant. */
+  leasesOf(account: UsageOwner): string[] {
+    return this.#leases.idsOf(account)
   }
 
   /** Returns the record to store of a node. */

@@ -5,7 +5,7 @@ import { openDatabase } from '../../storage/db/open-database.ts'
 import { findSettledReceipts } from '../../storage/db/queries/receipt-queries.ts'
 import { sumChargedTokens } from '../../storage/db/queries/usage-day-queries.ts'
 import type { Bindings } from '../../contracts/bindings.ts'
-import { accountId } from '../ledger/account.ts'
+import { accountIdsOf } from '../ledger/account.ts'
 import { loadLedger, saveLedger } from '../ledger/ledger-store.ts'
 import { Ledger } from '../ledger/ledger.ts'
 import type { LimitedAccount } from '../../contracts/limits.ts'
@@ -72,7 +72,11 @@ export class Fleet extends DurableObject<Bindings> implements FleetObject {
   constructor(ctx: DurableObjectState, env: Bindings) {
     super(ctx, env)
     this.#policy = readPolicy(env)
-    this.#failed = new FailedAttempts({ binding: env.DB, waitUntil: (work) => ctx.waitUntil(work) })
+    this.#failed = new FailedAttempts({
+      binding: env.DB,
+      storage: ctx.storage,
+      waitUntil: (work) => ctx.waitUntil(work),
+    })
     this.#state = new FleetState(this.#policy)
     this.#dispatcher = new Dispatcher(this.#state, this.#policy)
     this.#metrics = new DispatchMetrics({
@@ -88,6 +92,7 @@ export class Fleet extends DurableObject<Bindings> implements FleetObject {
       }
       const { ledger, leaseIds } = await loadLedger(ctx.storage, Date.now())
       this.#ledger = ledger
+      await this.#failed.restore()
       this.#sweepScheduled = (await ctx.storage.getAlarm()) !== null
       const leased = [...records.values()].flatMap(({ leases }) => leases.map(({ requestId }) => requestId))
       this.#unconfirmed = [...new Set([...leased, ...leaseIds])]
@@ -138,7 +143,10 @@ export class Fleet extends DurableObject<Bindings> implements FleetObject {
     const { failed } = request
     const lease = failed && this.#state.leaseOf(failed.requestId)
     // Before any await, because the receipt of the failed attempt may be on its way.
-    if (failed) this.#failed.supersede(failed, lease)
+    if (failed) {
+      this.#failed.supersede(failed, lease)
+      this.#refund(failed.requestId)
+    }
     const admitted = await this.#admit(request)
     if (failed && !admitted.ok) this.#failed.giveUp(failed, lease)
     return admitted
@@ -154,7 +162,8 @@ export class Fleet extends DurableObject<Bindings> implements FleetObject {
     for (const requestId of completedRequests) this.#ledger.finish(requestId, false, Date.now())
     if (!limits) return this.#dispatch(request)
     for (const account of limits.accounts) {
-      const uncharged = this.#ledger.unchargedUsage(account, Date.now())
+      const running = () => this.#state.leasesOf(account)
+      const uncharged = this.#ledger.unchargedUsage(account, Date.now(), running)
       if (uncharged) await this.#chargePastUsage(account, uncharged)
     }
     if (!this.#sweepScheduled) await this.#scheduleSweep()
@@ -197,8 +206,10 @@ export class Fleet extends DurableObject<Bindings> implements FleetObject {
   fail(attempt: FailedAttempt): void {
     if (attempt.how !== 'ended')
       this.#metrics.failed(this.#state.leaseOf(attempt.requestId)?.model, attempt.how)
-    if (attempt.how !== 'ended' && attempt.how !== 'cut')
+    if (attempt.how !== 'ended' && attempt.how !== 'cut') {
       this.#failed.giveUp(attempt, this.#state.leaseOf(attempt.requestId))
+      this.#refund(attempt.requestId)
+    }
     this.#state.fail(attempt, Date.now())
     this.#dispatcher.serveQueue()
   }
@@ -274,13 +285,18 @@ export class Fleet extends DurableObject<Bindings> implements FleetObject {
   /** Settles expired leases with the last reported usage, and forgets nodes that have been gone for long. */
   override async alarm(): Promise<void> {
     await this.#settleUnconfirmed()
+    const stored = await this.#failed.storePending()
+    // A lease that ended just before a restart is here again.
+    this.#state.release(stored)
+    for (const attemptId of stored) this.#refund(attemptId)
     const nowMs = Date.now()
     const { leases, forgotten } = this.#state.expire(nowMs)
     for (const nodeId of forgotten) this.#signatures.forget(nodeId)
     // One by one: a call takes at most 128 keys.
     await Promise.all(forgotten.map((id) => this.ctx.storage.delete(NODE_KEY + id)))
     this.#sweepScheduled = false
-    if (!this.#state.empty || !this.#ledger.empty) await this.#scheduleSweep()
+    if (!this.#state.empty || !this.#ledger.empty || (await this.#failed.hasPending()))
+      await this.#scheduleSweep()
     for (const [nodeId, expired] of Map.groupBy(leases, (lease) => lease.nodeId))
       for (let from = 0; from < expired.length; from += MAX_SETTLED_AT_ONCE)
         await this.#settleExpired(nodeId, expired.slice(from, from + MAX_SETTLED_AT_ONCE), nowMs)
@@ -354,12 +370,13 @@ export class Fleet extends DurableObject<Bindings> implements FleetObject {
 
   #chargeUnlimited(lease: Lease | undefined, tokens: number): void {
     if (!lease || this.#ledger.empty) return
-    const { requestId, account, tenant } = lease
-    const owners = [
-      ...(account === undefined ? [] : [accountId({ kind: 'key', name: account })]),
-      ...(tenant === undefined ? [] : [accountId({ kind: 'tenant', name: tenant })]),
-    ]
-    this.#ledger.chargeUnlimited(requestId, owners, tokens, Date.now())
+    this.#ledger.chargeUnlimited(lease.requestId, accountIdsOf(lease), tokens, Date.now())
+  }
+
+  /** Gives accounts without a reservation back what a failed attempt was charged. */
+  #refund(attemptId: string): void {
+    this.#ledger.refundUnlimited(attemptId, Date.now())
+    this.#saveLedger()
   }
 
   async #storeNode(nodeId: string, options: DurableObjectPutOptions = {}): Promise<void> {

@@ -1,4 +1,5 @@
 import type { RequestProgress } from '@copal/shared/wire/heartbeat.ts'
+import type { UsageOwner } from '../../contracts/limits.ts'
 import type { Lease, LeaseView, LeaseState } from '../../contracts/lease.ts'
 import type { Node } from './fleet-node.ts'
 import type { FleetPolicy } from '../../contracts/fleet-policy.ts'
@@ -81,6 +82,14 @@ export class Leases {
       if (left > 0) this.#countByTenant.set(lease.tenant, left)
       else this.#countByTenant.delete(lease.tenant)
     }
+  }
+
+  /** Returns the ids of the leases of a key or of a tenant. */
+  idsOf({ kind, name }: UsageOwner): string[] {
+    const isOwn = ({ account, tenant }: Lease) => (kind === 'key' ? account : tenant) === name
+    return [...new Set(this.#nodeByLease.values())]
+      .flatMap(({ leases }) => [...leases.values()].filter(isOwn))
+      .map(({ requestId }) => requestId)
   }
 
   /** Returns the number of requests of a tenant that have a node. */

@@ -5,6 +5,7 @@ import type { AdmissionResult } from '../../contracts/fleet-object.ts'
 import type { ActiveKey } from '../../contracts/api-key.ts'
 import type { Deps } from '../../contracts/bindings.ts'
 import type { CompletedRequests } from '../../contracts/context.ts'
+import type { DomainOwners } from '../../contracts/domain-owners.ts'
 import type { Generation } from '../../contracts/generation.ts'
 import { askFleet } from '../../fleet/client/ask-fleet.ts'
 import { NodeCallError } from '../../fleet/client/node-client.ts'
@@ -23,6 +24,7 @@ const MAX_ATTEMPTS = 4
 export interface DispatchRequest {
   requestId: string
   key: ActiveKey
+  domainOwners: DomainOwners
   generation: Generation
   metering: Metering
   completedRequests: CompletedRequests
@@ -44,7 +46,8 @@ export interface DispatchRequest {
  * @throws AppError when there is no node; NodeCallError when a node failed and another node would not help
  */
 export async function dispatch(deps: Deps, request: DispatchRequest): Promise<Dispatched> {
-  const { requestId, key, generation, metering, completedRequests, headers, signal, alarms } = request
+  const { requestId, key, domainOwners, generation, metering, completedRequests, headers, signal, alarms } =
+    request
   const { domain, priority, promptTokens, model, opening } = generation
   const conversation = conversationKey(key.id, opening)
   const prefix = await prefixKeysOf(deps, key.tenant, generation)
@@ -78,7 +81,7 @@ export async function dispatch(deps: Deps, request: DispatchRequest): Promise<Di
       if (acquired.rejection) throw new Error('applyAdmission must throw when a limit rejects')
       throw last
         ? lastAttemptError(last, acquired)
-        : await noNodeError(deps, { allowed: key.allowedModels, name: model, none: acquired })
+        : await noNodeError(deps, { key, domainOwners, name: model, none: acquired })
     }
     try {
       return await callAttempt(deps, {

@@ -1,23 +1,26 @@
 import { AppError } from '@copal/shared/errors.ts'
 import { formatModelName, type ModelName } from '@copal/shared/wire/model-name.ts'
 import { listModels, type ModelRow } from '../../storage/db/queries/model-queries.ts'
+import type { ActiveKey } from '../../contracts/api-key.ts'
 import type { Deps } from '../../contracts/bindings.ts'
+import type { DomainOwners } from '../../contracts/domain-owners.ts'
 import { heldVersions } from '../../fleet/object/held-versions.ts'
 import type { FailedAttempt, NoNode } from '../../contracts/acquire.ts'
 import { retryAfterSeconds } from '@copal/shared/retry-after.ts'
 
 /** A request that got no node. */
 export interface UndispatchedRequest {
-  /** Models that the key may use, null for all; the message names no others. */
-  allowed: readonly string[] | null
+  /** The message names only what it may use. */
+  key: Pick<ActiveKey, 'allowedModels' | 'tenant'>
+  domainOwners: DomainOwners
   name: ModelName
   none: NoNode
 }
 
 /** Creates the error of a request that got no node, before any attempt. */
 export async function noNodeError(
-  deps: Pick<Deps, 'db' | 'fleet'>,
-  { allowed, name, none }: UndispatchedRequest,
+  deps: Pick<Deps, 'db' | 'fleet' | 'keyTrustMs' | 'nowMs'>,
+  { key, domainOwners, name, none }: UndispatchedRequest,
 ): Promise<AppError> {
   const { id, version } = name
   const retryAfterS = retryAfterSeconds(none.retryAfterMs)
@@ -30,10 +33,15 @@ export async function noNodeError(
   if (none.reason !== 'unknown' && version === undefined) return unavailable(away, retryAfterS)
   const registered = await listModels(deps.db)
   const model = registered.find((row) => row.id === id)
-  if (model && version !== undefined) return versionNotHeld(deps, model, version, retryAfterS)
+  if (model && version !== undefined) {
+    const ofOthers = await domainOwners.ofOthers(deps, key.tenant)
+    const held = [...heldVersions(await deps.fleet.snapshot(), id).keys()]
+    const available = held.filter((other) => !ofOthers.includesWeights({ id, version: other }))
+    return versionNotHeld(model, version, available, retryAfterS)
+  }
   if (model) return unavailable(away, retryAfterS)
   const names = (none.servedModels.length > 0 ? none.servedModels : registered.map((row) => row.id)).filter(
-    (served) => allowed?.includes(served) ?? true,
+    (served) => key.allowedModels?.includes(served) ?? true,
   )
   const available = names.length > 0 ? `Available models: ${quoted(names)}.` : 'No model is available.'
   return new AppError('model_not_found', `The model '${id}' does not exist. ${available}`, { param: 'model' })
@@ -60,14 +68,13 @@ export function lastAttemptError(failed: FailedAttempt & { error: AppError }, no
 }
 
 /** The error when no node holds the named version: temporary if nodes are meant to hold it, else not found. */
-async function versionNotHeld(
-  deps: Pick<Deps, 'fleet'>,
+function versionNotHeld(
   model: ModelRow,
   version: number,
+  held: readonly number[],
   retryAfterS: number,
-): Promise<AppError> {
-  const held = heldVersions(await deps.fleet.snapshot(), model.id)
-  const names = [...held.keys()].map((other) => formatModelName(model.id, other))
+): AppError {
+  const names = held.map((other) => formatModelName(model.id, other))
   const available = names.length > 0 ? `Available now: ${quoted(names)}.` : 'No version is available now.'
   const missing = `No node holds '${formatModelName(model.id, version)}'`
   return [0, model.activeVersion, model.previousVersion].includes(version)

@@ -3,6 +3,7 @@ import type { ActorEnv } from '../../contracts/context.ts'
 import type { Keyring } from '../../keys/keyring.ts'
 import { refuseChanges, requireActor, requireOperator } from '../../middleware/auth.ts'
 import { auditActions } from '../../middleware/audit-actions.ts'
+import { rejectOtherMethods } from '../../middleware/error-responses.ts'
 import { limitLists } from '../../middleware/list-limit.ts'
 import { alertRoutes } from './alert-routes.ts'
 import { auditRoutes } from './audit-routes.ts'
@@ -36,33 +37,37 @@ import { usageRoutes } from './usage-routes.ts'
  */
 export function adminRoutes(keyring: Keyring, streamTimes?: StreamTimes): Hono<ActorEnv> {
   const app = new Hono<ActorEnv>()
+  /** Mounts routes together: several may have handlers of one path. */
+  const mount = (...all: Hono<ActorEnv>[]) => {
+    const joined = new Hono<ActorEnv>()
+    for (const routes of all) joined.route('/', routes)
+    app.route('/', rejectOtherMethods(joined))
+  }
   app.use(requireActor(keyring), auditActions(), limitLists(), refuseChanges())
-  app.route('/', keyRoutes())
-  app.route('/', tenantRoutes())
-  app.route('/', usageRoutes())
-  app.route('/', domainListRoutes())
-  app.route('/', seriesRoutes())
+  mount(keyRoutes(), tenantRoutes(), usageRoutes(), domainListRoutes(), seriesRoutes())
   // Applies to all routes below, and to unknown paths.
   app.use(requireOperator())
-  app.route('/', statusRoutes())
-  app.route('/', dashboardLinkRoutes())
-  app.route('/', overviewRoutes(streamTimes))
-  app.route('/', auditRoutes())
-  app.route('/', fleetRoutes())
-  app.route('/', domainChangeRoutes())
-  app.route('/', domainRoutes())
-  app.route('/', ownMaskRoutes())
-  app.route('/', proposalRoutes())
-  app.route('/', reviewRoutes())
-  app.route('/', holdoutRoutes())
-  app.route('/', updateRoutes())
-  app.route('/', maskRoutes())
-  app.route('/', maskPictureRoutes())
-  app.route('/', policyRoutes())
-  app.route('/', triggerRoutes())
-  app.route('/', trialRoutes())
-  app.route('/', evaluationRoutes())
-  app.route('/', driftRoutes())
-  app.route('/', alertRoutes())
+  mount(
+    statusRoutes(),
+    dashboardLinkRoutes(),
+    overviewRoutes(streamTimes),
+    auditRoutes(),
+    fleetRoutes(),
+    domainChangeRoutes(),
+    domainRoutes(),
+    ownMaskRoutes(),
+    proposalRoutes(),
+    reviewRoutes(),
+    holdoutRoutes(),
+    updateRoutes(),
+    maskRoutes(),
+    maskPictureRoutes(),
+    policyRoutes(),
+    triggerRoutes(),
+    trialRoutes(),
+    evaluationRoutes(),
+    driftRoutes(),
+    alertRoutes(),
+  )
   return app
 }

@@ -4,7 +4,6 @@ import { DEFAULT_DOMAIN } from '@copal/shared/wire/admin-keys.ts'
 import { setDomain, type ChangedDomain } from '@copal/shared/wire/admin-domains.ts'
 import { rebuildDomain } from '../../adaptation/domains/rebuild-domain.ts'
 import type { ActorEnv } from '../../contracts/context.ts'
-import { rejectMethod } from '../../middleware/error-responses.ts'
 import { setDomainOwner } from '../../storage/db/queries/domain-queries.ts'
 import { hasTenant } from '../../storage/db/queries/tenant-queries.ts'
 import { readAdminBody } from './admin-body.ts'
@@ -36,5 +35,4 @@ export function domainChangeRoutes(): Hono<ActorEnv> {
       const domain = await requireDomain(c.var.deps, c.req.param('domain'))
       return c.json(await rebuildDomain(c.var.deps, domain))
     })
-    .all('/domains/:domain/rebuild', rejectMethod('POST'))
 }

@@ -5,7 +5,6 @@ import { estimateTokens } from '../../adaptation/holdouts/holdout-rules.ts'
 import { domainStats, type DomainStats } from '../../adaptation/sampling/domain-counts.ts'
 import type { ActorEnv } from '../../contracts/context.ts'
 import { tenantOf } from '../../keys/key-grants.ts'
-import { rejectMethod } from '../../middleware/error-responses.ts'
 import { countCalibratedDatasets } from '../../storage/db/queries/batch-queries.ts'
 import { listDomains, type DomainRow } from '../../storage/db/queries/domain-queries.ts'
 import { listLatestHoldouts, type HoldoutRow } from '../../storage/db/queries/holdout-queries.ts'
@@ -13,40 +12,38 @@ import { listModels } from '../../storage/db/queries/model-queries.ts'
 
 /** Creates the route that lists domains: all for operators and observers, those that it owns for a tenant. */
 export function domainListRoutes(): Hono<ActorEnv> {
-  return new Hono<ActorEnv>()
-    .get('/domains', async (c) => {
-      const { deps, actor } = c.var
-      const { limit, after = '', ...query } = validate(domainsQuery, c.req.query())
-      const [domains, calibrated, latest, models] = await Promise.all([
-        listDomains(deps.db),
-        countCalibratedDatasets(deps.db),
-        listLatestHoldouts(deps.db),
-        listModels(deps.db),
-      ])
-      const owner = tenantOf(actor, undefined)
-      const visible = domains.filter((domain) => owner === undefined || domain.owner === owner)
-      const left = visible.filter(({ name }) => name > after)
-      const page = left.slice(0, limit)
-      const model = query.model ?? (models.length === 1 ? models[0]?.id : undefined)
-      const names = page.map(({ name }) => name)
-      const stats = await domainStats(deps, names, { model })
-      const holdouts = new Map(latest.map((holdout) => [holdout.domain, holdout]))
-      const ownMasks = models.find(({ id }) => id === model)?.domainVersions
-      const data = page.flatMap((domain) => {
-        const ofDomain = stats.get(domain.name)
-        if (!ofDomain) return []
-        return domainEntry(
-          domain,
-          ofDomain,
-          calibrated.get(domain.name) ?? 0,
-          holdouts.get(domain.name),
-          ownMasks?.get(domain.name) ?? null,
-        )
-      })
-      const next_after = page.length < left.length ? (page.at(-1)?.name ?? null) : null
-      return c.json({ data, next_after } satisfies DomainPage)
+  return new Hono<ActorEnv>().get('/domains', async (c) => {
+    const { deps, actor } = c.var
+    const { limit, after = '', ...query } = validate(domainsQuery, c.req.query())
+    const [domains, calibrated, latest, models] = await Promise.all([
+      listDomains(deps.db),
+      countCalibratedDatasets(deps.db),
+      listLatestHoldouts(deps.db),
+      listModels(deps.db),
+    ])
+    const owner = tenantOf(actor, undefined)
+    const visible = domains.filter((domain) => owner === undefined || domain.owner === owner)
+    const left = visible.filter(({ name }) => name > after)
+    const page = left.slice(0, limit)
+    const model = query.model ?? (models.length === 1 ? models[0]?.id : undefined)
+    const names = page.map(({ name }) => name)
+    const stats = await domainStats(deps, names, { model })
+    const holdouts = new Map(latest.map((holdout) => [holdout.domain, holdout]))
+    const ownMasks = models.find(({ id }) => id === model)?.domainVersions
+    const data = page.flatMap((domain) => {
+      const ofDomain = stats.get(domain.name)
+      if (!ofDomain) return []
+      return domainEntry(
+        domain,
+        ofDomain,
+        calibrated.get(domain.name) ?? 0,
+        holdouts.get(domain.name),
+        ownMasks?.get(domain.name) ?? null,
+      )
     })
-    .all('/domains', rejectMethod('GET'))
+    const next_after = page.length < left.length ? (page.at(-1)?.name ?? null) : null
+    return c.json({ data, next_after } satisfies DomainPage)
+  })
 }
 
 function domainEntry(

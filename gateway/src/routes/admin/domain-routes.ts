@@ -21,7 +21,6 @@ import { MAX_PIECE_CHARACTERS } from '../../adaptation/sampling/sample-placement
 import { splitText } from '../../adaptation/sampling/split-text.ts'
 import { summariseDomain } from '../../dashboard/summarise-domains.ts'
 import { actorId } from '../../keys/actor-id.ts'
-import { rejectMethod } from '../../middleware/error-responses.ts'
 import { readAdminBody } from './admin-body.ts'
 import { requireQueryParameters } from './query-parameters.ts'
 import { requireDomain } from './require-domain.ts'
@@ -68,7 +67,6 @@ export function domainRoutes(): Hono<ActorEnv> {
       if (waiting.length > 0) await offer()
       return c.json({ domain, texts: texts.length, pieces }, 201)
     })
-    .all('/domains/:domain/texts', rejectMethod('POST'))
     .delete('/domains/:domain/samples', async (c) => {
       requireQueryParameters(c, ['key', 'tenant', 'request'])
       const { deps } = c.var
@@ -93,7 +91,6 @@ export function domainRoutes(): Hono<ActorEnv> {
       const texts = await deps.reservoir(domain).newest(MAX_LISTED, deps.previewCharacters)
       return c.json({ data: texts.map(sampleEntry) })
     })
-    .all('/domains/:domain/samples', rejectMethod('GET', 'DELETE'))
     .get('/domains/:domain/traffic', async (c) => {
       requireQueryParameters(c, ['model'])
       const { deps } = c.var
@@ -101,14 +98,12 @@ export function domainRoutes(): Hono<ActorEnv> {
       const model = await findOperatorModel(deps.db, c.req.query('model'))
       return c.json(await summariseDomain(deps, model, domain))
     })
-    .all('/domains/:domain/traffic', rejectMethod('GET'))
     .delete('/domains/:domain', async (c) => {
       requireQueryParameters(c, [])
       const domain = await requireDomain(c.var.deps, c.req.param('domain'))
       const deleted = await deleteDomain(c.var.deps, domain, actorId(c.var.deps, c.var.actor))
       return c.json({ domain, deleted } satisfies DeletedDomain, deleted ? 200 : 202)
     })
-    .all('/domains/:domain', rejectMethod('PUT', 'DELETE'))
 }
 
 async function offerPiece(

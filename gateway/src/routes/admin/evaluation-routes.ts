@@ -2,8 +2,8 @@ import { Hono } from 'hono'
 import { AppError, errorBody } from '@copal/shared/errors.ts'
 import { evaluateText } from '@copal/shared/wire/admin.ts'
 import { MAX_EVALUATE_BYTES, type EvaluateCall, type EvaluateEvent } from '@copal/shared/wire/node-calls.ts'
-import type { AppEnv } from '../../contracts/context.ts'
-import { findMask } from '../../storage/db/queries/mask-queries.ts'
+import type { ActorEnv } from '../../contracts/context.ts'
+import { requireMask } from '../../adaptation/models/require-mask.ts'
 import type { NodeView } from '../../contracts/node-view.ts'
 import {
   connectionLost,
@@ -14,7 +14,6 @@ import {
   type NodeResponse,
 } from '../../fleet/client/node-client.ts'
 import { relay } from '../../fleet/client/relay.ts'
-import { rejectMethod } from '../../middleware/error-responses.ts'
 import { createAlarms, type Alarms } from '../../runtime/alarms.ts'
 import { linkAbort } from '../../runtime/linked-abort.ts'
 import { findOperatorModel } from '../../adaptation/models/find-operator-model.ts'
@@ -29,62 +28,51 @@ const NEWLINE = 0x0a
  *
  * @param silenceMs timeout of the node's first line, and between two lines
  */
-export function evaluationRoutes(silenceMs = SILENCE_TIMEOUT_MS): Hono<AppEnv> {
-  return new Hono<AppEnv>()
-    .post('/evaluate', async (c) => {
-      const { deps } = c.var
-      const request = await readAdminBody(c, evaluateText, MAX_EVALUATE_BYTES)
-      const model = await findOperatorModel(deps.db, request.model)
-      const version = request.mask_version ?? model.activeVersion
-      const mask = version === 0 ? undefined : await findMask(deps.db, model.id, version)
-      if (version !== 0 && !mask) {
-        throw new AppError(
-          'not_found',
-          `'${model.id}' has no mask m${version}. 'GET /admin/masks' lists them.`,
-          {
-            param: 'mask_version',
-          },
-        )
-      }
-      const call: EvaluateCall = {
-        model: model.id,
-        maskVersion: version,
-        ...(mask ? { mask: { version, sha256: mask.sha256 } } : {}),
-        text: request.text,
-        windowTokens: request.window_tokens,
-        ...(request.max_windows === undefined ? {} : { maxWindows: request.max_windows }),
-      }
-      const { nodes } = await deps.fleet.snapshot()
-      const node = leastLoaded(
-        nodes.filter((candidate) => candidate.model === model.id),
-        version,
-      )
-      const address = { nodeId: node.id, url: node.url }
-      const attempt = linkAbort(c.req.raw.signal)
-      const alarms = createAlarms()
-      const response = await callNode(deps, address, '/rpc/evaluate', call, {
-        attempt,
-        firstByte: { timeoutMs: silenceMs, alarms },
-        headers: { accept: 'application/x-ndjson' },
-      }).catch((error: unknown) => {
-        throw error instanceof NodeCallError ? error.error : error
-      })
-      const silence = {
-        timeoutMs: silenceMs,
-        ring: () => attempt.abort(noResponseInTime(address, silenceMs)),
-      }
-      const { rest, isMidLine, stop } = watchLines(response, alarms, silence)
-      const { readable, ended } = relay({ ...response, rest }, (cause) => {
-        const { error } = attempt.signal.aborted ? abortError(attempt.signal) : connectionLost(address, cause)
-        const event: EvaluateEvent = { type: 'error', ...errorBody(error) }
-        return `${isMidLine() ? '\n' : ''}${JSON.stringify(event)}\n`
-      })
-      deps.waitUntil(ended.then(stop))
-      return new Response(readable, {
-        headers: { 'content-type': 'application/x-ndjson', 'x-copal-node': node.id },
-      })
+export function evaluationRoutes(silenceMs = SILENCE_TIMEOUT_MS): Hono<ActorEnv> {
+  return new Hono<ActorEnv>().post('/evaluate', async (c) => {
+    const { deps } = c.var
+    const request = await readAdminBody(c, evaluateText, MAX_EVALUATE_BYTES)
+    const model = await findOperatorModel(deps.db, request.model)
+    const version = request.mask_version ?? model.activeVersion
+    const mask = version === 0 ? undefined : await requireMask(deps.db, model.id, version, 'mask_version')
+    const call: EvaluateCall = {
+      model: model.id,
+      maskVersion: version,
+      ...(mask ? { mask: { version, sha256: mask.sha256 } } : {}),
+      text: request.text,
+      windowTokens: request.window_tokens,
+      ...(request.max_windows === undefined ? {} : { maxWindows: request.max_windows }),
+    }
+    const { nodes } = await deps.fleet.snapshot()
+    const node = leastLoaded(
+      nodes.filter((candidate) => candidate.model === model.id),
+      version,
+    )
+    const address = { nodeId: node.id, url: node.url }
+    const attempt = linkAbort(c.req.raw.signal)
+    const alarms = createAlarms()
+    const response = await callNode(deps, address, '/rpc/evaluate', call, {
+      attempt,
+      firstByte: { timeoutMs: silenceMs, alarms },
+      headers: { accept: 'application/x-ndjson' },
+    }).catch((error: unknown) => {
+      throw error instanceof NodeCallError ? error.error : error
     })
-    .all('/evaluate', rejectMethod('POST'))
+    const silence = {
+      timeoutMs: silenceMs,
+      ring: () => attempt.abort(noResponseInTime(address, silenceMs)),
+    }
+    const { rest, isMidLine, stop } = watchLines(response, alarms, silence)
+    const { readable, ended } = relay({ ...response, rest }, (cause) => {
+      const { error } = attempt.signal.aborted ? abortError(attempt.signal) : connectionLost(address, cause)
+      const event: EvaluateEvent = { type: 'error', ...errorBody(error) }
+      return `${isMidLine() ? '\n' : ''}${JSON.stringify(event)}\n`
+    })
+    deps.waitUntil(ended.then(stop))
+    return new Response(readable, {
+      headers: { 'content-type': 'application/x-ndjson', 'x-copal-node': node.id },
+    })
+  })
 }
 
 /** @throws AppError `no_node_available` */

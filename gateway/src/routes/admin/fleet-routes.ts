@@ -3,14 +3,13 @@ import { AppError } from '@copal/shared/errors.ts'
 import { suggestName } from '@copal/shared/suggest-name.ts'
 import type { NodeEntry } from '@copal/shared/wire/admin.ts'
 import { lastFailedJobs } from '../../audit/failed-jobs.ts'
-import type { AppEnv } from '../../contracts/context.ts'
+import type { ActorEnv } from '../../contracts/context.ts'
 import type { Deps } from '../../contracts/bindings.ts'
 import { nodeEntry } from '../../fleet/client/node-entry.ts'
-import { rejectMethod } from '../../middleware/error-responses.ts'
 
 /** Creates the routes that list nodes and drain them. */
-export function fleetRoutes(): Hono<AppEnv> {
-  return new Hono<AppEnv>()
+export function fleetRoutes(): Hono<ActorEnv> {
+  return new Hono<ActorEnv>()
     .get('/nodes', async (c) => {
       const { deps } = c.var
       const { nodes } = await deps.fleet.snapshot()
@@ -20,10 +19,8 @@ export function fleetRoutes(): Hono<AppEnv> {
         data: nodes.map((node) => ({ ...nodeEntry(node), last_failed_job: failed.get(node.id) ?? null })),
       })
     })
-    .all('/nodes', rejectMethod('GET'))
     .put('/nodes/:id/drain', async (c) => c.json(await drain(c.var.deps, c.req.param('id'), true)))
     .delete('/nodes/:id/drain', async (c) => c.json(await drain(c.var.deps, c.req.param('id'), false)))
-    .all('/nodes/:id/drain', rejectMethod('PUT', 'DELETE'))
 }
 
 /** @throws AppError `not_found` */

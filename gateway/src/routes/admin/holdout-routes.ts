@@ -1,7 +1,7 @@
 import { Hono } from 'hono'
 import { importTexts } from '@copal/shared/wire/admin-domains.ts'
 import type { GeneralHoldout } from '@copal/shared/wire/admin-holdout.ts'
-import type { AppEnv } from '../../contracts/context.ts'
+import type { ActorEnv } from '../../contracts/context.ts'
 import {
   deleteGeneralHoldout,
   findGeneralHoldout,
@@ -9,15 +9,14 @@ import {
 } from '../../adaptation/holdouts/general-holdout.ts'
 import { estimateTokens } from '../../adaptation/holdouts/holdout-rules.ts'
 import type { HoldoutRow } from '../../storage/db/queries/holdout-queries.ts'
-import { rejectMethod } from '../../middleware/error-responses.ts'
 import { readAdminBody } from './admin-body.ts'
 
 /** As of an import of texts. */
 const MAX_BODY_BYTES = 4 * 1024 * 1024
 
 /** Creates the routes that set, show and delete the general holdout. */
-export function holdoutRoutes(): Hono<AppEnv> {
-  return new Hono<AppEnv>()
+export function holdoutRoutes(): Hono<ActorEnv> {
+  return new Hono<ActorEnv>()
     .get('/holdout', async (c) => c.json(report(await findGeneralHoldout(c.var.deps))))
     .put('/holdout', async (c) => {
       const { texts } = await readAdminBody(c, importTexts, MAX_BODY_BYTES)
@@ -27,7 +26,6 @@ export function holdoutRoutes(): Hono<AppEnv> {
       await deleteGeneralHoldout(c.var.deps)
       return c.json(report(undefined))
     })
-    .all('/holdout', rejectMethod('GET', 'PUT', 'DELETE'))
 }
 
 function report(row: HoldoutRow | undefined): GeneralHoldout {

@@ -37,7 +37,6 @@ import {
 } from '../../keys/key-grants.ts'
 import { digestOf, generateKey, pepperedHash } from '../../keys/key-secret.ts'
 import { changeLimits, limitsEntry, limitsPatch } from '../../usage/limits/key-limits.ts'
-import { rejectMethod } from '../../middleware/error-responses.ts'
 import { readAdminBody } from './admin-body.ts'
 
 /** Keys of a tenant that its administrators can create: each costs a row that lists read. Operators are not limited. */
@@ -92,7 +91,6 @@ export function keyRoutes(): Hono<ActorEnv> {
         next_after: last ? `${last.createdAt}.${last.id}` : null,
       } satisfies Page<KeyEntry>)
     })
-    .all('/keys', rejectMethod('GET', 'POST'))
     .post('/keys/:id/rotate', async (c) => {
       const { deps, actor } = c.var
       const { grace_seconds } = await readAdminBody(c, rotateKey)
@@ -122,7 +120,6 @@ export function keyRoutes(): Hono<ActorEnv> {
         )
       return showOnce(c, row, key, 200)
     })
-    .all('/keys/:id/rotate', rejectMethod('POST'))
     .patch('/keys/:id', async (c) => {
       const { deps, actor } = c.var
       const changes = await readAdminBody(c, accountChanges)
@@ -146,7 +143,6 @@ export function keyRoutes(): Hono<ActorEnv> {
       if (row && (await revokeKey(deps.db, id, deps.nowMs(), tenant))) return c.json({ id, revoked: true })
       throw unknownKey(id)
     })
-    .all('/keys/:id', rejectMethod('PATCH', 'DELETE'))
 }
 
 /** Sends a response that shows a key; no cache may store it. */

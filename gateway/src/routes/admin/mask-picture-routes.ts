@@ -6,7 +6,6 @@ import { listMaskLinears } from '../../adaptation/masks/mask-linears.ts'
 import { findOperatorModel } from '../../adaptation/models/find-operator-model.ts'
 import type { Deps } from '../../contracts/bindings.ts'
 import type { ActorEnv } from '../../contracts/context.ts'
-import { rejectMethod } from '../../middleware/error-responses.ts'
 import { findStoredHeader } from '../../storage/artifacts/mask-files.ts'
 import { findMask } from '../../storage/db/queries/mask-queries.ts'
 import type { ModelRow } from '../../storage/db/queries/model-queries.ts'
@@ -29,7 +28,6 @@ export function maskPictureRoutes(): Hono<ActorEnv> {
       const linears = mask ? listMaskLinears(mask.header) : []
       return c.json({ model: model.id, version, linears } satisfies MaskLinears)
     })
-    .all('/masks/:version/linears', rejectMethod('GET'))
     .get('/masks/:version/churn/:other', async (c) => {
       const { deps } = c.var
       const model = await findOperatorModel(deps.db, c.req.query('model'))
@@ -50,7 +48,6 @@ export function maskPictureRoutes(): Hono<ActorEnv> {
         ...compared,
       } satisfies MaskChurn)
     })
-    .all('/masks/:version/churn/:other', rejectMethod('GET'))
 }
 
 /** @throws AppError `not_found` for a version without a file */

@@ -17,7 +17,6 @@ import { storeMaskFile } from '../../storage/artifacts/mask-files.ts'
 import { maskEntry } from '../../adaptation/masks/mask-entry.ts'
 import { importMaskFile } from '../../adaptation/masks/import-mask-file.ts'
 import { joinMaskFile, storeMaskPart } from '../../storage/artifacts/mask-parts.ts'
-import { rejectMethod } from '../../middleware/error-responses.ts'
 import { maskKey } from '../../storage/artifacts/artifact-keys.ts'
 import { findOperatorModel } from '../../adaptation/models/find-operator-model.ts'
 import { beginInRequest } from '../../adaptation/updates/update-requests.ts'
@@ -42,7 +41,6 @@ export function maskRoutes(): Hono<ActorEnv> {
         next_after,
       } satisfies Page<MaskEntry>)
     })
-    .all('/masks', rejectMethod('GET'))
     .get('/masks/:version/file', async (c) => {
       const { db, artifacts } = c.var.deps
       const model = await findOperatorModel(db, c.req.query('model'))
@@ -63,7 +61,6 @@ export function maskRoutes(): Hono<ActorEnv> {
         },
       })
     })
-    .all('/masks/:version/file', rejectMethod('GET'))
     .put('/masks/:sha256', async (c) => {
       const { sha256 } = validate(maskPath, c.req.param())
       const request = validate(importMask, c.req.query())
@@ -85,22 +82,18 @@ export function maskRoutes(): Hono<ActorEnv> {
       })
       return c.json(beginImported(c.var.deps, imported), 201)
     })
-    .all('/masks/:sha256', rejectMethod('PUT', 'POST'))
     .put('/masks/:sha256/parts/:part', async (c) => {
       const { sha256, part } = validate(partPath, c.req.param())
       await storeMaskPart(c.var.deps.artifacts, sha256, part, c.req.raw)
       return c.json({ sha256: part }, 201)
     })
-    .all('/masks/:sha256/parts/:part', rejectMethod('PUT'))
     .put('/masks/:version/pin', async (c) => c.json(await pin(c, true)))
     .delete('/masks/:version/pin', async (c) => c.json(await pin(c, false)))
-    .all('/masks/:version/pin', rejectMethod('PUT', 'DELETE'))
     .post('/rollback', async (c) => {
       const request = await readAdminBody(c, rollback)
       const { deps, actor } = c.var
       return c.json({ active_version: await rollBack(deps, request, actorId(deps, actor)) })
     })
-    .all('/rollback', rejectMethod('POST'))
 }
 
 /** Finds the mask of a path like `m3`; the dense model is none. */

@@ -4,7 +4,6 @@ import type { ActorEnv } from '../../contracts/context.ts'
 import { createOverviewCache, type SharedOverview } from '../../dashboard/overview-cache.ts'
 import { StreamSlots } from '../../dashboard/stream-slots.ts'
 import { actorId } from '../../keys/actor-id.ts'
-import { rejectMethod } from '../../middleware/error-responses.ts'
 
 /** Ticks between two heartbeats, and between two checks of the key. */
 const HEARTBEAT_TICKS = 5
@@ -38,7 +37,6 @@ export function overviewRoutes({ tickMs, maxStreamMs }: StreamTimes = TIMES): Ho
       const { json } = await overviews.read(c.var.deps, c.req.query('model'))
       return c.body(json, 200, { 'content-type': 'application/json' })
     })
-    .all('/overview', rejectMethod('GET'))
     .get('/events', async (c) => {
       const { deps, actor, actorInForce } = c.var
       const model = c.req.query('model')
@@ -63,7 +61,6 @@ export function overviewRoutes({ tickMs, maxStreamMs }: StreamTimes = TIMES): Ho
         }
       })
     })
-    .all('/events', rejectMethod('GET'))
 }
 
 interface Feed {

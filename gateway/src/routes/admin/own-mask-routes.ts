@@ -8,7 +8,6 @@ import { updateEntry } from '../../adaptation/updates/update-entry.ts'
 import { beginInRequest } from '../../adaptation/updates/update-requests.ts'
 import type { ActorEnv } from '../../contracts/context.ts'
 import { actorId } from '../../keys/actor-id.ts'
-import { rejectMethod } from '../../middleware/error-responses.ts'
 import { readAdminBody } from './admin-body.ts'
 import { requireDomain } from './require-domain.ts'
 import { requireQueryParameters } from './query-parameters.ts'
@@ -39,5 +38,4 @@ export function ownMaskRoutes(): Hono<ActorEnv> {
         },
       )
     })
-    .all('/domains/:domain/mask', rejectMethod('POST', 'DELETE'))
 }

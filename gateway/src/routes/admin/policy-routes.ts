@@ -5,7 +5,6 @@ import { findOperatorModel } from '../../adaptation/models/find-operator-model.t
 import { removeAllOwnMasks } from '../../adaptation/own-masks/remove-own-masks.ts'
 import { policyReport, setPolicy } from '../../adaptation/policy/set-policy.ts'
 import { actorId } from '../../keys/actor-id.ts'
-import { rejectMethod } from '../../middleware/error-responses.ts'
 import { readAdminBody } from './admin-body.ts'
 
 /** Creates the routes that show and set the adaptation policy of a model. */
@@ -25,5 +24,4 @@ export function policyRoutes(): Hono<ActorEnv> {
         await removeAllOwnMasks(deps, id, 'discovery.own_masks is false.', actorId(deps, actor))
       return c.json(report)
     })
-    .all('/policy', rejectMethod('GET', 'PUT'))
 }

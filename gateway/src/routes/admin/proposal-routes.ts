@@ -15,7 +15,6 @@ import { createCallBudget, untilUsedUp } from '../../calls/call-budget.ts'
 import { meterDeps } from '../../calls/metered-deps.ts'
 import type { ActorEnv } from '../../contracts/context.ts'
 import { actorId } from '../../keys/actor-id.ts'
-import { rejectMethod } from '../../middleware/error-responses.ts'
 import { findProposals, listProposals, type ProposalRow } from '../../storage/db/queries/discovery-queries.ts'
 import { readAdminBody } from './admin-body.ts'
 
@@ -32,7 +31,6 @@ export function proposalRoutes(): Hono<ActorEnv> {
       })
       return c.json({ data: await proposalEntries(deps, rows) })
     })
-    .all('/proposals', rejectMethod('GET'))
     .post('/proposals/:id/accept', async (c) => {
       const { name } = await readAdminBody(c, acceptProposal)
       const proposal = await requireProposal(c)
@@ -40,7 +38,6 @@ export function proposalRoutes(): Hono<ActorEnv> {
       await settle(c, proposal, domain)
       return c.json({ id: proposal.id, state: 'accepted', domain, owner } satisfies SettledProposal)
     })
-    .all('/proposals/:id/accept', rejectMethod('POST'))
     .post('/proposals/:id/merge', async (c) => {
       const { domain } = await readAdminBody(c, mergeProposal)
       const proposal = await requireProposal(c)
@@ -48,7 +45,6 @@ export function proposalRoutes(): Hono<ActorEnv> {
       await settle(c, proposal, domain)
       return c.json({ id: proposal.id, state: 'merged', domain, owner } satisfies SettledProposal)
     })
-    .all('/proposals/:id/merge', rejectMethod('POST'))
     .post('/proposals/:id/discard', async (c) => {
       const proposal = await requireProposal(c)
       await discard(c.var.deps, proposal, deciderOf(c))
@@ -60,7 +56,6 @@ export function proposalRoutes(): Hono<ActorEnv> {
         owner: null,
       } satisfies SettledProposal)
     })
-    .all('/proposals/:id/discard', rejectMethod('POST'))
 }
 
 function deciderOf(c: Context<ActorEnv>): Decider {

@@ -4,7 +4,6 @@ import type { ReviewEntry, SettledReview } from '@copal/shared/wire/admin-review
 import { recordAudit } from '../../audit/record-audit.ts'
 import type { ActorEnv } from '../../contracts/context.ts'
 import { actorId } from '../../keys/actor-id.ts'
-import { rejectMethod } from '../../middleware/error-responses.ts'
 import { requireDomain } from './require-domain.ts'
 
 /** Maximum number of texts that are listed. */
@@ -29,11 +28,8 @@ export function reviewRoutes(): Hono<ActorEnv> {
       }))
       return c.json({ data })
     })
-    .all(path, rejectMethod('GET'))
     .post(`${path}/:id/keep`, (c) => settle(c, 'keep'))
-    .all(`${path}/:id/keep`, rejectMethod('POST'))
     .post(`${path}/:id/drop`, (c) => settle(c, 'drop'))
-    .all(`${path}/:id/drop`, rejectMethod('POST'))
 }
 
 async function settle(c: Context<ActorEnv>, decision: 'keep' | 'drop'): Promise<Response> {

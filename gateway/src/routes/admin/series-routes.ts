@@ -6,23 +6,20 @@ import { findOperatorModel } from '../../adaptation/models/find-operator-model.t
 import type { Actor } from '../../contracts/api-key.ts'
 import type { Deps } from '../../contracts/bindings.ts'
 import type { ActorEnv } from '../../contracts/context.ts'
-import { rejectMethod } from '../../middleware/error-responses.ts'
 import { findDomain } from '../../storage/db/queries/domain-queries.ts'
 import { seriesReport } from '../../usage/series/series-report.ts'
 
 /** Creates the route of the series over time of traffic and drift: of a tenant's key only those of a domain that it owns. */
 export function seriesRoutes(): Hono<ActorEnv> {
-  return new Hono<ActorEnv>()
-    .get('/series', async (c) => {
-      const { deps, actor } = c.var
-      const { model, ...query } = validate(seriesQuery, c.req.query())
-      await requireVisible(deps, actor, query.domain)
-      const { id } = await findOperatorModel(deps.db, model)
-      const report = await seriesReport(deps, id, query)
-      const marks = actor.kind === 'tenant' ? report.marks.flatMap(tenantMark) : report.marks
-      return c.json({ ...report, marks })
-    })
-    .all('/series', rejectMethod('GET'))
+  return new Hono<ActorEnv>().get('/series', async (c) => {
+    const { deps, actor } = c.var
+    const { model, ...query } = validate(seriesQuery, c.req.query())
+    await requireVisible(deps, actor, query.domain)
+    const { id } = await findOperatorModel(deps.db, model)
+    const report = await seriesReport(deps, id, query)
+    const marks = actor.kind === 'tenant' ? report.marks.flatMap(tenantMark) : report.marks
+    return c.json({ ...report, marks })
+  })
 }
 
 /** @throws AppError `insufficient_permissions` for a domain of another tenant, whether it exists or not */

@@ -22,7 +22,6 @@ import {
 import { tenantOf } from '../../keys/key-grants.ts'
 import { limitsEntry, limitsPatch } from '../../usage/limits/key-limits.ts'
 import { requireOperator } from '../../middleware/auth.ts'
-import { rejectMethod } from '../../middleware/error-responses.ts'
 import { readAdminBody } from './admin-body.ts'
 import { sampleRoutes } from './sample-routes.ts'
 
@@ -45,7 +44,6 @@ export function tenantRoutes(): Hono<ActorEnv> {
       const next_after = tenants.length < limit ? null : (tenants.at(-1)?.name ?? null)
       return c.json({ data: tenants.map(tenantEntry), next_after } satisfies TenantPage)
     })
-    .all('/tenants', rejectMethod('GET'))
     .put('/tenants/:tenant', requireOperator(), async (c) => {
       const { deps } = c.var
       const name = validate(tenantPath, c.req.param()).tenant
@@ -55,7 +53,6 @@ export function tenantRoutes(): Hono<ActorEnv> {
       const tenant = await findTenant(deps.db, name)
       return c.json(tenant && tenantEntry(tenant))
     })
-    .all('/tenants/:tenant', rejectMethod('PUT'))
     .get('/tenants/:tenant/cache', async (c) => {
       const tenant = await requireTenantOfPath(c)
       const stats = await c.var.deps.responseCache(tenant).stats()
@@ -65,7 +62,6 @@ export function tenantRoutes(): Hono<ActorEnv> {
       const tenant = await requireTenantOfPath(c)
       return c.json({ tenant, deleted: await c.var.deps.responseCache(tenant).clear() })
     })
-    .all('/tenants/:tenant/cache', rejectMethod('GET', 'DELETE'))
     .route('/', sampleRoutes())
 }
 

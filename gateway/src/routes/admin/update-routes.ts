@@ -9,7 +9,6 @@ import { listJobStates } from '../../storage/db/queries/job-queries.ts'
 import { findModel, listModels } from '../../storage/db/queries/model-queries.ts'
 import { listUpdates, type UpdateRow } from '../../storage/db/queries/update-queries.ts'
 import type { Deps } from '../../contracts/bindings.ts'
-import { rejectMethod } from '../../middleware/error-responses.ts'
 import { actorId } from '../../keys/actor-id.ts'
 import { forceUpdate } from '../../adaptation/updates/force.ts'
 import { advanceUpdates } from '../../adaptation/updates/advance-update.ts'
@@ -52,24 +51,20 @@ export function updateRoutes(): Hono<ActorEnv> {
       )
       return c.json({ data })
     })
-    .all('/updates', rejectMethod('GET', 'POST'))
     .get('/updates/:id', async (c) => {
       const { deps } = c.var
       return c.json(await entryWithJobs(deps, await requireUpdate(deps, c.req.param('id'))))
     })
-    .all('/updates/:id', rejectMethod('GET'))
     .get('/updates/:id/trials', async (c) => {
       const { deps } = c.var
       const update = await requireUpdate(deps, c.req.param('id'))
       const trials = await trialCourses(deps, update)
       return c.json({ update: update.id, trials } satisfies TrialCourses)
     })
-    .all('/updates/:id/trials', rejectMethod('GET'))
     .post('/updates/:id/cancel', async (c) => {
       const { deps } = c.var
       return c.json(await entryWithJobs(deps, await cancelUpdate(deps, c.req.param('id'))))
     })
-    .all('/updates/:id/cancel', rejectMethod('POST'))
     .post('/updates/:id/force', async (c) => {
       const { deps, actor } = c.var
       const { reason } = await readAdminBody(c, forceRequest)
@@ -80,7 +75,6 @@ export function updateRoutes(): Hono<ActorEnv> {
       deps.waitUntil(untilUsedUp(`The promotion of update ${update.id}`, step))
       return c.json(await entryWithJobs(deps, update))
     })
-    .all('/updates/:id/force', rejectMethod('POST'))
 }
 
 async function entryWithJobs(deps: Deps, update: UpdateRow) {

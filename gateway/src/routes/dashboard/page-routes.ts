@@ -2,7 +2,7 @@ import { Hono } from 'hono'
 import { AppError } from '@copal/shared/errors.ts'
 import { files as BUILT_FILES, type BuiltFile } from '../../../dashboard/built-files.mjs'
 import type { AppEnv } from '../../contracts/context.ts'
-import { rejectMethod } from '../../middleware/error-responses.ts'
+import { rejectOtherMethods } from '../../middleware/error-responses.ts'
 
 /** The page loads its own files and nothing else, calls only this service, and stands in no frame. */
 const CONTENT_SECURITY_POLICY =
@@ -41,7 +41,7 @@ const NOT_BUILT = `<!doctype html>
  */
 export function pageRoutes(files: readonly BuiltFile[] = BUILT_FILES): Hono<AppEnv> {
   const byName = new Map(files.map((file) => [file.name, file]))
-  return new Hono<AppEnv>()
+  const app = new Hono<AppEnv>()
     .get('/:file{[a-z]+-[A-Z0-9]{8}\\.[a-z0-9]+}', (c) => {
       const file = byName.get(c.req.param('file'))
       if (!file)
@@ -55,7 +55,7 @@ export function pageRoutes(files: readonly BuiltFile[] = BUILT_FILES): Hono<AppE
       const headers = { ...SECURITY_HEADERS, 'content-type': 'text/html; charset=utf-8' }
       return new Response(NOT_BUILT, { status: 503, headers })
     })
-    .all('*', rejectMethod('GET'))
+  return rejectOtherMethods(app)
 }
 
 function respond(

@@ -14,7 +14,6 @@ import type { Keyring } from '../../keys/keyring.ts'
 import { isPresentSecret } from '../../keys/session-key.ts'
 import { clientNetwork, createUnknownKeyLimit } from '../../keys/unknown-key-limit.ts'
 import { identify, isAdminKey } from '../../middleware/auth.ts'
-import { rejectMethod } from '../../middleware/error-responses.ts'
 import {
   clearSessionCookie,
   requireSameOrigin,
@@ -81,7 +80,6 @@ export function sessionRoutes(keyring: Keyring): Hono<AppEnv> {
       clearSessionCookie(c)
       return c.json({ signed_out: true })
     })
-    .all('/session', rejectMethod('GET', 'POST', 'DELETE'))
 }
 
 async function record(deps: Deps, action: string, actor: Actor, requestId: string): Promise<void> {
@@ -102,7 +100,7 @@ function sessionEntry({ actor, csrf, expiresAtMs }: DashboardSession): SessionEn
 function usedLink(): AppError {
   return new AppError(
     'invalid_api_key',
-    "This link was used, or is older than five minutes. Sign in with a key, or make another link with 'copal dashboard'.",
+    "This link was used, or is older than five minutes. Sign in with a key, or make another link with 'npx copal dashboard'.",
   )
 }
 

@@ -17,7 +17,6 @@ import { storeMaskFile } from '../../storage/artifacts/mask-files.ts'
 import { joinMaskFile, storeMaskPart } from '../../storage/artifacts/mask-parts.ts'
 import { decodeBody } from '../../runtime/body-reader.ts'
 import { auditNodeCalls } from '../../middleware/audit-node-calls.ts'
-import { rejectMethod } from '../../middleware/error-responses.ts'
 import { readSignedBody, requireFirstUse, requireSignature } from '../../middleware/signed-calls.ts'
 import { datasetKey, maskKey, statisticsKey } from '../../storage/artifacts/artifact-keys.ts'
 import { completeStatistics, storeStatisticsPiece } from '../../storage/artifacts/statistics-files.ts'
@@ -53,7 +52,6 @@ export function artifactRoutes(): Hono<AppEnv> {
       await joinMaskFile(c.var.deps.artifacts, hash, parts)
       return c.json<StoredFile>({ sha256: hash }, 201)
     })
-    .all('/masks/:sha256', rejectMethod('GET', 'PUT', 'POST'))
     .put('/masks/:sha256/parts/:part', async (c) => {
       const part = pathHash(c, 'part')
       await requireSignature(c, part)
@@ -61,11 +59,9 @@ export function artifactRoutes(): Hono<AppEnv> {
       await storeMaskPart(c.var.deps.artifacts, pathHash(c), part, c.req.raw)
       return c.json<StoredFile>({ sha256: part }, 201)
     })
-    .all('/masks/:sha256/parts/:part', rejectMethod('PUT'))
     .get('/datasets/:sha256', (c) =>
       sendArtifact(c, datasetKey(pathHash(c)), missingDataset, 'application/x-ndjson; charset=utf-8'),
     )
-    .all('/datasets/:sha256', rejectMethod('GET'))
     .put(`/statistics/:artifact/${STATISTICS_MANIFEST}`, async (c) => {
       const artifact = pathHash(c, 'artifact')
       const { body } = await readSignedBody(c, MAX_STATISTICS_MANIFEST_BYTES)
@@ -81,7 +77,6 @@ export function artifactRoutes(): Hono<AppEnv> {
     .get(`/statistics/:artifact/${STATISTICS_MANIFEST}`, (c) =>
       sendStatistics(c, STATISTICS_MANIFEST, 'application/json'),
     )
-    .all(`/statistics/:artifact/${STATISTICS_MANIFEST}`, rejectMethod('GET', 'PUT'))
     .put('/statistics/:artifact/:piece', async (c) => {
       const piece = pathHash(c, 'piece')
       await requireSignature(c, piece)
@@ -92,7 +87,6 @@ export function artifactRoutes(): Hono<AppEnv> {
     .get('/statistics/:artifact/:piece', (c) =>
       sendStatistics(c, pathHash(c, 'piece'), 'application/octet-stream'),
     )
-    .all('/statistics/:artifact/:piece', rejectMethod('GET', 'PUT'))
 }
 
 async function sendArtifact(

@@ -14,7 +14,6 @@ import { responseKey } from '../../inference/cache/cache-key.ts'
 import type { AppEnv } from '../../contracts/context.ts'
 import { findModelState } from '../../storage/db/queries/model-queries.ts'
 import { auditNodeCalls } from '../../middleware/audit-node-calls.ts'
-import { rejectMethod } from '../../middleware/error-responses.ts'
 import { readNodeReport, requireFirstUse, signatureOf } from '../../middleware/signed-calls.ts'
 import { HeartbeatTasks } from '../../calls/heartbeat-tasks.ts'
 import { advanceUpdates } from '../../adaptation/updates/advance-update.ts'
@@ -75,14 +74,12 @@ export function nodeRoutes(): Hono<AppEnv> {
       const jobs = isUpdating ? await jobsForNode(deps, worker) : []
       return c.json<HeartbeatResponse>({ registered, desired, jobs })
     })
-    .all('/heartbeat', rejectMethod('POST'))
     .post('/receipts', async (c) => {
       const { deps } = c.var
       const batch = await readNodeReport(c, receiptBatch, MAX_BODY_BYTES)
       const settled = await settleReceipts(deps, batch, () => requireFirstUse(c))
       return c.json<SettledReceipts>({ settled })
     })
-    .all('/receipts', rejectMethod('POST'))
     .post('/answers', async (c) => {
       const { deps } = c.var
       const report = await readNodeReport(c, cachedResponse, MAX_BODY_BYTES)
@@ -104,5 +101,4 @@ export function nodeRoutes(): Hono<AppEnv> {
       await deps.responseCache(tenant).store(responseKey(key, fields.maskVersion), response, ttlMs)
       return c.json<KeptResponse>({ kept: true })
     })
-    .all('/answers', rejectMethod('POST'))
 }

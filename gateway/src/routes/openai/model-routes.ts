@@ -9,13 +9,11 @@ import { listMaskVersions } from '../../storage/db/queries/mask-queries.ts'
 import { listServedModels, type ServedModel } from '../../storage/db/queries/model-queries.ts'
 import type { Deps } from '../../contracts/bindings.ts'
 import { heldVersions } from '../../fleet/object/held-versions.ts'
-import { rejectMethod } from '../../middleware/error-responses.ts'
 
 /** Creates `GET /v1/models` and `GET /v1/models/:id`; mount them at `/v1/models` behind `requireKey`. */
 export function modelRoutes(): Hono<KeyedEnv> {
   return new Hono<KeyedEnv>()
     .get('/', async (c) => c.json({ object: 'list', data: await listEntries(c.var) } satisfies ModelList))
-    .all('/', rejectMethod('GET'))
     .get('/:id', async (c) => {
       const entries = await listEntries(c.var)
       const id = c.req.param('id')
@@ -28,7 +26,6 @@ export function modelRoutes(): Hono<KeyedEnv> {
         { param: 'model' },
       )
     })
-    .all('/:id', rejectMethod('GET'))
 }
 
 /**

@@ -8,7 +8,6 @@ import { respond } from '../../inference/respond.ts'
 import { chatParts } from '../../inference/validation/chat-parts.ts'
 import { estimateTokens } from '../../inference/validation/estimate-tokens.ts'
 import { newMessage, openingOf } from '../../adaptation/sampling/sample-text.ts'
-import { rejectMethod } from '../../middleware/error-responses.ts'
 
 /** Creates `POST /v1/responses`; mount it at that path behind `requireKey`. Responses are not stored. */
 export function responseRoutes(): Hono<KeyedEnv> {
@@ -31,8 +30,7 @@ export function responseRoutes(): Hono<KeyedEnv> {
         newTexts: () => newMessage(chat.messages),
       })
     })
-    .all('/', rejectMethod('POST'))
-    .all('/*', () => {
+    .all('/:id{.+}', () => {
       throw new AppError(
         'not_found',
         "Responses are not stored, so they cannot be read or deleted. Only 'POST /v1/responses' exists.",

@@ -2,7 +2,6 @@ import { Hono, type HonoRequest } from 'hono'
 import { DEFAULT_DOMAIN } from '@copal/shared/wire/admin-keys.ts'
 import type { Deps } from '../../contracts/bindings.ts'
 import type { AppEnv } from '../../contracts/context.ts'
-import { rejectMethod } from '../../middleware/error-responses.ts'
 import { createDocument, type OpenApiDocument } from '../../openapi/openapi-document.ts'
 import { sessionOf } from '../../middleware/session-cookie.ts'
 import { renderDocsPage, type DocsExample } from '../../openapi/docs-page.ts'
@@ -18,7 +17,6 @@ export function docsRoutes(): Hono<AppEnv> {
   const document = () => (created ??= createDocument())
   return new Hono<AppEnv>()
     .get('/openapi.json', (c) => c.json({ ...document(), servers: [{ url: new URL(c.req.url).origin }] }))
-    .all('/openapi.json', rejectMethod('GET'))
     .get('/docs', async (c) => {
       c.header('content-security-policy', CONTENT_SECURITY_POLICY)
       c.header('x-content-type-options', 'nosniff')
@@ -28,7 +26,6 @@ export function docsRoutes(): Hono<AppEnv> {
       const example = await exampleOf(c.var.deps, c.req)
       return c.html(renderDocsPage(document(), new URL(c.req.url).origin, example))
     })
-    .all('/docs', rejectMethod('GET'))
 }
 
 /** Returns the values of the example request for the session of the dashboard; none without a session. */

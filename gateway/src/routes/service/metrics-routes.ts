@@ -5,7 +5,6 @@ import { tenantOf } from '../../keys/key-grants.ts'
 import type { Keyring } from '../../keys/keyring.ts'
 import { requireActor } from '../../middleware/auth.ts'
 import { limitLists } from '../../middleware/list-limit.ts'
-import { rejectMethod } from '../../middleware/error-responses.ts'
 import { collectMetrics, collectTenantMetrics } from '../../usage/metrics/collect-metrics.ts'
 
 /**
@@ -13,8 +12,11 @@ import { collectMetrics, collectTenantMetrics } from '../../usage/metrics/collec
  * `read-admin`, the traffic of its own tenant for one with the scope `read-metrics`.
  */
 export function metricsRoutes(keyring: Keyring): Hono<ActorEnv> {
-  return new Hono<ActorEnv>()
-    .get('/metrics', requireActor(keyring, ['read-metrics', 'read-admin']), limitLists(), async (c) => {
+  return new Hono<ActorEnv>().get(
+    '/metrics',
+    requireActor(keyring, ['read-metrics', 'read-admin']),
+    limitLists(),
+    async (c) => {
       const { deps, actor } = c.var
       const tenant = tenantOf(actor, undefined)
       const families = await (tenant === undefined
@@ -22,6 +24,6 @@ export function metricsRoutes(keyring: Keyring): Hono<ActorEnv> {
         : collectTenantMetrics(deps, tenant))
       const format = acceptedFormat(c.req.header('accept'))
       return c.text(formatMetrics(families, format), 200, { 'content-type': EXPOSITION_TYPES[format] })
-    })
-    .all('/metrics', rejectMethod('GET'))
+    },
+  )
 }

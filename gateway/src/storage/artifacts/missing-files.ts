@@ -24,17 +24,17 @@ export async function missingDataset(db: Database, sha256: string): Promise<AppE
   if (domain === GENERAL_HOLDOUT)
     return new AppError(
       'not_found',
-      `The texts of the general holdout ${lost} ${restore}, or set the holdout again: 'copal holdout delete', then ` +
-        "'copal holdout set FILE'.",
+      `The texts of the general holdout ${lost} ${restore}, or set the holdout again: 'npx copal holdout delete', then ` +
+        "'npx copal holdout set FILE'.",
     )
   if (await isHoldout(db, sha256))
     return new AppError(
       'not_found',
       `Held-out texts of domain '${domain}' ${lost} ${restore}, or delete the domain, which then begins anew: ` +
-        `'copal domains delete ${domain}'.`,
+        `'npx copal domains delete ${domain}'.`,
     )
   const remedy = (await isCounted(db, sha256))
-    ? `${restore}, or have the statistics of the domain made anew from the texts that are retained: 'copal domains rebuild ${domain}'.`
+    ? `${restore}, or have the statistics of the domain made anew from the texts that are retained: 'npx copal domains rebuild ${domain}'.`
     : 'Start the update again: it freezes the texts anew.'
   return new AppError('not_found', `Texts of domain '${domain}' that an update has frozen ${lost} ${remedy}`)
 }
@@ -52,7 +52,7 @@ export async function missingMask(db: Database, sha256: string): Promise<AppErro
   return new AppError(
     'not_found',
     `The file of mask m${mask.version} of '${mask.model}' (${maskKey(sha256)}) is missing in R2, the bucket of artifacts. Put it back ` +
-      `from a copy of the bucket, or with 'copal masks import FILE'.${others}`,
+      `from a copy of the bucket, or with 'npx copal masks import FILE'.${others}`,
   )
 }
 
@@ -65,20 +65,20 @@ function waysToEndUse(
   const own = [...model.domainVersions].filter(([, used]) => used === version).map(([domain]) => domain)
   const { canary, shadow } = trialsInForce(model)
   const ways = [
-    ...(model.activeVersion === version ? ["make another mask active: 'copal rollback'"] : []),
+    ...(model.activeVersion === version ? ["make another mask active: 'npx copal rollback'"] : []),
     ...own.map(
       (domain) =>
-        `have the shared mask serve domain '${domain}' again: 'copal domains mask ${domain} --remove'`,
+        `have the shared mask serve domain '${domain}' again: 'npx copal domains mask ${domain} --remove'`,
     ),
   ]
   if (canary?.version === version)
     ways.push(
       canary.updateId === undefined
-        ? "end its canary: 'copal canary --end'"
-        : `end its canary with the update: 'copal cancel ${canary.updateId}'`,
+        ? "end its canary: 'npx copal canary --end'"
+        : `end its canary with the update: 'npx copal cancel ${canary.updateId}'`,
     )
   if (shadow?.version === version && shadow.updateId === undefined)
-    ways.push("end its shadow: 'copal shadow --end'")
+    ways.push("end its shadow: 'npx copal shadow --end'")
   const isCandidate = promotedAt === null && !updateId.startsWith(IMPORT_PREFIX)
   return ways.length === 0 && isCandidate ? ['start its update again'] : ways
 }

@@ -1,7 +1,7 @@
-import type { LimitedAccount } from '../../contracts/limits.ts'
 import type { RejectionCount } from '../../contracts/fleet-object.ts'
 import type { KnownRejections, MeteredSize } from '../../contracts/known-rejections.ts'
 import type { LimitRejection } from '../../contracts/reservation.ts'
+import { accountId } from '../../fleet/ledger/account.ts'
 import { IN_FLIGHT_MS } from '../../fleet/ledger/reservation-rules.ts'
 import { monthStartMs } from '../../runtime/month.ts'
 import { storeLatest } from '../../runtime/bounded-map.ts'
@@ -48,7 +48,7 @@ export function createKnownRejections(): KnownRejections {
   return {
     find(accounts, size, nowMs) {
       for (const account of accounts) {
-        const id = idOf(account)
+        const id = accountId(account)
         const found = known.get(id)
         if (!found) continue
         if (nowMs >= found.untilMs || found.limits !== JSON.stringify(account.limits)) known.delete(id)
@@ -65,7 +65,7 @@ export function createKnownRejections(): KnownRejections {
       if (!account || holdsMs <= 0) return
       const limits = JSON.stringify(account.limits)
       const entry = { rejection, size, limits, atMs: nowMs, untilMs: nowMs + holdsMs }
-      storeLatest(known, idOf(account), entry, MAX_ACCOUNTS)
+      storeLatest(known, accountId(account), entry, MAX_ACCOUNTS)
     },
     takeCounts() {
       const taken = [...counts.values()]
@@ -119,8 +119,4 @@ function agedBy(rejection: LimitRejection, ageMs: number): LimitRejection {
       ...(rates.tokens ? { tokens: age(rates.tokens) } : {}),
     },
   }
-}
-
-function idOf({ kind, name }: LimitedAccount): string {
-  return `${kind}:${name}`
 }

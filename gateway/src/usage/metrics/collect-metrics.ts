@@ -62,7 +62,7 @@ export async function collectMetrics({ db, fleet, nowMs }: MetricDeps): Promise<
     ...trialSamples(models),
     ...(await shadowSamples(db, models)),
     ...countSamples(counts, new Set(named.map(({ domain }) => domain))),
-    ...updateSamples(updates, bounds, nowMs()),
+    ...updateSamples(updates, nowMs()),
     ...alertSamples(models, alerts, bounds),
     databaseSize: [{ labels: [], value: size }],
   })

@@ -5,7 +5,7 @@ import type {
   listNewestGates,
 } from '../../storage/db/queries/metric-total-queries.ts'
 import type { UpdateRow } from '../../storage/db/queries/update-queries.ts'
-import type { LabelBounds } from './label-bounds.ts'
+import { MAX_DOMAINS } from './label-bounds.ts'
 import type { MetricSamples } from './metric-samples.ts'
 
 /** The rows from which the metrics of updates are made. */
@@ -17,7 +17,7 @@ export interface UpdateFacts {
 }
 
 /** Returns the updates that failed in a row, the progress of the running ones, and the figures of the newest gate decisions. */
-export function updateSamples(facts: UpdateFacts, bounds: LabelBounds, nowMs: number) {
+export function updateSamples(facts: UpdateFacts, nowMs: number) {
   const { failedInARow, running, progress, gates } = facts
   return {
     updatesFailedInARow: failedInARow.map(({ model, updates }) => ({ labels: [model], value: updates })),
@@ -26,21 +26,40 @@ export function updateSamples(facts: UpdateFacts, bounds: LabelBounds, nowMs: nu
       value: Math.max(0, nowMs - createdAt) / 1000,
     })),
     updateProgress: progress.map(({ model, kind, progress: value }) => ({ labels: [model, kind], value })),
-    gateRatio: gates.flatMap((gate) => gateFigures(gate, bounds)),
+    gateRatio: gates.flatMap(gateFigures),
   } satisfies Partial<MetricSamples>
 }
 
-/** Returns the ratios of perplexities of a gate decision; a figure over all domains has an empty one. */
-function gateFigures(
-  { model, maskVersion, figures }: UpdateFacts['gates'][number],
-  bounds: LabelBounds,
-): Sample[] {
-  return figures.flatMap(({ name, domain, value, upper, limit }): Sample[] => {
-    const [, comparison] = /^perplexity \/ (\w+)$/.exec(name) ?? []
-    if (comparison === undefined || (domain !== null && bounds.domain(model, domain) !== domain)) return []
-    const labels = [model, maskVersion ?? '', domain ?? '', comparison]
-    return Object.entries({ value, upper, limit }).flatMap(([bound, figure]): Sample[] =>
-      figure === null ? [] : [{ labels: [...labels, bound], value: figure }],
-    )
+/** The label `figure` of the gate's comparisons, by the names that decisions have. */
+const FIGURE_LABELS = new Map([
+  ['perplexity / parent', 'parent'],
+  ['perplexity / parent, weighted', 'parent_weighted'],
+  ['perplexity / best', 'best'],
+  ['perplexity / dense', 'dense'],
+  ['perplexity / shared', 'shared'],
+])
+
+/**
+ * Returns the ratios of perplexities of a gate decision, for its first {@link MAX_DOMAINS} holdouts. These have series of
+ * their own with or without traffic: requests that name a new domain add no holdout.
+ */
+function gateFigures({ model, maskVersion, figures }: UpdateFacts['gates'][number]): Sample[] {
+  const compared = figures.flatMap(({ name, domain, value, upper, limit }) => {
+    const label = FIGURE_LABELS.get(name)
+    if (label === undefined) return []
+    const subject = domain ?? (label === 'parent_weighted' ? '(all)' : '(together)')
+    return [{ label, subject, bounds: { value, upper, limit } }]
   })
+  const shown = new Set([...new Set(compared.map(({ subject }) => subject))].slice(0, MAX_DOMAINS))
+  const samples = new Map<string, Sample>()
+  for (const { label, subject, bounds } of compared) {
+    if (!shown.has(subject)) continue
+    for (const [bound, value] of Object.entries(bounds)) {
+      const key = `${label}\0${subject}\0${bound}`
+      // A small holdout may have two figures of one name. The first has the bound.
+      if (value === null || samples.has(key)) continue
+      samples.set(key, { labels: [model, maskVersion ?? '', subject, label, bound], value })
+    }
+  }
+  return [...samples.values()]
 }

@@ -274,3 +274,21 @@ test('of many masks a report has dense, the newest hundred and the active one', 
   expect(r.earlier_stages).toBe(49)
   expect(traffic.map(({ mask_version: version }) => version)).toEqual(shown)
 })
+
+test('a report of one mask has dense, this mask and the active one, on the holdout version that has most of them', () => {
+  const versions = Array.from({ length: 150 }, (_, index) => index + 1)
+  const input = record({
+    activeVersion: 150,
+    promoted: versions.map((version) => promoted(version, ['a'], ['a'])),
+    evaluations: [
+      ...[0, 3].map((version) => evaluation(version, 'a', 10 + version, 1)),
+      ...[0, ...versions.slice(3)].map((version) => evaluation(version, 'a', 20 + version, 2)),
+    ],
+    traffic: [0, ...versions].map((version) => sumOf('a', version)),
+  })
+  const { r, traffic } = driftReport(input, { limit: 1, maskVersion: 3 })
+  expect(r.stages.map(({ mask_version: version }) => version)).toEqual([0, 3, 150])
+  expect(r.holdouts[0]?.sha256).toBe('a-1')
+  expect(r.perplexity.map(([cell]) => cell && Math.round(cell))).toEqual([10, 13, null])
+  expect(traffic.map(({ mask_version: version }) => version)).toEqual([0, 3, 150])
+})

@@ -33,6 +33,14 @@ describe('small holdouts', () => {
     expect(fine[1]?.note).toBe('together: one, two')
     const bad = verdictOf(small(1.11, 1))
     expect(bad.verdict).toBe('failed')
+    const reasonOf = (sketches: readonly HoldoutSketch[]) => verdictOf(sketches).reason
+    expect(reasonOf(small(1.09, 1.09))).toMatch(
+      /^Its perplexity on 'one' and 'two' together is 1\.090 × that of the active mask, with an upper bound of /,
+    )
+    const worseThanBest = small(1, 1).map((each) => ({ ...each, best: { version: 4, ratio: 1 } }))
+    expect(reasonOf(worseThanBest.slice(0, 2))).toContain(
+      "on 'one' and 'two' together is 1.300 × that of their best masks, ",
+    )
     expect(bad.violations).toEqual([
       { domain: 'one', excess: expect.closeTo(Math.log(1.11 / 1.1), 9) as number },
     ])

@@ -15,6 +15,7 @@ import { SAMPLE_QUEUE } from '../../../../gateway/src/adaptation/sampling/sample
 import { admin } from '../../support/doubles/simulated-node.ts'
 import { storedTexts } from '../../support/state/reservoir-state.ts'
 import { createKey } from '../../support/requests/gateway-requests.ts'
+import { offeredSample } from '../../support/requests/offered-sample.ts'
 
 const reservoir = (domain: string) => env.RESERVOIR.get(env.RESERVOIR.idFromName(domain))
 const sample = (domain: string, index: number, text = `text ${index}`, keyId = 'key') => ({
@@ -184,9 +185,39 @@ describe('samples that are deleted after they were queued', () => {
       lines: ['Dropped 2 samples that were deleted after they had been queued.'],
     })
     expect(await storedTexts(domain)).toEqual(['text 0', 'text 2'])
-    // What the same key sends afterwards is stored.
+    // The consumer stores later samples of the same key, but none of the same request.
     await deliver([named(domain, 4, changes)], new Date(Date.now() + 1))
-    expect(await storedTexts(domain)).toEqual(['text 0', 'text 2', 'text 4'])
+    expect(await storedTexts(domain)).toEqual([
+      'text 0',
+      'text 2',
+      ...('requestId' in changes ? [] : ['text 4']),
+    ])
+  })
+
+  test('of a request are not stored either if they are queued just after its deletion', async () => {
+    await consume([named('late-request', 0)])
+    await admin('DELETE', '/samples?request=req_first')
+    await deliver([named('late-request', 1, { requestId: 'req_first' })], new Date(Date.now() + 5_000))
+    await reservoir('late-request').offer([
+      offeredSample('text 2', { requestId: 'req_first', atMs: Date.now() + 5_000 }),
+    ])
+    expect(await storedTexts('late-request')).toEqual(['text 0'])
+    await deliver([named('later-domain', 3, { requestId: 'req_first' })], new Date(Date.now() + 5_000))
+    expect(await storedTexts('later-domain')).toEqual([])
+  })
+
+  test('while their domain is registered are not stored: the deletion does not know it yet', async () => {
+    const deps = createDeps(env, createExecutionContext())
+    const warn = vi.spyOn(console, 'warn').mockImplementation(() => undefined)
+    onTestFinished(() => warn.mockRestore())
+    const batch = deps.db.batch.bind(deps.db)
+    vi.spyOn(deps.db, 'batch').mockImplementationOnce(async (statements) => {
+      expect((await admin('DELETE', '/samples?key=key_leaves')).status).toBe(200)
+      return batch(statements)
+    })
+    await consume([named('late-new', 1, { keyId: 'key_leaves' }), named('late-new', 2)], deps)
+    expect(await storedTexts('late-new')).toEqual(['text 2'])
+    expect(warn.mock.calls).toEqual([['Dropped 1 samples that were deleted after they had been queued.']])
   })
 
   test('are not stored when they come back from the dead-letter queue', async () => {

@@ -210,7 +210,7 @@ describe('failed updates', () => {
     const { domains, next } = plan([domain('legal', { history }), domain('code')])
     expect(names(next)).toEqual(['code'])
     expect(domains.find((each) => each.domain === 'legal')?.reason).toBe(
-      '16 new segments, and 16 are enough, but its last 2 updates left no mask in use, so it waits until 2026-11-25T12:30:00.000Z',
+      '16 new segments, and 16 are enough, but its last 2 updates left no mask in use, so it waits until 2026-11-25 12:30 UTC',
     )
   })
 

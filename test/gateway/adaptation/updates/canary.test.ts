@@ -99,7 +99,7 @@ describe('a canary', () => {
     await env.DB.prepare('update models set watch = ? where id = ?').bind(JSON.stringify(watch), model).run()
     const id = await seedUpdate(model, 2)
     const { message } = await adminJson<UpdateEntry>('GET', `/updates/${id}`)
-    expect(message).toBe('m2 becomes a canary when m1 is no longer watched, at 2030-01-01T00:00:00.000Z')
+    expect(message).toBe('m2 becomes a canary when m1 is no longer watched, at 2030-01-01 00:00 UTC')
   })
 
   test('that does harm to one domain is rolled back at once, with the figure that proves it', async () => {

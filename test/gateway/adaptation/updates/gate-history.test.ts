@@ -6,6 +6,10 @@ import {
   SimulatedNode,
   startUpdate,
 } from '../../support/doubles/simulated-node.ts'
+import type { Job, JobReport } from '@copal/shared/wire/adaptation-jobs.ts'
+import type { UpdateEntry } from '@copal/shared/wire/admin.ts'
+import type { PolicyOverrides } from '@copal/shared/wire/admin-policy.ts'
+import { jobRowsOf } from '../../support/state/jobs-of.ts'
 import { scoresByOrder } from '../../support/doubles/scores-by-order.ts'
 
 describe('the best stage', () => {
@@ -111,4 +115,113 @@ test('an update without new texts is confirmed by a second node as every other',
     ['gate', 'passed'],
     ['confirm', 'passed'],
   ])
+})
+
+describe('a holdout that has grown', () => {
+  /** A node that cannot load earlier masks, if it is told so. */
+  class NodeOfGrown extends SimulatedNode {
+    isForgetful = false
+    findsNothingFinite = false
+
+    override async done(job: Job): Promise<JobReport> {
+      const report = await super.done(job)
+      if (!job.id.endsWith('-best')) return report
+      if (this.findsNothingFinite && report.result?.kind === 'evaluate')
+        for (const found of report.result.domains) Object.assign(found, { nllMean: null, perplexity: null })
+      if (!this.isForgetful) return report
+      const error = { code: 'mask_invalid', message: 'the file is gone' } as const
+      return { id: job.id, state: 'failed', progress: 1, message: 'failed', error }
+    }
+  }
+
+  /** Promotes two masks, of which the first is better on the old domain. */
+  async function makeTwoMasks(
+    model: string,
+    node: SimulatedNode,
+    policy: PolicyOverrides = {},
+  ): Promise<void> {
+    await node.beat()
+    const gate = { max_candidates: 1, max_regression_from_best: 1.06 }
+    await adminJson('PUT', '/policy', { model, gate, ...policy })
+    for (const domain of [`${model}-old`, `${model}-new`]) {
+      await importTexts(domain)
+      expect((await node.finish((await startUpdate(model, [domain])).id)).state).toBe('promoted')
+    }
+  }
+  /** Starts an update after two masks, and after both domains got more text. */
+  async function startAfterGrowth(model: string, node: SimulatedNode): Promise<UpdateEntry> {
+    await makeTwoMasks(model, node)
+    const domains = [`${model}-old`, `${model}-new`]
+    for (const domain of domains) await importOtherTexts(domain)
+    return startUpdate(model, domains)
+  }
+  /** Imports texts that share no words, so that they take either side whatever the texts before took. */
+  async function importOtherTexts(domain: string): Promise<void> {
+    const texts = Array.from({ length: 160 }, (_, text) =>
+      Array.from({ length: 50 }, (__, word) => `word${text}x${word}`).join(' '),
+    )
+    await adminJson('POST', `/domains/${domain}/texts`, { texts })
+  }
+  const scoresOf = (model: string) =>
+    scoresByOrder({ [`${model}-old`]: [10, 12, 12.5, 13], [`${model}-new`]: [10, 20, 14, 12] })
+  /** Returns what the gate compared with the best earlier mask of the old domain. */
+  const comparedWithBest = (model: string, { decisions }: UpdateEntry) =>
+    (decisions?.find(({ kind }) => kind === 'gate')?.figures ?? []).find(
+      ({ name, domain }) => name === 'perplexity / best' && domain === `${model}-old`,
+    )
+
+  test('is evaluated under the mask that was best on it, and the candidate is compared with that one', async () => {
+    const node = new NodeOfGrown('grown-1', 'grown', scoresOf('grown'))
+    const { id } = await startAfterGrowth('grown', node)
+    const end = await node.finish(id)
+    const value = expect.closeTo(13 / 12, 9) as number
+    expect(comparedWithBest('grown', end)).toMatchObject({ note: 'm1', value, limit: 1.06, passed: false })
+    expect(end.state).toBe('failed')
+    const best = (await jobRowsOf(id)).find((job) => job.id === `${id}-best`)?.payload
+    expect(best).toMatchObject({ holdouts: [{ domain: 'grown-old' }], checkGeneration: false })
+  })
+
+  test('is judged without that mask where no node can load it, and with it in the next update if one can', async () => {
+    const node = new NodeOfGrown('forgot-1', 'forgot', scoresOf('forgot'))
+    node.isForgetful = true
+    const { id } = await startAfterGrowth('forgot', node)
+    const without = await node.finish(id)
+    expect(without.state).toBe('promoted')
+    expect(comparedWithBest('forgot', without)).toMatchObject({ note: 'm2' })
+    node.isForgetful = false
+    const next = await node.finish(
+      (await startUpdate('forgot', ['forgot-old'], { samples: 2, length: 32 })).id,
+    )
+    expect(comparedWithBest('forgot', next)).toMatchObject({ note: 'm1', passed: false })
+  })
+
+  test.each(['isForgetful', 'findsNothingFinite'] as const)(
+    'is not evaluated a third time under a mask that gave no loss twice (%s)',
+    async (fault) => {
+      const model = `thrice-${fault.toLowerCase()}`
+      const node = new NodeOfGrown(`${model}-1`, model, scoresOf(model))
+      node[fault] = true
+      const { id: first } = await startAfterGrowth(model, node)
+      const ids = [first]
+      await node.finish(first)
+      for (let more = 0; more < 2; more += 1) {
+        const { id } = await startUpdate(model, [`${model}-old`], { samples: 2, length: 32 })
+        await node.finish(id)
+        ids.push(id)
+      }
+      const jobs = await Promise.all(ids.map((id) => jobRowsOf(id)))
+      expect(jobs.map((rows) => rows.filter(({ id }) => id.endsWith('-best')).length)).toEqual([1, 1, 0])
+    },
+  )
+
+  test('is evaluated under that mask also where an update of its own mask measured it first', async () => {
+    const node = new NodeOfGrown('own-first-1', 'own-first', scoresOf('own-first'))
+    await makeTwoMasks('own-first', node, { discovery: { own_masks: true }, watch: { soak_minutes: 0 } })
+    await importOtherTexts('own-first-old')
+    const mask = { model: 'own-first', samples: 2, length: 64 }
+    const own = await adminJson<UpdateEntry>('POST', '/domains/own-first-old/mask', mask)
+    expect((await node.finish(own.id)).finished_at).not.toBeNull()
+    const shared = await node.finish((await startUpdate('own-first', ['own-first-old', 'own-first-new'])).id)
+    expect(comparedWithBest('own-first', shared)).toMatchObject({ note: 'm1' })
+  })
 })

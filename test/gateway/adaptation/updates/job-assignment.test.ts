@@ -1,6 +1,7 @@
 import { env } from 'cloudflare:workers'
 import { describe, expect, test } from 'vitest'
 import type { Job } from '@copal/shared/wire/adaptation-jobs.ts'
+import { heartbeatResponse } from '@copal/shared/wire/heartbeat.ts'
 import { openDatabase } from '../../../../gateway/src/storage/db/open-database.ts'
 import { findJob } from '../../../../gateway/src/storage/db/queries/job-queries.ts'
 import { applyJobReports } from '../../../../gateway/src/adaptation/updates/job-reports.ts'
@@ -13,8 +14,6 @@ import {
   startUpdate,
   testDeps,
 } from '../../support/doubles/simulated-node.ts'
-import { blockObject } from '../../support/faults/held-object.ts'
-import { until } from '../../support/requests/gateway-requests.ts'
 import { stopClock } from '../../support/doubles/stopped-clock.ts'
 
 const db = openDatabase(env.DB)
@@ -49,6 +48,25 @@ describe('assignment', () => {
     expect(await findJob(db, job)).toMatchObject({ state: 'running', nodeId: 'one-1', attempts: 1 })
   })
 
+  test('a job that its node runs is repeated without what grows with the domains', async () => {
+    const domains = Array.from({ length: 12 }, (_, index) => `short-${index}`)
+    for (const domain of domains) await importTexts(domain)
+    const node = new SimulatedNode('short-1', 'short')
+    await node.beat()
+    const weights = Object.fromEntries(domains.map((domain) => [domain, 2]))
+    const { id } = await startUpdate('short', domains, { selection: { weights } })
+    let whole = await node.beat()
+    for (const kind of ['calibrate', 'evaluate']) {
+      expect(whole.jobs).toMatchObject([{ id: `${id}-${kind}` }])
+      const again = await node.beat({ jobs: [running(`${id}-${kind}`)] })
+      expect(again.jobs).toMatchObject([{ id: `${id}-${kind}`, kind, model: 'short' }])
+      expect(JSON.stringify(whole).length).toBeGreaterThan(1_500)
+      expect(JSON.stringify(again).length).toBeLessThan(500)
+      expect(heartbeatResponse.parse(again)).toEqual(again)
+      whole = await node.beat({ jobs: [await node.done(whole.jobs[0] as Job)] })
+    }
+  })
+
   test('two nodes that ask at the same time do not both get a job', async () => {
     await calibrating('race')
     const nodes = Array.from({ length: 5 }, (_, index) => new SimulatedNode(`race-${index + 1}`, 'race'))
@@ -69,26 +87,6 @@ describe('assignment', () => {
     const node = new SimulatedNode('drain-1', 'drain')
     await node.beat()
     expect((await node.beat({ draining: true })).jobs.map(({ id }) => id)).toEqual([job])
-  })
-
-  test('a step that takes long delays no heartbeat, and goes on after the response', async () => {
-    const node = new SimulatedNode('long-1', 'long')
-    await node.beat()
-    await importTexts('long-a')
-    const { id } = await startUpdate('long', ['long-a'])
-    const reservoir = await blockObject(testDeps().reservoir('long-a'))
-    const beat = async () => {
-      const sentAtMs = Date.now()
-      const response = node.beat()
-      const first = await Promise.race([response, new Promise((resolve) => setTimeout(resolve, 30_000))])
-      expect([first, (await getUpdate(id)).state]).toMatchObject([{ jobs: [] }, 'collecting'])
-      return Date.now() - sentAtMs
-    }
-    const waitedMs = await beat()
-    // The next heartbeat runs no second step, for which it would wait as long.
-    expect(await beat()).toBeLessThan(waitedMs / 2)
-    await reservoir.release()
-    await until('the end of the step', async () => (await getUpdate(id)).state !== 'collecting' || undefined)
   })
 })
 

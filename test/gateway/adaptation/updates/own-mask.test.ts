@@ -145,7 +145,10 @@ describe('a mask of a single domain', () => {
       return [response.status, (await errorOf(response)).message]
     }
     expect(await errorFor('refused-none')).toEqual([404, expect.stringContaining("no domain 'refused-none'")])
-    expect(await errorFor('refused-one')).toEqual([409, expect.stringContaining("'discovery.own_masks'")])
+    expect(await errorFor('refused-one')).toEqual([
+      409,
+      expect.stringContaining('npx copal policy set discovery.own_masks=true'),
+    ])
     await setPolicy('refused', { discovery: { own_masks: true } })
     expect(await errorFor('refused-one')).toEqual([409, expect.stringContaining('serves the dense model')])
   })

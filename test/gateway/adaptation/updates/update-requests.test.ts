@@ -35,7 +35,7 @@ test('a method that no node offers is rejected with the offered ones, and a job 
     message:
       "No node of 'method' offers the pruning method 'copl'. Did you mean 'copal'? " +
       'The rules are continual-nowag, copal; they can be followed by +reconstruct. ' +
-      "'copal methods' lists the valid combinations ('+allocated' and '+rows' need a model that was measured: copal lab --help).",
+      "'npx copal methods' lists the valid combinations ('+allocated' and '+rows' need a model that was measured: npx copal lab --help).",
   })
   const { id } = await startUpdate('method', ['method-a'], {
     selection: { method: 'continual-nowag+reconstruct' },

@@ -160,6 +160,8 @@ describe('a whole update', () => {
     expect(r.perplexity.map((row) => row[b])).toEqual([20, 26, 22].map((value) => expect.closeTo(value, 9)))
     expect(r.backward_transfer?.mean).toBeCloseTo(0.5, 9)
     expect(r.backward_transfer?.max).toBeCloseTo(0.5, 9)
+    const ofFirst = await adminJson<DriftReport>('GET', '/drift?model=two&mask_version=1')
+    expect(ofFirst.r.stages.map(({ mask_version: version }) => version)).toEqual([0, 1, 2])
   })
 
   test('evaluates the dense model only on holdouts without a dense evaluation', async () => {

@@ -1,13 +1,16 @@
 import { env } from 'cloudflare:workers'
 import { evictDurableObject, runDurableObjectAlarm, runInDurableObject } from 'cloudflare:test'
-import { expect, onTestFinished, test, vi } from 'vitest'
+import { describe, expect, onTestFinished, test, vi } from 'vitest'
 import { openDatabase } from '../../../../gateway/src/storage/db/open-database.ts'
+import { insertReceipts } from '../../../../gateway/src/storage/db/queries/receipt-queries.ts'
 import { RESERVATION_MS } from '../../../../gateway/src/fleet/ledger/ledger.ts'
 import { Fleet } from '../../../../gateway/src/fleet/object/fleet.ts'
 import { DEFAULT_POLICY } from '../../../../gateway/src/fleet/object/policy-variables.ts'
 import { FleetState } from '../../../../gateway/src/fleet/object/fleet-state.ts'
 import type { AccountRecord, Reservation } from '../../../../gateway/src/fleet/ledger/ledger-records.ts'
 import { heartbeatOf } from '../../../support/doubles/heartbeat.ts'
+import { createKey, receiptOf } from '../../support/requests/gateway-requests.ts'
+import { loseDatabase } from '../../support/faults/lost-database.ts'
 import { stopClock } from '../../support/doubles/stopped-clock.ts'
 import { sumUsage } from '../../support/state/usage-sums.ts'
 
@@ -153,6 +156,81 @@ test('a receipt that a batch has twice is charged once, also to a key without li
     storage.get<AccountRecord>('account:key:k'),
   )
   expect(account).toMatchObject({ spent: 5 })
+})
+
+describe('a request that runs when its key gets a monthly limit', () => {
+  /** Leases a node for a request without limits, and one with a limit for another request of the key. */
+  const limitedLater = async (name: string) => {
+    const { id } = await createKey()
+    const fleet = open(name)
+    await fleet.heartbeat(heartbeatOf(node, 'm'), 0)
+    const first = await fleet.acquire({ ...ask(`${name}-1`), account: id })
+    const accounts = [{ kind: 'key' as const, name: id, limits: { tokensPerMonth: 1_000 } }]
+    const limits = { requestId: `${name}-2`, accounts, maxTokens: 1 }
+    return {
+      id,
+      fleet,
+      failed: { requestId: `${name}-1`, nodeId: first.ok ? first.nodeId : '', how: 'broke' as const },
+      limit: () => fleet.acquire({ ...ask(`${name}-2`), account: id, limits }),
+      settle: () => fleet.settle([{ requestId: `${name}-1`, tokens: 15, succeeded: true }]),
+      /** Returns what the object has stored by itself. */
+      spent: async () => {
+        const stored = await runInDurableObject(fleet, (_, { storage }) =>
+          storage.get<AccountRecord>(`account:key:${id}`),
+        )
+        return stored?.spent
+      },
+    }
+  }
+
+  test('is charged once if its receipt is stored before the limit, and settled after it', async () => {
+    const { id, limit, settle, spent } = await limitedLater('stored-before')
+    const receipt = receiptOf('stored-before-1', { account: id })
+    await insertReceipts(openDatabase(env.DB), node.id, [receipt], 'node', Date.now() - 10)
+    await limit()
+    await settle()
+    await expect.poll(spent).toBe(15)
+  })
+
+  test('is charged once if its receipts cannot be read until it is settled', async () => {
+    const { id, limit, settle, spent } = await limitedLater('read-late')
+    const receipt = receiptOf('read-late-1', { account: id })
+    await insertReceipts(openDatabase(env.DB), node.id, [receipt], 'node', Date.now() - 10)
+    const errors = loseDatabase()
+    await limit()
+    expect(errors).toHaveBeenCalledTimes(1)
+    vi.restoreAllMocks()
+    await settle()
+    await limit()
+    await expect.poll(spent).toBe(15)
+  })
+
+  test('is charged nothing if its output reached no client, also if its receipt came before', async () => {
+    const { id, fleet, failed, limit, settle, spent } = await limitedLater('refunded')
+    await limit()
+    await settle()
+    await expect.poll(spent).toBe(15)
+    await fleet.acquire({ ...ask('refunded-3'), account: id, failed })
+    await expect.poll(spent).toBe(0)
+  })
+
+  test('is charged nothing if it is not retried, also if its receipt came before', async () => {
+    const { fleet, failed, limit, settle, spent } = await limitedLater('refunded-last')
+    await limit()
+    await settle()
+    await expect.poll(spent).toBe(15)
+    await fleet.fail(failed)
+    await expect.poll(spent).toBe(0)
+  })
+
+  test('is charged nothing if it fails while its receipt is being stored', async () => {
+    const { fleet, failed, limit, settle, spent } = await limitedLater('fails-meanwhile')
+    await limit()
+    await fleet.fail(failed)
+    await settle()
+    await fleet.saveCounts()
+    expect(await spent()).toBe(0)
+  })
 })
 
 test('requests for unknown models are counted together', async () => {

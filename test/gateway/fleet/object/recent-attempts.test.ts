@@ -1,6 +1,6 @@
 import { env } from 'cloudflare:workers'
-import { runInDurableObject } from 'cloudflare:test'
-import { expect, test } from 'vitest'
+import { evictDurableObject, runDurableObjectAlarm, runInDurableObject } from 'cloudflare:test'
+import { describe, expect, onTestFinished, test, vi } from 'vitest'
 import type { FailedAttempt } from '../../../../gateway/src/contracts/acquire.ts'
 import { openDatabase } from '../../../../gateway/src/storage/db/open-database.ts'
 import { sumVersionsSince } from '../../../../gateway/src/storage/db/queries/period-queries.ts'
@@ -20,6 +20,9 @@ import {
   until,
 } from '../../support/requests/gateway-requests.ts'
 import { startNode } from '../../support/doubles/node-double.ts'
+import { heartbeatOf } from '../../../support/doubles/heartbeat.ts'
+import { loseDatabase } from '../../support/faults/lost-database.ts'
+import { moveClock } from '../../support/doubles/stopped-clock.ts'
 import { sumUsage } from '../../support/state/usage-sums.ts'
 
 const db = openDatabase(env.DB)
@@ -155,6 +158,110 @@ test('a response that was lost on its way counts once with its retry, also if it
   })
   const whole = { fromMs: 0, nowMs: Date.now() }
   expect(await sumVersionsSince(db, model, whole)).toMatchObject([{ requests: 2, failed: 1 }])
+})
+
+test.each([
+  ['an attempt without another one counts as a request without tokens', 'giveUp', [['error', 1, 0]]],
+  ['a superseded attempt is not counted', 'retry', []],
+] as const)(
+  '%s, also if the fleet restarts within a second and the receipt comes later',
+  async (_name, end, usage) => {
+    const model = `restarted-${end}`
+    const { account, settle, ...attempt } = await leasedOnOneOfTwo(model)
+    await (end === 'giveUp' ? attempt.giveUp('broke') : attempt.retry())
+    const fleet = () => env.FLEET.get(env.FLEET.idFromName('fleet'))
+    await runInDurableObject(fleet(), (_, state) => state.abort('reset by a test')).catch(() => undefined)
+    const requestId = `request-${model}`
+    moveClock(6_000)
+    await runDurableObjectAlarm(fleet())
+    expect(await findSettledReceipts(db, [requestId])).toMatchObject([{ requestId, estimated: true }])
+    await evictDurableObject(fleet())
+    await settle({ finishReason: 'error' })
+    expect(await told(model, account)).toEqual({ usage, charged: 0 })
+  },
+)
+
+test.each([
+  ['an attempt without another one counts as a request without tokens', 'giveUp', [['stop', 1, 0]]],
+  ['a superseded attempt is not counted', 'retry', []],
+] as const)('%s, also if its receipt comes just after a restart of the fleet', async (_name, end, usage) => {
+  const model = `restarted-soon-${end}`
+  const { account, settle, ...attempt } = await leasedOnOneOfTwo(model)
+  await (end === 'giveUp' ? attempt.giveUp('broke') : attempt.retry())
+  await restartFleet()
+  await settle({ finishReason: 'stop' })
+  expect(await told(model, account)).toEqual({ usage, charged: 0 })
+})
+
+test('an attempt that took too long charges nothing, also if its receipt came first', async () => {
+  const model = 'late-refusal'
+  const { account, settle, giveUp } = await leasedOnOneOfTwo(model)
+  await settle({ finishReason: 'cancelled' })
+  expect(await told(model, account)).toMatchObject({ charged: 15 })
+  await giveUp('refused')
+  await expect.poll(async () => (await told(model, account)).charged, { timeout: 5_000 }).toBe(0)
+})
+
+describe('failed attempts that the database does not take', () => {
+  const fleet = () => env.FLEET.get(env.FLEET.idFromName('pending'))
+  const failedKeys = () =>
+    runInDurableObject(fleet(), async (_, { storage }) => [
+      ...(await storage.list({ prefix: 'failed:' })).keys(),
+    ])
+
+  test('are stored by the alarm when it responds again', async () => {
+    const node = { id: 'pending-1', url: 'http://127.0.0.1:9' }
+    await fleet().heartbeat(heartbeatOf(node, 'pending'), 0)
+    const asked = { model: 'pending', domain: 'default', promptTokens: 1, exclude: [] }
+    await fleet().acquire({ ...asked, requestId: 'pending-request' })
+    const errors = loseDatabase()
+    await fleet().fail({ requestId: 'pending-request', nodeId: node.id, how: 'broke' })
+    await until('the failed attempt to be logged', () => Promise.resolve(errors.mock.calls[0]))
+    vi.restoreAllMocks()
+    expect(await failedKeys()).toEqual(['failed:pending-request'])
+    moveClock(6_000)
+    await runDurableObjectAlarm(fleet())
+    expect(await findSettledReceipts(db, ['pending-request'])).toMatchObject([{ tokens: 0 }])
+    expect(await failedKeys()).toEqual([])
+  })
+
+  test('do not keep others from it, and are dropped after a day', async () => {
+    const errors = vi.spyOn(console, 'error').mockImplementation(() => undefined)
+    onTestFinished(() => errors.mockRestore())
+    const counts = { promptTokens: 1, completionTokens: 0, acquiredAtMs: 0, expiresAtMs: 0, progressAtMs: 0 }
+    const lease = { nodeId: 'node-1', domain: 'default', maskVersion: 0, named: true, ...counts }
+    const invalid = [1, 2, 3, 4].map((index) => `invalid-${index}`)
+    await runInDurableObject(fleet(), async (_, { storage }) => {
+      for (const requestId of invalid) {
+        const attempt = {
+          outcome: 'undelivered',
+          atMs: Date.now(),
+          lease: { ...lease, requestId, model: null },
+        }
+        await storage.put(`failed:${requestId}`, attempt)
+      }
+      const valid = { ...lease, requestId: 'valid', model: 'pending' }
+      await storage.put('failed:valid', { outcome: 'undelivered', atMs: Date.now(), lease: valid })
+      await storage.setAlarm(Date.now() + 60_000)
+    })
+    moveClock(6_000)
+    for (let turn = 0; turn < 2; turn += 1) await runDurableObjectAlarm(fleet())
+    expect(await findSettledReceipts(db, ['valid'])).toHaveLength(1)
+    expect(await failedKeys()).toEqual(invalid.map((requestId) => `failed:${requestId}`))
+    moveClock(24 * 60 * 60 * 1000)
+    for (let turn = 0; turn < 2; turn += 1) await runDurableObjectAlarm(fleet())
+    expect(await failedKeys()).toEqual([])
+  })
+
+  test('keep the alarm', async () => {
+    const object = env.FLEET.get(env.FLEET.idFromName('pending-alone'))
+    await runInDurableObject(object, async (_, { storage }) => {
+      await storage.put('failed:alone', { outcome: 'undelivered', atMs: Date.now() })
+      await storage.setAlarm(Date.now() + 60_000)
+    })
+    await runDurableObjectAlarm(object)
+    expect(await runInDurableObject(object, (_, { storage }) => storage.getAlarm())).not.toBeNull()
+  })
 })
 
 test('a superseded attempt whose node died before its receipt is charged nothing', async () => {

@@ -1,6 +1,7 @@
 import { AppError } from '@copal/shared/errors.ts'
 import { expect, test } from 'vitest'
 import type { NoNode } from '../../../../gateway/src/contracts/acquire.ts'
+import { createDomainOwners } from '../../../../gateway/src/keys/domain-owners.ts'
 import { lastAttemptError, noNodeError } from '../../../../gateway/src/inference/dispatch/no-node-error.ts'
 import { sendHeartbeat } from '../../support/requests/gateway-requests.ts'
 import { testDeps } from '../../support/doubles/simulated-node.ts'
@@ -14,12 +15,18 @@ const noNode = (changes: Partial<NoNode> = {}): NoNode => ({
   ...changes,
 })
 
+const domainOwners = createDomainOwners()
+const caller = (allowedModels: string[] | null = null) => ({
+  key: { allowedModels, tenant: 'acme' },
+  domainOwners,
+})
+
 /** Returns the error of a request for a model, or a version of it, that got no node. */
 const errorFor = (
   id: string,
   none: Partial<NoNode>,
-  { version, allowed = null }: { version?: number; allowed?: readonly string[] | null } = {},
-) => noNodeError(deps, { allowed, name: { id, version }, none: noNode(none) })
+  { version, allowed = null }: { version?: number; allowed?: string[] | null } = {},
+) => noNodeError(deps, { ...caller(allowed), name: { id, version }, none: noNode(none) })
 
 const startNode = (id: string, changes: Parameters<typeof sendHeartbeat>[2] = {}) =>
   sendHeartbeat({ id: `${id}-1`, url: 'http://127.0.0.1:9' }, id, changes)
@@ -40,7 +47,7 @@ test.each(['absent', 'retries', 'left'] as const)(
   'a model whose nodes are known (%s) is unavailable, and the database is not asked',
   async (reason) => {
     const unreachable = { ...deps, db: undefined as never }
-    const request = { allowed: null, name: { id: 'away', version: undefined }, none: noNode({ reason }) }
+    const request = { ...caller(), name: { id: 'away', version: undefined }, none: noNode({ reason }) }
     expect(await noNodeError(unreachable, request)).toMatchObject({
       code: 'no_node_available',
       message: "No node that serves 'away' is available now. Try again in 3 s.",

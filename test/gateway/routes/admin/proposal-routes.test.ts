@@ -4,6 +4,7 @@ import { createExecutionContext, waitOnExecutionContext } from 'cloudflare:test'
 import { expect, onTestFinished, test, vi } from 'vitest'
 import type { ProposalEntry } from '@copal/shared/wire/admin-proposals.ts'
 import { createApp } from '../../../../gateway/src/app.ts'
+import { appendPendingAudit } from '../../../../gateway/src/audit/audit-chain.ts'
 import { createCallBudget, EVENT_CALLS, isCallsUsedUp } from '../../../../gateway/src/calls/call-budget.ts'
 import { meterDeps } from '../../../../gateway/src/calls/metered-deps.ts'
 import {
@@ -19,6 +20,7 @@ import {
   type ProposalRow,
 } from '../../../../gateway/src/storage/db/queries/discovery-queries.ts'
 import { ensureDomains, listDomains } from '../../../../gateway/src/storage/db/queries/domain-queries.ts'
+import { insertTombstone } from '../../../../gateway/src/storage/db/queries/tombstone-queries.ts'
 import { UNASSIGNED } from '../../../../gateway/src/storage/db/schema/domains.ts'
 import { textOfKind, type Kind } from '../../support/doubles/describing-node.ts'
 import { admin, adminJson, SimulatedNode, testDeps } from '../../support/doubles/simulated-node.ts'
@@ -142,6 +144,42 @@ test('merged texts go where their keys may go: those of another tenant or of a l
   expect((await listDomains(db)).map(({ name }) => name)).toContain('inbox')
 })
 
+test('texts that are deleted while they move into a domain which is no domain yet are gone', async () => {
+  const { id: keyId } = await createKey({ tenant: 'globex', defaultDomain: 'new-inbox' })
+  await ensureDomains(db, ['of-acme'], 0)
+  await env.DB.prepare(`UPDATE domains SET owner = 'acme' WHERE name = 'of-acme'`).run()
+  const text = textOfKind('sport', 9_000)
+  await staging().offer([offeredSample(text, { side: 'pool', description, keyId, tenant: 'globex' })])
+  await staging().propose(BASE, { found_moving: [await textHash(text)] })
+  const deps = testDeps()
+  const reservoir = (name: string) => {
+    const stub = deps.reservoir(name)
+    if (name !== UNASSIGNED) return stub
+    const offersOf = async (...of: Parameters<typeof stub.offersOf>) => {
+      const offers = await stub.offersOf(...of)
+      if (offers.hashes.length > 0) await admin('DELETE', `/samples?key=${keyId}`)
+      return offers
+    }
+    return { offersOf, deleteByHash: (hashes: readonly string[]) => stub.deleteByHash(hashes) } as typeof stub
+  }
+  await settleTexts({ ...deps, reservoir }, 'found_moving', 'of-acme')
+  expect((await listDomains(db)).map(({ name }) => name)).toContain('new-inbox')
+  expect(await storedTexts('new-inbox')).toEqual([])
+})
+
+test('texts are gone that a deletion named before it could know the domain that they move into', async () => {
+  const { id: keyId } = await createKey({ tenant: 'globex' })
+  const text = textOfKind('sport', 9_001)
+  await staging().offer([offeredSample(text, { side: 'pool', description, keyId, tenant: 'globex' })])
+  await staging().propose(BASE, { found_late: [await textHash(text)] })
+  // As a deletion does first; it then visits the domains, of which this one is none yet.
+  await insertTombstone(db, { keyId, createdAt: Date.now() })
+  await ensureDomains(db, ['found_late'], 0)
+  await settleTexts(testDeps(), 'found_late', 'found_late')
+  expect(await staging().offersOf('found_late', 10)).toMatchObject({ hashes: [] })
+  expect(await storedTexts('found_late')).toEqual([])
+})
+
 test('a discarded proposal is gone with its texts, and an unknown one is not found', async () => {
   const texts = await propose('found_discarded', 'law', owned('initech', 3))
   await adminJson('POST', '/proposals/found_discarded/discard')
@@ -227,6 +265,7 @@ test('texts of a proposal that are too many for one event move on with the next 
 })
 
 test('decisions are in the audit log, without texts', async () => {
+  await appendPendingAudit(testDeps())
   const { results } = await env.DB.prepare(
     `SELECT action, target, before, after FROM audit WHERE action LIKE 'proposal.%' ORDER BY id`,
   ).all<{ action: string; target: string; after: string }>()
@@ -236,6 +275,7 @@ test('decisions are in the audit log, without texts', async () => {
     'proposal.merged found_merged',
     'proposal.discarded found_discarded',
     'proposal.discarded found_endless',
+    'proposal.merged found_large',
   ])
   expect(JSON.stringify(results)).not.toContain('number 70')
 })

@@ -1,4 +1,5 @@
 import { describe, expect, test } from 'vitest'
+import { createApp } from '../../../../gateway/src/app.ts'
 import { admin } from '../../support/doubles/simulated-node.ts'
 import { sendHeartbeat, errorOf } from '../../support/requests/gateway-requests.ts'
 
@@ -81,6 +82,15 @@ describe('wrong input', () => {
       'length',
     ],
     ['no model where several are known', 'GET', '/masks', undefined, 400, 'invalid_request', 'model'],
+    [
+      'the drift of an unknown mask',
+      'GET',
+      '/drift?model=input&mask_version=999',
+      undefined,
+      404,
+      'not_found',
+      'mask_version',
+    ],
     ['an unknown update', 'GET', '/updates/upd_0', undefined, 404, 'not_found', null],
     [
       'a bad domain in the path',
@@ -142,4 +152,14 @@ describe('wrong input', () => {
     const response = await admin('POST', '/rollback', {})
     expect((await errorOf(response)).message).toMatch(/'input', 'input-too'/)
   })
+})
+
+test('no path rejects a method before all of its handlers', () => {
+  const routes = createApp().routes.filter(({ path }) => path.startsWith('/admin/') && !path.includes('*'))
+  const shadowed = routes.filter(
+    ({ method, path }, place) =>
+      method !== 'ALL' && routes.findIndex((other) => other.method === 'ALL' && other.path === path) < place,
+  )
+  expect(routes.length).toBeGreaterThan(100)
+  expect(shadowed.map(({ method, path }) => `${method} ${path}`)).toEqual([])
 })

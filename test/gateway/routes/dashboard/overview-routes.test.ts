@@ -136,7 +136,7 @@ test("the health names a domain's own mask that no node holds, and that no reque
     .bind(model)
     .run()
   expect(await textNow()).toContain(
-    'no request was scored in 24 hours, so drift is not known. Their new texts were too short',
+    'no request was scored in 24 hours, so drift is not known. New texts were too short',
   )
 })
 

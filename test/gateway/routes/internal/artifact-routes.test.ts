@@ -245,19 +245,19 @@ test('a file that R2 has lost is named with its domain or model, and with what a
   }
   const ofDataset = ({ sha256: hash }: { sha256: string }) => messageOf(`datasets/${hash}`)
   expect(await ofDataset(frozen)).toMatch(/domain 'legal'.*frozen.*missing in R2.*Start the update again/)
-  expect(await ofDataset(counted)).toMatch(/domain 'legal'.*missing in R2.*'copal domains rebuild legal'/)
-  expect(await ofDataset(heldOut)).toMatch(/Held-out.*domain 'legal'.*'copal domains delete legal'/)
-  expect(await ofDataset(general)).toMatch(/general holdout.*'copal holdout set FILE'/)
+  expect(await ofDataset(counted)).toMatch(/domain 'legal'.*missing in R2.*'npx copal domains rebuild legal'/)
+  expect(await ofDataset(heldOut)).toMatch(/Held-out.*domain 'legal'.*'npx copal domains delete legal'/)
+  expect(await ofDataset(general)).toMatch(/general holdout.*'npx copal holdout set FILE'/)
   for (const [version, remedy] of [
-    [3, "make another mask active: 'copal rollback'"],
-    [4, "have the shared mask serve domain 'legal' again: 'copal domains mask legal --remove'"],
-    [5, "end its canary with the update: 'copal cancel upd_5'"],
-    [6, "end its shadow: 'copal shadow --end'"],
+    [3, "make another mask active: 'npx copal rollback'"],
+    [4, "have the shared mask serve domain 'legal' again: 'npx copal domains mask legal --remove'"],
+    [5, "end its canary with the update: 'npx copal cancel upd_5'"],
+    [6, "end its shadow: 'npx copal shadow --end'"],
     [7, 'start its update again'],
   ] as const) {
     const message = await messageOf(`masks/${masks.find((mask) => mask.version === version)?.sha256}`)
     expect(message).toContain(`m${version} of 'lost'`)
-    expect(message.endsWith(`'copal masks import FILE'. If there is no copy, ${remedy}.`)).toBe(true)
+    expect(message.endsWith(`'npx copal masks import FILE'. If there is no copy, ${remedy}.`)).toBe(true)
   }
 })
 

@@ -69,7 +69,7 @@ describe('a request that names a domain of another tenant', () => {
   })
 })
 
-test('the mask of a domain of another tenant is neither listed nor served by its name', async () => {
+test('the mask of a domain of another tenant is neither listed, served by its name nor named by errors', async () => {
   moveClock(SETTINGS.COPAL_KEY_TRUST_MS.default)
   const held = { weightSets: [0, 7].map((version) => ({ version, state: 'ready' as const, requests: 0 })) }
   await seedMasks('tiny', [7], { active: null })
@@ -79,20 +79,24 @@ test('the mask of a domain of another tenant is neither listed nor served by its
   const ask = async (tenant: string) => {
     const { key } = await createKey({ tenant })
     const { data } = await (await get('/v1/models', key)).json<ModelList>()
-    const body = { model: 'tiny@mask-7', messages: [{ role: 'user', content: 'Hello.' }] }
-    const response = await post(key, '/v1/chat/completions', body)
+    const chat = (model: string) =>
+      post(key, '/v1/chat/completions', { model, messages: [{ role: 'user', content: 'Hello.' }] })
+    const response = await chat('tiny@mask-7')
     const refused = response.ok ? undefined : await errorOf(response)
-    return { listed: data.map(({ id }) => id), status: response.status, code: refused?.code }
+    const { message } = await errorOf(await chat('tiny@mask-8'))
+    return { listed: data.map(({ id }) => id), status: response.status, code: refused?.code, message }
   }
   expect(await ask('acme')).toEqual({
     listed: ['tiny', 'tiny@mask-7', 'tiny@dense'],
     status: 200,
     code: undefined,
+    message: "No node holds 'tiny@mask-8'. Available now: 'tiny@mask-7', 'tiny@dense'.",
   })
   expect(await ask('beta')).toEqual({
     listed: ['tiny', 'tiny@dense'],
     status: 403,
     code: 'insufficient_permissions',
+    message: "No node holds 'tiny@mask-8'. Available now: 'tiny@dense'.",
   })
 })
 

@@ -5,6 +5,7 @@ import { verify, SIGNATURE_HEADER } from '@copal/shared/wire/signature.ts'
 import { KEY_PREFIX } from '../../../../gateway/src/keys/key-secret.ts'
 import { sendHeartbeat, createKey, errorOf, post, until } from '../../support/requests/gateway-requests.ts'
 import { startNode } from '../../support/doubles/node-double.ts'
+import { stopClock } from '../../support/doubles/stopped-clock.ts'
 import { TEST_NODE_SECRET } from '../../support/setup/secrets.ts'
 
 const SSE = { 'content-type': 'text/event-stream', 'x-copal-mask': '3' }
@@ -225,6 +226,7 @@ describe('a node that fails before its first byte', () => {
   })
 
   test('gets the same request again once it is back', async () => {
+    const goOn = stopClock()
     const { key } = await createKey()
     const node = await startNode('back-1', [
       { kind: 'drop' },
@@ -233,10 +235,13 @@ describe('a node that fails before its first byte', () => {
     await sendHeartbeat(node, 'back')
     const pending = post(key, '/v1/chat/completions', chatOf('back'))
     await until('the first try', async () => ((await node.calls()).length === 1 ? true : undefined))
-    // A heartbeat from before the failure was noticed does not count.
+    // A heartbeat from before the failure was noticed does not count. The request waits for one however long it takes.
     const answered = pending.then(() => true)
     const pause = () => new Promise<false>((resolve) => setTimeout(resolve, 100, false))
-    while (!(await Promise.race([answered, pause()]))) await sendHeartbeat(node, 'back')
+    while (!(await Promise.race([answered, pause()]))) {
+      goOn(1)
+      await sendHeartbeat(node, 'back')
+    }
     const response = await pending
     expect(await response.text()).toBe('{"ok":1}')
   })

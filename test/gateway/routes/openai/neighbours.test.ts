@@ -3,7 +3,7 @@ import { env } from 'cloudflare:workers'
 import { expect, test } from 'vitest'
 import { createApp } from '../../../../gateway/src/app.ts'
 import { generateKey } from '../../../../gateway/src/keys/key-secret.ts'
-import { createKey, ORIGIN, sendHeartbeat } from '../../support/requests/gateway-requests.ts'
+import { createKey, ORIGIN, sendHeartbeat, until } from '../../support/requests/gateway-requests.ts'
 import { createLimitedKey } from '../../support/requests/limited-requests.ts'
 import { startNode } from '../../support/doubles/node-double.ts'
 
@@ -13,7 +13,7 @@ const RESPONSE_MS = 100
 const REQUESTS = 15
 const ATTACKERS = 16
 /** `npm run bench -- neighbours` measures the factor; this only notices that a neighbour stalls others. */
-const MAX_FACTOR = 5
+const MAX_FACTOR = 3
 /** Refusals a second that a client gets at once, and the shortest time for which others are held back. */
 const AT_ONCE = 20
 const MIN_HOLD_MS = 500
@@ -52,7 +52,8 @@ test('a tenant is served in time while others send made-up keys, go on at their 
   ])
   const generate = (key: string, address: string) =>
     ask(key, address, '/v1/completions', { model: 'neighbours', prompt: 'Once' })
-  const median = async () => {
+  /** Returns the time of the third fastest request: a busy machine delays some, and a neighbour that stalls the tenant most of them. */
+  const thirdFastest = async () => {
     await sendHeartbeat(node, 'neighbours')
     const times: number[] = []
     for (let requests = 0; requests < REQUESTS; requests += 1) {
@@ -60,9 +61,9 @@ test('a tenant is served in time while others send made-up keys, go on at their 
       expect(await generate(good.key, '192.0.2.1')).toBe(200)
       times.push(Date.now() - startedMs)
     }
-    return times.toSorted((a, b) => a - b)[Math.floor(REQUESTS / 2)] ?? Infinity
+    return times.toSorted((a, b) => a - b)[2] ?? Infinity
   }
-  const idleMs = await median()
+  const idleMs = await thirdFastest()
   const attacks = {
     'made-up keys': () => ask(generateKey().key, '203.0.113.1'),
     'a key at its limit': () => generate(limited.key, '203.0.113.2'),
@@ -80,11 +81,11 @@ test('a tenant is served in time while others send made-up keys, go on at their 
       }
     }
     const attackers = Array.from({ length: ATTACKERS }, repeat)
-    const attackedMs = await median()
+    await until('the attackers to be refused', async () => statuses.has(429) || undefined)
+    const attackedMs = await thirdFastest()
     attacking = false
     await Promise.all(attackers)
     expect.soft(attackedMs, name).toBeLessThan(MAX_FACTOR * Math.max(idleMs, RESPONSE_MS))
-    expect.soft(statuses.get(429) ?? 0, name).toBeGreaterThan(0)
     const refused = [...statuses].reduce((sum, [status, count]) => (status < 400 ? sum : sum + count), 0)
     const seconds = (Date.now() - beganMs) / 1_000
     const held = ATTACKERS * (seconds / (MIN_HOLD_MS / 1_000) + 1)

@@ -8,7 +8,7 @@ import { createDeps } from '../../../../gateway/src/deps.ts'
 import { openDatabase } from '../../../../gateway/src/storage/db/open-database.ts'
 import { consumeSamples } from '../../../../gateway/src/adaptation/intake/sample-consumer.ts'
 import { raiseAlerts } from '../../../../gateway/src/storage/db/queries/alert-queries.ts'
-import { figure } from '../../../../gateway/src/adaptation/gate/gate-figures.ts'
+import { COMPARISONS, figure } from '../../../../gateway/src/adaptation/gate/gate-figures.ts'
 import { insertDecision } from '../../../../gateway/src/storage/db/queries/decision-queries.ts'
 import { ensureDomains } from '../../../../gateway/src/storage/db/queries/domain-queries.ts'
 import { storeProbeScores } from '../../../../gateway/src/storage/db/queries/probe-queries.ts'
@@ -268,4 +268,35 @@ test('the figures of the newest gate decision of each model are shown, and the p
       .map((line) => line.split(' ').at(-1))
   expect(valuesOf('copal_gate_perplexity_ratio', 'bound="value"')).toEqual(['1.1', '0.9'])
   expect(valuesOf('copal_update_progress', 'kind="evaluate"')).toEqual(['0.25'])
+})
+
+test('every comparison of a gate is exported once: the weighted one, the general holdout, domains without traffic, small ones together', async () => {
+  const model = 'gated-all'
+  await sendHeartbeat({ id: `${model}-1`, url: 'http://127.0.0.1:9' }, model)
+  const figures = [
+    figure(COMPARISONS.purpose, true, { value: 0.98, upper: 0.99, limit: 1 }),
+    figure(COMPARISONS.parent, true, { domain: 'no-traffic', value: 1.01, upper: 1.02, limit: 1.05 }),
+    figure(COMPARISONS.parent, true, { domain: 'no-traffic', value: 1.01, limit: 1.2 }),
+    figure(COMPARISONS.parent, true, { value: 1.03, note: 'together: a, b' }),
+    figure(COMPARISONS.best, true, { domain: 'no-traffic', value: 1.04 }),
+    figure(COMPARISONS.dense, true, { domain: '(general)', value: 1.2 }),
+    figure(COMPARISONS.own, true, { domain: 'no-traffic', value: 0.9 }),
+    figure('entropy', true, { value: 3 }),
+  ]
+  const gate = { kind: 'gate', verdict: 'passed', reason: '', actor: 'copal', createdAt: 5 } as const
+  await insertDecision(db, { ...gate, model, maskVersion: 1, figures })
+  const prefix = `copal_gate_perplexity_ratio{model="${model}",mask_version="1",`
+  const lines = (await scrape()).split('\n').filter((line) => line.startsWith(prefix))
+  expect(lines.map((line) => line.slice(prefix.length).replaceAll(/domain=|figure=|bound=|"/g, ''))).toEqual([
+    '(all),parent_weighted,value} 0.98',
+    '(all),parent_weighted,upper} 0.99',
+    '(all),parent_weighted,limit} 1',
+    'no-traffic,parent,value} 1.01',
+    'no-traffic,parent,upper} 1.02',
+    'no-traffic,parent,limit} 1.05',
+    '(together),parent,value} 1.03',
+    'no-traffic,best,value} 1.04',
+    '(general),dense,value} 1.2',
+    'no-traffic,shared,value} 0.9',
+  ])
 })

@@ -24,12 +24,12 @@ export function driftAlert(finding: DriftFinding, nowMs: number): AlertRow {
   if (signal === 'dense') {
     const message =
       `The traffic of '${domain}' changed: its loss under dense weights is ${nats(after)} nats a token and was ` +
-      `${nats(before)} ${by}. An update learns the new text; 'copal triggers' shows whether one is due.`
+      `${nats(before)} ${by}. An update learns the new text; 'npx copal triggers' shows whether one is due.`
     return createAlert({ kind: 'input_drift', message, ...common }, nowMs)
   }
   const message =
     `Pruning costs '${domain}' ${nats(after)} nats a token under mask ${maskVersion} and cost ${nats(before)} ${by}. ` +
-    `If its traffic changed too, an update helps: see 'copal triggers'. If not, look for a damaged node: see ` +
+    `If its traffic changed too, an update helps: see 'npx copal triggers'. If not, look for a damaged node: see ` +
     `'GET /admin/probes'.`
   return createAlert({ kind: 'gap_drift', message, maskVersion, ...common }, nowMs)
 }

@@ -20,7 +20,7 @@ export function probeAlert(
   const other = by === 'nodes' ? 'the nodes with this mask agree on' : 'its process measured at first'
   const message =
     `Node '${nodeId}' scores the probe texts at ${nll.toFixed(3)} nats a token under mask ${maskVersion}, and ${other} ` +
-    `${expected.toFixed(3)}. Its weights may be damaged: drain it ('copal drain ${nodeId}') and restart it.`
+    `${expected.toFixed(3)}. Its weights may be damaged: drain it ('npx copal drain ${nodeId}') and restart it.`
   return createAlert(
     { kind: 'probe_mismatch', model, nodeId, maskVersion, message, reference: expected, level: nll },
     nowMs,

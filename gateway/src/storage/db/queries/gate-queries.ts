@@ -49,6 +49,38 @@ export async function listCellsOn(
     .where(and(eq(evaluations.model, model), isAmong(evaluations.holdoutSha256, holdouts)))
 }
 
+/** The mean loss of a stage on one version of a holdout, and the hash of its mask, whose file is stored. */
+export type StageLoss = Omit<EvaluationRow, 'windowNll' | 'model' | 'tokens'> & { mask: string }
+
+/** Returns the mean losses of a model's stages whose files are stored, on every version of the holdouts of some domains. */
+export async function listStageLosses(
+  db: Database,
+  model: string,
+  domains: readonly string[],
+): Promise<StageLoss[]> {
+  const { version, domain, holdoutSha256, nllMean, numerics, createdAt } = evaluations
+  return db
+    .select({ version, domain, holdoutSha256, nllMean, numerics, createdAt, mask: masks.sha256 })
+    .from(evaluations)
+    .innerJoin(masks, and(eq(masks.model, evaluations.model), eq(masks.version, evaluations.version)))
+    .where(and(eq(evaluations.model, model), isAmong(domain, domains), isNull(masks.sweptAt), isStage))
+}
+
+/** A mask and a version of a holdout, by their hashes. */
+export interface MaskHoldout {
+  mask: string
+  sha256: string
+}
+
+/** Returns the masks and holdouts of the ended jobs that evaluated the best earlier masks, of `times` or more jobs. */
+export async function listEndedBest(db: Database, model: string, times: number): Promise<MaskHoldout[]> {
+  return db.all<MaskHoldout>(sql`
+    select ${jobs.payload} ->> '$.mask' mask, holdout.value ->> '$.sha256' sha256
+    from ${jobs}, json_each(${jobs.payload}, '$.holdouts') holdout
+    where ${jobs.model} = ${model} and ${inArray(jobs.state, ['done', 'failed'])} and ${jobs.id} glob '*-best*'
+    group by 1, 2 having count(*) >= ${times}`)
+}
+
 /** Returns what the dense model generated when it was last checked; undefined if it never was. */
 export async function findDenseGeneration(db: Database, model: string): Promise<GenerationCheck | undefined> {
   const generation = sql`json_extract(${jobs.result}, '$.generation')`

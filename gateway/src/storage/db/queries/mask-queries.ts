@@ -4,13 +4,7 @@ import { decisions, masks, models } from '../schema/masks.ts'
 import { batches, updates } from '../schema/updates.ts'
 import { countDatasets } from './batch-queries.ts'
 import { isAmong } from './is-among.ts'
-import {
-  insertDecisionOf,
-  type DecisionOfUpdate,
-  type UpdatePatch,
-  type UpdateRow,
-  isChanged,
-} from './update-queries.ts'
+import { isUnchanged, type UpdateRow } from './update-queries.ts'
 
 /** Prefix of the `updateId` of imported masks, which no update made. */
 export const IMPORT_PREFIX = 'import:'
@@ -147,23 +141,18 @@ export async function promoteMask(
 }
 
 /**
- * Ends a promoting update as failed and reverts {@link promoteMask}: the previous version is active again, and the mask
- * counts as never promoted. A domain whose own mask it was is served by the shared one again. By compare-and-set on the update.
- *
- * @param decision stored in the same transaction
- * @returns false if the update has changed
+ * Creates the statements that revert {@link promoteMask} for a promoting update that ends: the previous version is active again, and
+ * the mask counts as never promoted. A domain whose own mask it was is served by the shared one again.
  */
-export async function failPromotion(
+export function revertPromotion(
   db: Database,
   update: Pick<UpdateRow, 'id' | 'model' | 'revision' | 'maskVersion'>,
-  patch: UpdatePatch,
-  decision?: DecisionOfUpdate & { createdAt: number },
-): Promise<boolean> {
-  const { id, model, revision } = update
+) {
+  const { id, model } = update
   const version = update.maskVersion ?? 0
-  const unchanged = and(eq(updates.id, id), eq(updates.revision, revision), eq(updates.state, 'promoting'))
+  const unchanged = and(isUnchanged(update), eq(updates.state, 'promoting'))
   const promoting = exists(db.select({ id: updates.id }).from(updates).where(unchanged))
-  const results = await db.batch([
+  return [
     db
       .update(models)
       .set({
@@ -191,11 +180,5 @@ export async function failPromotion(
           sql`exists (select 1 from json_each(${models.domainVersions}) own where own.value = ${version})`,
         ),
       ),
-    ...(decision ? [insertDecisionOf(db, update, decision)] : []),
-    db
-      .update(updates)
-      .set({ ...patch, revision: revision + 1 })
-      .where(unchanged),
-  ])
-  return isChanged(results.at(-1))
+  ]
 }

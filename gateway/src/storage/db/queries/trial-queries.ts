@@ -6,13 +6,7 @@ import { decisions, models } from '../schema/masks.ts'
 import { updates } from '../schema/updates.ts'
 import { quarantineDatasets } from './batch-queries.ts'
 import type { ModelRow } from './model-queries.ts'
-import {
-  insertDecisionOf,
-  type DecisionOfUpdate,
-  type UpdatePatch,
-  type UpdateRow,
-  isChanged,
-} from './update-queries.ts'
+import { isUnchanged, type UpdatePatch, type UpdateRow } from './update-queries.ts'
 
 /** The trials of a model that updates run: a canary with its shadow, or a watch with its shadow. */
 export interface UpdateTrials {
@@ -62,23 +56,19 @@ export async function listWatchedModels(db: Database, onlyModel?: string): Promi
 }
 
 /**
- * Ends the canary of an update, moves the update and stores the decision that it follows from, in one transaction, by
- * compare-and-set on the update. The batches of a mask that is rolled back are quarantined: their texts did harm, and never
- * enter statistics again.
- *
- * @returns false if the update has changed; then nothing is stored
+ * Creates the statements that end the canary of an update. The batches of a mask that is rolled back are quarantined: their texts did
+ * harm, and never enter statistics again.
  */
-export async function endCanary(
+export function endCanary(
   db: Database,
-  update: Pick<UpdateRow, 'id' | 'model' | 'revision' | 'maskVersion'>,
+  update: Pick<UpdateRow, 'id' | 'model' | 'revision'>,
   patch: UpdatePatch,
-  decision?: DecisionOfUpdate & { createdAt: number },
-): Promise<boolean> {
-  const { id, model, revision } = update
-  const unchanged = and(eq(updates.id, id), eq(updates.revision, revision))
+) {
+  const { id, model } = update
+  const unchanged = isUnchanged(update)
   const ofUpdate = (trial: SQLiteColumn): SQL => sql`json_extract(${trial}, '$.updateId') = ${id}`
   const clear = (trial: SQLiteColumn): SQL => sql`case when ${ofUpdate(trial)} then null else ${trial} end`
-  const results = await db.batch([
+  return [
     db
       .update(models)
       .set({
@@ -93,14 +83,8 @@ export async function endCanary(
           sql`exists (select 1 from ${updates} where ${unchanged})`,
         ),
       ),
-    ...(decision ? [insertDecisionOf(db, update, decision)] : []),
     ...(patch.state === 'rolled_back' ? [quarantineDatasets(db, unchanged, patch.finishedAt ?? 0)] : []),
-    db
-      .update(updates)
-      .set({ ...patch, revision: revision + 1 })
-      .where(unchanged),
-  ])
-  return isChanged(results.at(-1))
+  ]
 }
 
 /**

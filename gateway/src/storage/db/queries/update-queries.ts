@@ -1,4 +1,5 @@
-import { and, desc, eq, isNotNull, isNull, sql } from 'drizzle-orm'
+import { and, desc, eq, isNotNull, isNull, sql, type SQL } from 'drizzle-orm'
+import type { BatchItem } from 'drizzle-orm/batch'
 import type { Database } from '../../../contracts/database.ts'
 import { datasets } from '../schema/domains.ts'
 import { decisions } from '../schema/masks.ts'
@@ -132,7 +133,7 @@ export async function noteDataset(
   { sha256, domain }: Pick<typeof datasets.$inferSelect, 'sha256' | 'domain'>,
 ): Promise<string> {
   const known = sql`coalesce(${updates.datasets}, '[]')`
-  const unchanged = and(eq(updates.id, id), eq(updates.revision, revision))
+  const unchanged = isUnchanged({ id, revision })
   const ofDomain = sql`from json_each(${known}) join ${datasets} on ${datasets.sha256} = value where ${datasets.domain} = ${domain}`
   const written = await db
     .update(updates)
@@ -174,6 +175,7 @@ export type DecisionOfUpdate = Pick<
  * Changes an update by compare-and-set.
  *
  * @param decision stored in the same transaction, with the mask that the update has before the change
+ * @param before statements that run before in the same transaction, which must change nothing if the update has another revision
  * @returns false if it has another revision; then nothing is stored
  */
 export async function changeUpdate(
@@ -181,35 +183,35 @@ export async function changeUpdate(
   update: Pick<UpdateRow, 'id' | 'model' | 'revision' | 'maskVersion'>,
   patch: UpdatePatch,
   decision?: DecisionOfUpdate & { createdAt: number },
+  before: readonly BatchItem<'sqlite'>[] = [],
 ): Promise<boolean> {
   const { id, model, revision, maskVersion } = update
-  const unchanged = and(eq(updates.id, id), eq(updates.revision, revision))
-  const change = db
-    .update(updates)
-    .set({ ...patch, revision: revision + 1 })
-    .where(unchanged)
-  if (!decision) return isChanged(await change)
-  const [, result] = await db.batch([
-    insertDecisionOf(db, { id, model, revision, maskVersion }, decision),
-    change,
-  ])
-  return isChanged(result)
+  const [first, ...rest] = [
+    ...before,
+    ...(decision ? [insertDecisionOf(db, { id, model, revision, maskVersion }, decision)] : []),
+    db
+      .update(updates)
+      .set({ ...patch, revision: revision + 1 })
+      .where(isUnchanged(update)),
+  ]
+  const result = (await db.batch([first, ...rest])).at(-1) as D1Result
+  // D1 also reports the rows that a trigger of the database changes by it.
+  return result.meta.changes > 0
 }
 
-/** Returns whether a statement has changed an update. D1 also reports the rows that a trigger of the database changes by it. */
-export function isChanged(result: { meta: { changes: number } } | undefined): boolean {
-  return (result?.meta.changes ?? 0) > 0
+/** The condition that an update has the revision with which it was read. */
+export function isUnchanged({ id, revision }: Pick<UpdateRow, 'id' | 'revision'>): SQL | undefined {
+  return and(eq(updates.id, id), eq(updates.revision, revision))
 }
 
 /** Returns the statement that stores a decision about an update, unless the update has changed. */
-export function insertDecisionOf(
+function insertDecisionOf(
   db: Database,
   { id, model, revision, maskVersion }: Pick<UpdateRow, 'id' | 'model' | 'revision' | 'maskVersion'>,
   decision: DecisionOfUpdate & { createdAt: number },
 ) {
   const { kind, verdict, reason, figures = [], actor, createdAt } = decision
-  const unchanged = and(eq(updates.id, id), eq(updates.revision, revision))
   const row = sql`select null, ${model}, ${id}, ${maskVersion}, ${kind}, ${verdict}, ${reason}, ${JSON.stringify(figures)}, ${actor}, ${createdAt}
-    where exists (select 1 from ${updates} where ${unchanged})`
+    where exists (select 1 from ${updates} where ${isUnchanged({ id, revision })})`
   return db.insert(decisions).select(row)
 }

@@ -1,9 +1,11 @@
 import { and, eq, gte, lt, lte, ne, sql, type SQL } from 'drizzle-orm'
+import type { UsageOwner } from '../../../contracts/limits.ts'
 import type { UnchargedUsage } from '../../../contracts/reservation.ts'
 import type { Database } from '../../../contracts/database.ts'
 import { apiKeys } from '../schema/keys.ts'
 import { receipts, usageDays } from '../schema/usage.ts'
 import { addedColumns } from './added-columns.ts'
+import { isAmong } from './is-among.ts'
 
 /** A day, milliseconds. */
 export const DAY_MS = 24 * 60 * 60 * 1000
@@ -28,25 +30,26 @@ export function addChangesToUsageDays(db: Database, changes: SQL) {
 
 /**
  * Returns the tokens that a key, or all keys of a tenant, were charged from the beginning of the day of `fromMs` until
- * `beforeMs`. It sums days, the last one too, and subtracts the receipts since `beforeMs`. So it reads only these receipts, and
+ * `beforeMs`, apart from the requests `except`. It sums days, the last one too, and subtracts the receipts since `beforeMs`. So it reads only these receipts, and
  * older ones can be deleted.
  */
 export async function sumChargedTokens(
   db: Database,
-  account: { kind: 'key' | 'tenant'; name: string },
-  { fromMs, beforeMs }: UnchargedUsage,
+  account: UsageOwner,
+  { fromMs, beforeMs, except = [] }: UnchargedUsage,
 ): Promise<number> {
   const firstDay = Math.floor(fromMs / DAY_MS)
   const lastDay = Math.floor(beforeMs / DAY_MS)
   const owner = account.kind === 'key' ? eq(apiKeys.id, account.name) : eq(apiKeys.tenant, account.name)
-  const { promptTokens, completionTokens, finishReason, createdAt, keyId } = receipts
+  const { requestId, promptTokens, completionTokens, finishReason, createdAt, keyId } = receipts
   const days = db
     .select({ tokens: sql`coalesce(sum(${usageDays.tokens}), 0)`.mapWith(Number) })
     .from(usageDays)
     .innerJoin(apiKeys, eq(apiKeys.id, usageDays.keyId))
     .where(and(owner, gte(usageDays.day, firstDay), lte(usageDays.day, lastDay)))
+  const subtracted = { tokens: sql`coalesce(-sum(${promptTokens} + ${completionTokens}), 0)`.mapWith(Number) }
   const since = db
-    .select({ tokens: sql`coalesce(-sum(${promptTokens} + ${completionTokens}), 0)`.mapWith(Number) })
+    .select(subtracted)
     .from(receipts)
     .innerJoin(apiKeys, eq(apiKeys.id, keyId))
     .where(
@@ -57,7 +60,18 @@ export async function sumChargedTokens(
         lt(createdAt, (lastDay + 1) * DAY_MS),
       ),
     )
-  const parts = await db.batch([days, since])
+  const excepted = db
+    .select(subtracted)
+    .from(receipts)
+    .where(
+      and(
+        isAmong(requestId, except),
+        ne(finishReason, 'superseded'),
+        gte(createdAt, firstDay * DAY_MS),
+        lt(createdAt, beforeMs),
+      ),
+    )
+  const parts = await db.batch([days, since, excepted])
   return parts.flat().reduce((sum, { tokens }) => sum + tokens, 0)
 }
 

@@ -3,53 +3,17 @@
  * counted in one period of each width in the transaction that stores it, so nothing has to be folded later, and a correction
  * reaches all widths.
  */
+import { DURATION_BOUNDS_MS, FIRST_TOKEN_BOUNDS_MS } from '@copal/shared/metrics/latency-histogram.ts'
 import { index, integer, primaryKey, real, sqliteTable, text } from 'drizzle-orm/sqlite-core'
 
 const count = () => integer().notNull()
 const total = () => real().notNull()
 
-/** Requests by time to first token; bucket `i` is up to `FIRST_TOKEN_BOUNDS_MS[i]`. */
-const firstTokenBuckets = {
-  firstToken0: count(),
-  firstToken1: count(),
-  firstToken2: count(),
-  firstToken3: count(),
-  firstToken4: count(),
-  firstToken5: count(),
-  firstToken6: count(),
-  firstToken7: count(),
-  firstToken8: count(),
-  firstToken9: count(),
-  firstToken10: count(),
-  firstToken11: count(),
-  firstToken12: count(),
-  firstToken13: count(),
-  firstToken14: count(),
-  firstToken15: count(),
-  firstToken16: count(),
-  firstToken17: count(),
-  firstToken18: count(),
-  firstToken19: count(),
-}
-
-/** Requests by duration; bucket `i` is up to `DURATION_BOUNDS_MS[i]`. */
-const durationBuckets = {
-  duration0: count(),
-  duration1: count(),
-  duration2: count(),
-  duration3: count(),
-  duration4: count(),
-  duration5: count(),
-  duration6: count(),
-  duration7: count(),
-  duration8: count(),
-  duration9: count(),
-  duration10: count(),
-  duration11: count(),
-  duration12: count(),
-  duration13: count(),
-  duration14: count(),
-}
+/** Requests by a time; bucket `i` is up to the bound `i`, and the last one is without a bound. */
+const buckets = <Name extends string>(name: Name, bounds: readonly number[]) =>
+  Object.fromEntries(
+    Array.from({ length: bounds.length + 1 }, (_, bucket) => [name + String(bucket), count()]),
+  ) as Record<`${Name}${number}`, ReturnType<typeof count>>
 
 const laterCount = () => count().default(0)
 const laterTotal = () => total().default(0)
@@ -93,8 +57,8 @@ export const trafficPeriods = sqliteTable(
     completionTokens: count(),
     firstTokenSumMs: total(),
     durationSumMs: total(),
-    ...firstTokenBuckets,
-    ...durationBuckets,
+    ...buckets('firstToken', FIRST_TOKEN_BOUNDS_MS),
+    ...buckets('duration', DURATION_BOUNDS_MS),
     /** Requests whose texts were scored under mask and dense weights. */
     scoredRequests: count(),
     scoredTokens: count(),

@@ -47,6 +47,8 @@ export const updates = sqliteTable(
   },
   (table) => [
     index('updates_model_state').on(table.model, table.state),
+    // What became of the update of a mask.
+    index('updates_mask').on(table.model, table.maskVersion),
     // Lists show the newest, of all models or of one.
     index('updates_created').on(table.createdAt),
     index('updates_model_created').on(table.model, table.createdAt),

@@ -52,7 +52,7 @@ describe('a node whose score of the probe texts is not that of the others', () =
     ])
     expect((await alerts())[0]?.message).toBe(
       "Node 'wrong-2' scores the probe texts at 3.900 nats a token under mask 1, and the nodes with this mask agree on " +
-        "3.200. Its weights may be damaged: drain it ('copal drain wrong-2') and restart it.",
+        "3.200. Its weights may be damaged: drain it ('npx copal drain wrong-2') and restart it.",
     )
     expect(
       (await probes()).map(({ node, nll, expected, matches }) => [node, nll, expected, matches]),

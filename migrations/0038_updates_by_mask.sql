@@ -1,0 +1,1 @@
+CREATE INDEX `updates_mask` ON `updates` (`model`,`mask_version`);
