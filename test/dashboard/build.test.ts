@@ -31,6 +31,7 @@ test('the page loads its own files by the hashes of their contents and has nothi
   expect(loaded).toHaveLength(4)
   for (const path of loaded) expect(files).toContain(path.replace(/^\/dashboard\//, ''))
   expect(loaded.filter((path) => !/^\/dashboard\/[a-z]+-[A-Z0-9]{8}\.(js|css|svg)$/.test(path))).toEqual([])
+  expect(page).toContain('`npx copal status`')
   expect(page).not.toMatch(/<style|style="|<script(?![^>]* src=)/)
 })
 

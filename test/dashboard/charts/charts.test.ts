@@ -1,7 +1,12 @@
 import { expect, test } from 'vitest'
 import type { SeriesMark } from '@copal/shared/wire/admin-series.ts'
-import { heatClass, heatRange } from '../../../gateway/dashboard/src/charts/heat-levels.ts'
-import { groupAt, groupMarks, markWithUpdate } from '../../../gateway/dashboard/src/charts/marks.ts'
+import { heatClass, heatLegend, heatRange } from '../../../gateway/dashboard/src/charts/heat-levels.ts'
+import {
+  groupAt,
+  groupMarks,
+  markWithUpdate,
+  minMarkGap,
+} from '../../../gateway/dashboard/src/charts/marks.ts'
 import {
   lonelyIndexes,
   plotData,
@@ -63,15 +68,21 @@ const markAt = (seconds: number): SeriesMark => ({
 })
 
 test('marks that are close share a place, and those outside the axis are left out', () => {
-  const groups = groupMarks([markAt(101), markAt(100), markAt(150), markAt(99), markAt(201)], 100, 200)
+  const groups = groupMarks([markAt(101), markAt(100), markAt(150), markAt(99), markAt(201)], 100, 200, 0.025)
   expect(groups.map(({ position, marks }) => [position, marks.length])).toEqual([
     [0, 2],
     [0.5, 1],
   ])
 })
 
+test('marks whose buttons would lie on each other share a place, which depends on the width of the chart', () => {
+  const places = (chartPixels: number) =>
+    groupMarks([markAt(100), markAt(106)], 100, 200, minMarkGap(chartPixels)).length
+  expect([places(358), places(1100)]).toEqual([1, 2])
+})
+
 test('the decisions at the pointer are the nearest, and none if all are far', () => {
-  const groups = groupMarks([markAt(100), markAt(150)], 100, 200)
+  const groups = groupMarks([markAt(100), markAt(150)], 100, 200, 0.025)
   expect(groupAt(groups, 0.46, 0.05)?.position).toBe(0.5)
   expect(groupAt(groups, 0.3, 0.05)).toBeUndefined()
   expect(groupAt([], 0.3, 1)).toBeUndefined()
@@ -82,7 +93,7 @@ test('a click opens the newest update of a place', () => {
     { ...markAt(100), update: 'a' },
     { ...markAt(101), update: 'b' },
   ]
-  const [group] = groupMarks([first, last, markAt(101.5)], 100, 200)
+  const [group] = groupMarks([first, last, markAt(101.5)], 100, 200, 0.025)
   expect(group && markWithUpdate(group)?.update).toBe('b')
   expect(markWithUpdate({ position: 0, marks: [markAt(100)] })).toBeUndefined()
 })
@@ -109,6 +120,20 @@ test('a diverging scale is symmetric around zero, a sequential one has the ends 
     'seq-6',
   ])
   expect(heatClass(1, { low: 1, high: 1 }, 'sequential')).toBe('seq-0')
+})
+
+test('the legend of a diverging scale ends at the values that there are, and at zero', () => {
+  const legend = (values: readonly (number | null)[]) =>
+    heatLegend([values], heatRange([values], 'diverging'), 'diverging')
+  // Perplexity cannot be 166 % below that of the dense weights.
+  expect(legend([0, 25, 166])).toEqual({
+    low: 0,
+    high: 166,
+    levels: ['heat-0', 'heat-2', 'heat-4', 'heat-6'],
+  })
+  expect(legend([-3, 30])).toMatchObject({ low: -3, high: 30, levels: expect.arrayContaining(['cold-2']) })
+  expect(legend([-4, 4]).levels).toHaveLength(7)
+  expect(legend([null])).toEqual({ low: 0, high: 0, levels: ['heat-0'] })
 })
 
 test('a small line has a gap where a value is missing, and a dot for a lone value', () => {

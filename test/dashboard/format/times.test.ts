@@ -8,6 +8,7 @@ import {
   roundEstimate,
   secondsLeft,
   withoutTimeLeft,
+  withTimeLeft,
 } from '../../../gateway/dashboard/src/format/times.ts'
 
 /** Local time, whatever the zone of the machine. */
@@ -42,7 +43,7 @@ test('a beginning is told by its length within an hour, then by the clock', () =
 
 test('the time left follows from the progress so far, and is not told at the very start', () => {
   expect(secondsLeft(now - 60_000, 0.25, now)).toBeCloseTo(180)
-  expect(secondsLeft(now - 60_000, 0.01, now)).toBeUndefined()
+  expect(secondsLeft(now - 60_000, 0.04, now)).toBeUndefined()
   expect(secondsLeft(now - 60_000, 1, now)).toBeUndefined()
   expect(secondsLeft(now + 60_000, 0.5, now)).toBeUndefined()
   expect([7, 184, 1_340, 20_000].map(roundEstimate)).toEqual([10, 180, 1_200, 21_600])
@@ -53,4 +54,11 @@ test('the time left that a job estimates does not stand beside the estimate of t
     'calibrating legal, block 14 of 30',
   )
   expect(withoutTimeLeft('evaluating, window 3 of 9')).toBe('evaluating, window 3 of 9')
+})
+
+test('the time left that a job estimates is told as the page tells its own', () => {
+  expect(spaced(withTimeLeft('calibrating legal, block 14 of 30, about 328 s left'))).toBe(
+    'calibrating legal, block 14 of 30, about 5 min left',
+  )
+  expect(withTimeLeft('evaluating, window 3 of 9')).toBe('evaluating, window 3 of 9')
 })

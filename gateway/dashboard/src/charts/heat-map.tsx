@@ -1,5 +1,5 @@
 import { useMemo, useRef, useState } from 'preact/hooks'
-import { heatClass, heatRange, type HeatRange, type HeatScale } from './heat-levels.ts'
+import { heatClass, heatLegend, heatRange, type HeatLegend, type HeatScale } from './heat-levels.ts'
 
 interface HeatMapProps {
   title: string
@@ -100,32 +100,20 @@ export function HeatMap(props: HeatMapProps) {
           </tbody>
         </table>
       </div>
-      <HeatLegend range={range} scale={scale} format={format} />
+      <Legend {...heatLegend(values, range, scale)} format={format} />
     </figure>
   )
 }
 
 /** The legend of the colours. */
-function HeatLegend({
-  range,
-  scale,
-  format,
-}: {
-  range: HeatRange
-  scale: HeatScale
-  format: (value: number) => string
-}) {
-  const levels =
-    scale === 'sequential'
-      ? ['seq-0', 'seq-1', 'seq-2', 'seq-3', 'seq-4', 'seq-5', 'seq-6']
-      : ['cold-6', 'cold-4', 'cold-2', 'heat-0', 'heat-2', 'heat-4', 'heat-6']
+function Legend({ levels, low, high, format }: HeatLegend & { format: (value: number) => string }) {
   return (
     <p class="heat-legend soft" aria-hidden="true">
-      <span>{format(range.low)}</span>
+      <span>{format(low)}</span>
       {levels.map((level) => (
         <span key={level} class={`heat-swatch ${level}`} />
       ))}
-      <span>{format(range.high)}</span>
+      <span>{format(high)}</span>
     </p>
   )
 }

@@ -13,8 +13,17 @@ export const MARK_KINDS: Readonly<Record<SeriesMark['kind'], { shape: string; na
   promoted: { shape: '▲', name: 'Mask promoted' },
   rolled_back: { shape: '↺', name: 'Rolled back' },
   canary: { shape: '◐', name: 'Canary started' },
-  gate_failed: { shape: '✕', name: 'Gate failed' },
+  gate_failed: { shape: '✕', name: 'Mask rejected' },
   alert: { shape: '!', name: 'Alert' },
+}
+
+/** The width of a mark's button, and of what a chart has beside its axis (`charts.css`), pixels. */
+const MARK_PIXELS = 24
+const BESIDE_AXIS_PIXELS = 84
+
+/** Returns the smallest distance, a fraction of the axis, at which marks of a chart do not lie on each other. */
+export function minMarkGap(chartPixels: number): number {
+  return MARK_PIXELS / Math.max(MARK_PIXELS, chartPixels - BESIDE_AXIS_PIXELS)
 }
 
 /**
@@ -28,7 +37,7 @@ export function groupMarks(
   marks: readonly SeriesMark[],
   fromS: number,
   toS: number,
-  minGap = 0.025,
+  minGap: number,
 ): MarkGroup[] {
   const groups: MarkGroup[] = []
   const ordered = marks.toSorted((a, b) => toMs(a.at) - toMs(b.at))

@@ -7,7 +7,7 @@ import { ChartTable } from './chart-table.tsx'
 import { colourVariable, dashesOf } from './colours.ts'
 import { MarkCard } from './mark-card.tsx'
 import { MarkRow } from './mark-row.tsx'
-import { groupAt, groupMarks, markWithUpdate, type MarkGroup } from './marks.ts'
+import { groupAt, groupMarks, markWithUpdate, minMarkGap, type MarkGroup } from './marks.ts'
 import { isEmpty as hasNoValue, plotData, type Bound, type Line, type PlotContent } from './plot-data.ts'
 import { plotOptions, type PlotShape } from './plot-options.ts'
 import { colourReader, onThemeChange } from './theme-colours.ts'
@@ -46,6 +46,8 @@ interface SeriesChartProps {
   onMark?: (mark: SeriesMark) => void
 }
 
+/** The width of a chart until it is measured. */
+const DESKTOP_PIXELS = 1100
 /** Distance from a mark at which the pointer is at it. */
 const NEAR_PIXELS = 6
 const NO_BOUNDS: readonly Bound[] = []
@@ -69,7 +71,8 @@ export function SeriesChart(props: SeriesChartProps) {
     () => ({ x, xEnd, lines, bounds, markAt: marks.map(({ at }) => toMs(at) / 1000) }),
     [x, xEnd, lines, bounds, marks],
   )
-  const groups = useMemo(() => groupMarks(marks, x[0] ?? 0, xEnd), [marks, x, xEnd])
+  const [width, setWidth] = useState(DESKTOP_PIXELS)
+  const groups = useMemo(() => groupMarks(marks, x[0] ?? 0, xEnd, minMarkGap(width)), [marks, x, xEnd, width])
   const [near, setNear] = useState<MarkGroup>()
   // The same element while the cursor moves, so that a table with thousands of cells is not drawn again.
   const table = useMemo(
@@ -111,6 +114,7 @@ export function SeriesChart(props: SeriesChartProps) {
     }
     make()
     const resizing = new ResizeObserver(() => {
+      setWidth(element.clientWidth)
       if (plot.current && plot.current.width !== element.clientWidth)
         plot.current.setSize({ width: element.clientWidth, height })
     })

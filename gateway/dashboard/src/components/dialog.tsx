@@ -1,5 +1,5 @@
 import type { ComponentChildren } from 'preact'
-import { useEffect, useId, useRef } from 'preact/hooks'
+import { useId, useLayoutEffect, useRef } from 'preact/hooks'
 
 interface DialogProps {
   title: string
@@ -11,14 +11,17 @@ interface DialogProps {
 export function Dialog({ title, onClose, children }: DialogProps) {
   const dialog = useRef<HTMLDialogElement>(null)
   const titleId = useId()
-  useEffect(() => {
+  // Before the next frame, so that nothing moves the focus between the click and the dialog.
+  useLayoutEffect(() => {
     const element = dialog.current
     const before = document.activeElement
     element?.showModal()
     return () => {
       element?.close()
       // A dialog that has left the page does not give the focus back by itself.
-      if (before instanceof HTMLElement && document.activeElement === document.body) before.focus()
+      const { activeElement } = document
+      const isLost = activeElement === document.body || element?.contains(activeElement)
+      if (isLost && before instanceof HTMLElement) before.focus()
     }
   }, [])
   return (

@@ -5,7 +5,7 @@ import type { ComponentChildren } from 'preact'
 /** One step of something that runs. */
 export interface Step {
   label: string
-  state: 'done' | 'running' | 'waiting' | 'failed' | 'skipped' | 'ended'
+  state: 'done' | 'running' | 'ahead' | 'failed' | 'skipped' | 'unreached' | 'ended'
   /** When it ended, or began if it runs. */
   at?: string | null
   note?: ComponentChildren
@@ -13,13 +13,22 @@ export interface Step {
   progress?: number | undefined
 }
 
-const SHAPES = { done: '●', running: '◐', waiting: '○', failed: '▲', skipped: '–', ended: '–' } as const
+const SHAPES = {
+  done: '●',
+  running: '◐',
+  ahead: '○',
+  failed: '▲',
+  skipped: '–',
+  unreached: '–',
+  ended: '–',
+} as const
 const WORDS = {
   done: 'done',
   running: 'running',
-  waiting: 'waiting',
+  ahead: 'waiting',
   failed: 'failed',
   skipped: 'left out',
+  unreached: 'not reached',
   ended: 'no verdict',
 } as const
 

@@ -52,10 +52,10 @@ export function formatUtc(at: Instant): string {
  * The time that is left of something that runs, seconds, if it goes on as fast as so far.
  *
  * @param progress 0 to 1
- * @returns `undefined` while less than 2 % is done, which says too little
+ * @returns `undefined` while less than 5 % is done: it began with loading weights or texts, which says too little of the rest
  */
 export function secondsLeft(startedAt: Instant, progress: number, nowMs: number): number | undefined {
-  if (progress < 0.02 || progress >= 1) return undefined
+  if (progress < 0.05 || progress >= 1) return undefined
   const elapsedMs = nowMs - toMs(startedAt)
   return elapsedMs <= 0 ? undefined : (elapsedMs * (1 - progress)) / progress / 1000
 }
@@ -65,9 +65,17 @@ export function timeLeft(seconds: number | undefined): string {
   return seconds === undefined ? '' : `about ${formatDuration(roundEstimate(seconds))} left`
 }
 
+/** Matches the estimate of a job, at the end of its message, of the time left of what the message is about. */
+const TIME_LEFT = /, about (\d+) s left$/
+
 /** The message of a job without its own estimate of the time left: the page shows one estimate, that of the bar beside it. */
 export function withoutTimeLeft(message: string): string {
-  return message.replace(/, about \d+ s left$/, '')
+  return message.replace(TIME_LEFT, '')
+}
+
+/** The message of a job with its own estimate of the time left in the words of {@link timeLeft}. */
+export function withTimeLeft(message: string): string {
+  return message.replace(TIME_LEFT, (_, seconds: string) => `, ${timeLeft(Number(seconds))}`)
 }
 
 /** Rounds a span that is estimated: to 10 s, a minute, 5 minutes or an hour. */

@@ -1,20 +1,18 @@
 /** Words for states of the API. */
-import type { UpdateState } from '@copal/shared/wire/admin.ts'
+import type { UpdateEntry, UpdateState } from '@copal/shared/wire/admin.ts'
 import type { DecisionKind, DecisionVerdict } from '@copal/shared/wire/admin-decisions.ts'
 import type { AlertKind } from '@copal/shared/wire/admin-alerts.ts'
+import { isRejected, UPDATE_STATES } from '@copal/shared/wire/update-states.ts'
 
-/** States of an update, after `is` or `was`. */
-export const UPDATE_STATES: Readonly<Record<UpdateState, string>> = {
-  collecting: 'collecting texts',
-  calibrating: 'calibrating',
-  evaluating: 'being evaluated',
-  confirming: 'being confirmed',
-  canary: 'in canary',
-  promoting: 'being promoted',
-  promoted: 'promoted',
-  rolled_back: 'rolled back',
-  failed: 'failed',
-  cancelled: 'cancelled',
+export { isRejected }
+
+/** How an update ended, after its name; who rejected its mask is known from its decisions, which lists leave out. */
+export function endOfUpdate(update: Pick<UpdateEntry, 'state' | 'error' | 'decisions'>): string {
+  if (isRejected(update)) {
+    const kind = update.decisions?.findLast(({ verdict }) => verdict === 'failed')?.kind
+    return `was rejected${kind === 'confirm' ? ' in the confirmation' : kind ? ' by the gate' : ''}`
+  }
+  return update.state === 'failed' ? 'failed' : `was ${UPDATE_STATES[update.state]}`
 }
 
 /** Tells that an update does not run any more. */
@@ -36,13 +34,18 @@ export const DECISION_KINDS: Readonly<Record<DecisionKind, string>> = {
   policy: 'Policy changed',
 }
 
-/** Outcomes of decisions, after their names. */
-export const DECISION_VERDICTS: Readonly<Record<DecisionVerdict, string>> = {
+/** Outcomes of decisions. */
+const DECISION_VERDICTS: Readonly<Record<DecisionVerdict, string>> = {
   passed: 'passed',
   failed: 'failed',
   retried: 'rejected, tried again',
   done: 'done',
   dry_run: 'dry run',
+}
+
+/** The outcome of a decision, after its name. A gate that fails a mask has not failed itself. */
+export function verdictOf({ kind, verdict }: { kind: DecisionKind; verdict: DecisionVerdict }): string {
+  return kind === 'gate' && verdict === 'failed' ? 'rejected' : DECISION_VERDICTS[verdict]
 }
 
 /** The name under which the API lists the general holdout beside domains. */

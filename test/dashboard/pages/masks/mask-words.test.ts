@@ -40,6 +40,9 @@ test('the masks in a sentence: what serves, what was before', () => {
     'Mask 14 serves: it leaves out 50 % of the weights, chosen for speech. Mask 13 is the one before. 3 of 3 masks have been active.',
   )
   expect(masksSentence([], 0)).toBe('There is no mask yet: the dense weights serve.')
+  expect(masksSentence([maskOf(1, null, { promoted_at: null })], 0)).toBe(
+    'The dense weights serve. No mask has been active yet.',
+  )
 })
 
 test('the state of a mask is what it does, else what became of it', () => {

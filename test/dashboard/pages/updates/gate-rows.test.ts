@@ -63,6 +63,11 @@ test('small domains that are bounded together are one row', () => {
   expect(general.rows[0]?.subject).toBe('general text, law')
 })
 
+test('the mask that a figure is measured against is no note of its domain', () => {
+  const { rows } = gateTable({ figures: [{ ...speech, note: 'm13' }] }, 13)
+  expect(rows[0]).toMatchObject({ subject: 'speech', againstVersion: 13, note: undefined })
+})
+
 test('domains that were not judged are no check of the mask, and are named with the reason', () => {
   const figures = [
     figure('finite loss'),

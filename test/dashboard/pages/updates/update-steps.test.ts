@@ -1,10 +1,13 @@
 import { expect, test } from 'vitest'
 import type { DecisionEntry } from '@copal/shared/wire/admin-decisions.ts'
+import { PRESETS } from '@copal/shared/wire/admin-policy.ts'
 import type { UpdateEntry, UpdateJob } from '@copal/shared/wire/admin.ts'
 import {
   expectedTrials,
-  jobSecondsLeft,
+  stepProgress,
+  stepsLeftOut,
   stepsOf,
+  type StepContext,
 } from '../../../../gateway/dashboard/src/pages/updates/update-steps.ts'
 import { updateOf as anyUpdate } from '../../../support/dashboard/reports.ts'
 
@@ -36,9 +39,9 @@ function decisionOf(
   return { kind, verdict, reason: '', mask_version: 14, actor: 'copal', created_at: at(minute), figures: [] }
 }
 
-function summary(update: UpdateEntry, nowMinute: number, watching = false): string[] {
-  return stepsOf(update, watching, START + nowMinute * MINUTE_MS)
-    .filter(({ state }) => state !== 'skipped')
+function summary(update: UpdateEntry, nowMinute: number, context: StepContext = {}): string[] {
+  return stepsOf(update, START + nowMinute * MINUTE_MS, context)
+    .filter(({ state }) => state !== 'skipped' && state !== 'unreached')
     .map(({ name, state, durationMs, note }) => {
       const minutes = durationMs === undefined ? '' : ` ${durationMs / MINUTE_MS}`
       return `${name} ${state}${minutes}${note === undefined ? '' : ` (${note})`}`
@@ -95,6 +98,26 @@ test('a rejected update failed in the gate, and later steps were not reached', (
   expect(summary(update, 500)).toEqual(['collect done 1', 'calibrate done 11', 'gate failed 8 (rejected)'])
 })
 
+test('steps behind a failed one were not reached, and those before it that are missing were left out', () => {
+  const gate = updateOf({
+    state: 'failed',
+    error: { code: 'gate_failed', message: '' },
+    finished_at: at(20),
+    jobs: [jobOf('calibrate', 1), jobOf('evaluate', 12)],
+    decisions: [decisionOf('gate', 'failed', 20)],
+  })
+  const statesOf = (update: UpdateEntry) => stepsOf(update, START).map(({ state }) => state)
+  const [done, failed, skipped, unreached] = ['done', 'failed', 'skipped', 'unreached']
+  expect(statesOf(gate)).toEqual([done, done, failed, unreached, unreached, unreached, unreached])
+  const canary = updateOf({
+    ...gate,
+    state: 'rolled_back',
+    error: null,
+    decisions: [decisionOf('gate', 'passed', 20), decisionOf('canary', 'failed', 30)],
+  })
+  expect(statesOf(canary)).toEqual([done, done, done, skipped, failed, unreached, unreached])
+})
+
 test('a mask that was rolled back while it was watched failed in the watch', () => {
   const update = updateOf({
     state: 'rolled_back',
@@ -138,13 +161,145 @@ test('a watched mask has its update in the watch', () => {
     jobs: [jobOf('calibrate', 1), jobOf('evaluate', 12)],
     decisions: [decisionOf('gate', 'passed', 20), decisionOf('promote', 'done', 30)],
   })
-  expect(summary(update, 40, true)).toContain('watch running 10')
+  expect(summary(update, 40, { isWatched: true })).toContain('watch running 10')
 })
 
-test('the time left is that of the running job at the pace so far', () => {
+test('the time left is that of the running step at the pace so far', () => {
   const jobs = [jobOf('calibrate', 1, { state: 'running', progress: 0.25 })]
-  expect(jobSecondsLeft(updateOf({ jobs }), START + 11 * MINUTE_MS)).toBeCloseTo(30 * 60)
-  expect(jobSecondsLeft(updateOf({ jobs: [] }), START)).toBeUndefined()
+  const step = stepProgress(updateOf({ jobs }), START + 11 * MINUTE_MS)
+  expect(step).toEqual({ progress: 0.25, secondsLeft: expect.closeTo(30 * 60) })
+  expect(stepProgress(updateOf({ jobs: [] }), START)).toBeUndefined()
+})
+
+test('the progress of the gate is that of all its evaluations, those that wait too, and not of an earlier candidate', () => {
+  const jobs = [
+    jobOf('calibrate', 1),
+    jobOf('evaluate', 5),
+    jobOf('calibrate', 7),
+    jobOf('evaluate', 9),
+    jobOf('evaluate', 9, { state: 'running', progress: 0.2, started_at: at(12) }),
+    jobOf('evaluate', 9, { state: 'queued', progress: 0, started_at: null }),
+  ]
+  const update = updateOf({
+    state: 'evaluating',
+    candidate: 2,
+    jobs,
+    decisions: [decisionOf('gate', 'retried', 6)],
+  })
+  const gate = { progress: expect.closeTo(0.4), secondsLeft: expect.closeTo(7.5 * 60) }
+  expect(stepProgress(update, START + 14 * MINUTE_MS)).toEqual(gate)
+  const failed = jobOf('evaluate', 9, { state: 'failed', progress: 0, started_at: at(8) })
+  expect(stepProgress({ ...update, jobs: [...jobs, failed] }, START + 14 * MINUTE_MS)).toEqual(gate)
+})
+
+test('the progress of a confirmation is that of the selection and of its evaluation together', () => {
+  const update = updateOf({
+    state: 'confirming',
+    jobs: [
+      jobOf('calibrate', 1),
+      jobOf('evaluate', 5),
+      jobOf('calibrate', 10),
+      jobOf('evaluate', 14, { state: 'running', progress: 0, started_at: at(14) }),
+    ],
+    decisions: [decisionOf('gate', 'passed', 9)],
+  })
+  expect(stepProgress(update, START + 14 * MINUTE_MS)).toEqual({
+    progress: 0.5,
+    secondsLeft: expect.closeTo(4 * 60),
+  })
+})
+
+test('steps that the policy does not ask for are left out from the beginning, as the watch after dense weights', () => {
+  const update = updateOf({ jobs: [jobOf('calibrate', 1, { state: 'running' })], parent_version: 13 })
+  const node = { model: update.model, alive: true, draining: false }
+  const { production, local } = PRESETS
+  expect([...stepsLeftOut(update, production, [node, node])]).toEqual([])
+  // A node that is silent selects nothing, nor does one that drains or serves another model.
+  const others = [
+    { ...node, alive: false },
+    { ...node, draining: true },
+    { ...node, model: 'other' },
+  ]
+  expect([...stepsLeftOut(update, local, [node, ...others])]).toEqual(['confirm', 'canary'])
+  expect([...stepsLeftOut({ ...update, parent_version: 0 }, production, [node, node])]).toEqual(['watch'])
+  expect([...stepsLeftOut({ ...update, own_domain: 'legal' }, production, [node, node])]).toEqual([
+    'canary',
+    'watch',
+  ])
+  expect(summary(update, 5, { leftOut: stepsLeftOut(update, local, [node]) })).toEqual([
+    'collect done 1',
+    'calibrate running 4',
+    'gate ahead',
+    'promote ahead',
+    'watch ahead',
+  ])
+})
+
+test('an imported mask, which no node selected, begins with the gate and is not confirmed', () => {
+  const update = updateOf({
+    state: 'evaluating',
+    parent_version: 13,
+    jobs: [jobOf('evaluate', 1), jobOf('evaluate', 1)],
+  })
+  const node = { model: update.model, alive: true, draining: false }
+  const leftOut = stepsLeftOut(update, PRESETS.production, [node, node])
+  expect([...leftOut]).toEqual(['confirm'])
+  expect(summary(update, 5, { leftOut })).toEqual([
+    'collect done 1',
+    'gate running 4',
+    'canary ahead',
+    'promote ahead',
+    'watch ahead',
+  ])
+})
+
+test('the mask of a single domain was calibrated and judged too, but is not watched, and its removal is no step', () => {
+  const update = updateOf({
+    state: 'promoted',
+    own_domain: 'legal',
+    parent_version: 13,
+    finished_at: at(21),
+    jobs: [jobOf('calibrate', 1), jobOf('evaluate', 12)],
+    decisions: [
+      decisionOf('own_mask', 'passed', 20),
+      decisionOf('promote', 'done', 21),
+      decisionOf('own_mask', 'done', 50),
+    ],
+  })
+  expect(summary(update, 60)).toEqual([
+    'collect done 1',
+    'calibrate done 11',
+    'gate done 8',
+    'promote done 1',
+  ])
+})
+
+test('a forced mask is not watched', () => {
+  const update = updateOf({
+    state: 'promoting',
+    parent_version: 13,
+    jobs: [jobOf('calibrate', 1), jobOf('evaluate', 12)],
+    decisions: [decisionOf('gate', 'failed', 20), decisionOf('force', 'done', 25)],
+  })
+  const node = { model: update.model, alive: true, draining: false }
+  expect([...stepsLeftOut(update, PRESETS.production, [node, node])]).toEqual(['watch'])
+  const decisions = [...(update.decisions ?? []), decisionOf('promote', 'done', 30)]
+  const promoted = updateOf({ ...update, state: 'promoted', finished_at: at(30), decisions })
+  expect(summary(promoted, 40).at(-1)).toBe('promote done 5')
+  // An operator who rolls it back later gives no verdict on a step.
+  const rolledBack = updateOf({ ...promoted, state: 'rolled_back' })
+  expect(summary(rolledBack, 40)).toEqual(summary(promoted, 40))
+})
+
+test('the first mask, which is not watched, has no watch without a verdict', () => {
+  const update = updateOf({
+    state: 'promoted',
+    parent_version: 0,
+    finished_at: at(30),
+    jobs: [jobOf('calibrate', 1), jobOf('evaluate', 12)],
+    decisions: [decisionOf('gate', 'passed', 20), decisionOf('promote', 'done', 30)],
+  })
+  expect(summary(update, 40).at(-1)).toBe('promote done 10')
 })
 
 test('trials that ran or run have their places before their scores are known', () => {

@@ -26,8 +26,9 @@ const decision: DecisionEntry = {
 }
 
 test('a running update tells its step, its node and the time left', () => {
-  const job = { state: 'running', progress: 0.428, message: '', node: 'node-2', attempt: 1 } as const
-  expect(plain(runningSentence({ ...update, state: 'calibrating', job }, 610))).toBe(
+  const job = { state: 'running', progress: 0.2, message: '', node: 'node-2', attempt: 1 } as const
+  const step = { progress: 0.428, secondsLeft: 610 }
+  expect(plain(runningSentence({ ...update, state: 'calibrating', job }, step))).toBe(
     'The update of speech and code is calibrating on node-2: 43 % of this step, about 10 min left.',
   )
   expect(runningSentence({ ...update, state: 'canary' }, undefined)).toBe(
@@ -50,7 +51,11 @@ test('a rolled back and a rejected update tell why', () => {
   )
   const error = { code: 'gate_failed', message: '' }
   expect(endedSentence({ ...update, state: 'failed', error })).toBe(
-    'Mask 14 was rejected by the gate, so mask 13 stayed in use.',
+    'Mask 14 was rejected, so mask 13 stayed in use.',
+  )
+  const confirm = { ...decision, kind: 'confirm', reason: 'Too few bits are equal.' } as const
+  expect(endedSentence({ ...update, state: 'failed', error, decisions: [confirm] })).toBe(
+    'Mask 14 was rejected in the confirmation, so mask 13 stayed in use. Too few bits are equal.',
   )
   expect(stateOfUpdate({ state: 'failed', error })).toEqual({ word: 'rejected', tone: 'harm' })
 })

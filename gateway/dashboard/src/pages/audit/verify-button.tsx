@@ -19,7 +19,10 @@ export function VerifyChain() {
   const [state, setState] = useState<State>({ kind: 'idle' })
   const verify = async () => {
     if (!isSecureContext) {
-      setState({ kind: 'failed', message: 'this browser hashes only over https. Use copal audit verify.' })
+      setState({
+        kind: 'failed',
+        message: 'this browser hashes only over https. Use npx copal audit verify.',
+      })
       return
     }
     setState({ kind: 'busy', rows: 0 })

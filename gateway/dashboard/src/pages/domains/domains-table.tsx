@@ -150,7 +150,7 @@ export function DomainsTable({ rows, readsAll, isDense }: DomainsTableProps) {
       empty={
         <p class="soft">
           No domain has traffic or samples yet. Requests that name a domain, or whose key has one, fill it;
-          import texts by <code>copal domains import</code>.
+          import texts by <code>npx copal domains import</code>.
         </p>
       }
     />

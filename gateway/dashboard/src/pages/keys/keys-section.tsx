@@ -104,7 +104,7 @@ function columnsOf(months: ReadonlyMap<string, number>, isOneTenant: boolean): C
           <Link to={paths.domain(domain)}>{domain}</Link>
         ),
     },
-    { key: 'sampling', title: 'Sampled', phone: 'none', value: ({ sampling }) => SAMPLING_WORDS[sampling] },
+    { key: 'sampling', title: 'Sampled', value: ({ sampling }) => SAMPLING_WORDS[sampling] },
     {
       key: 'limits',
       title: 'Limits',

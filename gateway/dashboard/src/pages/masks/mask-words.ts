@@ -4,6 +4,7 @@ import type { DriftReport, MaskEntry, UpdateEntry } from '@copal/shared/wire/adm
 import type { Tone } from '../../components/tone.ts'
 import { maskName, maskNameFirst } from '../../format/mask-names.ts'
 import { formatBytes, formatShare, plural } from '../../format/numbers.ts'
+import { isRejected } from '../../format/words.ts'
 
 /**
  * The state of a mask, in a word.
@@ -23,7 +24,7 @@ export function stateOfMask(
   if (mask.swept_at != null) return { word: 'file deleted', tone: 'quiet' }
   if (mask.previous) return { word: 'previous', tone: 'quiet' }
   if (mask.promoted_at !== null) return { word: 'served', tone: 'quiet' }
-  if (update?.error?.code === 'gate_failed') return { word: 'rejected', tone: 'harm' }
+  if (update && isRejected(update)) return { word: 'rejected', tone: 'harm' }
   return { word: 'never active', tone: 'quiet' }
 }
 
@@ -37,7 +38,11 @@ export function masksSentence(masks: readonly MaskEntry[], activeVersion: number
     ? `${maskNameFirst(active.version)} serves: it leaves out ${formatShare(active.sparsity)} of the weights, chosen for ${listNames(active.domains)}.`
     : 'The dense weights serve.'
   const back = previous ? ` ${maskNameFirst(previous.version)} is the one before.` : ''
-  return `${now}${back} ${served} of ${plural(masks.length, 'mask')} ${served === 1 ? 'has' : 'have'} been active.`
+  const count =
+    served === 0
+      ? 'No mask has been active yet.'
+      : `${served} of ${plural(masks.length, 'mask')} ${served === 1 ? 'has' : 'have'} been active.`
+  return `${now}${back} ${count}`
 }
 
 /** The sentence of one mask. */
@@ -58,7 +63,7 @@ const STATE_CLAUSES: Readonly<Record<string, string>> = {
   served: 'has served',
   'never active': 'has never been active',
   canary: 'is a canary',
-  rejected: 'was rejected by the gate',
+  rejected: 'was rejected',
   'rolled back': 'was rolled back',
   'file deleted': 'is gone: its file was deleted',
 }

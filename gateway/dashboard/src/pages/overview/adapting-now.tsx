@@ -2,19 +2,19 @@ import { listNames } from '@copal/shared/phrases.ts'
 import type { AlertEntry } from '@copal/shared/wire/admin-alerts.ts'
 import type { OverviewReport } from '@copal/shared/wire/admin-overview.ts'
 import type { UpdateEntry } from '@copal/shared/wire/admin.ts'
+import { UPDATE_STATES } from '@copal/shared/wire/update-states.ts'
 import { Section } from '../../components/page.tsx'
 import { Status } from '../../components/status.tsx'
 import { ProgressBar } from '../../components/stepper.tsx'
 import { Time } from '../../components/time.tsx'
 import { LossDifference } from '../../components/num.tsx'
-import { useNow } from '../../data/now.ts'
 import { formatCount, formatProgress, formatShare } from '../../format/numbers.ts'
-import { secondsLeft, timeLeft, withoutTimeLeft } from '../../format/times.ts'
-import { ALERT_KINDS, hasEnded, UPDATE_STATES } from '../../format/words.ts'
+import { withTimeLeft } from '../../format/times.ts'
+import { ALERT_KINDS, endOfUpdate, hasEnded } from '../../format/words.ts'
 import { Link } from '../../navigation/link.tsx'
 import { paths } from '../../navigation/routes.ts'
 
-/** The updates that run, with their time left, and the canary. */
+/** The updates that run, with their progress, and the canary. */
 export function AdaptingNow({ overview }: { overview: OverviewReport }) {
   const { updates, canary } = overview
   const running = updates.filter((update) => !hasEnded(update))
@@ -30,8 +30,8 @@ export function AdaptingNow({ overview }: { overview: OverviewReport }) {
           Nothing is adapting.{' '}
           {last && (
             <>
-              The last <Link to={paths.update(last.id)}>update of {listNames(last.domains)}</Link> was{' '}
-              {UPDATE_STATES[last.state]} <Time at={last.finished_at ?? last.created_at} end="." />
+              The last <Link to={paths.update(last.id)}>update of {listNames(last.domains)}</Link>{' '}
+              {endOfUpdate(last)} <Time at={last.finished_at ?? last.created_at} end="." />
             </>
           )}
         </p>
@@ -41,22 +41,17 @@ export function AdaptingNow({ overview }: { overview: OverviewReport }) {
 }
 
 function RunningUpdate({ update }: { update: UpdateEntry }) {
-  const now = useNow(5_000)
-  const { id, domains, state, progress, message, created_at: createdAt } = update
-  const left = state === 'canary' ? undefined : secondsLeft(createdAt, progress, now)
+  const { id, domains, state, progress, message } = update
   const name = `Update of ${listNames(domains)}`
   return (
     <div class="entry">
       <p class="entry-line">
         <Link to={paths.update(id)}>{name}</Link>
         <Status tone="busy">{UPDATE_STATES[state]}</Status>
-        <span class="soft entry-end">
-          {formatProgress(progress)}
-          {left !== undefined && `, ${timeLeft(left)}`}
-        </span>
+        <span class="soft entry-end">{formatProgress(progress)}</span>
       </p>
       <ProgressBar value={progress} label={name} />
-      <p class="soft">{withoutTimeLeft(message)}</p>
+      <p class="soft">{withTimeLeft(message)}</p>
     </div>
   )
 }

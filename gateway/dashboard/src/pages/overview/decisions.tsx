@@ -4,7 +4,7 @@ import { Section } from '../../components/page.tsx'
 import { Status } from '../../components/status.tsx'
 import { Time } from '../../components/time.tsx'
 import type { Tone } from '../../components/tone.ts'
-import { DECISION_KINDS, DECISION_VERDICTS } from '../../format/words.ts'
+import { DECISION_KINDS, verdictOf } from '../../format/words.ts'
 import { Link } from '../../navigation/link.tsx'
 import { paths } from '../../navigation/routes.ts'
 
@@ -32,7 +32,7 @@ function Decision({ decision }: { decision: RecentDecision }) {
   const { kind, verdict, reason, mask_version: version, update, created_at: createdAt, actor } = decision
   const words = isReturn(decision)
     ? 'Mask returned'
-    : `${DECISION_KINDS[kind]}${verdict === 'done' ? '' : ` ${DECISION_VERDICTS[verdict]}`}`
+    : `${DECISION_KINDS[kind]}${verdict === 'done' ? '' : ` ${verdictOf(decision)}`}`
   return (
     <li>
       <span class="log-time soft">

@@ -5,7 +5,6 @@ import { Empty } from '../../components/notices.tsx'
 import { Page, Section, SentencePlace } from '../../components/page.tsx'
 import { Sentence } from '../../components/sentence.tsx'
 import { useOverview } from '../../data/data.tsx'
-import { useNow } from '../../data/now.ts'
 import { useModel } from '../../navigation/navigation.tsx'
 import { AdaptingNow, Alerts } from './adapting-now.tsx'
 import { Decisions } from './decisions.tsx'
@@ -31,7 +30,6 @@ export function OverviewPage() {
 }
 
 function StatusSentence({ overview }: { overview: OverviewReport }) {
-  const now = useNow(5_000)
   return (
     <Sentence
       phrases={[
@@ -39,7 +37,7 @@ function StatusSentence({ overview }: { overview: OverviewReport }) {
         ' ',
         ...costSentence(overview),
         ' ',
-        ...adaptingSentence(overview, now),
+        ...adaptingSentence(overview),
       ]}
     />
   )
@@ -73,8 +71,8 @@ function FirstRequest({ model }: { model: string }) {
         <Code text={curlExample(location.origin, model)} label="A request with curl" />
         <p class="soft">
           Its text is kept only with consent: add <code>-H 'x-copal-sample: true'</code>, or allow it for all
-          requests of a key with <code>copal keys sampling KEY always</code>. Once a domain has enough texts,
-          a mask is made for it. Name the domain in the header <code>x-copal-domain</code>; without it,
+          requests of a key with <code>npx copal keys sampling KEY always</code>. Once a domain has enough
+          texts, a mask is made for it. Name the domain in the header <code>x-copal-domain</code>; without it,
           domains are found by their content.
         </p>
       </Empty>

@@ -1,11 +1,11 @@
 /** The sentences of the overview: health, cost of pruning, adaptation. */
 import { listNames } from '@copal/shared/phrases.ts'
 import type { DomainSummary, OverviewReport } from '@copal/shared/wire/admin-overview.ts'
+import { UPDATE_STATES } from '@copal/shared/wire/update-states.ts'
 import { paths } from '../../navigation/routes.ts'
 import { formatProgress, plural } from '../../format/numbers.ts'
 import type { Phrase } from '../../format/phrases.ts'
-import { hasEnded, UPDATE_STATES } from '../../format/words.ts'
-import { secondsLeft, timeLeft } from '../../format/times.ts'
+import { hasEnded } from '../../format/words.ts'
 
 /** Names the problems, or says that all is well as far as it is known; then the mask that serves, and since when. */
 export function healthSentence({ health, model }: OverviewReport): Phrase[] {
@@ -60,16 +60,14 @@ export function costSentence({ model, domains, health }: OverviewReport): Phrase
   ]
 }
 
-/** States the running update with the time left. */
-export function adaptingSentence({ updates }: OverviewReport, nowMs: number): Phrase[] {
+/** States the running update with its progress; how long its steps take depends on their work, so no time left follows from it. */
+export function adaptingSentence({ updates }: OverviewReport): Phrase[] {
   const running = updates.filter((update) => !hasEnded(update))
   const [first] = running
   if (!first) return ['Nothing is adapting.']
-  const left = first.state === 'canary' ? undefined : secondsLeft(first.created_at, first.progress, nowMs)
   return [
     { to: paths.update(first.id), text: `An update of ${listNames(first.domains)}` },
     ` is ${UPDATE_STATES[first.state]}, ${formatProgress(first.progress)}`,
-    left === undefined ? '' : `, ${timeLeft(left)}`,
     running.length > 1 ? `, and ${plural(running.length - 1, 'other update')} runs` : '',
     '.',
   ]

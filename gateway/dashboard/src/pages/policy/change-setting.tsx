@@ -77,11 +77,12 @@ function ChangeDialog({ setting, schema, onClose }: ChangeProps & { onClose: () 
       {isNew && effectsOf(name, read.value).map((effect) => <p key={effect}>{effect}</p>)}
       {name === 'statistics.weights' ? (
         <p>
-          Weights of single domains are set in a terminal: <code>copal policy set {name}=legal:2,code:1</code>
+          Weights of single domains are set in a terminal:{' '}
+          <code>npx copal policy set {name}=legal:2,code:1</code>
         </p>
       ) : (
         <p class="soft">
-          For <code>copal policy set</code> it is called <code>{name}</code>.
+          For <code>npx copal policy set</code> it is called <code>{name}</code>.
         </p>
       )}
     </FormDialog>

@@ -4,7 +4,7 @@ import { Status } from '../../components/status.tsx'
 import { Table, type Column } from '../../components/table.tsx'
 import { Time } from '../../components/time.tsx'
 import { formatLossDifference, formatNats, formatNumber, formatShare, NONE } from '../../format/numbers.ts'
-import { DECISION_KINDS, DECISION_VERDICTS } from '../../format/words.ts'
+import { DECISION_KINDS, verdictOf } from '../../format/words.ts'
 import { VERDICT_TONES, verdictOfFigure } from './update-words.ts'
 
 /** Decisions of an update with their reasons, newest first. Trials show their figures; those of the gate have a table of their own. */
@@ -20,7 +20,7 @@ export function DecisionLog({ decisions }: { decisions: readonly DecisionEntry[]
           <div>
             <p class="log-head">
               <strong>{DECISION_KINDS[decision.kind]}</strong>{' '}
-              <Status tone={VERDICT_TONES[decision.verdict]}>{DECISION_VERDICTS[decision.verdict]}</Status>
+              <Status tone={VERDICT_TONES[decision.verdict]}>{verdictOf(decision)}</Status>
               {decision.mask_version !== null && decision.mask_version > 0 && (
                 <span class="soft"> mask {decision.mask_version}</span>
               )}

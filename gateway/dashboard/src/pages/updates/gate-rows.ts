@@ -4,7 +4,7 @@ import type { DecisionEntry, DecisionFigure } from '@copal/shared/wire/admin-dec
 import type { DriftReport } from '@copal/shared/wire/admin.ts'
 import { isUnjudged } from '@copal/shared/wire/unjudged-figures.ts'
 import { endSentence } from '../../format/phrases.ts'
-import { GENERAL, holdoutName } from '../../format/words.ts'
+import { GENERAL, holdoutName, isRejected } from '../../format/words.ts'
 
 /** One comparison of perplexities. */
 export interface GateRow {
@@ -13,6 +13,8 @@ export interface GateRow {
   domain: string | null
   /** The mask that the candidate is compared with. */
   against: 'parent' | 'best' | 'dense' | 'shared'
+  /** The version of that mask where the figure names it; null elsewhere. */
+  againstVersion: number | null
   /** Perplexity of the mask that it is compared with; null where it is not known. */
   reference: number | null
   /** Perplexity of the candidate; null where it is not known. */
@@ -82,6 +84,7 @@ function rowOf(figure: DecisionFigure, parentVersion: number, r: DriftReport['r'
     ?.split(', ')
     .map(holdoutName)
     .join(', ')
+  const named = /^m(\d+)$/.exec(figure.note ?? '')?.[1]
   const subject = isPurpose
     ? 'all domains'
     : figure.domain === null
@@ -93,6 +96,7 @@ function rowOf(figure: DecisionFigure, parentVersion: number, r: DriftReport['r'
     subject,
     domain: figure.domain === GENERAL ? null : figure.domain,
     against,
+    againstVersion: named === undefined ? null : Number(named),
     reference,
     candidate: reference === null || figure.value === null ? null : reference * figure.value,
     ratio: figure.value,
@@ -103,9 +107,11 @@ function rowOf(figure: DecisionFigure, parentVersion: number, r: DriftReport['r'
     passed: figure.passed,
     note: isPurpose
       ? (figure.note ?? 'weighted by traffic')
-      : together === undefined
-        ? figure.note
-        : 'bounded together',
+      : together !== undefined
+        ? 'bounded together'
+        : named === undefined
+          ? figure.note
+          : undefined,
   }
 }
 
@@ -149,8 +155,7 @@ export function isForceable(update: {
   own_domain?: string | null | undefined
   decisions?: DecisionEntry[] | undefined
 }): boolean {
-  if (update.state !== 'failed' || update.error?.code !== 'gate_failed') return false
-  if (update.mask_version === null || update.own_domain != null) return false
+  if (!isRejected(update) || update.mask_version === null || update.own_domain != null) return false
   const gate = update.decisions?.findLast(({ kind }) => kind === 'gate')
   return gate !== undefined && gateTable(gate, null).soundness.every(({ passed }) => passed)
 }

@@ -16,6 +16,7 @@ import {
   NONE,
   plural,
 } from '../../format/numbers.ts'
+import { maskName } from '../../format/mask-names.ts'
 import { Link } from '../../navigation/link.tsx'
 import { paths } from '../../navigation/routes.ts'
 import { gateTable, type GateRow, type SoundnessRow } from './gate-rows.ts'
@@ -92,7 +93,7 @@ function columnsOf(range: readonly [number, number], hasPerplexities: boolean): 
         </span>
       ),
     },
-    { key: 'against', title: 'Against', value: ({ against }) => AGAINST[against] },
+    { key: 'against', title: 'Against', value: againstWords },
     {
       key: 'reference',
       title: 'Reference',
@@ -137,10 +138,18 @@ function columnsOf(range: readonly [number, number], hasPerplexities: boolean): 
         ),
     },
     {
-      key: 'bound',
+      key: 'upper',
+      title: 'At most',
+      align: 'end',
+      hint: 'Upper bound of the change, with the confidence of this candidate. The change of a small holdout has none of its own.',
+      value: ({ upper }) => (upper === null ? null : upper - 1),
+      cell: ({ upper }) => upper !== null && <Num>{formatChange(upper)}</Num>,
+    },
+    {
+      key: 'limit',
       title: 'Limit',
       align: 'end',
-      hint: 'The upper end of the interval must not exceed it.',
+      hint: 'The upper bound must not exceed it; without a bound the change must not.',
       value: ({ limit }) => limit,
       cell: ({ limit }) => <Num>{limit === null ? NONE : formatPercentTick((limit - 1) * 100)}</Num>,
     },
@@ -154,6 +163,10 @@ function columnsOf(range: readonly [number, number], hasPerplexities: boolean): 
     },
   ]
   return hasPerplexities ? columns : columns.filter(({ key }) => key !== 'reference' && key !== 'candidate')
+}
+
+function againstWords({ against, againstVersion: version }: GateRow): string {
+  return against === 'best' && version !== null ? `${maskName(version)}, the best` : AGAINST[against]
 }
 
 function relative(ratio: number | null): number | null {

@@ -57,7 +57,7 @@ function TrialTimes({ trial, policy }: { trial: TrialEntry | WatchEntry; policy:
   if ('until' in trial)
     return (
       <p class="soft">
-        Watched since <Time at={trial.since} />, until <Time at={trial.until} end="." />
+        Watched since <Time at={trial.since} as="clock" />, until <Time at={trial.until} as="clock" end="." />
       </p>
     )
   if (!policy) return null

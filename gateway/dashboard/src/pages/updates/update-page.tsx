@@ -23,7 +23,7 @@ import { isForceable } from './gate-rows.ts'
 import { GateSection } from './gate-section.tsx'
 import { TRIAL_TITLES, TrialSection } from './trial-section.tsx'
 import { trialCourses } from './update-endpoints.ts'
-import { expectedTrials, jobSecondsLeft } from './update-steps.ts'
+import { expectedTrials, stepProgress } from './update-steps.ts'
 import { UpdateSteps } from './update-stepper.tsx'
 import { canarySentence, endedSentence, runningSentence, stateOfUpdate, TRIGGERS } from './update-words.ts'
 
@@ -55,7 +55,7 @@ function UpdateSentence({ update }: { update: UpdateEntry }) {
   const canary = model?.canary?.update_id === update.id ? model.canary : undefined
   const watch = model?.watch?.update_id === update.id ? model.watch : undefined
   if (canary) return <p>{canarySentence(canary, update.parent_version ?? 0)}</p>
-  if (!hasEnded(update)) return <p>{runningSentence(update, jobSecondsLeft(update, now))}</p>
+  if (!hasEnded(update)) return <p>{runningSentence(update, stepProgress(update, now))}</p>
   return (
     <p>
       {endedSentence(update)}

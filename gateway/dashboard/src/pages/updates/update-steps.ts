@@ -1,6 +1,7 @@
 /** The steps of an update with their times, from its jobs and decisions. */
 import type { DecisionEntry } from '@copal/shared/wire/admin-decisions.ts'
-import type { UpdateEntry, UpdateJob, UpdateState } from '@copal/shared/wire/admin.ts'
+import type { AdaptationPolicy } from '@copal/shared/wire/admin-policy.ts'
+import type { NodeEntry, UpdateEntry, UpdateState } from '@copal/shared/wire/admin.ts'
 import { secondsLeft } from '../../format/times.ts'
 
 /** A step of an update. */
@@ -8,10 +9,10 @@ export interface UpdateStep {
   name: StepName
   label: string
   /**
-   * `skipped`: the policy does not ask for it, or it was not reached. `ended`: it ended without a decision, or the policy did
-   * not ask for it, which cannot be told apart later.
+   * `skipped`: the policy does not ask for it, or its mask has none. `unreached`: an earlier step failed. `ended`: it ended
+   * without a decision, or the policy did not ask for it, which cannot be told apart later.
    */
-  state: 'done' | 'running' | 'failed' | 'skipped' | 'ended' | 'ahead'
+  state: 'done' | 'running' | 'failed' | 'skipped' | 'unreached' | 'ended' | 'ahead'
   endedAtMs: number | undefined
   /** Time that it took or takes, milliseconds; of several candidates together. */
   durationMs: number | undefined
@@ -49,42 +50,64 @@ interface Span {
   toMs: number
 }
 
+/** The circumstances of an update that are not in it. */
+export interface StepContext {
+  /** Whether its mask is watched now. */
+  isWatched?: boolean
+  /** Steps that it will not have ({@link stepsLeftOut}). */
+  leftOut?: ReadonlySet<StepName> | undefined
+}
+
 /**
  * Returns the steps of an update with their times.
  *
  * @param update as the response for a single update, with jobs and decisions
- * @param watching whether its mask is watched now
  */
-export function stepsOf(update: UpdateEntry, watching: boolean, nowMs: number): UpdateStep[] {
+export function stepsOf(
+  update: UpdateEntry,
+  nowMs: number,
+  { isWatched: watching = false, leftOut }: StepContext = {},
+): UpdateStep[] {
   const spans = spansOf(update, watching, nowMs)
-  const decisions = update.decisions ?? []
   const running = watching ? 'watch' : STEP_OF_STATE[update.state]
   const failed = failedStep(update, spans)
-  const end = running ?? failed ?? spans.at(-1)?.step
-  const endIndex = end === undefined ? -1 : STEP_NAMES.indexOf(end)
-  return STEP_NAMES.map((name, index) => {
+  const inputs = { update, spans, running, failed, leftOut }
+  return STEP_NAMES.map((name) => {
     const own = spans.filter(({ step }) => step === name)
-    const state =
-      name === running
-        ? 'running'
-        : name === failed
-          ? 'failed'
-          : own.length > 0
-            ? 'done'
-            : index > endIndex && running !== undefined
-              ? 'ahead'
-              : name === 'watch' && end === 'promote' && update.finished_at !== null
-                ? 'ended'
-                : 'skipped'
+    const state = stateOfStep(name, inputs)
     return {
       name,
       label: LABELS[name],
       state,
       endedAtMs: state === 'running' ? undefined : own.at(-1)?.toMs,
       durationMs: own.length > 0 ? own.reduce((sum, { fromMs, toMs }) => sum + toMs - fromMs, 0) : undefined,
-      note: noteOf(name, update, decisions),
+      note: noteOf(name, update),
     }
   })
+}
+
+/** What decides the states of an update's steps. */
+interface StateInputs {
+  update: UpdateEntry
+  spans: readonly Span[]
+  running: StepName | undefined
+  failed: StepName | undefined
+  leftOut: ReadonlySet<StepName> | undefined
+}
+
+function stateOfStep(
+  name: StepName,
+  { update, spans, running, failed, leftOut }: StateInputs,
+): UpdateStep['state'] {
+  if (name === running) return 'running'
+  if (name === failed) return 'failed'
+  if (spans.some(({ step }) => step === name)) return 'done'
+  const end = running ?? failed ?? spans.at(-1)?.step
+  const isBehind = end === undefined || STEP_NAMES.indexOf(name) > STEP_NAMES.indexOf(end)
+  if (isBehind && running) return leftOut?.has(name) ? 'skipped' : 'ahead'
+  if (isBehind && failed) return 'unreached'
+  const mayHaveRun = name === 'watch' && end === 'promote' && update.finished_at !== null
+  return mayHaveRun && !isUnwatched(update) ? 'ended' : 'skipped'
 }
 
 /**
@@ -102,38 +125,63 @@ function spansOf(update: UpdateEntry, watching: boolean, nowMs: number): Span[] 
     spans.push({ step, fromMs, toMs: Math.max(fromMs, toMs) })
     fromMs = Math.max(fromMs, toMs)
   }
-  const firstJob = jobs[0]
-  if (!firstJob && update.state === 'collecting') add('collect', endMs)
-  if (!firstJob) {
-    if (spans.length === 0) add('collect', decisions[0] ? Date.parse(decisions[0].created_at) : endMs)
-  } else add('collect', firstJob.createdMs)
+  add('collect', jobs[0]?.createdMs ?? (decisions[0] ? Date.parse(decisions[0].created_at) : endMs))
   // Evaluations of the candidate begin when its mask is registered; those before are of the masks that it is compared with.
   const addCandidate = (untilMs: number) => {
     const evaluation = jobs.find(
       ({ kind, createdMs }) => kind === 'evaluate' && createdMs > fromMs && createdMs <= untilMs,
     )
-    if (evaluation) add('calibrate', evaluation.createdMs)
-    add(evaluation ? 'gate' : 'calibrate', untilMs)
+    const isSelected = !isImported(update)
+    if (evaluation && isSelected) add('calibrate', evaluation.createdMs)
+    add(isSelected && !evaluation ? 'calibrate' : 'gate', untilMs)
   }
   for (const { kind, created_at: at } of decisions) {
     const atMs = Date.parse(at)
-    if (kind === 'gate') addCandidate(atMs)
-    else if (kind === 'confirm') add('confirm', atMs)
-    else if (kind === 'canary') add('canary', atMs)
-    else if (kind === 'promote') add('promote', atMs)
-    else if (kind === 'watch') add('watch', atMs)
+    const step = STEP_NAMES.find((name) => name === kind)
+    // The verdict on a mask of a single domain; later decisions of this kind keep or remove such masks.
+    const isOwnVerdict = kind === 'own_mask' && spans.length === 1
+    if (step === 'gate' || isOwnVerdict) addCandidate(atMs)
+    else if (step) add(step, atMs)
     else fromMs = Math.max(fromMs, atMs)
   }
   const open = watching ? 'watch' : STEP_OF_STATE[update.state]
-  if (open === 'calibrate' || open === 'gate') addOpenCandidate(open)
-  else if (open !== undefined && open !== 'collect') add(open, nowMs)
-  else if (isUndecidedEnd(update) && firstJob && decisions.length === 0) addCandidate(endMs)
+  if (open === 'gate') addCandidate(nowMs)
+  else if (open && open !== 'collect') add(open, nowMs)
+  else if (isUndecidedEnd(update) && jobs.length > 0 && decisions.length === 0) addCandidate(endMs)
   return spans
+}
 
-  function addOpenCandidate(step: 'calibrate' | 'gate') {
-    if (step === 'calibrate') add('calibrate', nowMs)
-    else addCandidate(nowMs)
-  }
+/**
+ * Returns the steps that an update will not have: those that the policy does not ask for, the confirmation by a single node, and
+ * those that its mask does not have. The gateway decides by the same rules.
+ *
+ * @param nodes of the fleet; those of other models do not count, nor do those that are silent or draining
+ */
+export function stepsLeftOut(
+  update: UpdateEntry,
+  { confirm, canary, watch }: Pick<AdaptationPolicy, 'confirm' | 'canary' | 'watch'>,
+  nodes: readonly Pick<NodeEntry, 'model' | 'alive' | 'draining'>[],
+): ReadonlySet<StepName> {
+  const live = nodes.filter((node) => node.alive && !node.draining && node.model === update.model).length
+  const left = new Set<StepName>()
+  if (confirm === 1 || (confirm === 'auto' && live < 2) || isImported(update)) left.add('confirm')
+  if (!canary.enabled || update.own_domain != null) left.add('canary')
+  if (watch.soak_minutes === 0 || isUnwatched(update)) left.add('watch')
+  return left
+}
+
+/** A mask that follows the dense weights is not watched, nor is one of a single domain or one that an operator forced. */
+function isUnwatched(update: UpdateEntry): boolean {
+  return update.parent_version === 0 || update.own_domain != null || hasDecision(update, 'force')
+}
+
+function hasDecision({ decisions = [] }: UpdateEntry, kind: DecisionEntry['kind']): boolean {
+  return decisions.some((decision) => decision.kind === kind)
+}
+
+/** An imported mask is evaluated, but no node selected it. */
+function isImported({ jobs = [] }: UpdateEntry): boolean {
+  return jobs.length > 0 && jobs.every(({ kind }) => kind === 'evaluate')
 }
 
 /** It ended without a decision that names the step: it was cancelled, or a job failed. */
@@ -147,48 +195,57 @@ function failedStep(update: UpdateEntry, spans: readonly Span[]): StepName | und
     const last = update.decisions?.findLast(
       ({ kind, verdict }) => verdict === 'failed' && (kind === 'canary' || kind === 'watch'),
     )
-    return last?.kind === 'canary' ? 'canary' : last?.kind === 'watch' ? 'watch' : undefined
+    return STEP_NAMES.find((name) => name === last?.kind)
   }
-  if (update.state !== 'failed' && update.state !== 'cancelled') return undefined
+  if (!isUndecidedEnd(update)) return undefined
   return spans.at(-1)?.step ?? 'collect'
 }
 
-function noteOf(
-  name: StepName,
-  update: UpdateEntry,
-  decisions: readonly DecisionEntry[],
-): string | undefined {
+function noteOf(name: StepName, update: UpdateEntry): string | undefined {
+  const { decisions = [] } = update
   const gates = decisions.filter(({ kind }) => kind === 'gate')
   if (name === 'gate' && gates.length > 0) {
-    const last = gates.at(-1)
+    if (hasDecision(update, 'force')) return 'rejected, forced'
     const candidate = gates.length > 1 ? `, candidate ${gates.length}` : ''
-    if (decisions.some(({ kind }) => kind === 'force')) return 'rejected, forced'
-    return last?.verdict === 'passed' ? `passed${candidate}` : `rejected${candidate}`
+    return `${gates.at(-1)?.verdict === 'passed' ? 'passed' : 'rejected'}${candidate}`
   }
   if (name === 'calibrate' && update.candidate > 1) return `candidate ${update.candidate}`
-  const own = decisions.findLast(({ kind }) => kind === name)
-  if (!own) return undefined
-  if (own.verdict === 'failed') return name === 'canary' || name === 'watch' ? 'rolled back' : 'failed'
-  return undefined
+  if (decisions.findLast(({ kind }) => kind === name)?.verdict !== 'failed') return undefined
+  return name === 'canary' || name === 'watch' ? 'rolled back' : 'failed'
 }
 
-/** The job that runs now. */
-export function runningJob(update: UpdateEntry): UpdateJob | undefined {
-  return update.jobs?.findLast(({ state }) => state === 'running')
+/** How far the step is that runs. */
+export interface StepProgress {
+  /** 0 to 1, of all jobs of the step together. */
+  progress: number
+  /** Time that the step still needs; `undefined` while that cannot be told. */
+  secondsLeft: number | undefined
 }
 
-/** The time that the running job still needs, seconds; `undefined` while that cannot be told. */
-export function jobSecondsLeft(update: UpdateEntry, nowMs: number): number | undefined {
-  const job = runningJob(update)
-  return job?.started_at == null ? undefined : secondsLeft(job.started_at, job.progress, nowMs)
+/**
+ * Returns how far the jobs of the running step are: the candidate and the masks that it is compared with are evaluated one after
+ * the other. Jobs that failed do not count: the step goes on without them.
+ *
+ * @returns `undefined` if no job runs
+ */
+export function stepProgress(update: UpdateEntry, nowMs: number): StepProgress | undefined {
+  const beganMs = spansOf(update, false, nowMs).at(-1)?.fromMs ?? 0
+  const ofStep = (update.jobs ?? []).filter(
+    ({ state, created_at: at }) => Date.parse(at) >= beganMs && state !== 'failed' && state !== 'cancelled',
+  )
+  if (!ofStep.some(({ state }) => state === 'running')) return undefined
+  const progress = ofStep.reduce((sum, job) => sum + job.progress, 0) / ofStep.length
+  const starts = ofStep.flatMap(({ started_at: at }) => (at === null ? [] : Date.parse(at)))
+  return {
+    progress,
+    secondsLeft: starts.length === 0 ? undefined : secondsLeft(Math.min(...starts), progress, nowMs),
+  }
 }
 
 /** The trials that an update has or had, in their order, so that their places are there before their scores. */
 export function expectedTrials(update: UpdateEntry, watching: boolean): ('canary' | 'watch')[] {
-  const has = (kind: DecisionEntry['kind']) =>
-    update.decisions?.some((decision) => decision.kind === kind) ?? false
   return [
-    ...(update.state === 'canary' || has('canary') ? (['canary'] as const) : []),
-    ...(watching || has('watch') ? (['watch'] as const) : []),
+    ...(update.state === 'canary' || hasDecision(update, 'canary') ? (['canary'] as const) : []),
+    ...(watching || hasDecision(update, 'watch') ? (['watch'] as const) : []),
   ]
 }

@@ -5,25 +5,21 @@ import type { TriggersReport } from '@copal/shared/wire/admin-triggers.ts'
 import type { UpdateEntry, UpdateState, UpdateTrigger } from '@copal/shared/wire/admin.ts'
 import type { DecisionFigure, DecisionVerdict } from '@copal/shared/wire/admin-decisions.ts'
 import { isUnjudged, isUnjudgedTime } from '@copal/shared/wire/unjudged-figures.ts'
+import { UPDATE_STATES, updateStateWord } from '@copal/shared/wire/update-states.ts'
 import type { Tone } from '../../components/tone.ts'
 import { maskName, maskNameFirst } from '../../format/mask-names.ts'
 import { formatCount, formatLossDifference, formatProgress, formatShare } from '../../format/numbers.ts'
 import { endSentence } from '../../format/phrases.ts'
 import { timeLeft } from '../../format/times.ts'
-import { hasEnded } from '../../format/words.ts'
+import { endOfUpdate, hasEnded, isRejected } from '../../format/words.ts'
+import type { StepProgress } from './update-steps.ts'
 
-/** The word and the tone of a state. */
-const STATES: Readonly<Record<UpdateState, { word: string; tone: Tone }>> = {
-  collecting: { word: 'collecting', tone: 'busy' },
-  calibrating: { word: 'calibrating', tone: 'busy' },
-  evaluating: { word: 'at the gate', tone: 'busy' },
-  confirming: { word: 'confirming', tone: 'busy' },
-  canary: { word: 'canary', tone: 'busy' },
-  promoting: { word: 'rolling out', tone: 'busy' },
-  promoted: { word: 'promoted', tone: 'good' },
-  rolled_back: { word: 'rolled back', tone: 'harm' },
-  failed: { word: 'failed', tone: 'harm' },
-  cancelled: { word: 'cancelled', tone: 'quiet' },
+/** The tones of states in which an update has ended. */
+const TONES: Readonly<Partial<Record<UpdateState, Tone>>> = {
+  promoted: 'good',
+  rolled_back: 'harm',
+  failed: 'harm',
+  cancelled: 'quiet',
 }
 
 /** Names of the triggers, after `started by`. */
@@ -50,32 +46,23 @@ export function verdictOfFigure(figure: DecisionFigure): { word: string; tone: T
   return figure.passed ? { word: 'within', tone: 'good' } : { word: 'beyond', tone: 'harm' }
 }
 
-/** The state of an update; a failure at the gate is a rejection. */
-export function stateOfUpdate({ state, error }: Pick<UpdateEntry, 'state' | 'error'>): {
-  word: string
-  tone: Tone
-} {
-  return state === 'failed' && error?.code === 'gate_failed'
-    ? { word: 'rejected', tone: 'harm' }
-    : STATES[state]
+/** The state of an update as a word with its tone. */
+export function stateOfUpdate(update: Pick<UpdateEntry, 'state' | 'error'>): { word: string; tone: Tone } {
+  return { word: updateStateWord(update), tone: TONES[update.state] ?? 'busy' }
 }
 
 /** The sentence of an update that runs. */
-export function runningSentence(update: UpdateEntry, secondsLeft: number | undefined): string {
-  const { word } = STATES[update.state]
-  const left = timeLeft(secondsLeft)
-  const node = update.job?.node == null ? '' : ` on ${update.job.node}`
+export function runningSentence(update: UpdateEntry, step: StepProgress | undefined): string {
+  const { state, domains, job, mask_version: version } = update
+  const left = timeLeft(step?.secondsLeft)
+  const node = job?.node == null ? '' : ` on ${job.node}`
   const progress =
-    update.state === 'canary' || update.state === 'promoting' || !update.job
+    state === 'canary' || state === 'promoting' || !step
       ? ''
-      : `: ${formatProgress(update.job.progress)} of this step${left === '' ? '' : `, ${left}`}`
-  const mask = update.mask_version === null ? '' : ` of ${maskName(update.mask_version)}`
-  return `The update of ${listNames(update.domains)} is ${wordInSentence(word, mask)}${node}${progress}.`
-}
-
-function wordInSentence(word: string, mask: string): string {
-  if (word === 'canary') return `in the canary${mask}`
-  return word === 'rolling out' ? `rolling out${mask.replace(' of', '')}` : word
+      : `: ${formatProgress(step.progress)} of this step${left === '' ? '' : `, ${left}`}`
+  const ofMask = state === 'canary' ? ' of' : state === 'promoting' ? '' : undefined
+  const mask = version === null || ofMask === undefined ? '' : `${ofMask} ${maskName(version)}`
+  return `The update of ${listNames(domains)} is ${UPDATE_STATES[state]}${mask}${node}${progress}.`
 }
 
 /** The sentence of an update in its canary: its share of the conversations, and the evidence so far. */
@@ -104,8 +91,8 @@ export function endedSentence(update: UpdateEntry): string {
     case 'cancelled':
       return `The update of ${learned} was cancelled; ${before} stayed in use.`
     default:
-      return update.error?.code === 'gate_failed'
-        ? `${mask} was rejected by the gate, so ${before} stayed in use.${reason}`
+      return isRejected(update)
+        ? `${mask} ${endOfUpdate(update)}, so ${before} stayed in use.${reason}`
         : `The update of ${learned} failed: ${endSentence(update.error?.message ?? 'no reason is known')}`
   }
 }

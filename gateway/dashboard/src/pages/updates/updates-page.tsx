@@ -20,7 +20,7 @@ import { useModel } from '../../navigation/navigation.tsx'
 import { paths } from '../../navigation/routes.ts'
 import { useSession } from '../../session/session.tsx'
 import { StartUpdateButton } from './start-update.tsx'
-import { jobSecondsLeft } from './update-steps.ts'
+import { stepProgress } from './update-steps.ts'
 import { UpdateSteps } from './update-stepper.tsx'
 import {
   endedSentence,
@@ -51,7 +51,7 @@ export function UpdatesPage() {
       sentence={sentenceWhenLoaded(isPlaced ? updates : { ...updates, value: undefined }, () => (
         <p>
           {current
-            ? runningSentence(current, jobSecondsLeft(current, now))
+            ? runningSentence(current, stepProgress(current, now))
             : last
               ? `Nothing runs. ${endedSentence(last)}`
               : 'There was no update yet.'}{' '}
@@ -200,6 +200,7 @@ const DUE_COLUMNS: readonly Column<TriggerDomain>[] = [
     key: 'share',
     title: 'Traffic',
     align: 'end',
+    hint: 'Share of the tokens under the active mask and the one before, of the domains of this table.',
     value: ({ traffic_share: share }) => share,
     cell: ({ traffic_share: share }) => <Num>{formatShare(share)}</Num>,
   },
