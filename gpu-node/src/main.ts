@@ -6,15 +6,16 @@ import { inspect } from 'node:util'
 import { AppError } from '@copal/shared/errors.ts'
 import { startNode, type CopalNode } from './compose.ts'
 import { createLog, reasonOf, type Log } from './platform/log.ts'
-import { createProcessEnd } from './platform/process-end.ts'
+import { createProcessEnd, killThisProcess } from './platform/process-end.ts'
 import { createProgressLines } from './platform/progress-lines.ts'
+import { createCallWatch } from './serving/backends/gpu/call-watch.ts'
 import { createLogExport, type LogExport } from './serving/telemetry/log-export.ts'
 import { readNodeSettings } from './settings.ts'
 import { createSupervisor } from './platform/supervisor.ts'
 import { describeSystemError } from './platform/system-error.ts'
 
-/** Time for the last heartbeat and receipts, after the grace period of running requests. */
-const SHUTDOWN_MS = 4_000
+/** Time for the last heartbeat, receipts and telemetry, and the end of weights, after the grace period of running requests. */
+const SHUTDOWN_MS = 5_500
 
 /** Time in which a node that is still starting cleans up. */
 const CLEANUP_MS = 5_000
@@ -30,19 +31,30 @@ let logExport: LogExport | null = null
 /** Time that running requests have to finish when the node is stopped. */
 let graceMs = 0
 
+function onGpuGone(error: Error): void {
+  processEnd.fail(`the GPU cannot be used again by this process: ${reasonOf(error)}`)
+}
+const gpuCalls = createCallWatch(onGpuGone)
+
+/** Ends the process. It is killed while a call of the GPU has not returned, because that may hang. */
+function exit(code: number): void {
+  if (gpuCalls.isRunning()) killThisProcess()
+  else process.exit(code)
+}
+
 /** Handles an uncaught error, which is a defect: logs it in full and ends the process, whose state is unknown. */
 function die(thrown: unknown): void {
   log.error('the node ends after an unexpected error', { reason: inspect(thrown) })
   const reported = node ? Promise.resolve() : supervisor.tell({ type: 'failed', message: reasonOf(thrown) })
-  void reported.then(() => process.exit(1))
+  void reported.then(() => exit(1))
 }
 
 const processEnd = createProcessEnd({
   async stop(why, maxGraceMs) {
-    log.info('stopping', { why })
-    // Child processes end with this one, so a part that hangs loses only its last reports.
+    log.info('stopping', { why, graceMs: maxGraceMs })
+    // Child processes end with this one, so a part that hangs loses only its last reports. It may hang in any thread.
     const limitMs = (node ? maxGraceMs : CLEANUP_MS) + SHUTDOWN_MS
-    setTimeout(() => process.exit(processEnd.exitCode()), limitMs).unref()
+    setTimeout(killThisProcess, limitMs).unref()
     starting.abort(new AppError('no_node_available', `The node was stopped while it started (${why}).`))
     await node?.stop(maxGraceMs)
     await logExport?.shutdown()
@@ -50,7 +62,7 @@ const processEnd = createProcessEnd({
     return node !== undefined
   },
   onFailure: (reason) => log.error('the node ends, for its supervisor to start it again', { reason }),
-  exit: (code) => process.exit(code),
+  exit,
 })
 
 async function main(): Promise<void> {
@@ -66,7 +78,8 @@ async function main(): Promise<void> {
   node = await startNode(settings, {
     log,
     signal: starting.signal,
-    fail: (reason) => processEnd.fail(reason),
+    gpuCalls,
+    onGpuGone,
     onProgress(progress) {
       // Printed too, because some parents only pass on printed lines, such as that of `npm run node`.
       lines(progress)
@@ -85,16 +98,22 @@ process.on('SIGTERM', () => void processEnd.end('SIGTERM', graceMs))
 process.on('SIGINT', () => void processEnd.end('SIGINT', graceMs))
 supervisor.onGone(() => void processEnd.end('the supervisor is gone', 0))
 
-try {
-  await main()
-} catch (error) {
-  if (processEnd.isEnding()) process.exit(processEnd.exitCode())
-  // The message of an expected failure tells the user what to do, and needs no stack.
+/** Reports why the node cannot start. The message of an expected failure tells the user what to do, and needs no stack. */
+async function reportFailedStart(error: unknown): Promise<void> {
   const systemError = describeSystemError(error, process.cwd())
   const otherMessage = systemError === undefined ? reasonOf(error) : `${systemError}.`
   const message = error instanceof AppError && error.code !== 'internal_error' ? error.message : otherMessage
   if (supervisor.present) log.error('the node cannot start', { reason: message })
   else write(`copal node: ${message}`)
   await supervisor.tell({ type: 'failed', message })
-  process.exit(1)
+}
+
+try {
+  await main()
+} catch (error) {
+  if (processEnd.isEnding()) exit(processEnd.exitCode())
+  else {
+    await reportFailedStart(error)
+    exit(1)
+  }
 }

@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import { mkdirSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { isErrno } from './scratch.ts'
+import { isErrno } from './errno.ts'
 
 /**
  * Creates a file or a folder for a moment in a folder that exists.

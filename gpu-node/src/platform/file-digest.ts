@@ -1,14 +1,15 @@
-import { createHash, randomUUID } from 'node:crypto'
+import { createHash } from 'node:crypto'
 import { createReadStream } from 'node:fs'
-import { readFile, rename, stat, writeFile } from 'node:fs/promises'
-import { dirname, join, resolve } from 'node:path'
-import { isErrno } from './scratch.ts'
-import { makeFolder } from './make-folder.ts'
+import { readFile, stat } from 'node:fs/promises'
+import { join, resolve } from 'node:path'
+import { writeAtomically } from './atomic-file.ts'
+import { isErrno } from './errno.ts'
 
 /**
  * Returns the SHA-256 of a file, read as a stream.
  *
  * @param onBytes called with the bytes hashed so far
+ * @throws the reason of `signal`
  */
 export async function sha256File(
   path: string,
@@ -16,7 +17,8 @@ export async function sha256File(
 ): Promise<string> {
   const hash = createHash('sha256')
   let bytes = 0
-  for await (const chunk of createReadStream(path, { highWaterMark: 2 ** 20, signal: options.signal })) {
+  for await (const chunk of createReadStream(path, { highWaterMark: 2 ** 20 })) {
+    options.signal?.throwIfAborted()
     hash.update(chunk as Buffer)
     bytes += (chunk as Buffer).length
     options.onBytes?.(bytes)
@@ -57,11 +59,8 @@ async function remember(
   record: string,
   fingerprint: { path: string; state: string; sha256: string },
 ): Promise<void> {
-  const temporary = `${record}.${randomUUID()}`
   try {
-    makeFolder(dirname(record))
-    await writeFile(temporary, JSON.stringify(fingerprint))
-    await rename(temporary, record)
+    await writeAtomically(record, JSON.stringify(fingerprint))
   } catch (error) {
     // A cache that cannot be written is not an error: the file is hashed again at the next start.
     if (!isErrno(error, 'EROFS', 'EACCES', 'EPERM')) throw error

@@ -1,5 +1,5 @@
 import { AppError } from '@copal/shared/errors.ts'
-import { isErrno } from './scratch.ts'
+import { isErrno } from './errno.ts'
 
 /** Returns whether a write failed because the disk or the user's quota is full. */
 export function isFullDisk(error: unknown): boolean {

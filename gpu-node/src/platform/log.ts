@@ -73,5 +73,9 @@ export function reasonOf(thrown: unknown): string {
     if (message && !parts.some((part) => part.includes(message))) parts.push(message)
     error = error instanceof Error ? error.cause : undefined
   }
-  return parts.join(': ').replaceAll('\n', ' ')
+  const [first = '', ...causes] = parts.map((part) => part.replaceAll('\n', ' '))
+  return causes.reduce(
+    (text, cause) => text + (text.endsWith('.') ? ` Cause: ${cause}` : `: ${cause}`),
+    first,
+  )
 }

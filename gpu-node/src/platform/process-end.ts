@@ -23,6 +23,14 @@ export interface ProcessEnd {
   fail(reason: string): void
 }
 
+/**
+ * Kills this process by SIGKILL, once its log lines are written. `process.exit` joins the threads of the pool, so it never returns
+ * while one of them waits, as for a driver that hangs.
+ */
+export function killThisProcess(): void {
+  process.stderr.write('', () => process.kill(process.pid, 'SIGKILL'))
+}
+
 /** Creates the end of a process that still runs. */
 export function createProcessEnd(deps: ProcessEndDeps): ProcessEnd {
   let ending = false

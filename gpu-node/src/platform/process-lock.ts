@@ -1,7 +1,7 @@
 import { createHash, randomUUID } from 'node:crypto'
 import { linkSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { hostname } from 'node:os'
-import { isErrno } from './scratch.ts'
+import { isErrno } from './errno.ts'
 import { isAlive, startTicks } from './process-identity.ts'
 
 /** A held lock file. */

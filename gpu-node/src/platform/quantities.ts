@@ -1,4 +1,4 @@
-export { counted } from '@copal/shared/phrases.ts'
+export { counted, formatTime } from '@copal/shared/phrases.ts'
 
 /** Formats bytes in decimal units, as download and disk sizes are given: `12.3 MB`. */
 export function formatBytes(bytes: number): string {
@@ -33,14 +33,9 @@ export function formatAge(iso: string | null, nowMs: number): string {
   return `${Math.floor(ms / 86_400_000)} d ago`
 }
 
-/** Formats an ISO time to the minute: `2026-11-28 21:05 UTC`. */
-export function formatTime(iso: string): string {
-  return `${iso.slice(0, 16).replace('T', ' ')} UTC`
-}
-
-/** Formats the time of day of an ISO time, in the user's time zone and language. */
+/** Formats the time of day of an ISO time: `21:05:07 UTC`. */
 export function formatTimeOfDay(iso: string): string {
-  return new Date(iso).toLocaleTimeString()
+  return `${iso.slice(11, 19)} UTC`
 }
 
 /** Formats a ratio as per cent: 0.5 gives `50.0 %`. */

@@ -1,6 +1,6 @@
 import { spawn } from 'node:child_process'
 import { AppError } from '@copal/shared/errors.ts'
-import { isErrno } from './scratch.ts'
+import { isErrno } from './errno.ts'
 
 /** Command names of Python 3, best first. */
 const PYTHON_COMMANDS = ['python3', 'python']
@@ -58,8 +58,7 @@ async function runCommand(command: string, run: PythonRun): Promise<{ exitCode: 
   const child = spawn(command, ['-c', RUN_MODULE, run.module, ...run.args], {
     // The input stays open and empty as long as this process lives.
     stdio: ['pipe', 'pipe', 'pipe'],
-    // Passed on unchanged for proxies, pip's settings and Python's paths. Nothing is read from it here.
-    // oxlint-disable-next-line node/no-process-env
+    // oxlint-disable-next-line node/no-process-env -- passed on for proxies, pip's settings and Python's paths; no setting is read here
     env: { ...process.env, PYTHONUNBUFFERED: '1', ...run.env },
     ...(run.signal === undefined ? {} : { signal: run.signal }),
   })

@@ -2,8 +2,9 @@ import { randomUUID } from 'node:crypto'
 import { mkdir, readdir, rename, rm, stat } from 'node:fs/promises'
 import { hostname } from 'node:os'
 import { dirname, join } from 'node:path'
+import { isErrno } from './errno.ts'
 import { makeFolder } from './make-folder.ts'
-import { isAlive } from './process-identity.ts'
+import { isAlive, startTicks } from './process-identity.ts'
 
 /** Age without a change after which a directory of another host or container counts as abandoned. */
 const ABANDONED_AFTER_MS = 3_600_000
@@ -16,7 +17,8 @@ export async function createScratch(cacheDir: string): Promise<string> {
   const parent = join(cacheDir, 'tmp')
   makeFolder(parent)
   await sweep(parent)
-  const path = join(parent, `${hostname()}~${process.pid}~${randomUUID()}`)
+  const owner = [hostname(), process.pid, startTicks(process.pid) ?? '']
+  const path = join(parent, [...owner, randomUUID()].join('~'))
   await mkdir(path)
   return path
 }
@@ -55,22 +57,20 @@ export async function publishDirectory(
   }
 }
 
-/** Returns whether `error` is a system error with one of these codes. */
-export function isErrno(error: unknown, ...codes: string[]): boolean {
-  return error instanceof Error && 'code' in error && codes.includes(String(error.code))
-}
-
 async function sweep(parent: string): Promise<void> {
   for (const name of await readdir(parent)) {
-    const [host, pid] = name.split('~')
-    // Process ids are valid on their own host only, and containers may share the cache.
-    const abandoned =
-      host === hostname()
-        ? !isAlive(Number(pid))
-        : (await lastChangeMs(join(parent, name))) < Date.now() - ABANDONED_AFTER_MS
     // A directory that cannot be removed now is harmless; the next start tries again.
-    if (abandoned) await removeScratch(join(parent, name)).catch(() => undefined)
+    if (await isAbandoned(parent, name)) await removeScratch(join(parent, name)).catch(() => undefined)
   }
+}
+
+async function isAbandoned(parent: string, name: string): Promise<boolean> {
+  const [host, pid, began, id] = name.split('~')
+  // Process ids are valid on their own host only, and containers may share the cache.
+  if (host !== hostname()) return (await lastChangeMs(join(parent, name))) < Date.now() - ABANDONED_AFTER_MS
+  if (!isAlive(Number(pid))) return true
+  // A container that is started again gives its processes the same ids. Earlier versions did not record the start.
+  return id !== undefined && began !== (startTicks(Number(pid)) ?? '')
 }
 
 async function lastChangeMs(path: string): Promise<number> {

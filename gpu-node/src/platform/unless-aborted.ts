@@ -21,3 +21,18 @@ export async function unlessAborted<T>(work: Promise<T>, signal: AbortSignal | u
     signal?.removeEventListener('abort', leave)
   }
 }
+
+/**
+ * Does a piece of a start, unless the start is cancelled before or meanwhile.
+ *
+ * @throws the signal's reason
+ */
+export async function unlessCancelled<T>(work: () => Promise<T>, signal: AbortSignal): Promise<T> {
+  signal.throwIfAborted()
+  try {
+    return await unlessAborted(work(), signal)
+  } catch (error) {
+    signal.throwIfAborted()
+    throw error
+  }
+}

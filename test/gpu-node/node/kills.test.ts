@@ -127,7 +127,7 @@ test('killed during a swap, a node serves the new mask when it returns and leave
     gateway.heartbeats.length,
   )
   expect((await generate(gateway, reborn, 'request-after')).mask).toBe('1')
-  expect(await readdir(join(home, 'work'))).toEqual([])
+  expect(await readdir(join(home, 'work', 'tmp'))).toEqual([])
   expect(await readdir(join(home, 'masks'))).toEqual([`${sha256}.safetensors`])
 })
 

@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto'
+import { rmSync } from 'node:fs'
 import { readdir, readFile } from 'node:fs/promises'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { expect, test } from 'vitest'
@@ -69,6 +70,30 @@ test('the verification of a large file ends when its caller aborts', async () =>
   impatient.abort(new Error('gave up'))
   await expect(verified).rejects.toThrow('gave up')
   expect(await store.ensure(sha256)).toBe(path)
+})
+
+test('a file that is removed while it is looked for is fetched, or written again', async () => {
+  let fetches = 0
+  const store = createContentStore({
+    dir: temporaryDir(),
+    extension: '.txt',
+    mismatch: () => new AppError('mask_invalid', 'damaged'),
+    async fetch() {
+      fetches += 1
+      return (async function* () {
+        yield BYTES
+      })()
+    },
+  })
+  const { path } = await store.put(BYTES)
+  const ensured = store.ensure(SHA256)
+  rmSync(path)
+  expect(await ensured).toBe(path)
+  expect(fetches).toBe(1)
+  const written = store.put(BYTES)
+  rmSync(path)
+  await written
+  expect(new Uint8Array(await readFile(path))).toEqual(BYTES)
 })
 
 test('a full disk is an error that names the folder and what helps', async () => {

@@ -25,5 +25,7 @@ test('a reason has the messages of the causes once each, and no stack', () => {
     cause: new Error('connect\nrefused', { cause: new Error('fetch failed') }),
   })
   expect(reasonOf(error)).toBe('fetch failed: connect refused')
+  const sentence = new Error('Start again.', { cause: new Error('no route') })
+  expect(reasonOf(sentence)).toBe('Start again. Cause: no route')
   expect(reasonOf({ code: 7 })).toBe('{ code: 7 }')
 })

@@ -2,9 +2,9 @@ import { existsSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import { openLabCache } from '../../../gpu-node/lab/run/lab-cache.ts'
-import { createLoadDir } from '../../../gpu-node/src/serving/backends/onnx/work-dir.ts'
-import { writeAtomically } from '../../../gpu-node/src/platform/content-store.ts'
+import { writeAtomically } from '../../../gpu-node/src/platform/atomic-file.ts'
 import { makeFolder, PRIVATE } from '../../../gpu-node/src/platform/make-folder.ts'
+import { createScratch } from '../../../gpu-node/src/platform/scratch.ts'
 import { temporaryDir } from '../../support/harness/temporary.ts'
 
 const modeOf = (path: string) => statSync(path).mode & 0o777
@@ -24,11 +24,7 @@ test.skipIf(!existsSync('/proc'))(
   async () => {
     expect(() => makeFolder('/proc/none/deep')).toThrow('ENOENT')
     const dir = '/proc/none/deep'
-    for (const written of [
-      writeAtomically(join(dir, 'file'), async function* () {}),
-      openLabCache(dir),
-      createLoadDir(dir),
-    ])
+    for (const written of [writeAtomically(join(dir, 'file'), ''), openLabCache(dir), createScratch(dir)])
       await expect(written).rejects.toThrow('ENOENT')
   },
 )

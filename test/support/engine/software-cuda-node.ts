@@ -4,7 +4,7 @@
  *
  * With the argument `select` it only selects a device, and with `exit` it ends meanwhile.
  */
-import { readdirSync, writeFileSync } from 'node:fs'
+import { readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { GpuAddon } from '../../../gpu-node/gpu/addon.d.ts'
@@ -17,6 +17,7 @@ import { missingUpdateBytes } from '../../../gpu-node/src/serving/backends/gpu/u
 import { createEngine } from '../../../gpu-node/src/serving/engine/engine.ts'
 import { createMaskSwap } from '../../../gpu-node/src/serving/masks/mask-swap.ts'
 import { memoryLog } from '../doubles/memory-log.ts'
+import { WAIT } from '../harness/wait.ts'
 import { randomHalfMask } from '../models/random-masks.ts'
 import { openTinyModel } from '../models/tiny-model.ts'
 
@@ -92,9 +93,6 @@ async function run() {
 
   // Nothing of this is collected: the objects are still referred to.
   await calibrate()
-  // The threads of its streams end after it.
-  await sleep(500)
-  const before = threads()
   const [first, exchanger] = [
     await addon.openCalibrator(calibration),
     await addon.openExchanger({ device: 'cuda' }),
@@ -103,11 +101,12 @@ async function run() {
   first.close()
   const third = await calibrate()
   exchanger.close()
-  await settle(() => threads() === before)
+  // The threads end after the device was closed, except that of the context's own stream.
+  await settle(() => streams() === 1)
   const closing = {
     second,
     third,
-    threadsLeft: threads() - before,
+    streams: streams(),
     still: [first.device.api, exchanger.device.api],
   }
 
@@ -187,11 +186,21 @@ async function run() {
   }
 }
 
-/** Threads of this process; a stream of software CUDA is one. */
-function threads(): number {
-  return readdirSync('/proc/self/task').length
+/** Returns how many streams of software CUDA exist: each is a thread of this name. */
+function streams(): number {
+  const isStream = (thread: string) => {
+    try {
+      return readFileSync(`/proc/self/task/${thread}/comm`, 'utf8') === 'cuda stream\n'
+    } catch {
+      // It ended meanwhile.
+      return false
+    }
+  }
+  return readdirSync('/proc/self/task').filter(isStream).length
 }
 
+/** Waits for a state, for as long as tests wait on a busy machine. What is printed then shows whether it came. */
 async function settle(isSettled: () => boolean): Promise<void> {
-  for (let wait = 0; wait < 1000 && !isSettled(); wait++) await sleep(10)
+  const endMs = performance.now() + WAIT.timeout
+  while (!isSettled() && performance.now() < endMs) await sleep(10)
 }

@@ -228,9 +228,14 @@ async function refusalOf({ ask }: Pick<FaultFleet, 'ask'>, tokens: number, key: 
   return `${code}: ${message}`
 }
 
-/** Returns the tokens of all receipts of a tenant, estimated receipts included. */
+/** Returns the tokens of all receipts of a tenant: estimated ones too, and without those of attempts whose clients got no output. */
 async function charged(fleet: TestFleet, tenant: string): Promise<number> {
   const metrics = await fleet.tenantMetrics(tenant)
-  const names = ['copal_prompt_tokens_total', 'copal_completion_tokens_total', 'copal_tokens_estimated']
+  const names = [
+    'copal_prompt_tokens_total',
+    'copal_completion_tokens_total',
+    'copal_tokens_estimated',
+    'copal_tokens_moved',
+  ]
   return names.reduce((sum, name) => sum + sumMetric(metrics, name), 0)
 }

@@ -37,7 +37,7 @@ const KIND: MeasuredKind<LayerSensitivity> = {
   folder: 'layer-sensitivities',
   version: FORMAT_VERSION,
   schema: layerSensitivityFile,
-  command: 'copal lab sensitivity',
+  command: 'npx copal lab sensitivity',
 }
 
 /** Returns the path of a model's sensitivity file in a cache folder. */

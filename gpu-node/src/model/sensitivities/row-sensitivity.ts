@@ -49,7 +49,7 @@ const KIND: MeasuredKind<RowSensitivity> = {
   folder: 'row-sensitivities',
   version: ROW_SENSITIVITY_VERSION,
   schema: rowSensitivityFile,
-  command: 'copal lab row-sensitivity',
+  command: 'npx copal lab row-sensitivity',
   fits: ({ rows }, shape) => rows.length === shape[0],
 }
 

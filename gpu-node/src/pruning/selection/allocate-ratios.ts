@@ -119,7 +119,7 @@ function sensitivityMissing(
   const plain = layerSensitivity === null ? equal.replace('+allocated', '') : equal
   return methodError(
     `'${method}' needs the ${kind} sensitivity of this model, which was never measured. ` +
-      `Measure it once with copal lab ${command}, or use '${plain}'.`,
+      `Measure it once with npx copal lab ${command}, or use '${plain}'.`,
   )
 }
 

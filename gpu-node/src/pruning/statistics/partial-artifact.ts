@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto'
 import { open, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { readInto } from '../../platform/positional-read.ts'
-import { isErrno } from '../../platform/scratch.ts'
+import { isErrno } from '../../platform/errno.ts'
 import {
   explainFullStatisticsDisk,
   publishArtifact,

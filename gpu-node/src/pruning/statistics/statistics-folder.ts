@@ -2,7 +2,7 @@ import { readdir, readFile, rename, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { z } from 'zod'
 import { modelIdentity, type IdentifiedModel } from '../../model/master/model-identity.ts'
-import { isErrno } from '../../platform/scratch.ts'
+import { isErrno } from '../../platform/errno.ts'
 import { makeFolder } from '../../platform/make-folder.ts'
 
 /** Number of digits of a model's identity in the name of its folder. */

@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import { z } from 'zod'
 import { sourceHash } from '../../../native/source-hash.mjs'
 import { processorName } from '../../platform/processor-name.ts'
-import { readIfThere, writeAtomically } from '../../platform/content-store.ts'
+import { readIfThere, writeAtomically } from '../../platform/atomic-file.ts'
 import type { Advice, AdviceSubject } from './advice.ts'
 
 /** The figures and settings that advice holds for. */
@@ -22,9 +22,7 @@ const CRATE = join(import.meta.dirname, '..', '..', '..', 'native')
 /** Keeps the advice for a service if it is to change something, and forgets earlier advice if it is not. */
 export async function keepHint(service: AdvisedService, { better, sentence }: Advice): Promise<void> {
   const stored = better === null ? {} : { sentence, measuredAt: new Date().toISOString() }
-  await writeAtomically(pathOf(service), async function* () {
-    yield Buffer.from(`${JSON.stringify(stored)}\n`)
-  })
+  await writeAtomically(pathOf(service), `${JSON.stringify(stored)}\n`)
 }
 
 /**

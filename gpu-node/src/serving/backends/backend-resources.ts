@@ -6,6 +6,7 @@ import { isGpuFault, loadGpu } from '../../platform/gpu-addon.ts'
 import type { Log } from '../../platform/log.ts'
 import { modelShape } from '../../pruning/graph/model-shape.ts'
 import type { NodeGpu } from '../../pruning/runs/choose-device.ts'
+import { OPENING_TIMEOUT_MS, type CallWatch } from './gpu/call-watch.ts'
 import { requireGpuAddon } from './gpu/require-gpu-addon.ts'
 
 /** The settings that decide what a backend runs on. */
@@ -18,6 +19,8 @@ export interface BackendResourcesOptions {
   /** The model that is served. */
   config: LlamaConfig
   log: Pick<Log, 'warn'>
+  /** Watches calls of the GPU for hangs. */
+  gpuCalls: CallWatch
   /** Loads the GPU addon; replaced in tests. */
   loadGpu?: () => Pick<GpuAddon, 'devices' | 'selectDevice'>
 }
@@ -39,7 +42,7 @@ export interface BackendResources {
  * them, while the event loop goes on. If the best driver of a GPU cannot be used, the next one is, or the next GPU, with a warning.
  *
  * @throws AppError `invalid_request` when the settings require a GPU and its addon, a driver or the named device is missing, or
- * does not open
+ * does not open; `node_failed` when it hangs
  */
 export async function backendResources(options: BackendResourcesOptions): Promise<BackendResources> {
   if (options.backend !== 'gpu')
@@ -51,7 +54,10 @@ export async function backendResources(options: BackendResourcesOptions): Promis
     }
   const addon = requireGpuAddon(options.loadGpu ?? loadGpu)
   // Says what to do where there is none.
-  findDevice(await addon.devices(), options.gpu)
+  findDevice(
+    await options.gpuCalls.run('finding devices', () => addon.devices(), OPENING_TIMEOUT_MS),
+    options.gpu,
+  )
   const { device, passedOver } = await selectDevice(addon, options)
   for (const { device: other, reason } of passedOver) {
     const instead =
@@ -71,10 +77,11 @@ export async function backendResources(options: BackendResourcesOptions): Promis
 
 async function selectDevice(
   addon: Pick<GpuAddon, 'selectDevice'>,
-  { gpu, precision, headPrecision, config }: BackendResourcesOptions,
+  { gpu, precision, headPrecision, config, gpuCalls }: BackendResourcesOptions,
 ): Promise<GpuSelection> {
   try {
-    return await addon.selectDevice({ device: gpu, precision, headPrecision, model: modelShape(config) })
+    const selection = { device: gpu, precision, headPrecision, model: modelShape(config) }
+    return await gpuCalls.run('choosing a device', () => addon.selectDevice(selection), OPENING_TIMEOUT_MS)
   } catch (error) {
     if (!isGpuFault(error)) throw error
     const message = `COPAL_BACKEND is 'gpu', but no device can be used: ${error.message}.`

@@ -5,8 +5,8 @@ import { loadNative, loadNativeIfThere } from '../../platform/native-addon.ts'
 import type { DenseModel } from '../../model/master/dense-model.ts'
 import type { BackgroundSparseOptions } from './background-sparse-options.ts'
 import { createGpuBackend } from './gpu/gpu-backend.ts'
-import { serveWeightSet } from './onnx/serve-weight-set.ts'
 import { createSparseBackend } from './sparse/sparse-backend.ts'
+import { serveWeightSet } from './weight-set-process/serve-weight-set.ts'
 
 /** Tokens beside one whole context: the texts that an evaluation generates. */
 const SPARE_TOKENS = 512

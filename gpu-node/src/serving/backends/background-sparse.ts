@@ -1,10 +1,8 @@
 import { availableParallelism } from 'node:os'
-import { AppError } from '@copal/shared/errors.ts'
 import type { Log } from '../../platform/log.ts'
-import type { Backend, WeightSet } from '../contract/backend.ts'
+import type { Backend } from '../contract/backend.ts'
 import type { BackgroundSparseOptions } from './background-sparse-options.ts'
-import { callLimits } from './onnx/call-limits.ts'
-import { startWeightSetProcess, type WeightSetProcess } from './onnx/weight-set-process.ts'
+import { createProcessBackend } from './weight-set-process/process-backend.ts'
 
 const WORKER = new URL('./background-sparse-worker.ts', import.meta.url)
 
@@ -19,49 +17,12 @@ export function createBackgroundSparseBackend(
   },
 ): Backend {
   const { log, ...engine } = settings
-  const processes = new Map<WeightSet, WeightSetProcess<BackgroundSparseOptions>>()
-  return {
-    name: `${settings.engine}-background`,
-
-    async load(source) {
-      const startedMs = performance.now()
-      const { model, version, maskPath, signal } = source
-      const name = version === 0 ? 'the dense weights' : `mask version ${version}`
-      const started = startWeightSetProcess<BackgroundSparseOptions>({
-        name,
-        threads: engine.threads ?? availableParallelism(),
-        limits: (work) => callLimits(model, work),
-        signal,
-        worker: WORKER,
-      })
-      try {
-        const { config, master } = model
-        await started.call({ kind: 'load', options: { ...engine, config, master, version, maskPath } })
-      } catch (thrown) {
-        await started.close()
-        throw thrown
-      }
-      const { numerics, ended } = started
-      const weights: WeightSet = { version, source, paged: false, numerics, ended }
-      processes.set(weights, started)
-      void started.ended.then(() => processes.delete(weights))
-      log.info('weight set loaded', {
-        version,
-        priority: source.priority,
-        pid: started.pid,
-        ms: Math.round(performance.now() - startedMs),
-      })
-      return weights
-    },
-
-    async step({ weights, work, drop }) {
-      const running = processes.get(weights)
-      if (running) return { outputs: await running.step(work, drop) }
-      throw new AppError('node_failed', `The weight set of version ${weights.version} is not loaded.`)
-    },
-
-    async release(weights) {
-      await processes.get(weights)?.close()
-    },
-  }
+  return createProcessBackend<BackgroundSparseOptions>({
+    name: `${engine.engine}-background`,
+    worker: WORKER,
+    threads: engine.threads ?? availableParallelism(),
+    log,
+    load: ({ model: { config, master }, version, maskPath }, start) =>
+      start({ ...engine, config, master, version, maskPath }),
+  })
 }

@@ -7,9 +7,11 @@ import { createOnnxBackend } from './onnx/onnx-backend.ts'
 import { createBackgroundSparseBackend } from './background-sparse.ts'
 import type { FormSetting } from './sparse/form-choice.ts'
 import { createFormMeter } from './sparse/form-figures.ts'
+import { warnWithoutHugePages } from './sparse/huge-pages.ts'
 import { createSparseBackend } from './sparse/sparse-backend.ts'
 import { loadNative, loadNativeIfThere, NativeUnavailableError } from '../../platform/native-addon.ts'
 import { loadGpu } from '../../platform/gpu-addon.ts'
+import type { CallWatch } from './gpu/call-watch.ts'
 import { createGpuBackend } from './gpu/gpu-backend.ts'
 import { requireGpuAddon } from './gpu/require-gpu-addon.ts'
 
@@ -31,13 +33,13 @@ export interface ChooseBackendOptions {
   maxRunning?: number | null
   /** Folder of what is kept between starts: the measured speeds of the forms. Nothing is measured without it. */
   cacheDir?: string
-  /** Returns the memory that is left for weight sets; no limit by default. */
-  freeWeightBytes?: () => number
   /** Scratch space of the ONNX backend. */
   workDir: string
   log: Pick<Log, 'info' | 'warn'>
   /** Called when a GPU was lost and does not work again in this process. */
   onGpuGone?: (error: Error) => void
+  /** Watches calls of the GPU for hangs. */
+  gpuCalls?: CallWatch
   /** Loads the addon; replaced in tests. */
   load?: typeof loadNative
   /** Loads the GPU addon; replaced in tests. */
@@ -85,10 +87,10 @@ export function chooseBackend(options: ChooseBackendOptions): Backend {
       form: options.form,
       formMeter: cacheDir === undefined ? undefined : createFormMeter({ addon, cacheDir, log }),
       streams: options.maxRunning ?? undefined,
-      freeWeightBytes: options.freeWeightBytes,
     })
     const why = wanted === 'auto' ? 'the addon loads' : 'COPAL_BACKEND is sparse'
     log.info('backend chosen', { backend: sparse.name, why })
+    warnWithoutHugePages(log)
     return byPriority({
       serving: sparse,
       background: createBackgroundSparseBackend({
@@ -124,6 +126,7 @@ function serveOnGpu(options: ChooseBackendOptions): Backend {
     addon,
     native: loadNativeIfThere(),
     onGone: options.onGpuGone,
+    calls: options.gpuCalls,
   })
   log.info('backend chosen', { backend: gpu.name, why: 'COPAL_BACKEND is gpu' })
   return byPriority({ serving: gpu, background: createBackgroundSparseBackend({ ...engine, engine: 'gpu' }) })

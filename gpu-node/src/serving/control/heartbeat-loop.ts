@@ -6,20 +6,29 @@ import type { GatewayClient } from './gateway-client.ts'
 
 /** Sends heartbeats to the gateway, and passes its replies on. */
 export interface HeartbeatLoop {
-  start(): void
+  /** Sends the first heartbeat, and one every interval from then on. */
+  start(dialogue: HeartbeatDialogue): void
   /** Sends a heartbeat soon, because the state changed, instead of at the next interval. */
   sendSoon(): void
   /** Sends a last heartbeat at once, for the final state of a draining node, and stops. */
   stop(): Promise<void>
 }
 
+/** What a node says in its heartbeats, and what it does with the replies. */
+export interface HeartbeatDialogue {
+  /**
+   * Returns the current state; called once per heartbeat.
+   *
+   * @param isLast whether no heartbeat follows, because the node ends
+   */
+  snapshot(isLast: boolean): Heartbeat
+  /** Receives the reply to `heartbeat`. */
+  onResponse(response: HeartbeatResponse, heartbeat: Heartbeat): void
+}
+
 /** Parts of a {@link HeartbeatLoop}. */
 export interface HeartbeatLoopDeps {
   gateway: Pick<GatewayClient, 'heartbeat'>
-  /** Returns the current state; called once per heartbeat. */
-  snapshot: () => Heartbeat
-  /** Receives the reply to `heartbeat`. */
-  onResponse: (response: HeartbeatResponse, heartbeat: Heartbeat) => void
   log: Log
   /** Called after each heartbeat. */
   onSent?: (outcome: 'answered' | 'failed') => void
@@ -50,13 +59,14 @@ export function createHeartbeatLoop(deps: HeartbeatLoopDeps): HeartbeatLoop {
   let dueAtMs = Infinity
   let sending: Promise<void> | undefined
   let sendRequested = false
-  let started = false
+  /** Set while the loop runs. */
+  let dialogue: HeartbeatDialogue | undefined
   let failures = 0
   /** The code of the last failure that was logged. */
   let loggedCode: ErrorCode | undefined
 
   function schedule(delayMs: number): void {
-    if (!started) return
+    if (!dialogue) return
     const atMs = monotonicMs() + delayMs
     if (atMs >= dueAtMs) return
     clearTimeout(timer)
@@ -65,9 +75,10 @@ export function createHeartbeatLoop(deps: HeartbeatLoopDeps): HeartbeatLoop {
   }
 
   async function sendAndSchedule(): Promise<void> {
+    if (!dialogue) return
     dueAtMs = Infinity
     sendRequested = false
-    sending = send()
+    sending = send(dialogue, false)
     await sending
     sending = undefined
     // Changes do not speed up the retries of an unreachable gateway.
@@ -75,8 +86,8 @@ export function createHeartbeatLoop(deps: HeartbeatLoopDeps): HeartbeatLoop {
     schedule(sendRequested && failures === 0 ? debounceMs : waitMs)
   }
 
-  async function send(): Promise<void> {
-    const heartbeat = deps.snapshot()
+  async function send(running: HeartbeatDialogue, isLast: boolean): Promise<void> {
+    const heartbeat = running.snapshot(isLast)
     const limitMs = Math.min(MAX_TIMEOUT_MS, timeoutMs)
     const sentAtMs = performance.now()
     let response: HeartbeatResponse
@@ -95,7 +106,7 @@ export function createHeartbeatLoop(deps: HeartbeatLoopDeps): HeartbeatLoop {
     failures = 0
     loggedCode = undefined
     deps.onSent?.('answered')
-    deps.onResponse(response, heartbeat)
+    running.onResponse(response, heartbeat)
   }
 
   /** Logs the first failure, and a gateway that responds again but rejects this node. */
@@ -109,8 +120,8 @@ export function createHeartbeatLoop(deps: HeartbeatLoopDeps): HeartbeatLoop {
   }
 
   return {
-    start() {
-      started = true
+    start(started) {
+      dialogue = started
       schedule(0)
     },
     sendSoon() {
@@ -118,11 +129,11 @@ export function createHeartbeatLoop(deps: HeartbeatLoopDeps): HeartbeatLoop {
       if (!sending && failures === 0) schedule(debounceMs)
     },
     async stop() {
-      const wasStarted = started
-      started = false
+      const started = dialogue
+      dialogue = undefined
       clearTimeout(timer)
       await sending
-      if (wasStarted && failures === 0) await send()
+      if (started && failures === 0) await send(started, true)
     },
   }
 }

@@ -6,7 +6,7 @@ import {
   type TextEvaluation,
 } from '../../pruning/runs/evaluate-texts.ts'
 import type { TextSource } from '../../pruning/evaluation/text-windows.ts'
-import { createSerialQueue } from '../../platform/serial-queue.ts'
+import { createFairSerialQueue } from '../../platform/fair-serial-queue.ts'
 import type { MaskStore } from '../masks/mask-store.ts'
 import type { DenseModel } from '../../model/master/dense-model.ts'
 
@@ -37,7 +37,7 @@ export function createMaskEvaluator(deps: {
   masks: Pick<MaskStore, 'ensure'>
 }): MaskEvaluator {
   const { backend, model, reference, masks } = deps
-  const queue = createSerialQueue('texts to evaluate', Infinity)
+  const queue = createFairSerialQueue('texts to evaluate')
 
   async function run(
     maskSha256: string | null,
@@ -59,6 +59,6 @@ export function createMaskEvaluator(deps: {
 
   return {
     evaluate: (maskSha256, sources, options) =>
-      queue.run(() => run(maskSha256, sources, options), options.signal),
+      queue.run(() => run(maskSha256, sources, options), {}, options.signal),
   }
 }

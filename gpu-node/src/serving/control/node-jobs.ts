@@ -14,7 +14,7 @@ import {
 import { validate } from '@copal/shared/wire/validate.ts'
 import { reasonOf, type Log } from '../../platform/log.ts'
 import type { JobObserver } from '../contract/observers.ts'
-import { readIfThere, writeAtomically } from '../../platform/content-store.ts'
+import { readIfThere, writeAtomically } from '../../platform/atomic-file.ts'
 import { makeFolder } from '../../platform/make-folder.ts'
 
 /** The interface of a running job to its runner. */
@@ -189,9 +189,7 @@ export async function openJobRunner(deps: JobRunnerDeps): Promise<JobRunner> {
   /** Stores a result. If that fails the result is still reported, but a crash would repeat the work. */
   async function persist(report: JobReport): Promise<void> {
     try {
-      await writeAtomically(pathOf(report.id), async function* () {
-        yield new TextEncoder().encode(JSON.stringify(report))
-      })
+      await writeAtomically(pathOf(report.id), JSON.stringify(report))
     } catch (error) {
       deps.log.error('a job result cannot be written', { id: report.id, reason: reasonOf(error) })
     }

@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import { heartbeatResponse } from '@copal/shared/wire/heartbeat.ts'
 import { z } from 'zod'
 import { reasonOf, type Log } from '../../platform/log.ts'
-import { readIfThere, writeAtomically } from '../../platform/content-store.ts'
+import { readIfThere, writeAtomically } from '../../platform/atomic-file.ts'
 
 const nodeState = z.object({
   /** The model that `desired` refers to. */
@@ -28,24 +28,20 @@ export interface NodeStateFile {
  */
 export async function openNodeState(deps: { home: string; log: Log }): Promise<NodeStateFile> {
   const path = join(deps.home, 'node-state.json')
-  let state = await readState(path, deps.log)
+  const found = await readState(path, deps.log)
+  let state: NodeState = found ?? { model: null, desired: { active: null, previous: null } }
   let writing = Promise.resolve()
-  const save = (next: NodeState): Promise<void> => {
-    state = next
+  const save = (changed: NodeState): Promise<void> => {
+    state = changed
     writing = writing
-      .then(() => write(path, next))
+      .then(() => writeAtomically(path, `${JSON.stringify(changed, null, 2)}\n`))
       .catch((error: unknown) => {
         deps.log.error('the node state cannot be written', { path, reason: reasonOf(error) })
       })
     return writing
   }
-  if (!state) {
-    const fresh = { model: null, desired: { active: null, previous: null } }
-    state = fresh
-    await save(fresh)
-  }
-  const opened = state
-  return { current: () => state ?? opened, save }
+  if (!found) await save(state)
+  return { current: () => state, save }
 }
 
 /** Returns whether two desired states name the same masks. */
@@ -68,10 +64,4 @@ async function readState(path: string, log: Log): Promise<NodeState | undefined>
     await writeFile(`${path}.damaged`, text)
     return undefined
   }
-}
-
-function write(path: string, state: NodeState): Promise<void> {
-  return writeAtomically(path, async function* () {
-    yield new TextEncoder().encode(`${JSON.stringify(state, null, 2)}\n`)
-  })
 }

@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import { toAppError } from '@copal/shared/errors.ts'
 import { receipt as receiptSchema, type Receipt } from '@copal/shared/wire/receipts.ts'
 import { reasonOf, type Log } from '../../platform/log.ts'
-import { readIfThere, writeAtomically } from '../../platform/content-store.ts'
+import { readIfThere, writeAtomically } from '../../platform/atomic-file.ts'
 import type { GatewayClient } from './gateway-client.ts'
 
 /** Delivers receipts to the gateway. They stay on disk until acknowledged, and are sent again after a restart. */
@@ -65,10 +65,7 @@ export async function openReceiptOutbox(deps: ReceiptOutboxDeps): Promise<Receip
 
   /** Replaces the file by the waiting receipts, and opens it for appending. */
   async function rewrite(): Promise<FileHandle> {
-    const receipts = waiting
-    await writeAtomically(path, async function* () {
-      yield new TextEncoder().encode(receipts.map((receipt) => `${JSON.stringify(receipt)}\n`).join(''))
-    })
+    await writeAtomically(path, waiting.map((receipt) => `${JSON.stringify(receipt)}\n`).join(''))
     return (deps.openFile ?? openFile)(path, 'a')
   }
 

@@ -26,6 +26,13 @@ export interface DraftLookup {
   find(text: readonly number[], count: number, indexed: number): Draft | undefined
 }
 
+/** The lookup that a request takes its drafts from, and how often they were right. */
+export interface Drafter {
+  readonly lookup: DraftLookup
+  /** Chance that a token of a draft is right, by its source, as far as its own text tells. */
+  readonly chances: number[]
+}
+
 /**
  * Creates the lookup of one text.
  *

@@ -4,7 +4,7 @@
  * only counts where it is what was sampled: the output is what it would be without drafts.
  */
 import type { SampledToken, WeightSet } from '../contract/backend.ts'
-import { createDraftLookup, FORCED, MATCH_LENGTHS, type Draft, type DraftLookup } from './draft-lookup.ts'
+import { createDraftLookup, FORCED, MATCH_LENGTHS, type Draft, type Drafter } from './draft-lookup.ts'
 import type { EnginePolicy } from './engine-policy.ts'
 import { sequenceOf, type Request } from './engine-request.ts'
 import { pagesFor } from './page-pool.ts'
@@ -24,13 +24,6 @@ export interface Drafting {
   /** By weight set. */
   readonly costs: WeakMap<WeightSet, StepCosts>
   /** Chance that a token of a draft is right, by its source; new requests begin with it. */
-  readonly chances: number[]
-}
-
-/** What a request has for its drafts. */
-export interface Drafter {
-  readonly lookup: DraftLookup
-  /** As {@link Drafting.chances}, of its own text. */
   readonly chances: number[]
 }
 

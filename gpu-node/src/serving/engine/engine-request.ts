@@ -1,4 +1,4 @@
-import type { Drafter } from './drafting.ts'
+import type { Drafter } from './draft-lookup.ts'
 import type { NamedPrefix } from './prefix-names.ts'
 import type { SamplerSpec, TokenMask, TokenScores, WeightSet } from '../contract/backend.ts'
 

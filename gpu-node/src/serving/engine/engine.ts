@@ -16,7 +16,7 @@ import { createRequestTracker } from './request-tracker.ts'
 import { costsOf, findForced } from './drafting.ts'
 import { createStepLoops } from './step-loop.ts'
 import { createPolicy } from './engine-policy.ts'
-import { noWeights, shuttingDown, stepError, weightsLost } from './request-errors.ts'
+import { noWeights, ShuttingDownError, stepError, weightsLost } from './request-errors.ts'
 import { pinOf, type Request } from './engine-request.ts'
 import { choosePreemptions, isIdle, planStep } from './scheduler.ts'
 import { payForStep } from './scoring-share.ts'
@@ -151,7 +151,7 @@ export function createEngine(deps: EngineDeps): Engine {
   }
 
   function checkOpen(): void {
-    if (closed) throw shuttingDown()
+    if (closed) throw new ShuttingDownError()
   }
 
   const admission = createAdmission({
@@ -216,7 +216,7 @@ export function createEngine(deps: EngineDeps): Engine {
 
     close() {
       closed = true
-      tracker.failAll(shuttingDown)
+      tracker.failAll(() => new ShuttingDownError())
     },
   }
 }

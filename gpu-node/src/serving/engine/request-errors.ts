@@ -69,9 +69,11 @@ export function stepError(cause: unknown): AppError {
   })
 }
 
-/** Creates the error for requests to a node that is shutting down. */
-export function shuttingDown(): AppError {
-  return new AppError('node_failed', 'This node is shutting down. Try again.')
+/** The error for requests to a node that is shutting down. Its log has one line for all of them. */
+export class ShuttingDownError extends AppError {
+  constructor() {
+    super('node_failed', 'This node is shutting down. Try again.')
+  }
 }
 
 /** Creates the error for a request whose weights are gone. */

@@ -76,24 +76,54 @@ export function choosePreemptions(state: EngineState, weights: WeightSet, policy
 
 /** Plans the next step of `weights`; it has neither work nor drops when there is nothing to do. */
 export function planStep(state: EngineState, weights: WeightSet, policy: EnginePolicy): PlannedStep {
-  const drops = pendingDrops(state, weights)
-  const work: PlannedWork[] = []
-  const initial = pagesForRequests(state, policy)
-  let free = initial
-  let budget = policy.stepTokens
+  const pages = pagesForRequests(state, policy)
+  const room: StepRoom = { pages, tokens: policy.stepTokens }
+  const decodes = planDecodes(state, weights, room)
+  const { prefills, admissions } = planPrefills(state, weights, policy, room)
+  const work = [...decodes, ...prefills]
+  const scoring = planScoring(state, weights, policy, freePages(state.pages) - (pages - room.pages))
+  return {
+    weights,
+    drops: pendingDrops(state, weights),
+    admissions: scoring?.admit ? [...admissions, scoring.work.request] : admissions,
+    work: scoring
+      ? [...work, scoring.work]
+      : addDrafts(work, weights, room.pages, { drafting: state.drafting, policy }),
+    quiet: isQuiet(state),
+  }
+}
 
-  const running = runningRequests(state)
-  for (const request of running) {
+/** What a step that is being planned can still take. Planning work reduces it. */
+interface StepRoom {
+  pages: number
+  tokens: number
+}
+
+/** Plans the next token of each request that generates. */
+function planDecodes(state: EngineState, weights: WeightSet, room: StepRoom): PlannedWork[] {
+  const work: PlannedWork[] = []
+  for (const request of runningRequests(state)) {
     if (request.status.kind !== 'decode' || pinOf(request) !== weights) continue
     const { sequence } = request.status
     const needed = pagesForNext(sequence)
-    if (needed > free) continue
+    if (needed > room.pages) continue
     work.push({ request, from: sequence.fed, to: sequence.fed + 1, output: 'token', shared: [] })
-    free -= needed
-    budget -= 1
+    room.pages -= needed
+    room.tokens -= 1
   }
+  return work
+}
 
+/** Plans parts of prompts, of running requests and of those that are admitted for it, in turn. */
+function planPrefills(
+  state: EngineState,
+  weights: WeightSet,
+  policy: EnginePolicy,
+  room: StepRoom,
+): { prefills: PlannedWork[]; admissions: Request[] } {
+  const prefills: PlannedWork[] = []
   const admissions: Request[] = []
+  const running = runningRequests(state)
   const feeding = running.filter((request) => request.status.kind === 'prefill' && pinOf(request) === weights)
   const waiting = waitingRequests(state).filter((request) => startSet(state, request))
   const inTurn = [...feeding, ...waiting].toSorted((a, b) => a.turn - b.turn || a.order - b.order)
@@ -111,29 +141,18 @@ export function planStep(state: EngineState, weights: WeightSet, policy: EngineP
     if (next !== undefined && filling.has(next)) continue
     const from = sequence?.fed ?? shared.length * PAGE_TOKENS
     const to = Math.min(prefillLength(request), nextBoundary(from, policy.prefillChunk))
-    if (to - from > budget) break
+    if (to - from > room.tokens) break
     if (!sequence) {
-      admitting = needed + ahead <= free
+      admitting = needed + ahead <= room.pages
       if (!admitting) continue
       admissions.push(request)
-      free -= needed
+      room.pages -= needed
       for (const key of keysToFill(request, weights, from)) filling.add(key)
     }
-    work.push({ request, from, to, output: prefillOutput(request, to), shared })
-    budget -= to - from
+    prefills.push({ request, from, to, output: prefillOutput(request, to), shared })
+    room.tokens -= to - from
   }
-
-  const scoring = planScoring(state, weights, policy, freePages(state.pages) - (initial - free))
-  if (scoring?.admit) admissions.push(scoring.work.request)
-  return {
-    weights,
-    drops,
-    admissions,
-    work: scoring
-      ? [...work, scoring.work]
-      : addDrafts(work, weights, free, { drafting: state.drafting, policy }),
-    quiet: isQuiet(state),
-  }
+  return { prefills, admissions }
 }
 
 /** Returns whether a planned step has nothing for the backend. */

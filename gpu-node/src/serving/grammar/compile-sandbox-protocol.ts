@@ -1,5 +1,3 @@
-import type { GrammarSource } from './grammar-compiler.ts'
-
 /**
  * Limits of compiling one grammar. The compiler bounds its own work, but not that of a single step: when `allOf` combines
  * sixteen patterns on one string, it takes minutes, and a gigabyte every ten seconds.
@@ -14,8 +12,11 @@ export interface CompileLimits {
   readonly bytes: number
 }
 
-/** A grammar to compile. */
-export type SandboxGrammar = Omit<GrammarSource, 'param'>
+/** A grammar in a language of the addon. */
+export interface SandboxGrammar {
+  language: 'json_schema' | 'lark'
+  text: string
+}
 
 /** A grammar to compile within limits. The next request is sent after the result of this one. */
 export type SandboxRequest = SandboxGrammar & { limits: CompileLimits }

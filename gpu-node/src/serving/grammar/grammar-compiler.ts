@@ -4,7 +4,7 @@ import type { Addon, Grammar, Vocabulary } from '../../../native/addon.d.ts'
 import { loadNative, NativeUnavailableError } from '../../platform/native-addon.ts'
 import type { GrammarObserver } from '../contract/observers.ts'
 import type { TokenConstraint } from '../contract/token-constraint.ts'
-import { createFairSerialQueue } from '../../platform/fair-serial-queue.ts'
+import { createFairSerialQueue, type QueueLimits, type WorkOwner } from '../../platform/fair-serial-queue.ts'
 import { unlessAborted } from '../../platform/unless-aborted.ts'
 import type { LlamaConfig } from '../../model/config/llama-config.ts'
 import type { TextCodec } from '../../model/tokenizer/text-codec.ts'
@@ -13,15 +13,14 @@ import { createTenantSchemaLimits } from './tenant-schema-limits.ts'
 import { createGrammarConstraint } from './grammar-constraint.ts'
 import { toClientError } from './grammar-errors.ts'
 import { createCompileSandbox, TooCostlyError, type CompileSandbox } from './compile-sandbox.ts'
+import type { SandboxGrammar } from './compile-sandbox-protocol.ts'
 import { createVocabulary } from './grammar-vocabulary.ts'
 
 /** Loads the part of the addon that compiles grammars. */
 type Load = () => Pick<Addon, 'createVocabulary'>
 
-/** A grammar in a language of the addon, and the request field that it comes from. */
-export interface GrammarSource {
-  language: 'json_schema' | 'lark'
-  text: string
+/** A grammar, and the request field that it comes from. */
+export interface GrammarSource extends SandboxGrammar {
   /** Field named in errors, such as `response_format.json_schema.schema`. */
   param: string
 }
@@ -33,18 +32,16 @@ export interface GrammarCompiler {
    *
    * @returns a function that creates the constraint of one output
    * @throws AppError `invalid_request` when the grammar cannot be compiled or the addon is missing; `overloaded` with
-   * `param` when too many grammars wait; `rate_limit_exceeded` when too many of the tenant do, or when its grammars made
+   * `param` when too many grammars wait; `rate_limit_exceeded` when too many of the tenant or account do, or when its grammars made
    * the compiling process fail; `client_closed_request`, `node_failed`
    */
   compile(source: GrammarSource, options?: CompileOptions): Promise<() => TokenConstraint>
 }
 
-/** The origin of a request to compile. */
-export interface CompileOptions {
+/** The origin of a request to compile. Requests without a tenant form a tenant of their own. */
+export interface CompileOptions extends WorkOwner {
   /** Cancels the compilation if it waits, unless other requests of the tenant wait for the same grammar. */
   signal?: AbortSignal
-  /** Tenant of the request, whose waiting grammars are bounded; requests without one form a tenant of their own. */
-  tenant?: string | undefined
 }
 
 /** A compiled grammar, or its compilation. */
@@ -59,8 +56,11 @@ interface SharedCompilation {
 const MAX_CACHED = 32
 /** Grammars that are remembered as too costly, the most recent. */
 const MAX_KNOWN_COSTLY = 256
-/** Grammars that may wait. One is compiled at a time, so that compilation takes one thread at most. */
-const MAX_WAITING = 16
+/**
+ * Grammars that may wait. One is compiled at a time, so that compilation takes one thread at most. Two tenants leave a third of the
+ * places to others.
+ */
+const MAX_WAITING: QueueLimits = { total: 24, ofTenant: 8, ofAccount: 4 }
 /** Key of requests without a tenant; no tenant has this name. */
 const NO_TENANT = ''
 
@@ -93,7 +93,7 @@ export function createGrammarCompiler(deps: {
 
   async function compile(
     { language, text, param }: GrammarSource,
-    owner: string,
+    owner: WorkOwner,
     signal: AbortSignal,
   ): Promise<Grammar> {
     const addon = loadAddon(load, param)
@@ -109,51 +109,51 @@ export function createGrammarCompiler(deps: {
       observe('compiled')
       return grammar
     } catch (thrown) {
+      if (isQueueLimit(thrown)) throw ofField(thrown, param)
       if (!signal.aborted) observe('failed')
-      throw thrown instanceof AppError && thrown.code === 'overloaded' ? ofField(thrown, param) : thrown
+      throw thrown
     }
   }
 
-  /** Compiles a grammar, counted for the tenant that requested it first. */
+  /** Compiles a grammar, counted for the one that requested it first. */
   async function compileFor(
-    tenant: string | undefined,
+    owner: WorkOwner,
     key: string,
     source: GrammarSource,
     signal: AbortSignal,
   ): Promise<Grammar> {
-    if (tenant === undefined) return compile(source, NO_TENANT, signal)
-    const leave = limits.admit(tenant, { key, param: source.param })
+    const { tenant } = owner
+    if (tenant === undefined) return compile(source, owner, signal)
+    limits.check(tenant, { key, param: source.param })
     try {
-      return await compile(source, tenant, signal)
+      return await compile(source, owner, signal)
     } catch (thrown) {
       const isCrash = thrown instanceof AppError && thrown.code === 'node_failed'
       if (isCrash || thrown instanceof TooCostlyError) limits.recordCrash(tenant, key)
       throw thrown
-    } finally {
-      leave()
     }
   }
 
-  function startCompiling(key: string, source: GrammarSource, tenant: string | undefined): SharedCompilation {
+  function startCompiling(key: string, source: GrammarSource, owner: WorkOwner): SharedCompilation {
     const abandon = new AbortController()
-    const grammar = compileFor(tenant, key, source, abandon.signal)
+    const grammar = compileFor(owner, key, source, abandon.signal)
     const compiling = { grammar, waiters: 0, abandon }
-    const owner = tenant ?? NO_TENANT
+    const tenant = owner.tenant ?? NO_TENANT
     grammar.catch((thrown: unknown) => {
-      if (cached.get(owner, key) === compiling) cached.delete(owner, key)
-      if (thrown instanceof TooCostlyError) costly.set(owner, key, thrown)
+      if (cached.get(tenant, key) === compiling) cached.delete(tenant, key)
+      if (thrown instanceof TooCostlyError) costly.set(tenant, key, thrown)
     })
     return compiling
   }
 
   return {
-    async compile(source, { signal, tenant } = {}) {
+    async compile(source, { signal, ...owner } = {}) {
       const key = createHash('sha256').update(`${source.language} ${source.text}`).digest('base64')
-      const owner = tenant ?? NO_TENANT
-      const knownCostly = costly.get(owner, key)
+      const tenant = owner.tenant ?? NO_TENANT
+      const knownCostly = costly.get(tenant, key)
       if (knownCostly) throw toClientError(knownCostly, source.param)
-      const compiling = cached.get(owner, key) ?? startCompiling(key, source, tenant)
-      cached.set(owner, key, compiling)
+      const compiling = cached.get(tenant, key) ?? startCompiling(key, source, owner)
+      cached.set(tenant, key, compiling)
       compiling.waiters += 1
       try {
         const grammar = await unlessAborted(compiling.grammar, signal)
@@ -166,6 +166,10 @@ export function createGrammarCompiler(deps: {
       }
     },
   }
+}
+
+function isQueueLimit(thrown: unknown): thrown is AppError {
+  return thrown instanceof AppError && (thrown.code === 'overloaded' || thrown.code === 'rate_limit_exceeded')
 }
 
 /** Names the field that a busy part of the node concerns, so that the node does not count as full for other requests. */

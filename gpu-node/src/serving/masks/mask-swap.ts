@@ -1,4 +1,4 @@
-import { AppError, toAppError } from '@copal/shared/errors.ts'
+import { toAppError } from '@copal/shared/errors.ts'
 import type { WeightSetState } from '@copal/shared/wire/heartbeat.ts'
 import type { Backend, WeightSet } from '../contract/backend.ts'
 import type { SwapObserver } from '../contract/observers.ts'
@@ -78,7 +78,9 @@ export interface MaskSwap {
   maskOf(version: number): string | null | undefined
   /** Settles when no load, activation or release remains that can be done now. */
   settled(): Promise<void>
-  /** Stops converging and releases every set. */
+  /** Stops converging: what loads is cancelled, and nothing is loaded or activated any more. Call it before the engine is closed. */
+  stop(): void
+  /** Stops, and releases every set. */
   close(): Promise<void>
 }
 
@@ -127,13 +129,13 @@ export function createMaskSwap(deps: MaskSwapDeps): MaskSwap {
   let active: number | null = null
   let unheld: WeightSetName[] = []
   let timer: NodeJS.Timeout | undefined
-  let closed = false
+  let stopped = false
   const memory = createWeightMemory({
     memory: deps.memory ?? { bytes: Infinity, denseBytes: 0 },
     held: () => [...held.values()],
     desired: () => desired,
     active: () => active,
-    isClosed: () => closed,
+    isClosed: () => stopped,
     onBudget() {
       deps.onChange()
       reconcile()
@@ -146,7 +148,7 @@ export function createMaskSwap(deps: MaskSwapDeps): MaskSwap {
 
   /** Plans and acts until only running loads and releases remain, which call it again when they end. */
   function reconcile(): void {
-    while (!closed) {
+    while (!stopped) {
       clearTimeout(timer)
       const own = rankOwnMasks(desired.own ?? [], {
         useOf: (domain) => use.of(domain),
@@ -154,7 +156,7 @@ export function createMaskSwap(deps: MaskSwapDeps): MaskSwap {
       })
       const budget = { budgetBytes: memory.budgetBytes(), bytesOf }
       const plan = planSwap({ ...desired, own }, [...held.values()], active, nowMs(), budget)
-      if (!activate(plan)) return
+      activate(plan)
       noteUnheld(plan.unheld.filter(({ version }) => !own.some((mask) => mask.version === version)))
       for (const version of plan.drain) startDrain(version)
       for (const version of plan.forget) held.delete(version)
@@ -196,28 +198,18 @@ export function createMaskSwap(deps: MaskSwapDeps): MaskSwap {
     timer.unref()
   }
 
-  /** Activates the planned version. @returns false when the engine is closed: the node stops, and so does the swap */
-  function activate(plan: SwapPlan): boolean {
+  /** Activates the planned version. */
+  function activate(plan: SwapPlan): void {
     const weights = plan.activate === null ? null : held.get(plan.activate)?.weights
-    if (!weights) return true
-    try {
-      const startedMs = performance.now()
-      deps.engine.setActive(weights)
-      deps.observer?.phase('flip', performance.now() - startedMs)
-    } catch (error) {
-      if (!(error instanceof AppError)) throw error
-      deps.log.warn('a loaded mask is not activated', {
-        version: weights.version,
-        reason: error.message,
-      })
-      return false
-    }
+    if (!weights) return
+    const startedMs = performance.now()
+    deps.engine.setActive(weights)
+    deps.observer?.phase('flip', performance.now() - startedMs)
     deps.log.info('new requests start on another mask', { version: weights.version, before: active })
     deps.observer?.swapped()
     active = weights.version
     serving.resolve()
     deps.onChange()
-    return true
   }
 
   async function load(name: WeightSetName): Promise<void> {
@@ -243,7 +235,8 @@ export function createMaskSwap(deps: MaskSwapDeps): MaskSwap {
       signal.throwIfAborted()
       const { version } = name
       const source = { model: deps.model, version, maskPath, priority: 'serving', signal } as const
-      const weights = await timed('pack', deps.backend.load(source))
+      const freeBytes = () => memory.freeBytes()
+      const weights = await timed('pack', deps.backend.load({ ...source, freeBytes }))
       if (signal.aborted) await deps.backend.release(weights)
       signal.throwIfAborted()
       markReady(entry, weights)
@@ -330,6 +323,12 @@ export function createMaskSwap(deps: MaskSwapDeps): MaskSwap {
     }
   }
 
+  function stop(): void {
+    stopped = true
+    clearTimeout(timer)
+    held.forEach(cancelLoad)
+  }
+
   async function settled(): Promise<void> {
     while (pendingWork.size > 0) await Promise.all(pendingWork)
   }
@@ -375,10 +374,9 @@ export function createMaskSwap(deps: MaskSwapDeps): MaskSwap {
       return [...namesOf(desired), held.get(version)].find((name) => name?.version === version)?.sha256
     },
     settled,
+    stop,
     async close() {
-      closed = true
-      clearTimeout(timer)
-      held.forEach(cancelLoad)
+      stop()
       await settled()
       const loaded = [...held.values()].flatMap(({ weights }) => weights ?? [])
       held.clear()

@@ -68,36 +68,69 @@ export function planSwap(
   const needed = neededSets(desired, byVersion, serving)
   const { held: wanted, unheld } = chooseHeldSets(needed, memory)
   const isWanted = (set: WeightSetName) => wanted.some((name) => isSameSet(name, set))
-  const plan: SwapPlan = { activate, drain: [], forget: [], abandon: [], load: null, unheld, wakeAtMs: null }
+  const leaving = planLeaving(held, isWanted, serving)
+  const plan: SwapPlan = { activate, ...leaving, load: null, unheld, wakeAtMs: null }
+  if (held.some(({ state }) => state === 'loading')) return plan
 
-  let loading = false
-  for (const set of held) {
-    if (set.state === 'loading') {
-      loading = true
-      if (!isWanted(set)) plan.abandon.push(set.version)
-    } else if (set.state === 'ready' && !isWanted(set) && set.version !== serving)
-      plan.drain.push(set.version)
-    else if (set.state === 'failed' && !isWanted(set)) plan.forget.push(set.version)
-  }
-  if (loading) return plan
-
-  const wakeAt = (atMs: number) => (plan.wakeAtMs = Math.min(plan.wakeAtMs ?? Infinity, atMs))
-  const releaseByMs = latestRelease(held, plan)
+  // Of a version that is held under another hash, that one leaves first.
+  const missing = wanted.filter(({ version }) => {
+    const set = byVersion.get(version)
+    return set === undefined || (set.state === 'failed' && isWanted(set))
+  })
   const heldBytes = held.reduce((sum, set) => sum + (set.state === 'failed' ? 0 : memory.bytesOf(set)), 0)
-  const fits = (name: WeightSetName) => heldBytes + memory.bytesOf(name) <= memory.budgetBytes
-  let isWaiting = false
-  for (const name of wanted) {
-    const set = byVersion.get(name.version)
-    if (set && !(set.state === 'failed' && isWanted(set))) continue
-    if (set && set.retryAtMs > nowMs) wakeAt(set.retryAtMs)
-    else if (plan.load === null && !isWaiting) {
-      const isRequired = needed.required.includes(name)
-      isWaiting = !fits(name) && releaseByMs > (isRequired ? nowMs : -Infinity)
-      if (!isWaiting) plan.load = name
-      else if (isRequired && releaseByMs < Infinity) wakeAt(releaseByMs)
-    }
+  return {
+    ...plan,
+    ...planLoad(missing, {
+      nowMs,
+      retryAtMs: ({ version }) => byVersion.get(version)?.retryAtMs ?? -Infinity,
+      isRequired: (name) => needed.required.includes(name),
+      fits: (name) => heldBytes + memory.bytesOf(name) <= memory.budgetBytes,
+      releaseByMs: latestRelease(held, plan),
+    }),
   }
-  return plan
+}
+
+/** Plans what becomes of the held sets that are not wanted and do not serve. */
+function planLeaving(
+  held: readonly HeldWeightSet[],
+  isWanted: (set: WeightSetName) => boolean,
+  serving: number | null,
+): Pick<SwapPlan, 'drain' | 'forget' | 'abandon'> {
+  const versionsOf = (state: HeldWeightSet['state']) =>
+    held.filter((set) => set.state === state && !isWanted(set)).map(({ version }) => version)
+  return {
+    abandon: versionsOf('loading'),
+    drain: versionsOf('ready').filter((version) => version !== serving),
+    forget: versionsOf('failed'),
+  }
+}
+
+/** What decides which missing set is loaded. */
+interface LoadConditions {
+  nowMs: number
+  /** When a set that failed may be tried again; the past for others. */
+  retryAtMs: (name: WeightSetName) => number
+  /** Whether serving needs it, so that it does not wait for long. */
+  isRequired: (name: WeightSetName) => boolean
+  /** Whether it fits beside all that is held. */
+  fits: (name: WeightSetName) => boolean
+  /** Time until which loads wait for sets that leave; -Infinity without such sets. */
+  releaseByMs: number
+}
+
+/** Plans the next load, and when to plan again if it must wait. A set that waits for memory keeps those behind it waiting. */
+function planLoad(
+  missing: readonly WeightSetName[],
+  { nowMs, retryAtMs, isRequired, fits, releaseByMs }: LoadConditions,
+): Pick<SwapPlan, 'load' | 'wakeAtMs'> {
+  const wakesAtMs = missing.map(retryAtMs).filter((atMs) => atMs > nowMs)
+  const next = missing.find((name) => retryAtMs(name) <= nowMs)
+  let load = next ?? null
+  if (next && !fits(next) && releaseByMs > (isRequired(next) ? nowMs : -Infinity)) {
+    load = null
+    if (isRequired(next) && releaseByMs < Infinity) wakesAtMs.push(releaseByMs)
+  }
+  return { load, wakeAtMs: wakesAtMs.length > 0 ? Math.min(...wakesAtMs) : null }
 }
 
 /** Returns the names of all desired masks. */

@@ -4,9 +4,11 @@ import { acceptedFormat, EXPOSITION_TYPES, formatMetrics } from '@copal/shared/t
 import { SETTINGS } from '@copal/shared/settings-table.ts'
 import type { RequestProgress } from '@copal/shared/wire/heartbeat.ts'
 import type { WeightSet } from '../contract/backend.ts'
+import { ShuttingDownError } from '../engine/request-errors.ts'
 import { monotonicMs } from '../../platform/clock.ts'
 import { reasonOf } from '../../platform/log.ts'
 import { readSignedJson } from './signed-body.ts'
+import { createCallRecords } from './generation/call-record.ts'
 import { createRunningCalls } from './generation/running-calls.ts'
 import { chatCompletions } from './routes/chat-completions-route.ts'
 import { completions } from './routes/completions-route.ts'
@@ -32,6 +34,11 @@ export interface NodeServer {
   isBusy(): boolean
   /** Scores under trial weights that the gateway has not acknowledged. */
   readonly shadows: Pick<ShadowScorer, 'pendingScores' | 'acknowledge'>
+  /**
+   * Logs how many calls the engine is about to end, because the node stops, and ends the scoring of texts and outputs. Call it
+   * before the engine is closed.
+   */
+  prepareClose(): void
   /** Settles when no receipt is outstanding. */
   settled(): Promise<void>
 }
@@ -58,7 +65,7 @@ export function createNodeServer(deps: NodeServerDeps): NodeServer {
   })
   const shadows = createShadowScorer({ engine, log, weights: deps.weights, isServing, scoreTimeoutMs })
   const calls = createRunningCalls()
-  const generate = createGenerate(deps, receipts, shadows, calls)
+  const beginRecord = createCallRecords(deps, receipts, calls)
   const replays = createReplayGuard()
   const read: ReadCall = (request, maxBytes) =>
     readSignedJson(request, {
@@ -74,13 +81,13 @@ export function createNodeServer(deps: NodeServerDeps): NodeServer {
     model,
     encoder: createEncoder(model, engine.policy.contextLength),
     grammars: deps.grammars ?? createGrammarCompiler({ ...model, observer: telemetry.metrics.grammars }),
-    generate,
+    generate: createGenerate(deps, beginRecord, shadows),
     read,
   }
   app.route('/rpc/chat-completions', chatCompletions(inference))
   app.route('/rpc/completions', completions(inference))
   app.route('/rpc/responses', responses(inference))
-  app.route('/rpc/embeddings', embeddings(deps, receipts, calls, inference))
+  app.route('/rpc/embeddings', embeddings(deps, beginRecord, inference))
   app.route('/rpc/evaluate', evaluate(deps, read))
   app.route('/rpc/describe', describeTexts(deps, read))
 
@@ -102,7 +109,7 @@ export function createNodeServer(deps: NodeServerDeps): NodeServer {
     const error = toAppError(thrown)
     if (error.code === 'internal_error')
       log.error('a call failed', { path: c.req.path, reason: stackOf(thrown) })
-    else if (error.status >= 500)
+    else if (error.status >= 500 && !(error instanceof ShuttingDownError))
       log.warn('a call was not served', { path: c.req.path, reason: reasonOf(thrown) })
     return errorResponse(error)
   })
@@ -112,7 +119,15 @@ export function createNodeServer(deps: NodeServerDeps): NodeServer {
     shadows,
     progress: () =>
       mergeByRequest([...calls.progress(), ...engine.progress(), ...receipts.scoringProgress()]),
-    isBusy: () => calls.progress().length > 0,
+    isBusy: () => calls.count > 0,
+    prepareClose() {
+      if (calls.count > 0)
+        log.warn('requests that have not ended in time are ended, because the node stops', {
+          requests: calls.count,
+        })
+      receipts.stopScoring()
+      shadows.close()
+    },
     settled: () => receipts.settled(),
   }
 }

@@ -54,13 +54,7 @@ async function readBounded(request: Request, maxBytes: number): Promise<Uint8Arr
     if (size > maxBytes) throw tooLarge(maxBytes)
     chunks.push(chunk)
   }
-  const body = new Uint8Array(size)
-  let offset = 0
-  for (const chunk of chunks) {
-    body.set(chunk, offset)
-    offset += chunk.length
-  }
-  return body
+  return Buffer.concat(chunks)
 }
 
 /** Yields the chunks of a body. A connection that breaks meanwhile is no fault of the node. */

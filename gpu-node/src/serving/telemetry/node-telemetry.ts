@@ -5,7 +5,7 @@ import type { Log } from '../../platform/log.ts'
 import type { JobObserver } from '../contract/observers.ts'
 import { createJobTelemetry } from './job-telemetry.ts'
 import { createNodeMetrics, type NodeMetrics } from './node-metrics.ts'
-import { NO_TRACING, type NodeTracing } from './open-tracing.ts'
+import { NO_TRACING, openTracing, type NodeTracing } from './open-tracing.ts'
 
 /** The spans and metrics of a node. */
 export interface NodeTelemetry {
@@ -50,4 +50,13 @@ export function createNodeTelemetry(options: {
       await Promise.allSettled([tracing.shutdown(), push()])
     },
   }
+}
+
+/** Opens the spans and metrics of a node, with the tracing of its settings. */
+export async function openNodeTelemetry(options: {
+  model: string
+  otel: OtelSettings
+  log: Log
+}): Promise<NodeTelemetry> {
+  return createNodeTelemetry({ ...options, tracing: await openTracing(options.otel) })
 }

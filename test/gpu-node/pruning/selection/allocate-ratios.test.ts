@@ -234,7 +234,7 @@ describe('a method with +allocated', () => {
         "Use 'continual-wanda+swaps', or a ratio.",
     )
     expect(() => withAllocation(tiny.model, selection)).toThrow(
-      /never measured. Measure it once with copal lab sensitivity/,
+      /never measured. Measure it once with npx copal lab sensitivity/,
     )
     expect(supportedMethods(model, true)).toContain('continual-wanda+allocated+swaps')
     expect(supportedMethods(tiny.model, true).filter((name) => name.includes('allocated'))).toEqual([])
@@ -252,7 +252,7 @@ describe('a method with +allocated', () => {
     const selection = { method: 'continual-wanda+rows+swaps', pattern: '0.5', scope: 'row' } as const
     expect(() => withAllocation(model, selection)).toThrow(
       'needs the row sensitivity of this model, which was never measured. Measure it once with ' +
-        "copal lab row-sensitivity, or use 'continual-wanda+swaps'.",
+        "npx copal lab row-sensitivity, or use 'continual-wanda+swaps'.",
     )
     const measured = { ...model, rowSensitivity: rowSensitivityOf(tiny.model) }
     expect(withAllocation(measured, selection)).toEqual({ ...selection, scope: 'matrix' })

@@ -171,7 +171,7 @@ describe('a measured file', () => {
         path,
         encodeRowSensitivity({ ...measured, linears: { ...measured.linears, [name]: { ...own, rows } } }),
       )
-      await expect(find()).rejects.toThrow('copal lab row-sensitivity measures it again')
+      await expect(find()).rejects.toThrow('npx copal lab row-sensitivity measures it again')
     }
     expect(readFileSync(path, 'utf8')).toContain(name)
   })

@@ -6,6 +6,7 @@ import {
   backendResources,
   type BackendResourcesOptions,
 } from '../../../../gpu-node/src/serving/backends/backend-resources.ts'
+import { createCallWatch } from '../../../../gpu-node/src/serving/backends/gpu/call-watch.ts'
 import { memoryLog } from '../../../support/doubles/memory-log.ts'
 
 const CARD: GpuDevice = {
@@ -35,11 +36,12 @@ const CONFIG: LlamaConfig = {
 const LAPTOP: GpuDevice = { ...CARD, name: 'Intel Arc', kind: 'integrated', memoryBytes: 1e15 }
 
 const log = memoryLog()
-const MODEL: Pick<BackendResourcesOptions, 'precision' | 'headPrecision' | 'config' | 'log'> = {
+const MODEL: Pick<BackendResourcesOptions, 'precision' | 'headPrecision' | 'config' | 'log' | 'gpuCalls'> = {
   precision: 'bf16',
   headPrecision: 'int8',
   config: CONFIG,
   log,
+  gpuCalls: createCallWatch(() => {}),
 }
 
 /** An addon with devices of which some do not open; no test machine has these. */

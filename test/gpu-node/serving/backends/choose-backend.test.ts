@@ -77,7 +77,7 @@ function testSparse(kernels: readonly string[]): void {
   test('auto selects sparse when the addon loads', () => {
     const { backend, said } = choose({ precision: 'int8' })
     expect(backend.name).toBe(`sparse-int8-${kernels[0]}`)
-    expect(said).toEqual([['backend chosen', { backend: backend.name, why: 'the addon loads' }]])
+    expect(said[0]).toEqual(['backend chosen', { backend: backend.name, why: 'the addon loads' }])
   })
 
   test('the name shows precisions of the head, and of keys and values, other than the default', () => {

@@ -30,31 +30,34 @@ async function setup(intervalMs: number) {
   let version = 0
   const heart = createHeartbeatLoop({
     gateway: createGatewayClient({ baseUrl: gateway.url, nodeId: gateway.nodeId, secret: gateway.secret }),
-    snapshot: () => beatOf(version),
-    onResponse: (answer) => answers.push(answer),
     log,
     intervalMs,
     debounceMs: 5,
     retryMs: 2,
   })
+  const dialogue = {
+    snapshot: (isLast: boolean) => ({ ...beatOf(version), leaving: isLast }),
+    onResponse: (answer: HeartbeatResponse) => void answers.push(answer),
+  }
   onTestFinished(async () => {
     await heart.stop()
     await gateway.close()
   })
-  return { gateway, log, answers, heart, setVersion: (next: number) => (version = next) }
+  const start = () => heart.start(dialogue)
+  return { gateway, log, answers, heart, start, setVersion: (next: number) => (version = next) }
 }
 
 test('the desired state and the jobs of the reply reach the node', async () => {
-  const { gateway, answers, heart } = await setup(60_000)
+  const { gateway, answers, start } = await setup(60_000)
   gateway.desired = { active: { version: 3, sha256: 'a'.repeat(64) }, previous: null }
-  heart.start()
+  start()
   await vi.waitFor(() => expect(answers).toHaveLength(1), WAIT)
   expect(answers[0]).toEqual({ registered: false, desired: gateway.desired, jobs: [] })
 })
 
 test('a change is reported at once, and changes close together share a heartbeat', async () => {
-  const { gateway, heart, setVersion } = await setup(60_000)
-  heart.start()
+  const { gateway, heart, start, setVersion } = await setup(60_000)
+  start()
   await vi.waitFor(() => expect(gateway.heartbeats).toHaveLength(1), WAIT)
   for (let version = 1; version <= 5; version++) {
     setVersion(version)
@@ -65,15 +68,15 @@ test('a change is reported at once, and changes close together share a heartbeat
 })
 
 test('heartbeats repeat without being requested', async () => {
-  const { gateway, heart } = await setup(5)
-  heart.start()
+  const { gateway, start } = await setup(5)
+  start()
   await vi.waitFor(() => expect(gateway.heartbeats.length).toBeGreaterThan(3), WAIT)
 })
 
 test('an unreachable gateway is logged once when it is lost and once when it returns', async () => {
-  const { gateway, heart, log } = await setup(5)
+  const { gateway, heart, start, log } = await setup(5)
   gateway.disconnect()
-  heart.start()
+  start()
   await vi.waitFor(() => expect(log.lines).toHaveLength(1), WAIT)
   heart.sendSoon()
   // Several heartbeats fail meanwhile.
@@ -86,9 +89,9 @@ test('an unreachable gateway is logged once when it is lost and once when it ret
 })
 
 test('a gateway that was lost and then rejects the node is logged again, once', async () => {
-  const { gateway, heart, log } = await setup(5)
+  const { gateway, start, log } = await setup(5)
   gateway.disconnect()
-  heart.start()
+  start()
   await vi.waitFor(() => expect(log.lines).toHaveLength(1), WAIT)
   let rejected = 0
   gateway.intercept = (_request, response) => {
@@ -127,26 +130,24 @@ test('a lost response does not make the node silent, and a slow gateway gets the
         return response
       },
     },
-    snapshot: () => beatOf(0),
-    onResponse: () => heart.sendSoon(),
     log: memoryLog(),
     intervalMs: 2_000,
     debounceMs: 1,
     retryMs: 1,
   })
   onTestFinished(() => heart.stop())
-  heart.start()
+  heart.start({ snapshot: () => beatOf(0), onResponse: () => heart.sendSoon() })
   await vi.waitFor(() => expect(timeouts.length).toBeGreaterThanOrEqual(6), WAIT)
   expect(timeouts.slice(0, 6)).toEqual([3_000, 6_000, 10_000, 10_000, 8_000, 3_000])
 })
 
 test('a reply that does not follow the protocol counts as an unreachable gateway', async () => {
-  const { gateway, heart, answers, log } = await setup(5)
+  const { gateway, start, answers, log } = await setup(5)
   gateway.intercept = (_request, response) => {
     response.writeHead(200, { 'content-type': 'application/json' }).end('{"desired": 1}')
     return true
   }
-  heart.start()
+  start()
   await vi.waitFor(() => expect(log.lines).toHaveLength(1), WAIT)
   expect(answers).toEqual([])
   gateway.intercept = undefined
@@ -154,8 +155,8 @@ test('a reply that does not follow the protocol counts as an unreachable gateway
 })
 
 test('a node that stops sends a last heartbeat', async () => {
-  const { gateway, heart, setVersion } = await setup(60_000)
-  heart.start()
+  const { gateway, heart, start, setVersion } = await setup(60_000)
+  start()
   await vi.waitFor(() => expect(gateway.heartbeats).toHaveLength(1), WAIT)
   setVersion(9)
   await heart.stop()

@@ -79,6 +79,20 @@ test('few grammars of one tenant wait, the excess is refused as its own, and tho
   await vi.waitFor(() => expect(compiled).toEqual(['a', 'b', 'f', 'c', 'd', 'e']), WAIT)
 })
 
+test.each([undefined, 'tenant-1'])(
+  'an API key whose grammars wait leaves room for the other keys of its tenant (%s)',
+  async (tenant) => {
+    const { grammars, sandboxCall } = setup()
+    const ask = (text: string, account: string) => grammars.compile(source(text), { tenant, account })
+    const waiting = ['a', 'b', 'c', 'd'].map((text) => ask(text, 'key-1'))
+    await expect(ask('e', 'key-1')).rejects.toMatchObject({ code: 'rate_limit_exceeded', param: 'tools' })
+    const other = ask('f', 'key-2')
+    for (const text of ['a', 'b', 'c', 'd', 'f']) sandboxCall(text).resolve()
+    await Promise.all(waiting)
+    expect(await other).toBeTypeOf('function')
+  },
+)
+
 test('a schema that made the compiling process fail is refused for a minute, for its tenant only', async () => {
   let nowMs = 0
   const { grammars, compiled, sandboxCall } = setup(() => nowMs)
@@ -109,11 +123,11 @@ test('a schema that made the compiling process fail is refused for a minute, for
 
 test('a full queue of schemas is an error about the field, so that the node does not count as full', async () => {
   const { grammars, sandboxCall } = setup()
-  const texts = Array.from({ length: 16 }, (_, index) => `s-${index}`)
+  const texts = Array.from({ length: 24 }, (_, index) => `s-${index}`)
   const waiting = texts.map((text, index) =>
-    grammars.compile(source(text), { tenant: `tenant-${index % 4}` }),
+    grammars.compile(source(text), { tenant: `tenant-${index % 6}` }),
   )
-  await expect(grammars.compile(source('more'), { tenant: 'tenant-4' })).rejects.toMatchObject({
+  await expect(grammars.compile(source('more'), { tenant: 'tenant-6' })).rejects.toMatchObject({
     code: 'overloaded',
     param: 'tools',
   })

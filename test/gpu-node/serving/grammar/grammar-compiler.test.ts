@@ -313,9 +313,22 @@ function testGrammars(): void {
 
   test('more grammars than may wait are rejected as overloaded', async () => {
     const sources = Array.from({ length: 40 }, (_, index) => jsonOf({ const: `answer ${index}` }))
-    const outcomes = await Promise.allSettled(sources.map((source) => grammars.compile(source)))
+    const outcomes = await Promise.allSettled(
+      sources.map((source, index) => grammars.compile(source, { tenant: `tenant-${index % 10}` })),
+    )
     const refusals = outcomes.filter((outcome) => outcome.status === 'rejected')
-    expect(refusals.length).toBe(40 - 16)
+    expect(refusals.length).toBe(40 - 24)
     for (const { reason } of refusals) expect(reason).toMatchObject({ code: 'overloaded', retryAfterS: 1 })
+  })
+
+  test('two tenants with as many grammars as they may have leave room for a third one', async () => {
+    const sources = Array.from({ length: 40 }, (_, index) => jsonOf({ const: `theirs ${index}` }))
+    const outcomes = Promise.allSettled(
+      sources.map((source, index) =>
+        grammars.compile(source, { tenant: `full-${index % 2}`, account: `key-${index % 8}` }),
+      ),
+    )
+    await expect(grammars.compile(jsonOf({ const: 'mine' }), { tenant: 'third' })).resolves.toBeDefined()
+    expect((await outcomes).filter(({ status }) => status === 'rejected')).toHaveLength(40 - 16)
   })
 }

@@ -256,14 +256,21 @@ test('closing releases every set', async () => {
   expect(live.size).toBe(0)
 })
 
-test('a mask that becomes ready while the node stops is not activated, without an error', async () => {
-  const { swap, states, log, closeEngine } = faultySwap()
-  await swap.start({ active: null, previous: null })
+test('a swap that was stopped loads and activates nothing, leaves the sets that serve, and logs no failure', async () => {
+  const { swap, events, stalling, live, log, closeEngine } = faultySwap()
+  await swap.start({ active: A, previous: null })
   await swap.settled()
+  stalling.add(2)
+  swap.converge({ active: B, previous: A })
+  await vi.waitFor(() => expect(events).toContain('load 2'), WAIT)
+  swap.stop()
   closeEngine()
-  swap.converge({ active: A, previous: null })
   await swap.settled()
-  expect(swap.activeVersion()).toBe(0)
-  expect(states()).toEqual({ 0: 'ready', 1: 'ready' })
-  expect(log.lines.join()).toContain('shutting down')
+  expect(events).toContain('cancel 2')
+  const before = [...events]
+  swap.converge({ active: null, previous: null })
+  await swap.settled()
+  expect(events).toEqual(before)
+  expect(new Set(live.keys())).toEqual(new Set([0, 1]))
+  expect(log.lines.filter((line) => /warn|error/.test(line))).toEqual([])
 })

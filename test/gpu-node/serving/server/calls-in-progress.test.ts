@@ -1,3 +1,4 @@
+import { AppError } from '@copal/shared/errors.ts'
 import { expect, test, vi } from 'vitest'
 import type { GrammarCompiler } from '../../../../gpu-node/src/serving/grammar/grammar-compiler.ts'
 import { HIDDEN_SIZE } from '../../../support/doubles/arithmetic-backend.ts'
@@ -36,6 +37,21 @@ test('a call is reported while its grammar is compiled, and no longer once its c
   client.abort()
   expect(await answered).toBe('left')
   await vi.waitFor(() => expect(node.server.progress()).toEqual([]), WAIT)
+})
+
+test('grammars are compiled for the tenant and the API key of the call', async () => {
+  const owners: unknown[] = []
+  const grammars: GrammarCompiler = {
+    compile(_source, { tenant, account } = {}) {
+      owners.push({ tenant, account })
+      return Promise.reject(new AppError('invalid_request', 'it is not compiled here'))
+    },
+  }
+  const { node } = await nodes.start({ grammars })
+  const owner = { tenant: 'tenant-1', account: 'key-1' }
+  const request = { ...CHAT, response_format: { type: 'json_object' } }
+  await node.post('/rpc/chat-completions', call(request, owner))
+  expect(owners).toEqual([owner])
 })
 
 test('a call of several prompts reports all tokens, each prompt once however many choices continue it', async () => {

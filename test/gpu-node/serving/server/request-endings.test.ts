@@ -258,3 +258,21 @@ test('a caller that leaves while it sends its body is no error of the node', asy
   await sleep(50)
   expect(node.log.lines).toEqual([])
 })
+
+test('the requests that a planned stop ends fail, and the log has one line for all of them', async () => {
+  const { node } = await start({ arithmetic: { onStep: () => sleep(10) } })
+  const long = { ...PROMPT, max_tokens: 200 }
+  const streamed = await node.post('/rpc/completions', call({ ...long, stream: true }))
+  const events = readEvents(streamed)
+  const whole = node.post('/rpc/completions', call(long))
+  while (node.engine.load().running < 2) await sleep(1)
+  node.server.prepareClose()
+  node.engine.close()
+  expect((await events).at(-1)).toMatchObject({
+    error: { message: expect.stringContaining('shutting down') },
+  })
+  expect((await whole).status).toBe(502)
+  expect(node.log.lines).toEqual([
+    expect.stringMatching(/warn requests .* because the node stops requests=2$/),
+  ])
+})

@@ -4,10 +4,8 @@ import { afterAll, beforeAll, expect, test, vi } from 'vitest'
 import type { ChatCompletion, ChatCompletionChunk } from '@copal/shared/wire/chat.ts'
 import type { Completion } from '@copal/shared/wire/completions.ts'
 import type { WeightSet } from '../../../../gpu-node/src/serving/contract/backend.ts'
-import {
-  createOnnxBackend,
-  type OnnxBackend,
-} from '../../../../gpu-node/src/serving/backends/onnx/onnx-backend.ts'
+import { createOnnxBackend } from '../../../../gpu-node/src/serving/backends/onnx/onnx-backend.ts'
+import type { ProcessBackend } from '../../../../gpu-node/src/serving/backends/weight-set-process/process-backend.ts'
 import type { TokenLogprob } from '../../../../gpu-node/src/serving/engine/generated-text.ts'
 import { checkInvariants } from '../../../support/engine/engine-invariants.ts'
 import type { EnginePolicy } from '../../../../gpu-node/src/serving/engine/engine-policy.ts'
@@ -21,7 +19,7 @@ import { GREEDY } from '../../../../gpu-node/src/serving/contract/greedy.ts'
 
 // The whole serving path on the real backend: a tiny LLaMA in ONNX Runtime, dense and two masks.
 let tiny: TinyModel
-let backend: OnnxBackend
+let backend: ProcessBackend
 let node: TestNode
 const sets: WeightSet[] = []
 let preemptions = 0

@@ -1,17 +1,25 @@
 import { availableParallelism } from 'node:os'
 import { AppError } from '@copal/shared/errors.ts'
 import { numericsOf } from '@copal/shared/metrics/numerics.ts'
-import type { GpuAddon, GpuDevice, GpuEngine, GpuErrorCode } from '../../../../gpu/addon.d.ts'
+import type {
+  GpuAddon,
+  GpuDevice,
+  GpuEngine,
+  GpuEngineOptions,
+  GpuErrorCode,
+} from '../../../../gpu/addon.d.ts'
 import type { Addon, Precision } from '../../../../native/addon.d.ts'
 import type { Log } from '../../../platform/log.ts'
 import { addonErrorCode } from '../../../platform/native-addon.ts'
 import { MAX_THREADS, type WeightSet, type WeightSetSource } from '../../contract/backend.ts'
 import { createScriptLogitKernels } from '../../sampling/logit-kernels.ts'
 import { createEngineBackend, type EngineBackend } from '../sparse/engine-backend.ts'
-import { openModelEngine, SELF_TEST_TOKENS } from '../sparse/model-engine.ts'
+import { openModelEngine, SELF_TEST_TOKENS, type AddonEngine } from '../sparse/model-engine.ts'
 import { denseBytesPerWeight } from '../sparse/weight-bytes.ts'
 import { createNativeLogitKernels } from '../sparse/native-logit-kernels.ts'
 import { measureStream } from './stream-speed.ts'
+import { createCallWatch, OPENING_TIMEOUT_MS, type CallWatch } from './call-watch.ts'
+import { callTimeouts, watchedEngine, type CallTimeout } from './watched-engine.ts'
 
 /** Settings of the GPU engine. */
 export interface GpuBackendOptions {
@@ -33,6 +41,10 @@ export interface GpuBackendOptions {
   log?: Pick<Log, 'info' | 'warn'> | undefined
   /** Called when the device was lost and does not work again: a new process may be able to use it. */
   onGone?: ((error: Error) => void) | undefined
+  /** Watches calls for hangs; by default one of each engine, which calls {@link onGone}. */
+  calls?: CallWatch | undefined
+  /** How long calls of the engine may take; by the size of the model by default. */
+  timeoutMs?: CallTimeout | undefined
 }
 
 /** Codes of errors of a device that was lost and is not there again. Memory that a driver did not free can be one, too. */
@@ -52,6 +64,8 @@ const MAX_NAME = 50
 export interface GpuBackend extends EngineBackend {
   /** Loses the device of every engine; for tests. */
   provokeDeviceLoss(): void
+  /** Makes every step hang from now on; for tests. */
+  provokeHang(): void
 }
 
 /**
@@ -73,9 +87,17 @@ export function createGpuBackend(options: GpuBackendOptions): GpuBackend {
   const backend = createEngineBackend({
     name: ['gpu', precision, ...(headPrecision === precision ? [] : [`head-${headPrecision}`])].join('-'),
     bytesPerWeight: denseBytesPerWeight(precision),
-    async createEngine({ config }) {
-      const open: GpuAddon['openEngine'] = (engineOptions) => addon.openEngine(engineOptions)
-      const engine = await openModelEngine(open, config, {
+    async createEngine(model) {
+      const { config } = model
+      const open = async (engineOptions: GpuEngineOptions): Promise<AddonEngine> => {
+        const watch = options.calls ?? createCallWatch((error) => options.onGone?.(error))
+        latest = await watch.run('opening', () => addon.openEngine(engineOptions), OPENING_TIMEOUT_MS)
+        const { device } = latest
+        announce(device, log)
+        const timeoutMs = options.timeoutMs ?? callTimeouts(model, device.kind)
+        return watchedEngine(latest, watch, timeoutMs)
+      }
+      return openModelEngine(open, config, {
         kernel: null,
         device: options.device,
         threads,
@@ -84,9 +106,6 @@ export function createGpuBackend(options: GpuBackendOptions): GpuBackend {
         kvTokens: options.kvTokens ?? 4 * config.contextLength,
         ownTokens: SELF_TEST_TOKENS + (options.ownTokens ?? 0),
       })
-      latest = engine.native
-      announce(latest.device, log)
-      return engine
     },
     numerics: (form) => numericsOf({ precision, headPrecision, form }),
     createLogitKernels: (vocabSize) =>
@@ -130,6 +149,7 @@ export function createGpuBackend(options: GpuBackendOptions): GpuBackend {
     },
     device: () => (latest ? describeDevice(latest.device, streamRate) : undefined),
     provokeDeviceLoss: () => latest?.provokeDeviceLoss(),
+    provokeHang: () => latest?.provokeHang(),
   }
 }
 

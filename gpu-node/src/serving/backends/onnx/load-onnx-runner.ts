@@ -1,18 +1,23 @@
-import { createDecoderSession } from '../../../pruning/graph/decoder-session.ts'
+import { createDecoderSession, type DecoderSessionOptions } from '../../../pruning/graph/decoder-session.ts'
 import type { InferenceSession } from '../../../pruning/graph/onnx-runtime.ts'
 import type { LlamaConfig } from '../../../model/config/llama-config.ts'
 import { selfTestPrompt, checkSelfTest } from '../../contract/self-test.ts'
 import { runSequence } from '../../../pruning/graph/decoder-forward.ts'
 import { KeyValueCache } from '../../../pruning/graph/key-value-cache.ts'
-import type { LoadOptions } from './weight-set-protocol.ts'
 import { createRunner, type Runner } from './onnx-runner.ts'
+
+/** The weights that a process loads; sent by structured clone. */
+export interface OnnxLoadOptions extends DecoderSessionOptions {
+  /** Yields the processor to everything else. */
+  background: boolean
+}
 
 /**
  * Prepares the weights of a set, creates its session and runs the self-test.
  *
  * @throws AppError `mask_invalid`, `mask_base_mismatch`, `node_failed` when the self-test fails
  */
-export async function loadRunner(options: LoadOptions): Promise<Runner> {
+export async function loadRunner(options: OnnxLoadOptions): Promise<Runner> {
   const session = await createDecoderSession(options)
   await runSelfTest(session, options.config)
   return createRunner(session, options.config)

@@ -3,7 +3,7 @@ import type { EngineWeights } from '../../../../native/addon.d.ts'
 import type { Log } from '../../../platform/log.ts'
 import type { LlamaConfig } from '../../../model/config/llama-config.ts'
 import type { DenseModel } from '../../../model/master/dense-model.ts'
-import type { Backend, SequenceWork, StepResult, WeightSet } from '../../contract/backend.ts'
+import type { Backend, SequenceWork, StepResult, WeightSet, WeightSetSource } from '../../contract/backend.ts'
 import { selfTestPrompt, checkSelfTest } from '../../contract/self-test.ts'
 import type { CandidateRequest } from '../../sampling/candidates.ts'
 import type { LogitKernels } from '../../sampling/logit-kernels.ts'
@@ -26,12 +26,7 @@ export interface EngineBackendOptions {
   /** Creates the engine of a model. */
   createEngine: (model: DenseModel) => ModelEngine | Promise<ModelEngine>
   /** Chooses the form of a set's pruned weights; without it they are packed. */
-  chooseForm?: (
-    config: LlamaConfig,
-    engine: ModelEngine,
-    places: MaskPlaces,
-    signal?: AbortSignal,
-  ) => Promise<FormChoice>
+  chooseForm?: (source: WeightSetSource, engine: ModelEngine, places: MaskPlaces) => Promise<FormChoice>
   /** Names the numerics of a set, whose pruned weights have a form. */
   numerics: (form: FormChoice['form'] | undefined) => string
   /** Creates the loops over the logits of a weight set. */
@@ -40,7 +35,7 @@ export interface EngineBackendOptions {
   onDeviceLost?: () => void
   /** Threads that pack the first set. While a set serves, half of them pack. */
   packThreads: number
-  log?: Pick<Log, 'info'> | undefined
+  log?: Pick<Log, 'info' | 'warn'> | undefined
 }
 
 /** A {@link Backend} that reports what it holds. */
@@ -158,7 +153,7 @@ export function createEngineBackend(options: EngineBackendOptions): EngineBacken
       let handle: EngineWeights
       try {
         signal?.throwIfAborted()
-        if (places.size > 0) choice = await options.chooseForm?.(model.config, engine, places, signal)
+        if (places.size > 0) choice = await options.chooseForm?.(source, engine, places)
         signal?.throwIfAborted()
         // Packing leaves half of the processors to sets that already serve.
         const threads = sets.size === 0 ? packThreads : Math.max(1, packThreads >> 1)
@@ -178,9 +173,10 @@ export function createEngineBackend(options: EngineBackendOptions): EngineBacken
         logits: new Float32Array(model.config.vocabSize),
         end: resolve,
       }
+      let takesDrafts: boolean
       try {
         signal?.throwIfAborted()
-        await onEngine(engine, () => runSelfTest(loaded))
+        takesDrafts = await onEngine(engine, () => runSelfTest(loaded))
       } catch (thrown) {
         await engine
           .release(handle)
@@ -192,13 +188,19 @@ export function createEngineBackend(options: EngineBackendOptions): EngineBacken
         version,
         source,
         paged: true,
-        takesDrafts: true,
+        takesDrafts,
         bytes: handle.memoryBytes,
         ...(choice ? { form: { name: choice.form, why: choice.why } } : {}),
         numerics: options.numerics(places.size > 0 ? (choice?.form ?? 'packed') : undefined),
         ended,
       }
       sets.set(weights, loaded)
+      if (!takesDrafts)
+        log?.warn(
+          'this device computes a token differently if others are computed with it. So the set takes no drafts, which could ' +
+            'change tokens, and texts may differ slightly with the load',
+          { version },
+        )
       log?.info('weight set loaded', {
         version,
         priority: source.priority,
@@ -290,13 +292,17 @@ function candidateRequestOf(
 /**
  * Runs a fixed prompt at once, and again with its last token through the cache.
  *
+ * @returns whether drafts change no token. On a GPU, whose driver may compile kernels with fast math, both runs must have the same
+ * logits.
  * @throws AppError `node_failed` unless the logits are finite and agree
  */
-async function runSelfTest({ engine, handle, config }: LoadedSet): Promise<void> {
-  const prompt = selfTestPrompt(config.vocabSize)
-  const logits =
-    (await engine.tryOut(handle, prompt)) ?? (await tryInSteps(engine, handle, prompt, config.vocabSize))
-  checkSelfTest(logits.subarray(0, config.vocabSize), logits.subarray(config.vocabSize), SELF_TEST_TOLERANCE)
+async function runSelfTest({ engine, handle, config: { vocabSize } }: LoadedSet): Promise<boolean> {
+  const prompt = selfTestPrompt(vocabSize)
+  const tried = await engine.tryOut(handle, prompt)
+  const logits = tried ?? (await tryInSteps(engine, handle, prompt, vocabSize))
+  const [whole, cached] = [logits.subarray(0, vocabSize), logits.subarray(vocabSize)]
+  const difference = checkSelfTest(whole, cached, SELF_TEST_TOLERANCE)
+  return tried !== undefined || difference === 0
 }
 
 /** Each step has few tokens, because streams of the serving sets wait for it, and run a step of their own before the next one. */

@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto'
 import { join } from 'node:path'
 import { z } from 'zod'
 import type { Addon, Precision, StoredForm } from '../../../../native/addon.d.ts'
-import { readIfThere, writeAtomically } from '../../../platform/content-store.ts'
+import { readIfThere, writeAtomically } from '../../../platform/atomic-file.ts'
 import { processorName } from '../../../platform/processor-name.ts'
 import { reasonOf, type Log } from '../../../platform/log.ts'
 import {
@@ -247,7 +247,5 @@ async function readFigures(path: string): Promise<StoredFigures | null> {
 async function writeFigures(path: string, key: string, found: FormFigures, nowMs: number): Promise<void> {
   const measuredAt = new Date(nowMs).toISOString()
   const stored = { subject: JSON.parse(key) as unknown, measuredAt, figures: found }
-  await writeAtomically(path, async function* () {
-    yield Buffer.from(`${JSON.stringify(stored, null, 2)}\n`)
-  })
+  await writeAtomically(path, `${JSON.stringify(stored, null, 2)}\n`)
 }

@@ -34,9 +34,7 @@ export interface SparseBackendOptions {
   formMeter?: FormMeter | undefined
   /** Requests that are expected to run at once; 8 by default. */
   streams?: number | undefined
-  /** Returns the memory that is left for weight sets; no limit by default. */
-  freeWeightBytes?: (() => number) | undefined
-  log?: Pick<Log, 'info'> | undefined
+  log?: Pick<Log, 'info' | 'warn'> | undefined
 }
 
 const DEFAULT_HEAD_PRECISION: Precision = 'int8'
@@ -78,7 +76,7 @@ export function createSparseBackend(options: SparseBackendOptions): EngineBacken
         kvTokens: options.kvTokens ?? 4 * config.contextLength,
         ownTokens: SELF_TEST_TOKENS + (options.ownTokens ?? 0),
       }),
-    async chooseForm(config, engine, places, signal) {
+    async chooseForm({ model: { config }, signal, freeBytes }, engine, places) {
       const { form: wanted = 'packed' } = options
       if (precision === 'int4' && wanted === 'auto') return chooseInt4Form(engine.native.kernel)
       const kept = keptPattern(places, config)
@@ -93,7 +91,7 @@ export function createSparseBackend(options: SparseBackendOptions): EngineBacken
         streams: options.streams ?? DEFAULT_STREAMS,
         bytes: formBytes(precision, kept.weights, kept.share),
         // Its successor is loaded while it still serves.
-        fits: (bytes) => 2 * bytes <= (options.freeWeightBytes?.() ?? Infinity),
+        fits: (bytes) => 2 * bytes <= (freeBytes?.() ?? Infinity),
       })
     },
     numerics: (form) => numericsOf({ precision, headPrecision, form, kvPrecision }),

@@ -4,16 +4,12 @@ import type { CacheTarget } from '@copal/shared/wire/node-calls.ts'
 import { MAX_CACHED_RESPONSE_BYTES } from '@copal/shared/wire/receipts.ts'
 import type { TokenScores } from '../../contract/backend.ts'
 import type { GenerationOutcome } from '../../engine/generation-request.ts'
-import { startCallTelemetry } from '../../telemetry/call-telemetry.ts'
-import { monotonicMs } from '../../../platform/clock.ts'
-import { logInTrace } from '../../../platform/log.ts'
 import type { OutputFormat, OutputHead, FinishedChoice } from '../formats/output-format.ts'
 import { responseHeaders, chooseWeights, fingerprint, requireModel } from './request-weights.ts'
-import type { RunningCalls } from './running-calls.ts'
+import type { BeginRecord } from './call-record.ts'
 import { startChoices, type ChoiceEvent, type Choices, type ChoicesPlan } from './completion-choices.ts'
 import type { NodeServerDeps } from './node-server-deps.ts'
-import { respondWhenReady, logBrokenResponse, LATE_AFTER_MS } from './late-response.ts'
-import type { ReceiptIssuer, ReceiptCall } from '../receipts/receipt-issuer.ts'
+import { respondWhenReady, LATE_AFTER_MS } from './late-response.ts'
 import type { ClientText } from '../prompts/client-text.ts'
 import type { ShadowScorer } from '../receipts/shadow-scoring.ts'
 import { EVENT_STREAM, eventStream, type EventStreamOptions } from './event-stream.ts'
@@ -60,11 +56,10 @@ export type Generate = (call: GenerationCall, request: Request) => Promise<Respo
  */
 export function createGenerate(
   deps: NodeServerDeps,
-  receipts: ReceiptIssuer,
+  beginRecord: BeginRecord,
   shadows: ShadowScorer,
-  calls: RunningCalls,
 ): Generate {
-  const { engine, telemetry, log } = deps
+  const { engine } = deps
   const keepAliveMs = deps.keepAliveMs ?? 5_000
   const lateMs = deps.keepAliveMs ?? LATE_AFTER_MS
 
@@ -83,16 +78,8 @@ export function createGenerate(
   }
 
   return async function generate(call, request) {
-    const arrivedMs = monotonicMs()
     const created = Math.floor(Date.now() / 1000)
-    const running = calls.begin(call.requestId)
-    const route = new URL(request.url).pathname
-    const observed = startCallTelemetry(telemetry, request.headers, { ...call, route })
-    const receiptCall: ReceiptCall = {
-      ...call,
-      sampledText: call.sample ? call.clientText : null,
-      traceparent: observed.traceparent,
-    }
+    const record = beginRecord({ ...call, sampledText: call.sample ? call.clientText : null }, request)
     const abort = new AbortController()
     const cancel = () => abort.abort()
     request.signal.addEventListener('abort', cancel, { once: true })
@@ -110,22 +97,17 @@ export function createGenerate(
           deadlineMs: deps.requestTimeoutMs,
         }
         const choices = startChoices(engine, plan, common, abort)
-        for (const { prompt, outcome } of choices.parts) running.track(prompt, outcome)
+        for (const { prompt, outcome } of choices.parts) record.track(prompt, outcome)
         void choices.outcome.then((outcome) => settle(outcome, choices.parts.length))
         return choices
       } catch (thrown) {
-        const error = toAppError(thrown)
-        observed.rejected(error, monotonicMs() - arrivedMs)
-        receipts.reject(receiptCall, arrivedMs, error)
-        running.end()
+        record.rejected(toAppError(thrown))
         throw thrown
       }
     }
 
     function settle(outcome: GenerationOutcome, outputs: number): void {
-      observed.ended(outcome, outputs)
-      receipts.settle(receiptCall, outcome)
-      running.end()
+      record.ended(outcome, outputs)
       const { shadowVersion } = call
       if (call.sample && shadowVersion !== undefined) shadows.score({ ...call, shadowVersion }, outcome)
     }
@@ -138,7 +120,7 @@ export function createGenerate(
     })
     const headersOf = (maskVersion: number | undefined) =>
       responseHeaders(deps.nodeId, call.domain, maskVersion)
-    const onError = logBrokenResponse(logInTrace(log, observed.trace), call.requestId)
+    const onError = record.broken
     const starting = start()
     if (!call.stream) {
       const pending = starting.then(async (choices) => {

@@ -1,5 +1,5 @@
 import { errorBody, toAppError } from '@copal/shared/errors.ts'
-import { finishReasonOf } from '../../engine/request-errors.ts'
+import { finishReasonOf, ShuttingDownError } from '../../engine/request-errors.ts'
 import { reasonOf, type Log } from '../../../platform/log.ts'
 import { jsonInTurns } from './json-in-turns.ts'
 import { withTimeout } from '../../../platform/timeout.ts'
@@ -20,10 +20,10 @@ interface LateResponseOptions {
   onError: (thrown: unknown) => void
 }
 
-/** Returns an error handler that logs why a response broke off after it began, unless the client caused it. */
+/** Returns an error handler that logs why a response broke off after it began, unless its client or a planned stop caused it. */
 export function logBrokenResponse(log: Log, requestId: string): LateResponseOptions['onError'] {
   return (thrown) => {
-    if (finishReasonOf(toAppError(thrown)) !== 'error') return
+    if (thrown instanceof ShuttingDownError || finishReasonOf(toAppError(thrown)) !== 'error') return
     log.error('a response broke off', { requestId, reason: reasonOf(thrown) })
   }
 }

@@ -9,6 +9,7 @@ export interface RunningCall {
 
 /** The calls of a node. Heartbeats report them also while the engine has none of their requests. */
 export interface RunningCalls {
+  readonly count: number
   begin(requestId: string): RunningCall
   /** Returns an entry for each call itself, and one for each of its engine requests that ended. */
   progress(): PartProgress[]
@@ -18,6 +19,9 @@ export interface RunningCalls {
 export function createRunningCalls(): RunningCalls {
   const open = new Set<PartProgress[]>()
   return {
+    get count() {
+      return open.size
+    },
     begin(requestId) {
       const arrived = { requestId, part: 0, promptTokens: 0, completionTokens: 0, idleMs: Infinity }
       const parts: PartProgress[] = [arrived]

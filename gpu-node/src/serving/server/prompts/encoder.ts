@@ -1,7 +1,11 @@
 import { Worker } from 'node:worker_threads'
 import { AppError } from '@copal/shared/errors.ts'
 import { textTooLong } from '../../engine/request-errors.ts'
-import { createFairSerialQueue } from '../../../platform/fair-serial-queue.ts'
+import {
+  createFairSerialQueue,
+  type QueueLimits,
+  type WorkOwner,
+} from '../../../platform/fair-serial-queue.ts'
 import type { DenseModel } from '../../../model/master/dense-model.ts'
 import type { TextCodec } from '../../../model/tokenizer/text-codec.ts'
 
@@ -18,7 +22,7 @@ export interface EncodeRequest {
 export interface Encoder {
   /**
    * Tokenises short texts on the event loop, longer ones on a worker thread, where they block nothing else. There tenants
-   * take turns.
+   * and their accounts take turns.
    *
    * @throws AppError `context_length_exceeded` for a text whose length or first part alone exceeds the context,
    * `overloaded`, `rate_limit_exceeded`, `node_failed`, `client_closed_request`
@@ -28,9 +32,8 @@ export interface Encoder {
   readonly contextCharacters: number
 }
 
-/** The caller that waits for tokens. All calls without a tenant count as those of one tenant. */
-export interface Caller {
-  tenant?: string | undefined
+/** The caller that waits for tokens. */
+export interface Caller extends WorkOwner {
   signal?: AbortSignal | undefined
 }
 
@@ -40,9 +43,8 @@ const MAX_INLINE_CHARACTERS = 4_096
 const CHARACTERS_PER_TOKEN = 8
 /** Tokens by which a cut text may differ at its end, because cutting changes how the last characters are tokenised. */
 const CUT_SLACK_TOKENS = 16
-/** Calls that may wait for the worker thread, which serves one at a time: of all tenants, and of one. */
-const MAX_WAITING = 128
-const MAX_OF_TENANT = 64
+/** Calls that may wait for the worker thread, which serves one at a time. */
+const MAX_WAITING: QueueLimits = { total: 128, ofTenant: 96, ofAccount: 64 }
 /** Idle time after which the worker thread ends. */
 const IDLE_MS = 60_000
 
@@ -52,7 +54,7 @@ export function createEncoder(
   contextLength: number,
 ): Encoder {
   const longestToken = longestTokenBytes(codec, config.vocabSize)
-  const queue = createFairSerialQueue('texts to tokenise', MAX_WAITING, MAX_OF_TENANT)
+  const queue = createFairSerialQueue('texts to tokenise', MAX_WAITING)
   let thread: Worker | undefined
   let idle: NodeJS.Timeout | undefined
 
@@ -85,12 +87,12 @@ export function createEncoder(
     }
   }
 
-  async function encodeAll(request: EncodeRequest, { tenant = '', signal }: Caller): Promise<number[][]> {
+  async function encodeAll(request: EncodeRequest, { signal, ...owner }: Caller): Promise<number[][]> {
     const { texts, kind } = request
     const characters = texts.reduce((sum, { length }) => sum + length, 0)
     return characters <= MAX_INLINE_CHARACTERS
       ? texts.map((text) => encodeAs(codec, text, kind))
-      : queue.run(() => encodeOnThread(request), tenant, signal)
+      : queue.run(() => encodeOnThread(request), owner, signal)
   }
 
   const maxCharacters = CHARACTERS_PER_TOKEN * contextLength

@@ -45,6 +45,8 @@ export interface DriftScorer {
    * @returns at the latest after `scoreTimeoutMs`. `drift` is of the same tokens under both weights
    */
   score(requestId: string, weights: WeightSet, text: () => Promise<ClientText>): Promise<DriftScore>
+  /** Ends the scoring of all texts, and of those that come later, for want of time. */
+  close(): void
 }
 
 interface WaitingText {
@@ -69,14 +71,13 @@ export function createDriftScorer(deps: DriftDeps): DriftScorer {
   const pace = createScorePace(Math.min(MAX_WINDOW, maxTokens >> 1), scoreTimeoutMs)
   const bos = deps.codec.encodeDocument('')
   const waiting: WaitingText[] = []
-  let isScoring = false
+  let scoring: WaitingText | undefined
+  let isClosed = false
   let wasDenseLoaded = true
 
   async function scoreWaiting(): Promise<void> {
-    if (isScoring) return
-    isScoring = true
-    for (let next = waiting.shift(); next; next = waiting.shift()) next.end(await scoreText(next))
-    isScoring = false
+    if (scoring) return
+    for (scoring = waiting.shift(); scoring; scoring = waiting.shift()) scoring.end(await scoreText(scoring))
   }
 
   async function scoreText(item: WaitingText): Promise<DriftScore> {
@@ -98,7 +99,10 @@ export function createDriftScorer(deps: DriftDeps): DriftScorer {
         throw new Error(`its negative log-likelihood is ${nllMasked} masked and ${nllDense} dense`)
       return { drift: { tokens: window.scored.length, nllMasked, nllDense }, scoring: 'scored' }
     } catch (error) {
-      if (abort.signal.aborted) pace.record(window.tokens.length, performance.now() - startedMs, false)
+      if (abort.signal.aborted) {
+        pace.record(window.tokens.length, performance.now() - startedMs, false)
+        return unscored('budget')
+      }
       const outcome = failureOutcome(error)
       if (outcome === 'failed') logFailure(requestId, weights, error)
       return unscored(outcome)
@@ -145,6 +149,7 @@ export function createDriftScorer(deps: DriftDeps): DriftScorer {
         return unscored('failed')
       }
       if (text.own.length < MIN_TOKENS) return unscored('too_short')
+      if (isClosed) return unscored('budget')
       const { promise, resolve: end } = Promise.withResolvers<DriftScore>()
       const deadlineMs = performance.now() + scoreTimeoutMs
       const item = { requestId, weights, text, deadlineMs, abort: new AbortController(), end }
@@ -157,6 +162,11 @@ export function createDriftScorer(deps: DriftDeps): DriftScorer {
       } finally {
         clearTimeout(timer)
       }
+    },
+    close() {
+      isClosed = true
+      scoring?.abort.abort()
+      for (const { end } of waiting.splice(0)) end(unscored('budget'))
     },
   }
 }

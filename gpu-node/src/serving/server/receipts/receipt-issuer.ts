@@ -32,6 +32,8 @@ export interface ReceiptIssuer {
   reject(call: ReceiptCall, arrivedMs: number, error: AppError): void
   /** Returns the progress of ended calls whose receipt waits for its scores. */
   scoringProgress(): RequestProgress[]
+  /** Issues outstanding receipts without scores, because the node stops, and logs how many. */
+  stopScoring(): void
   /** Settles when no receipt is outstanding. */
   settled(): Promise<void>
 }
@@ -97,6 +99,11 @@ export function createReceiptIssuer(deps: ReceiptDeps): ReceiptIssuer {
         completionTokens,
         idleMs: 0,
       })),
+    stopScoring() {
+      const texts = outstanding.size
+      if (texts > 0) deps.log.info('sampled texts are left unscored, because the node stops', { texts })
+      scorer.close()
+    },
     async settled() {
       while (outstanding.size > 0) await Promise.all([...outstanding.values()].map(({ sent }) => sent))
     },

@@ -36,6 +36,8 @@ export interface ShadowScorer {
   pendingScores(): ShadowScore[]
   /** Removes scores that the gateway received. */
   acknowledge(received: readonly ShadowScore[]): void
+  /** Stops scoring, because the node stops. Any share of calls suffices, so that those that wait are not missed. */
+  close(): void
 }
 
 /** Parts of a {@link ShadowScorer}. */
@@ -54,6 +56,7 @@ export function createShadowScorer(deps: ShadowDeps): ShadowScorer {
   let waiting = 0
   let turn: Promise<void> = Promise.resolve()
   let unreported: ShadowScore[] = []
+  const closing = new AbortController()
   const pace = createScorePace(MAX_PART_TOKENS, deps.scoreTimeoutMs)
 
   async function run(
@@ -62,7 +65,8 @@ export function createShadowScorer(deps: ShadowDeps): ShadowScorer {
     whole: GenerationOutcome['text'],
   ): Promise<void> {
     const startedMs = performance.now()
-    const signal = AbortSignal.timeout(deps.scoreTimeoutMs)
+    if (closing.signal.aborted) return
+    const signal = AbortSignal.any([closing.signal, AbortSignal.timeout(deps.scoreTimeoutMs)])
     const text = scoredText(whole, pace.windowTokens(deps.scoreTimeoutMs)!)
     const { tokens } = text
     try {
@@ -86,7 +90,7 @@ export function createShadowScorer(deps: ShadowDeps): ShadowScorer {
       if (!sums.every(Number.isFinite)) throw new Error('its negative log-likelihood is not finite')
       unreported = [...unreported, score].slice(-MAX_UNREPORTED)
     } catch (error) {
-      if (signal.aborted) pace.record(tokens.length, performance.now() - startedMs, false)
+      if (signal.aborted) return pace.record(tokens.length, performance.now() - startedMs, false)
       // Under load some calls are not scored, by design. Other failures are logged.
       if (failureOutcome(error) !== 'failed') return
       deps.log.warn('an output was not scored under the trial mask', {
@@ -109,6 +113,7 @@ export function createShadowScorer(deps: ShadowDeps): ShadowScorer {
       const ids = new Set(received.map(({ requestId }) => requestId))
       unreported = unreported.filter(({ requestId }) => !ids.has(requestId))
     },
+    close: () => closing.abort(),
   }
 }
 

@@ -6,7 +6,7 @@ import { chatFormat } from '../formats/output-format.ts'
 import { CHAT_LOGPROB_BYTES, requireLogprobsFit } from '../generation/response-size.ts'
 import { chatPrompt } from '../prompts/chat-prompt.ts'
 import { newClientText } from '../prompts/client-text.ts'
-import { MAX_CALL_BYTES, type InferenceRouteDeps } from './route-deps.ts'
+import { MAX_CALL_BYTES, type InferenceRouteDeps, ownerOf } from './route-deps.ts'
 import { promptPrefixes } from '../prompts/prompt-tokens.ts'
 import { chatMaxTokens, chatTopLogprobs, samplingOf } from '../generation/sampling-options.ts'
 import { CHAT_FIELDS, compileStructure, structureOf } from '../prompts/structured-output.ts'
@@ -23,7 +23,7 @@ export function chatCompletions(deps: InferenceRouteDeps): Hono {
     const withUsage = request.stream_options?.include_usage ?? false
     const prompt = { text: '', tokens: [] as readonly number[] }
     const encodeAlone = async (text: string) =>
-      (await encoder.encode([text], 'document', { tenant: call.tenant }))[0] ?? []
+      (await encoder.encode([text], 'document', ownerOf(call)))[0] ?? []
     return generate(
       {
         ...call,
@@ -46,7 +46,7 @@ export function chatCompletions(deps: InferenceRouteDeps): Hono {
             prefixes: promptPrefixes(call.prefix, prompt.text.length, tokens.length),
             choicesPerPrompt: request.n ?? 1,
             maxTokens: chatMaxTokens(request),
-            constrain: await compileStructure(grammars, structure, { signal, tenant: call.tenant }),
+            constrain: await compileStructure(grammars, structure, { signal, ...ownerOf(call) }),
           }
           if (!request.stream)
             requireLogprobsFit(plan, config.contextLength, CHAT_LOGPROB_BYTES, 'top_logprobs')

@@ -5,7 +5,7 @@ import { validate } from '@copal/shared/wire/validate.ts'
 import type { ClientPrompt } from '../formats/echoed-prompt.ts'
 import { completionFormat } from '../formats/output-format.ts'
 import { COMPLETION_LOGPROB_BYTES, requireLogprobsFit } from '../generation/response-size.ts'
-import { MAX_CALL_BYTES, type InferenceRouteDeps } from './route-deps.ts'
+import { MAX_CALL_BYTES, type InferenceRouteDeps, ownerOf } from './route-deps.ts'
 import { wholePrompt } from '../prompts/client-text.ts'
 import { promptPrefixes, tokensOf } from '../prompts/prompt-tokens.ts'
 import { completionMaxTokens, samplingOf } from '../generation/sampling-options.ts'
@@ -33,7 +33,7 @@ export function completions(deps: Omit<InferenceRouteDeps, 'grammars'>): Hono {
         idPrefix: 'cmpl-',
         async prepare(signal) {
           const field = { name: 'prompt', value: request.prompt }
-          const caller = { signal, tenant: call.tenant }
+          const caller = { signal, ...ownerOf(call) }
           prompts = await tokensOf(clientPrompts, field, model.config, encoder, caller)
           const plan = {
             ...samplingOf(request, topLogprobs),

@@ -8,23 +8,14 @@ import type { Engine } from '../../engine/engine-api.ts'
 import type { Embedding, EmbeddingCall, EmbedRequest } from '../../engine/embedding-request.ts'
 import type { GenerationOutcome } from '../../engine/generation-request.ts'
 import { deadlineExceeded, finishReasonOf, textTooLong } from '../../engine/request-errors.ts'
-import { startCallTelemetry } from '../../telemetry/call-telemetry.ts'
-import { monotonicMs } from '../../../platform/clock.ts'
-import { logInTrace } from '../../../platform/log.ts'
 import { requireEmbeddingsFit } from '../generation/response-size.ts'
 import { responseHeaders, chooseWeights, fingerprint, requireModel } from '../generation/request-weights.ts'
-import type { RunningCall, RunningCalls } from '../generation/running-calls.ts'
+import type { BeginRecord, CallRecord } from '../generation/call-record.ts'
 import { combineOutcomes } from '../generation/completion-choices.ts'
 import type { NodeServerDeps } from '../generation/node-server-deps.ts'
-import { MAX_CALL_BYTES, type InferenceRouteDeps } from './route-deps.ts'
-import {
-  respondWhenReady,
-  logBrokenResponse,
-  LATE_AFTER_MS,
-  type CompleteResponse,
-} from '../generation/late-response.ts'
+import { MAX_CALL_BYTES, type InferenceRouteDeps, ownerOf } from './route-deps.ts'
+import { respondWhenReady, LATE_AFTER_MS, type CompleteResponse } from '../generation/late-response.ts'
 import { tokensOf } from '../prompts/prompt-tokens.ts'
-import type { ReceiptIssuer, ReceiptCall } from '../receipts/receipt-issuer.ts'
 
 /** Texts of one call that the engine holds at once, so that one call does not fill its queue. */
 const MAX_CONCURRENT_TEXTS = 8
@@ -35,32 +26,21 @@ const MAX_CONCURRENT_TEXTS = 8
  */
 export function embeddings(
   deps: NodeServerDeps,
-  receipts: ReceiptIssuer,
-  calls: RunningCalls,
+  beginRecord: BeginRecord,
   { encoder, read }: Pick<InferenceRouteDeps, 'encoder' | 'read'>,
 ): Hono {
-  const { engine, model, telemetry } = deps
+  const { engine, model } = deps
   return new Hono().post('/', async (c) => {
     const { request, ...call } = validate(embeddingsCall, await read(c.req.raw, MAX_CALL_BYTES))
-    const arrivedMs = monotonicMs()
-    const { requestId, domain } = call
-    const traced = { route: '/rpc/embeddings', requestId, domain, model: request.model }
-    const observed = startCallTelemetry(telemetry, c.req.raw.headers, traced)
-    const receiptCall: ReceiptCall = {
-      ...call,
-      model: request.model,
-      sampledText: null,
-      traceparent: observed.traceparent,
-    }
+    const record = beginRecord({ ...call, model: request.model, sampledText: null }, c.req.raw)
     const started: EmbeddingCall[] = []
-    const running = calls.begin(requestId)
     const clientGone = new AbortController()
     const signal = AbortSignal.any([clientGone.signal, c.req.raw.signal])
 
     async function embed(): Promise<CompleteResponse> {
       requireModel(deps, request.model)
       const field = { name: 'input', value: request.input }
-      const caller = { signal, tenant: call.tenant }
+      const caller = { signal, ...ownerOf(call) }
       const texts = await tokensOf(inputsOf(request), field, model.config, encoder, caller)
       const format = request.encoding_format ?? 'float'
       requireEmbeddingsFit(texts.length, model.config.hiddenSize, format)
@@ -71,8 +51,8 @@ export function embeddings(
       const embedded = await embedAll(
         engine,
         texts,
-        { id: requestId, weights },
-        { signal, deadlineMs: deps.requestTimeoutMs, started, running },
+        { id: call.requestId, weights },
+        { signal, deadlineMs: deps.requestTimeoutMs, started, record },
       )
       const data = embedded.map(({ embedding }, index) => ({
         object: 'embedding' as const,
@@ -80,8 +60,7 @@ export function embeddings(
         embedding: encodeVector(unitLength(embedding), format),
       }))
       const outcome = combineOutcomes(await outcomesOf(started), 1)
-      observed.ended(outcome, texts.length)
-      receipts.settle(receiptCall, outcome)
+      record.ended(outcome, texts.length)
       const maskVersion = embedded[0]?.maskVersion ?? 0
       const body: EmbeddingsResponse = {
         object: 'list',
@@ -98,25 +77,18 @@ export function embeddings(
       if (started.length > 0) {
         const outcome = combineOutcomes(await outcomesOf(started), 1)
         // By the error that ended the call: the texts were embedded, or cancelled because of it.
-        const failed = { ...outcome, finishReason: finishReasonOf(error), error }
-        observed.ended(failed, started.length)
-        receipts.settle(receiptCall, failed)
-      } else {
-        observed.rejected(error, monotonicMs() - arrivedMs)
-        receipts.reject(receiptCall, arrivedMs, error)
-      }
+        record.ended({ ...outcome, finishReason: finishReasonOf(error), error }, started.length)
+      } else record.rejected(error)
       throw thrown
     }
 
     return respondWhenReady(
-      embed()
-        .catch(fail)
-        .finally(() => running.end()),
-      (maskVersion) => responseHeaders(deps.nodeId, domain, maskVersion),
+      embed().catch(fail),
+      (maskVersion) => responseHeaders(deps.nodeId, call.domain, maskVersion),
       {
         keepAliveMs: deps.keepAliveMs ?? LATE_AFTER_MS,
         onCancel: () => clientGone.abort(),
-        onError: logBrokenResponse(logInTrace(deps.log, observed.trace), requestId),
+        onError: record.broken,
       },
     )
   })
@@ -134,12 +106,12 @@ async function embedAll(
     signal,
     deadlineMs,
     started,
-    running,
+    record,
   }: {
     signal: AbortSignal
     deadlineMs: number | undefined
     started: EmbeddingCall[]
-    running: RunningCall
+    record: Pick<CallRecord, 'track'>
   },
 ): Promise<Embedding[]> {
   const abort = new AbortController()
@@ -165,7 +137,7 @@ async function embedAll(
         signal: abort.signal,
       })
       started.push(call)
-      running.track(index, call.outcome)
+      record.track(index, call.outcome)
       results[index] = await call.embedding
     }
   }

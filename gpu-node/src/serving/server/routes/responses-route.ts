@@ -4,7 +4,7 @@ import { validate } from '@copal/shared/wire/validate.ts'
 import { toChatRequest } from '@copal/shared/wire/responses.ts'
 import { chatPrompt } from '../prompts/chat-prompt.ts'
 import { newClientText } from '../prompts/client-text.ts'
-import { MAX_CALL_BYTES, type InferenceRouteDeps } from './route-deps.ts'
+import { MAX_CALL_BYTES, type InferenceRouteDeps, ownerOf } from './route-deps.ts'
 import { promptPrefixes } from '../prompts/prompt-tokens.ts'
 import { responseFormat } from '../formats/responses-format.ts'
 import { samplingOf } from '../generation/sampling-options.ts'
@@ -21,7 +21,7 @@ export function responses(deps: InferenceRouteDeps): Hono {
     const { model, temperature, top_p, seed } = request
     const prompt = { text: '', tokens: [] as readonly number[] }
     const encodeAlone = async (text: string) =>
-      (await encoder.encode([text], 'document', { tenant: call.tenant }))[0] ?? []
+      (await encoder.encode([text], 'document', ownerOf(call)))[0] ?? []
     return generate(
       {
         ...call,
@@ -30,7 +30,7 @@ export function responses(deps: InferenceRouteDeps): Hono {
         idPrefix: 'resp_',
         async prepare(signal) {
           prompt.text = chatPrompt(codec, chat, structure.tools)
-          const [tokens = []] = await encoder.encode([prompt.text], 'prompt', { signal, tenant: call.tenant })
+          const [tokens = []] = await encoder.encode([prompt.text], 'prompt', { signal, ...ownerOf(call) })
           prompt.tokens = tokens
           return {
             ...samplingOf({ model, temperature, top_p, seed }, -1),
@@ -38,7 +38,7 @@ export function responses(deps: InferenceRouteDeps): Hono {
             prefixes: promptPrefixes(call.prefix, prompt.text.length, tokens.length),
             choicesPerPrompt: 1,
             maxTokens: request.max_output_tokens ?? null,
-            constrain: await compileStructure(grammars, structure, { signal, tenant: call.tenant }),
+            constrain: await compileStructure(grammars, structure, { signal, ...ownerOf(call) }),
           }
         },
         clientText: () => newClientText(codec, encodeAlone, prompt, chat.messages),

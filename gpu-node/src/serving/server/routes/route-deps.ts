@@ -1,5 +1,6 @@
 import { LIMITS } from '@copal/shared/wire/inference-fields.ts'
 import type { GrammarCompiler } from '../../grammar/grammar-compiler.ts'
+import type { WorkOwner } from '../../../platform/fair-serial-queue.ts'
 import type { DenseModel } from '../../../model/master/dense-model.ts'
 import type { Encoder } from '../prompts/encoder.ts'
 import type { Generate } from '../generation/generate-response.ts'
@@ -19,3 +20,8 @@ export interface InferenceRouteDeps {
 
 /** Reads the JSON value of a signed call of at most `maxBytes`. */
 export type ReadCall = (request: Request, maxBytes: number) => Promise<unknown>
+
+/** Returns whose work a call is. */
+export function ownerOf({ tenant, account }: WorkOwner): WorkOwner {
+  return { tenant, account }
+}

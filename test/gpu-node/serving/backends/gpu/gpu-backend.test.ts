@@ -1,9 +1,12 @@
 /** Tests what is specific to the GPU backend: a lost device and too little memory. contract.test.ts tests the contract. */
+import { fork } from 'node:child_process'
+import { once } from 'node:events'
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
 import { expect, onTestFinished, test, vi } from 'vitest'
 import type { AppError } from '@copal/shared/errors.ts'
-import type { GpuAddon, GpuErrorCode } from '../../../../../gpu-node/gpu/addon.d.ts'
+import type { GpuAddon, GpuEngine, GpuErrorCode } from '../../../../../gpu-node/gpu/addon.d.ts'
 import {
   createGpuBackend,
   type GpuBackend,
@@ -17,11 +20,14 @@ import { memoryLog } from '../../../../support/doubles/memory-log.ts'
 import { randomTokens, Steps } from '../../../../support/engine/backend-steps.ts'
 import { addon as native } from '../../../../support/engine/backends.ts'
 import { gpu, GPU_DEVICE, skipWithoutGpu } from '../../../../support/engine/gpu.ts'
+import type { HangingGpuMessage } from '../../../../support/faults/hanging-gpu.ts'
 import { temporaryDir } from '../../../../support/harness/temporary.ts'
 import { WAIT } from '../../../../support/harness/wait.ts'
 import { halfMaskFile, TARGETS, TOKENS } from '../../../../support/models/masked-scores.ts'
 import { randomHalfMask } from '../../../../support/models/random-masks.ts'
 import { openTinyModel, type TinyModel } from '../../../../support/models/tiny-model.ts'
+
+const HANGING_GPU = fileURLToPath(new URL('../../../../support/faults/hanging-gpu.ts', import.meta.url))
 
 if ('addon' in gpu) testGpu(gpu.addon)
 else skipWithoutGpu('the GPU backend')
@@ -95,6 +101,24 @@ function testGpu(addon: GpuAddon): void {
     expect(await score(background, {})).toEqual(await score(active, { pages }))
     await Promise.all([background, active].map((weights) => backend.release(weights)))
   })
+
+  test.for([0, 2 ** -20])(
+    'a set takes drafts only if a token is the same whatever is computed with it (off by %d)',
+    async (error) => {
+      const tiny = await open()
+      const log = memoryLog()
+      const backend = createGpuBackend({
+        addon: { ...addon, openEngine: async (options) => withError(await addon.openEngine(options), error) },
+        device: GPU_DEVICE,
+        kvTokens: 256,
+        log,
+      })
+      const weights = await load(backend, tiny)
+      onTestFinished(() => backend.release(weights))
+      expect(weights.takesDrafts).toBe(error === 0)
+      expect(log.lines.some((line) => line.includes('takes no drafts'))).toBe(error !== 0)
+    },
+  )
 
   test('a lost device ends its sets, and the next load opens it again with the same results', async () => {
     const tiny = await open()
@@ -186,6 +210,18 @@ function testGpu(addon: GpuAddon): void {
     }
   })
 
+  test('texts on a GPU that hangs get an error in time, and the process ends, so that another one can serve', async () => {
+    const child = fork(HANGING_GPU, { execArgv: [], stdio: ['ignore', 'ignore', 'inherit', 'ipc'] })
+    onTestFinished(() => void child.kill('SIGKILL'))
+    const messages: HangingGpuMessage[] = []
+    child.on('message', (message: HangingGpuMessage) => messages.push(message))
+    expect(await once(child, 'exit')).toEqual([1, null])
+    const hangs = expect.stringMatching(/^The GPU or its driver hangs in a step: /) as string
+    const scores = messages.flatMap((message) => ('scores' in message ? [message.scores] : []))
+    expect(scores).toEqual([['scored'], [hangs, expect.stringMatching(/hangs|shutting down/)]])
+    expect(messages.filter((message) => 'ends' in message)).toEqual([{ ends: hangs }])
+  })
+
   test('a device that opens while the node stops is closed again', async () => {
     const { model } = await open()
     const [opening, stopping] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()]
@@ -238,5 +274,26 @@ function testGpu(addon: GpuAddon): void {
     await backend.release(await load(backend, tiny))
     expect(backend.device?.()).toMatch(/(vulkan|metal|dx12)(, software)?, [\d.e+]+ tokens\/s for one stream$/)
     expect(backend.usage()).toEqual({ sequences: 0, pages: 0, ownPages: 0 })
+  })
+}
+
+/** An engine whose logits of a token that is computed alone have a relative error. */
+function withError(engine: GpuEngine, error: number): GpuEngine {
+  let isAlone = false
+  const step: GpuEngine['step'] = (weights, work) => {
+    isAlone = work.tokens.length === 1
+    return engine.step(weights, work)
+  }
+  const logits: GpuEngine['logits'] = (row, into) => {
+    engine.logits(row, into)
+    if (isAlone) into[0]! *= 1 + error
+  }
+  const faulty = { step, logits }
+  return new Proxy(engine, {
+    get(target, name) {
+      if (name in faulty) return faulty[name as keyof typeof faulty]
+      const value: unknown = Reflect.get(target, name, target)
+      return typeof value === 'function' ? (value.bind(target) as unknown) : value
+    },
   })
 }

@@ -2,6 +2,7 @@
  * Runs random swaps under random load, with freed memory poisoned: every output equals that of one mask alone. Takes a few seconds, or
  * `COPAL_FUZZ_SECONDS`.
  */
+import { readFileSync } from 'node:fs'
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { AppError } from '@copal/shared/errors.ts'
@@ -174,7 +175,7 @@ function testSwaps(built: Addon): void {
     })
     onTestFinished(() => tiny.remove())
     let last: object | undefined
-    const log = { info: (_: string, fields?: object) => void (last = fields) }
+    const log = { info: (_: string, fields?: object) => void (last = fields), warn: () => undefined }
     const backend = createSparseBackend({ addon: built, threads: 2, ownTokens: 1024, log })
     const load = (version: number, maskPath: string | null) =>
       backend.load({ model: tiny.model, version, maskPath, priority: 'serving' })
@@ -213,6 +214,23 @@ function testSwaps(built: Addon): void {
     },
   )
 
+  test.runIf(process.platform === 'linux')(
+    'the memory that a released set leaves to the next one is given back with the last set of the model',
+    async () => {
+      const { tiny, backend, load } = await openWide()
+      const path = await maskOf(tiny, 1)
+      const before = mappings()
+      const first = await load(0, path)
+      const second = await load(1, path)
+      const both = mappings()
+      expect(both).not.toEqual(before)
+      await backend.release(first)
+      expect(mappings()).toEqual(both)
+      await backend.release(second)
+      expect(mappings()).toEqual(before)
+    },
+  )
+
   test('sets share the weights that a mask does not change', async () => {
     const { backend, load, megabytes } = await openWide()
     const sets = [await load(0, null)]
@@ -224,6 +242,16 @@ function testSwaps(built: Addon): void {
     expect(grown).toBeLessThan(20e6)
     for (const set of sets) await backend.release(set)
   })
+}
+
+/** Returns the sizes of the mappings that Linux is asked to keep in huge pages, kB. */
+function mappings(): string[] {
+  const regions = readFileSync('/proc/self/smaps', 'utf8').split(/^VmFlags:/m)
+  return regions.flatMap((region, index) =>
+    / hg /.test(regions[index + 1]?.split('\n')[0] ?? '')
+      ? (/^Size: +(\d+) kB/m.exec(region)?.slice(1) ?? [])
+      : [],
+  )
 }
 
 /** Returns the memory that this process has, without JavaScript's garbage. */

@@ -139,3 +139,18 @@ test('a receipt waits no longer than the timeout, whether its text waits or is b
   const scored = ['request-1', 'request-2'].map((id) => scorer.score(id, masked, () => text()))
   expect((await Promise.all(scored)).map(({ scoring }) => scoring)).toEqual(['budget', 'budget'])
 })
+
+test('a scorer that was closed scores no text, also one that was being read, and takes that for no failure', async () => {
+  const { scorer, log, requests } = scorerWith({
+    before: async ({ signal }) => void (await unlessAborted(new Promise(() => undefined), signal)),
+  })
+  const scored = ['request-1', 'request-2'].map((id) => scorer.score(id, masked, () => text()))
+  await expect.poll(() => requests).toHaveLength(1)
+  const unread = Promise.withResolvers<Awaited<ReturnType<typeof text>>>()
+  scored.push(scorer.score('request-3', masked, () => unread.promise))
+  scorer.close()
+  unread.resolve(await text())
+  expect((await Promise.all(scored)).map(({ scoring }) => scoring)).toEqual(['budget', 'budget', 'budget'])
+  expect(requests).toHaveLength(1)
+  expect(log.lines).toEqual([])
+})

@@ -240,3 +240,26 @@ test('drift is empty when a sampled text is too short, dense weights are missing
     expect((await node.untilReceipts(1))[0]).toMatchObject({ finishReason: 'length', drift: null, scoring })
   }
 })
+
+test('a node that stops issues the receipts of texts that wait or are being scored, and says in one line how many', async () => {
+  const gate = Promise.withResolvers<void>()
+  const { node } = await start({
+    arithmetic: { onStep: async ({ weights }) => void (weights.version === 0 && (await gate.promise)) },
+  })
+  for (const requestId of ['request-1', 'request-2', 'request-3'])
+    await (await node.post('/rpc/completions', call(PROMPT, { sample: true, requestId }))).text()
+  node.server.prepareClose()
+  node.engine.close()
+  await node.server.settled()
+  gate.resolve()
+  const scores = node.receipts.map(({ requestId, drift, scoring }) => [requestId, { drift, scoring }])
+  const unscored = { drift: null, scoring: 'budget' }
+  expect(Object.fromEntries(scores)).toEqual({
+    'request-1': unscored,
+    'request-2': unscored,
+    'request-3': unscored,
+  })
+  expect(node.log.lines).toEqual([
+    expect.stringMatching(/sampled texts are left unscored, because the node stops.*texts=3/),
+  ])
+})

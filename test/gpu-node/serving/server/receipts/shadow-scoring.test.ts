@@ -140,3 +140,16 @@ test('what is to be scored when its weights or those of the trial are released g
   }
   expect(replaced.scored).toEqual([])
 })
+
+test('calls that wait or are being scored when the node stops give no score, and are no failures', async () => {
+  const gate = Promise.withResolvers<number>()
+  const { desk, log, scored } = deskWith(() => gate.promise)
+  for (const name of ['first', 'second']) desk.score(callOf(`request-${name}`), outcomeOf(20, 20))
+  await expect.poll(() => scored).toHaveLength(1)
+  desk.close()
+  gate.reject(new AppError('node_failed', 'This node is shutting down.'))
+  await new Promise((resolve) => setImmediate(resolve))
+  expect(scored).toHaveLength(1)
+  expect(desk.pendingScores()).toEqual([])
+  expect(log.lines).toEqual([])
+})

@@ -1,6 +1,7 @@
 import { AppError, errorBody } from '@copal/shared/errors.ts'
 import type { SequenceOutput, SequenceWork } from '../../contract/backend.ts'
 import { createAllowedTokensInbox } from './allowed-tokens-inbox.ts'
+import { killThisProcess } from '../../../platform/process-end.ts'
 import { reportProcessorTime } from '../../../platform/processor-time.ts'
 import type { AllowedTokens, WeightSetCall, WeightSetReply } from './weight-set-protocol.ts'
 
@@ -15,7 +16,7 @@ interface StepRunner {
  * Serves the calls of the node in the process of one weight set, see `startWeightSetProcess`.
  *
  * The process ends when the node closes it or ends itself. It ignores signals to the process group, so that the node can
- * finish its requests first.
+ * finish its requests first. When the node has ended it is killed, because a thread of it may hang in a driver.
  *
  * @param load loads the weights that the first call names
  */
@@ -26,7 +27,7 @@ export function serveWeightSet<Options>(load: (options: Options) => Promise<Step
   const inbox = createAllowedTokensInbox()
 
   reportProcessorTime()
-  process.on('disconnect', () => process.exit(0))
+  process.on('disconnect', killThisProcess)
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.on(signal, () => {})
   process.on('message', (message: WeightSetCall<Options> | AllowedTokens) => {
     // Delivered at once, because the running step waits for it.

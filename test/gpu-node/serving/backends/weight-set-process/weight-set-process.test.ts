@@ -1,8 +1,14 @@
+import { execFileSync, fork } from 'node:child_process'
+import { once } from 'node:events'
+import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { fileURLToPath } from 'node:url'
 import { describe, test, type TestContext } from 'vitest'
 import type { HangLimits } from '../../../../../gpu-node/src/platform/hang-watch.ts'
-import { startWeightSetProcess } from '../../../../../gpu-node/src/serving/backends/onnx/weight-set-process.ts'
+import { startWeightSetProcess } from '../../../../../gpu-node/src/serving/backends/weight-set-process/weight-set-process.ts'
 import { isAlive } from '../../../../../gpu-node/src/platform/process-identity.ts'
 import type { StepBehaviour } from '../../../../support/faults/hanging-weight-set.ts'
+import { temporaryDir } from '../../../../support/harness/temporary.ts'
 import { appErrorOf } from '../../../../support/models/masked-scores.ts'
 
 const WORKER = new URL('../../../../support/faults/hanging-weight-set.ts', import.meta.url)
@@ -26,7 +32,7 @@ async function started(
 }
 
 // Together, because they mostly wait.
-describe.concurrent('the process of a weight set', { timeout: 60_000 }, () => {
+describe.concurrent('the process of a weight set', () => {
   test.for<[string, StepBehaviour, HangLimits, string]>([
     ['waits for ever', 'wait', { idleMs: 4000, workMs: NEVER_MS }, 'it used no processor time for 4 s'],
     [
@@ -43,7 +49,7 @@ describe.concurrent('the process of a weight set', { timeout: 60_000 }, () => {
       expect(failure.code).toBe('node_failed')
       expect(failure.message).toBe(`The process of mask version 3 was ended, because it hung: ${why}`)
       expect(await weightSet.ended).toBe(failure)
-      await expect.poll(() => isAlive(weightSet.pid!), { timeout: 10_000 }).toBe(false)
+      await expect.poll(() => isAlive(weightSet.pid!)).toBe(false)
     },
   )
 
@@ -54,4 +60,21 @@ describe.concurrent('the process of a weight set', { timeout: 60_000 }, () => {
     const weightSet = await started({ computeMs: 7000 }, { idleMs: 5000, workMs: NEVER_MS }, context)
     expect(await weightSet.step([], [])).toEqual([])
   })
+})
+
+test('the process of a weight set ends with its node, also while a thread of it hangs in a driver', async ({
+  expect,
+  onTestFinished,
+}) => {
+  const pipe = join(temporaryDir('copal-pipe'), 'pipe')
+  execFileSync('mkfifo', [pipe])
+  const child = fork(fileURLToPath(WORKER), { execArgv: [], stdio: ['ignore', 'ignore', 'inherit', 'ipc'] })
+  onTestFinished(() => void child.kill('SIGKILL'))
+  child.send({ id: 1, kind: 'load', options: { pipe } })
+  await once(child, 'message')
+  child.send({ id: 2, kind: 'step', work: [], drop: [] })
+  // By now it waits.
+  await sleep(1000)
+  child.disconnect()
+  expect(await once(child, 'exit')).toEqual([null, 'SIGKILL'])
 })

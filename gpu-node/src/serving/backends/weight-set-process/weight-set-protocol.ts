@@ -1,18 +1,11 @@
 import type { ErrorBody } from '@copal/shared/errors.ts'
-import type { DecoderSessionOptions } from '../../../pruning/graph/decoder-session.ts'
 import type { SequenceOutput, SequenceWork, TokenMask } from '../../contract/backend.ts'
-
-/** The weights that the process of an ONNX weight set loads; sent by structured clone. */
-export interface LoadOptions extends DecoderSessionOptions {
-  /** Yields the processor to everything else. */
-  background: boolean
-}
 
 /** {@link SequenceWork} as it is sent; its allowed tokens follow as {@link AllowedTokens}. */
 export type SentWork = Omit<SequenceWork, 'allowed'> & { awaitsAllowed?: true }
 
 /** A call of the node to a weight set process. Calls are processed one at a time, in order. */
-export type WeightSetCall<Options = LoadOptions> =
+export type WeightSetCall<Options> =
   | { id: number; kind: 'load'; options: Options }
   | { id: number; kind: 'step'; work: readonly SentWork[]; drop: readonly number[] }
   | { id: number; kind: 'close' }

@@ -2,13 +2,7 @@ import { AppError, parseErrorBody } from '@copal/shared/errors.ts'
 import type { SequenceOutput, SequenceWork } from '../../contract/backend.ts'
 import { createHangWatch, type HangLimits } from '../../../platform/hang-watch.ts'
 import { forkReporting } from '../../../platform/processor-time.ts'
-import type {
-  AllowedTokens,
-  LoadOptions,
-  SentWork,
-  WeightSetCall,
-  WeightSetReply,
-} from './weight-set-protocol.ts'
+import type { AllowedTokens, SentWork, WeightSetCall, WeightSetReply } from './weight-set-protocol.ts'
 
 /** A {@link WeightSetCall} without its id. */
 type CallBody<Options> =
@@ -22,7 +16,7 @@ interface WaitingCall extends PromiseWithResolvers<SequenceOutput[]> {
 }
 
 /** The node's side of a weight set process. */
-export interface WeightSetProcess<Options = LoadOptions> {
+export interface WeightSetProcess<Options> {
   readonly pid: number | undefined
   /** The numerics of the weights, once they are loaded; undefined where the process does not name them. */
   readonly numerics: string | undefined
@@ -36,7 +30,6 @@ export interface WeightSetProcess<Options = LoadOptions> {
   readonly ended: Promise<Error | undefined>
 }
 
-const ONNX_WORKER = new URL('./weight-set-worker.ts', import.meta.url)
 /** Characters of the last error output that are kept, to explain why a process ended. */
 const STDERR_CHARACTERS = 2000
 /** Time after which a process that does not end by itself is killed. */
@@ -53,8 +46,8 @@ export interface WeightSetProcessOptions {
   threads: number
   /** Kills the process. */
   signal?: AbortSignal | undefined
-  /** Program of the process, which calls `serveWeightSet`; that of ONNX Runtime by default. */
-  worker?: URL
+  /** Program of the process, which calls `serveWeightSet`. */
+  worker: URL
   /** Returns when a call counts as hanging. */
   limits: (work?: readonly SequenceWork[]) => HangLimits
 }
@@ -64,11 +57,11 @@ export interface WeightSetProcessOptions {
  *
  * @throws the reason of `signal`
  */
-export function startWeightSetProcess<Options = LoadOptions>({
+export function startWeightSetProcess<Options>({
   name,
   threads,
   signal,
-  worker = ONNX_WORKER,
+  worker,
   limits,
 }: WeightSetProcessOptions): WeightSetProcess<Options> {
   signal?.throwIfAborted()

@@ -1,0 +1,17 @@
+import type { Log } from '../platform/log.ts'
+import type { GatewayClient } from '../serving/control/gateway-client.ts'
+import type { NodeTelemetry } from '../serving/telemetry/node-telemetry.ts'
+import type { NodeSettings } from '../settings.ts'
+import type { MemoryDivision } from './memory-division.ts'
+import type { NodeFiles } from './node-home.ts'
+import type { ServedModel } from './served-model.ts'
+
+/** What a node opens before it creates the parts that do its work, and what all of them use. */
+export interface NodeFoundation extends ServedModel {
+  settings: NodeSettings
+  gateway: GatewayClient
+  files: NodeFiles
+  memory: MemoryDivision
+  telemetry: NodeTelemetry
+  log: Log
+}
