@@ -76,7 +76,7 @@ function helpAsOption(program: Command, args: readonly string[]): string[] {
  */
 export async function createProgram(session: Session, options = { lab: true }): Promise<Command> {
   const { stdout, stderr } = session.terminal
-  const program = new Command('copal')
+  const program = new Command('npx copal')
     .version(manifest.version, '-V, --version', 'print the version')
     .description('Serve a language model, keep it pruned on live traffic, and see what that costs.')
     .configureOutput({
@@ -90,7 +90,7 @@ export async function createProgram(session: Session, options = { lab: true }): 
     .showHelpAfterError('Add --help to see the arguments and options.')
     .addHelpText(
       'after',
-      '\nExamples:\n  copal status\n  copal generate "What is resin?"\n  copal domains import legal contracts.txt\n  copal update legal\n  copal drift',
+      '\nExamples:\n  npx copal status\n  npx copal generate "What is resin?"\n  npx copal domains import legal contracts.txt\n  npx copal update legal\n  npx copal drift',
     )
   for (const add of [
     addStatus,

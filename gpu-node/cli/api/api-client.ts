@@ -77,7 +77,7 @@ export function createApiClient(connection: Connection, signal?: AbortSignal): A
     if (connection.apiKey) return asHeader(connection.apiKey, 'API key', 'COPAL_API_KEY')
     throw new UserError(
       'no_credentials',
-      'No API key is known for this gateway: set COPAL_API_KEY (copal keys create makes one).',
+      "No API key is known for this gateway: set COPAL_API_KEY. 'npx copal keys create <name>' makes one.",
     )
   }
 

@@ -77,7 +77,7 @@ export async function followUpdate(
     }
     await sleep(clock.pollMs, undefined, { signal }).catch(() => {
       bar.end()
-      throw new UserError('interrupted', `Interrupted. Update ${id} continues. See: copal updates`)
+      throw new UserError('interrupted', `Interrupted. Update ${id} continues. See: npx copal updates`)
     })
   }
 }
@@ -93,7 +93,7 @@ function fetchUpdate(client: Admin, id: string): Promise<UpdateEntry | UserError
 function gaveUp(last: UserError, id: string, awayMs: number): UserError {
   return new UserError(
     last.code,
-    `${last.message} This has lasted for ${formatDuration(awayMs)}. Update ${id} continues when the gateway is back: copal updates ${id}`,
+    `${last.message} This has lasted for ${formatDuration(awayMs)}. Update ${id} continues when the gateway is back: npx copal updates ${id}`,
     { cause: last },
   )
 }
@@ -109,10 +109,12 @@ async function explainIdleNodes(client: Admin, model: string): Promise<string | 
   const nodes = status?.nodes.filter((node) => node.model === model)
   if (!nodes || nodes.some(({ alive, draining }) => alive && !draining)) return undefined
   const reasons = nodes.map(explainIdleNode).join('; ')
-  return reasons === '' ? `No node serves ${model}. See: copal nodes` : `No node can do the work: ${reasons}`
+  return reasons === ''
+    ? `No node serves ${model}. See: npx copal nodes`
+    : `No node can do the work: ${reasons}`
 }
 
 function explainIdleNode({ id, alive, drained_by_operator: drained }: NodeEntry): string {
-  if (!alive) return `${id} is away (copal nodes)`
-  return drained ? `${id} is draining (copal undrain ${id})` : `${id} is about to stop`
+  if (!alive) return `${id} is away (npx copal nodes)`
+  return drained ? `${id} is draining (npx copal undrain ${id})` : `${id} is about to stop`
 }

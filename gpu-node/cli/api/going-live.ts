@@ -20,15 +20,15 @@ export async function describeGoingLive(
     throw error
   })
   if (status instanceof UserError)
-    return `${mask} is active, but the status of the nodes (copal status) is unknown: ${status.message}`
+    return `${mask} is active, but the status of the nodes (npx copal status) is unknown: ${status.message}`
   const { nodes } = status
   const able = nodes.filter((node) => node.alive && !node.draining && (model ?? node.model) === node.model)
-  if (able.length === 0) return `${mask} is active, but no node can serve it. See: copal nodes`
+  if (able.length === 0) return `${mask} is active, but no node can serve it. See: npx copal nodes`
   if (able.every((node) => node.active_version === version)) return `${mask} serves already.`
   const holds = able.some(({ weight_sets: sets }) =>
     sets.some((set) => set.version === version && set.state === 'ready'),
   )
   if (holds) return `${mask} serves within some 2 s, from the next heartbeat of each node on.`
   const others = [...new Set(able.map((node) => formatMask(node.active_version)))].join(' or ')
-  return `Nodes are loading ${mask}. Until then ${others} serves. See: copal status`
+  return `Nodes are loading ${mask}. Until then ${others} serves. See: npx copal status`
 }

@@ -73,8 +73,8 @@ export function addAdvise(program: Command, session: Session): void {
     .option('--json', 'print JSON')
     .addHelpText(
       'after',
-      '\nThe node may serve meanwhile, but then both are slower and the figures are worth less.' +
-        '\n\nExamples:\n  copal advise\n  copal advise half.safetensors --precision bf16,int8\n  copal advise --text contracts.txt --json',
+      '\nThe node may serve meanwhile, but then both are slower and the figures are\nworth less.' +
+        '\n\nExamples:\n  npx copal advise\n  npx copal advise half.safetensors --precision bf16,int8\n  npx copal advise --text contracts.txt --json',
     )
     .action(async (files: string[], options: AdviseOptions) => {
       const report = await measure(files, options, session)

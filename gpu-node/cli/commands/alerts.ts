@@ -1,6 +1,7 @@
 import type { Command } from 'commander'
 import { alertsReport, type AlertEntry } from '@copal/shared/wire/admin-alerts.ts'
 import { formatMask, formatTime } from '@copal/gpu-node/platform/quantities.ts'
+import { withCommands } from '../api/command-wording.ts'
 import type { Session } from '../api/session.ts'
 
 interface AlertOptions {
@@ -27,7 +28,7 @@ export function addAlerts(program: Command, session: Session): void {
     .option('--json', 'print JSON')
     .addHelpText(
       'after',
-      '\nExamples:\n  copal alerts\n  copal alerts --active --json | jq .alerts[].message',
+      '\nExamples:\n  npx copal alerts\n  npx copal alerts --active --json | jq .alerts[].message',
     )
     .action(async ({ model, active, json }: AlertOptions) => {
       const query = new URLSearchParams({
@@ -54,6 +55,6 @@ function describe(alerts: readonly AlertEntry[], isActiveOnly: boolean, session:
     ],
     alerts,
   )
-  const messages = holding.map(({ message }) => message)
+  const messages = holding.map(({ message }) => withCommands(message))
   return [table, ...messages].join('\n\n')
 }

@@ -17,7 +17,10 @@ interface ListOptions {
 
 /** Adds `copal audit list` and `verify`. */
 export function addAudit(program: Command, session: Session): void {
-  const audit = program.command('audit').description('read and verify the log of decisions and admin actions')
+  const audit = program
+    .command('audit')
+    .description('read and verify the log of decisions and admin actions')
+    .addHelpText('after', '\nExamples:\n  npx copal audit list\n  npx copal audit verify')
 
   audit
     .command('list')
@@ -28,7 +31,7 @@ export function addAudit(program: Command, session: Session): void {
     .option('--json', 'print JSON')
     .addHelpText(
       'after',
-      '\nExamples:\n  copal audit list\n  copal audit list --actor node:node-1 --since 7d',
+      '\nExamples:\n  npx copal audit list\n  npx copal audit list --actor node:node-1 --since 7d',
     )
     .action(async ({ json, ...filter }: ListOptions) => {
       const rows: AuditEntry[] = []
@@ -41,7 +44,7 @@ export function addAudit(program: Command, session: Session): void {
     .description('check on this machine that no row was changed, removed or inserted')
     .option('--known <row:hash>', 'a row that an earlier run printed; it must still be there', rowName)
     .option('--json', 'print JSON')
-    .addHelpText('after', '\nExample:\n  copal audit verify')
+    .addHelpText('after', '\nExample:\n  npx copal audit verify')
     .action(async ({ known, json }: { known?: string; json?: boolean }) => {
       const verified = await verify(session, known)
       session.print(json, verified, () =>
@@ -100,7 +103,7 @@ async function verify(
 function rowName(text: string): string {
   if (/^[1-9]\d*:[0-9a-f]{64}$/.test(text)) return text
   throw new InvalidArgumentError(
-    "The number of a row, ':' and its hash are expected, as 'copal audit verify' prints them.",
+    "The number of a row, ':' and its hash are expected, as 'npx copal audit verify' prints them.",
   )
 }
 

@@ -2,10 +2,9 @@ import type { Command } from 'commander'
 import {
   canaryReport,
   type CanaryReport,
-  endedTrial,
+  MAX_CANARY_SHARE,
   type VersionTraffic,
 } from '@copal/shared/wire/admin-trials.ts'
-import { modelQuery, parseMask } from '../input/mask-argument.ts'
 import {
   formatCount,
   formatDuration,
@@ -14,53 +13,26 @@ import {
   formatTime,
 } from '@copal/gpu-node/platform/quantities.ts'
 import type { Session } from '../api/session.ts'
-import {
-  addTrialOptions,
-  describeEvidence,
-  describeNodes,
-  trialChange,
-  type TrialOptions,
-} from '../options/trial-options.ts'
+import { addTrial, describeEvidence, describeNodes } from './trial.ts'
 
 export function addCanary(program: Command, session: Session): void {
-  const canary = program
-    .command('canary')
-    .description('serve a mask to a share of the conversations before promoting it, and compare the results')
-    .argument(
-      '[mask]',
-      'the mask to start with, like 5 or m5, or dense; without it, report on the running trial',
-      parseMask,
-    )
-  addTrialOptions(canary, 'conversations')
-    .addHelpText(
-      'after',
+  addTrial(program, session, {
+    name: 'canary',
+    description: 'serve a mask to a share of the conversations before promoting it, and compare the results',
+    share: { of: 'conversations', max: MAX_CANARY_SHARE },
+    help:
       '\nOnly a mask that was active before or has passed the gate, or dense, can be a\ncanary; a shadow can be any mask.' +
-        '\n\nExamples:\n  copal canary m5 --share 10%\n  copal canary\n  copal canary m5 --share 50%\n  copal canary --end',
-    )
-    .action(async (mask: number | undefined, options: TrialOptions, command: Command) => {
-      const change = trialChange(mask, options, command)
-      const client = session.client()
-      if (change === 'end') {
-        const path = `/canary${modelQuery(options.model)}`
-        const gone = await client.admin('DELETE', path, endedTrial)
-        session.print(options.json, gone, () =>
-          gone.ended
-            ? `The active mask of ${gone.model} serves all conversations again.`
-            : 'No canary was running.',
-        )
-        return
-      }
-      const report = change
-        ? await client.admin('PUT', '/canary', canaryReport, change)
-        : await client.admin('GET', `/canary${modelQuery(options.model)}`, canaryReport)
-      session.print(options.json, report, () => describe(report, session))
-    })
+      '\n\nExamples:\n  npx copal canary m5 --share 10%\n  npx copal canary\n  npx copal canary m5 --share 50%\n  npx copal canary --end',
+    report: canaryReport,
+    describe,
+    describeEnd: (model) => `The active mask of ${model} serves all conversations again.`,
+  })
 }
 
 function describe(report: CanaryReport, session: Session): string {
   const { canary, nodes, versions } = report
   if (!canary || !nodes) {
-    return `${report.model} serves ${formatMask(report.active_version)} to all conversations. Start a canary with: copal canary <mask> --share 10%`
+    return `${report.model} serves ${formatMask(report.active_version)} to all conversations. Start a canary with: npx copal canary <mask> --share 10%`
   }
   const parts = [
     `${formatMask(canary.mask_version)} serves ${formatPercent(canary.share)} of the conversations of ${report.model}; ` +

@@ -8,7 +8,7 @@ export function addDashboard(program: Command, session: Session): void {
     .command('dashboard')
     .description('print a link that opens the dashboard signed in, once, within five minutes')
     .option('--json', 'print JSON')
-    .addHelpText('after', '\nExamples:\n  copal dashboard\n  xdg-open "$(copal dashboard)"')
+    .addHelpText('after', '\nExamples:\n  npx copal dashboard\n  xdg-open "$(npx copal dashboard)"')
     .action(async ({ json }: { json?: boolean }) => {
       const link = await session.client().admin('POST', '/dashboard-links', dashboardLink)
       session.print(json, link, () => link.url)

@@ -1,6 +1,7 @@
 import type { Command } from 'commander'
 import { updateEntry } from '@copal/shared/wire/admin.ts'
 import { removedOwnMask } from '@copal/shared/wire/admin-domains.ts'
+import { updateStateWord } from '@copal/shared/wire/update-states.ts'
 import { formatMask } from '@copal/gpu-node/platform/quantities.ts'
 import { UserError } from '@copal/gpu-node/platform/user-error.ts'
 import { followUpdate } from '../api/follow-update.ts'
@@ -27,7 +28,7 @@ export function addMask(domains: Command, session: Session): void {
     .option('--json', 'print JSON')
     .addHelpText(
       'after',
-      '\nThe policy must allow it: copal policy set discovery.own_masks=true\n\nExamples:\n  copal domains mask legal\n  copal domains mask legal --remove',
+      '\nThe policy must allow it: npx copal policy set discovery.own_masks=true\n\nExamples:\n  npx copal domains mask legal\n  npx copal domains mask legal --remove',
     )
     .action(async (name: string, { remove, detach, model }: MaskOptions, command: Command) => {
       const { json } = command.optsWithGlobals<{ json?: boolean }>()
@@ -48,7 +49,7 @@ export function addMask(domains: Command, session: Session): void {
         session.print(
           json,
           created,
-          () => `Started update ${created.id}. Follow it with: copal updates ${created.id}`,
+          () => `Started update ${created.id}. Follow it with: npx copal updates ${created.id}`,
         )
         return
       }
@@ -56,8 +57,8 @@ export function addMask(domains: Command, session: Session): void {
       const ended = await followUpdate(client, created.id, bar, session.terminal.signal)
       session.print(json, ended, () =>
         ended.state === 'promoted' && ended.mask_version !== null
-          ? `${formatMask(ended.mask_version)} serves ${name} where a node holds it. See: copal domains`
-          : `Update ${ended.id}: ${ended.state}.`,
+          ? `${formatMask(ended.mask_version)} serves ${name} where a node holds it. See: npx copal domains`
+          : `Update ${ended.id}: ${updateStateWord(ended)}.`,
       )
       if (ended.state !== 'promoted')
         throw new UserError(ended.error?.code ?? ended.state, describeFailure(ended))

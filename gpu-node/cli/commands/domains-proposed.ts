@@ -24,7 +24,7 @@ export function addProposals(domains: Command, session: Session): void {
     .option('--json', 'print JSON')
     .addHelpText(
       'after',
-      '\nExamples:\n  copal domains proposed\n  copal domains accept found_0123456789ab --name recipes',
+      '\nExamples:\n  npx copal domains proposed\n  npx copal domains accept found_0123456789ab --name recipes',
     )
     .action(async ({ model }: { model?: string }, command: Command) => {
       const { json } = command.optsWithGlobals<{ json?: boolean }>()
@@ -36,10 +36,10 @@ export function addProposals(domains: Command, session: Session): void {
   domains
     .command('accept')
     .description('make a proposed domain one; its texts move there, and later ones of the kind go there')
-    .argument('<id>', 'id of the proposal, see copal domains proposed')
+    .argument('<id>', 'id of the proposal, see npx copal domains proposed')
     .option('--name <name>', 'name of the domain (default: the suggested one)')
     .option('--json', 'print JSON')
-    .addHelpText('after', '\nExample:\n  copal domains accept found_0123456789ab --name recipes')
+    .addHelpText('after', '\nExample:\n  npx copal domains accept found_0123456789ab --name recipes')
     .action(async (id: string, { name }: { name?: string }, command: Command) => {
       const settled = await settle(session, id, 'accept', name === undefined ? {} : { name })
       print(session, command, settled, ({ domain, owner }) =>
@@ -52,10 +52,10 @@ export function addProposals(domains: Command, session: Session): void {
   domains
     .command('merge')
     .description('move the texts of a proposed domain into a domain')
-    .argument('<id>', 'id of the proposal, see copal domains proposed')
+    .argument('<id>', 'id of the proposal, see npx copal domains proposed')
     .argument('<domain>', 'the domain that gets the texts')
     .option('--json', 'print JSON')
-    .addHelpText('after', '\nExample:\n  copal domains merge found_0123456789ab legal')
+    .addHelpText('after', '\nExample:\n  npx copal domains merge found_0123456789ab legal')
     .action(async (id: string, domain: string, _options: unknown, command: Command) => {
       print(session, command, await settle(session, id, 'merge', { domain }), () => `Merged into ${domain}.`)
     })
@@ -63,10 +63,10 @@ export function addProposals(domains: Command, session: Session): void {
   const discard = domains
     .command('discard')
     .description('discard a proposed domain and delete its texts')
-    .argument('<id>', 'id of the proposal, see copal domains proposed')
+    .argument('<id>', 'id of the proposal, see npx copal domains proposed')
   addYesOption(discard)
     .option('--json', 'print JSON')
-    .addHelpText('after', '\nExample:\n  copal domains discard found_0123456789ab')
+    .addHelpText('after', '\nExample:\n  npx copal domains discard found_0123456789ab')
     .action(async (id: string, { yes }: { yes?: boolean }, command: Command) => {
       await confirm(session.terminal, `delete the proposed domain ${id} with its texts`, yes)
       print(

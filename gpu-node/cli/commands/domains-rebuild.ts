@@ -12,7 +12,7 @@ export function addRebuild(domains: Command, session: Session): void {
     .argument('<name>', 'the domain')
   addYesOption(rebuild, 'rebuild')
     .option('--json', 'print JSON')
-    .addHelpText('after', '\nExample:\n  copal domains rebuild legal')
+    .addHelpText('after', '\nExample:\n  npx copal domains rebuild legal')
     .action(async (name: string, { yes }: { yes?: boolean }, command: Command) => {
       const { json } = command.optsWithGlobals<{ json?: boolean }>()
       await confirm(session.terminal, `delete the statistics of the domain ${name} and make them anew`, yes)
@@ -30,7 +30,7 @@ function describe({ domain, datasets, samples, characters, models }: RebuiltDoma
     lines.push(
       starts === 'by_trigger'
         ? `${model} has no statistics of it until the next update, which a trigger starts when there is enough text.`
-        : `${model} has no statistics of it until you run: copal update ${domain} --model ${model}`,
+        : `${model} has no statistics of it until you run: npx copal update ${domain} --model ${model}`,
     )
   return lines.join('\n')
 }

@@ -24,7 +24,7 @@ export function addReview(domains: Command, session: Session): void {
     .option('--json', 'print JSON')
     .addHelpText(
       'after',
-      '\nExamples:\n  copal domains review legal\n  copal domains review legal --drop 3f9c…',
+      '\nExamples:\n  npx copal domains review legal\n  npx copal domains review legal --drop 3f9c…',
     )
     .action(async (name: string, { keep, drop, yes }: ReviewOptions, command: Command) => {
       const { json } = command.optsWithGlobals<{ json?: boolean }>()

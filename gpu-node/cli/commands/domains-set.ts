@@ -13,7 +13,7 @@ export function addSet(domains: Command, session: Session): void {
     .option('--json', 'print JSON')
     .addHelpText(
       'after',
-      '\nExamples:\n  copal domains set legal --owner acme\n  copal domains set legal --shared',
+      '\nExamples:\n  npx copal domains set legal --owner acme\n  npx copal domains set legal --shared',
     )
     .action(
       async (name: string, { owner, shared }: { owner?: string; shared?: boolean }, command: Command) => {

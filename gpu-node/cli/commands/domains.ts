@@ -38,7 +38,7 @@ export function addDomains(program: Command, session: Session): void {
     .option('--json', 'print JSON')
     .addHelpText(
       'after',
-      '\nExamples:\n  copal domains\n  copal domains import legal contracts.txt\n  copal domains delete legal',
+      '\nExamples:\n  npx copal domains\n  npx copal domains import legal contracts.txt\n  npx copal domains delete legal',
     )
     .action(async ({ json }: { json?: boolean }) => {
       const entries = await listAll(session.client(), '/domains', domainEntry)
@@ -51,7 +51,7 @@ export function addDomains(program: Command, session: Session): void {
     .argument('<name>', 'name of the domain: lower-case letters, digits, and - _ . inside')
     .argument('<file>', 'a UTF-8 text file; blank lines separate paragraphs')
     .option('--json', 'print JSON')
-    .addHelpText('after', '\nExample:\n  copal domains import legal contracts.txt')
+    .addHelpText('after', '\nExample:\n  npx copal domains import legal contracts.txt')
     .action(async (name: string, file: string, _options: unknown, command: Command) => {
       const { json } = command.optsWithGlobals<{ json?: boolean }>()
       const text = readTextFile(file, session.terminal.cwd)
@@ -85,7 +85,7 @@ export function addDomains(program: Command, session: Session): void {
     .option('--json', 'print JSON')
     .addHelpText(
       'after',
-      '\nExamples:\n  copal domains delete legal\n  copal domains delete legal --key key_3f9c',
+      '\nExamples:\n  npx copal domains delete legal\n  npx copal domains delete legal --key key_3f9c',
     )
     .action(async (name: string, { key, tenant, request, yes }: DeleteOptions, command: Command) => {
       const { json } = command.optsWithGlobals<{ json?: boolean }>()
@@ -124,7 +124,7 @@ function describeDeleted(
 ): string {
   const rest = pending ? ' Further datasets are looked through within the next minutes.' : ''
   if (deleted + frozen === 0 && !pending)
-    return `No texts of ${whose} were found in ${domain}. To list the keys that are not revoked: copal keys list`
+    return `No texts of ${whose} were found in ${domain}. To list the keys that are not revoked: npx copal keys list`
   return `Deleted ${counted(deleted, 'sampled text')} and ${counted(frozen, 'frozen text')} of ${whose} from ${domain}.${rest}`
 }
 
@@ -132,7 +132,7 @@ function describe(entries: DomainEntry[], session: Session): string {
   if (entries.length === 0) {
     return (
       'No domain has texts yet. Send requests with the header x-copal-sample: true, ' +
-      'or run: copal domains import <name> <file>'
+      'or run: npx copal domains import <name> <file>'
     )
   }
   const nowMs = Date.now()

@@ -3,6 +3,7 @@ import {
   formatCount,
   formatMask,
   formatNatsInterval,
+  formatTime,
   formatTimeOfDay,
 } from '@copal/gpu-node/platform/quantities.ts'
 import type { Session } from '../api/session.ts'
@@ -24,11 +25,11 @@ export async function watchDrift(session: Session, options: SeriesOptions): Prom
 
 /** Renders the series of each domain and mask as a row, with its newest period and its course. */
 export function describeSeries(report: SeriesReport, table: Session['table']): string {
-  const at = new Date().toLocaleTimeString()
+  const at = formatTimeOfDay(new Date().toISOString())
   const head = `${report.model} at ${at}. Loss on sampled traffic, nats a token; the gap is what pruning costs.`
   if (report.series.length === 0) return `${head}\n\nNo request has been settled in this time.`
   const rows = report.series.map((series) => rowOf(series, report.starts.length))
-  const marks = report.marks.slice(-5).map(({ at: markAt, text }) => `${formatTimeOfDay(markAt)}  ${text}`)
+  const marks = report.marks.slice(-5).map(({ at: markAt, text }) => `${formatTime(markAt)}  ${text}`)
   const lines = table(
     [
       { title: 'DOMAIN', value: (row) => row.domain, shrinks: true },

@@ -38,7 +38,7 @@ export function addDrift(program: Command, session: Session): void {
     .option('--json', 'print JSON')
     .addHelpText(
       'after',
-      '\nExamples:\n  copal drift\n  copal drift --watch\n  copal drift --plot gap.svg --domain legal --since 7d\n  copal drift --json | jq .r.backward_transfer',
+      '\nExamples:\n  npx copal drift\n  npx copal drift --watch\n  npx copal drift --plot gap.svg --domain legal --since 7d\n  npx copal drift --json | jq .r.backward_transfer',
     )
     .action(async ({ json, watch, plot, ...series }: DriftOptions, command: Command) => {
       if (watch) return watchDrift(session, series)
@@ -104,7 +104,7 @@ export function describeDrift(report: DriftReport, table: Session['table']): str
       ),
     )
     if (earlier > 0) parts.push(`${counted(earlier, 'earlier mask')} left out.`)
-    if (domains.includes(GENERAL)) parts.push(`${GENERAL} is the general holdout (copal holdout show).`)
+    if (domains.includes(GENERAL)) parts.push(`${GENERAL} is the general holdout (npx copal holdout show).`)
     const grown = holdouts.filter(({ version }) => version === null || version > 1)
     if (grown.length > 0) {
       const versions = grown.map(({ domain, version }) => `${domain} ${formatVersion(version)}`).join(', ')

@@ -33,7 +33,7 @@ export function addEvaluate(program: Command, session: Session): void {
     .option('--json', 'print JSON')
     .addHelpText(
       'after',
-      '\nExamples:\n  copal evaluate contracts.txt\n  copal evaluate contracts.txt --dense\n  copal evaluate contracts.txt --mask m3 --window 512 --json',
+      '\nExamples:\n  npx copal evaluate contracts.txt\n  npx copal evaluate contracts.txt --dense\n  npx copal evaluate contracts.txt --mask m3 --window 512 --json',
     )
     .action(async (file: string, options: EvaluateOptions) => {
       const text = readTextFile(file, session.terminal.cwd)

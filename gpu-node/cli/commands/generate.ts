@@ -33,11 +33,12 @@ export function addGenerate(program: Command, session: Session): void {
     .option('--json', 'print the whole completion as JSON')
     .addHelpText(
       'after',
-      '\nExamples:\n  copal generate "What is resin?"\n  copal generate "Draft a clause." --domain legal --temperature 0\n  cat question.txt | copal generate -',
+      '\nExamples:\n  npx copal generate "What is resin?"\n  npx copal generate "Draft a clause." --domain legal --temperature 0\n  cat question.txt | npx copal generate -',
     )
     .action(async (prompt: string, options: GenerateOptions) => {
       const client = session.client()
       const content = prompt === '-' ? await readAll(session.terminal.stdin) : prompt
+      if (content.trim() === '') throw new UserError('prompt_empty', 'The prompt on standard input is empty.')
       const body = {
         model: options.model ?? (await firstModel(client)),
         messages: [
@@ -91,7 +92,7 @@ async function firstModel(client: ApiClient): Promise<string> {
   const { data } = await readJson(await client.api('GET', '/models'), modelList)
   const model = data[0]
   if (model === undefined)
-    throw new UserError('no_node_available', 'No model is served yet. See: copal status')
+    throw new UserError('no_node_available', 'No model is served yet. See: npx copal status')
   return model.id
 }
 

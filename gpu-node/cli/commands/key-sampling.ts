@@ -11,12 +11,12 @@ export function addKeySampling(keys: Command, session: Session): void {
     .description(
       'change which requests of a key may be sampled; texts that are stored stay without --delete-texts',
     )
-    .argument('<id>', 'id of the key, see copal keys list')
+    .argument('<id>', 'id of the key, see npx copal keys list')
     .addArgument(new Argument('<policy>', 'which requests may be sampled').choices(samplingPolicy.options))
     .option('--delete-texts', 'delete the texts of the key that are stored')
   addYesOption(sampling)
     .option('--json', 'print JSON')
-    .addHelpText('after', '\nExample:\n  copal keys sampling key_0123456789abcdef never --delete-texts')
+    .addHelpText('after', '\nExample:\n  npx copal keys sampling key_0123456789abcdef never --delete-texts')
     .action(
       async (
         id: string,

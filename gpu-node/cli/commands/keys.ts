@@ -35,7 +35,7 @@ export function addKeys(program: Command, session: Session): void {
   const keys = program
     .command('keys')
     .description('API keys: list, create, limit, set the sampling of, rotate, revoke')
-    .addHelpText('after', '\nExamples:\n  copal keys create notebook\n  copal keys list')
+    .addHelpText('after', '\nExamples:\n  npx copal keys create notebook\n  npx copal keys list')
   addCreate(keys, session)
   addKeySampling(keys, session)
   keys
@@ -43,7 +43,7 @@ export function addKeys(program: Command, session: Session): void {
     .description('list API keys that were not revoked')
     .option('--tenant <name>', 'only those of this tenant')
     .option('--json', 'print JSON')
-    .addHelpText('after', '\nExamples:\n  copal keys list\n  copal keys list --tenant acme')
+    .addHelpText('after', '\nExamples:\n  npx copal keys list\n  npx copal keys list --tenant acme')
     .action(async ({ json, tenant }: { json?: boolean; tenant?: string }) => {
       const query = tenant === undefined ? '' : `?tenant=${encodeURIComponent(tenant)}`
       const data = await listAll(session.client(), `/keys${query}`, keyEntry)
@@ -53,13 +53,13 @@ export function addKeys(program: Command, session: Session): void {
   const limit = keys
     .command('limit')
     .description('change the limits of a key; limits that are not named stay as they are')
-    .argument('<id>', 'id of the key, see copal keys list')
+    .argument('<id>', 'id of the key, see npx copal keys list')
   addLimitOptions(limit)
     .option('--json', 'print JSON')
     .addHelpText(
       'after',
-      '\nExamples:\n  copal keys limit key_0123456789abcdef --requests-per-minute 60\n' +
-        '  copal keys limit key_0123456789abcdef --tokens-per-month none',
+      '\nExamples:\n  npx copal keys limit key_0123456789abcdef --requests-per-minute 60\n' +
+        '  npx copal keys limit key_0123456789abcdef --tokens-per-month none',
     )
     .action(async (id: string, { json, ...options }: LimitOptions & { json?: boolean }) => {
       const limits = limitChanges(options)
@@ -74,7 +74,7 @@ export function addKeys(program: Command, session: Session): void {
   keys
     .command('rotate')
     .description('give a key a new secret, which is shown once; the old one stays valid for a while')
-    .argument('<id>', 'id of the key, see copal keys list')
+    .argument('<id>', 'id of the key, see npx copal keys list')
     .option(
       '--grace <time>',
       'how long the old secret stays valid: 90s, 30m, 24h or 7d; 0s ends it at once (default: 24h)',
@@ -83,7 +83,7 @@ export function addKeys(program: Command, session: Session): void {
     .option('--json', 'print JSON')
     .addHelpText(
       'after',
-      '\nExamples:\n  copal keys rotate key_0123456789abcdef\n  copal keys rotate key_0123456789abcdef --grace 0s',
+      '\nExamples:\n  npx copal keys rotate key_0123456789abcdef\n  npx copal keys rotate key_0123456789abcdef --grace 0s',
     )
     .action(async (id: string, { json, grace }: { json?: boolean; grace?: number }) => {
       const rotated = await session
@@ -106,10 +106,10 @@ export function addKeys(program: Command, session: Session): void {
   const revoke = keys
     .command('revoke')
     .description('revoke a key, which takes effect everywhere within half a minute')
-    .argument('<id>', 'id of the key, see copal keys list')
+    .argument('<id>', 'id of the key, see npx copal keys list')
   addYesOption(revoke, 'revoke')
     .option('--json', 'print JSON')
-    .addHelpText('after', '\nExample:\n  copal keys revoke key_0123456789abcdef')
+    .addHelpText('after', '\nExample:\n  npx copal keys revoke key_0123456789abcdef')
     .action(async (id: string, { json, yes }: { json?: boolean; yes?: boolean }) => {
       await confirm(session.terminal, `revoke the key ${id}`, yes)
       const response = await session.client().admin('DELETE', `/keys/${encodeURIComponent(id)}`, revokedKey)
@@ -122,7 +122,7 @@ function addCreate(keys: Command, session: Session): void {
     .command('create')
     .description('create an API key, which is shown once')
     .argument('<name>', 'a name to recognise the key by')
-    .option('--tenant <name>', "tenant of the key, see copal tenants list (default: 'default')")
+    .option('--tenant <name>', "tenant of the key, see npx copal tenants list (default: 'default')")
     .option(
       '--scopes <names>',
       'what it may do, separated by commas: inference, read-metrics, admin, read-admin (default: inference)',
@@ -158,11 +158,11 @@ function addCreate(keys: Command, session: Session): void {
     .option('--json', 'print JSON')
     .addHelpText(
       'after',
-      '\nExamples:\n  copal keys create notebook\n' +
-        '  copal keys create lawyers --tenant acme --domain legal --sampling always\n' +
-        '  copal keys create figures --tenant acme --scopes read-metrics --expires-in 90d\n' +
-        '  copal keys create prometheus --scopes read-admin\n' +
-        '  copal keys create guest --requests-per-minute 20 --tokens-per-month 1000000',
+      '\nExamples:\n  npx copal keys create notebook\n' +
+        '  npx copal keys create lawyers --tenant acme --domain legal --sampling always\n' +
+        '  npx copal keys create figures --tenant acme --scopes read-metrics --expires-in 90d\n' +
+        '  npx copal keys create prometheus --scopes read-admin\n' +
+        '  npx copal keys create guest --requests-per-minute 20 --tokens-per-month 1000000',
     )
     .action(async (name: string, options: CreateOptions) => {
       const body: CreateKey = {
@@ -226,11 +226,20 @@ function duration(text: string): number {
 
 function describeNone(tenant: string | undefined): string {
   return tenant === undefined
-    ? 'There are no keys. Create one with: copal keys create <name>'
-    : `The tenant '${tenant}' has no keys. 'copal tenants list' lists the tenants.`
+    ? 'There are no keys. Create one with: npx copal keys create <name>'
+    : `The tenant '${tenant}' has no keys. 'npx copal tenants list' lists the tenants.`
 }
 
+/** Explains the column DOMAIN. */
+const FOUND =
+  "DOMAIN 'found': a request that names no domain gets one by its content; unclear ones go to the domain after 'else', or to 'default'."
+
 function describe(keys: KeyEntry[], session: Session): string {
+  const isAnyFound = keys.some(({ discover_domains: found }) => found)
+  return [keyTable(keys, session), ...(isAnyFound ? [FOUND] : [])].join('\n\n')
+}
+
+function keyTable(keys: KeyEntry[], session: Session): string {
   const nowMs = Date.now()
   return session.table(
     [

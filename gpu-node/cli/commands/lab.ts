@@ -7,6 +7,6 @@ export function addLab(program: Command): void {
     .description('compare pruning methods on your own texts, without a running service')
     .addHelpText(
       'after',
-      '\nExample:\n  copal lab run --domain legal=legal.txt:legal-heldout.txt --domain mail=:mail.txt --out lab',
+      '\nExample:\n  npx copal lab run --domain legal=legal.txt:legal-heldout.txt --domain mail=:mail.txt --out lab',
     )
 }

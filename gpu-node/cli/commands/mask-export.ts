@@ -54,7 +54,7 @@ export function addMaskExport(masks: Command, session: Session): void {
     .option('--json', 'print JSON')
     .addHelpText(
       'after',
-      '\nExamples:\n  copal masks export m3 --out m3.safetensors\n  copal masks export m3 --checkpoint ./pruned',
+      '\nExamples:\n  npx copal masks export m3 --out m3.safetensors\n  npx copal masks export m3 --checkpoint ./pruned',
     )
     .action(async (mask: number | string, _options: unknown, command: Command) => {
       const options = command.optsWithGlobals<ExportOptions>()

@@ -37,7 +37,7 @@ export function addMaskImport(masks: Command, session: Session): void {
     .option('--json', 'print JSON')
     .addHelpText(
       'after',
-      '\nExamples:\n  copal masks import m3.safetensors\n  copal masks import m3.safetensors --activate',
+      '\nExamples:\n  npx copal masks import m3.safetensors\n  npx copal masks import m3.safetensors --activate',
     )
     .action(async (file: string, _options: unknown, command: Command) => {
       const { activate, detach, weights, model, json } = command.optsWithGlobals<ImportOptions>()
@@ -68,7 +68,7 @@ export function addMaskImport(masks: Command, session: Session): void {
           ? activate
             ? await describeGoingLive(client, entry.version, entry.model)
             : 'It is the active mask.'
-          : `It is not served. To serve it: copal ${activation}${model === undefined ? '' : ` --model ${model}`}`
+          : `It is not served. To serve it: npx copal ${activation}${model === undefined ? '' : ` --model ${model}`}`
       session.print(json, entry, () => `${file} is ${name} of ${entry.model} (${pruned} pruned). ${outcome}`)
     })
 }
@@ -81,7 +81,11 @@ async function awaitGate(
   { detach, json }: { detach: boolean | undefined; json: boolean | undefined },
 ): Promise<void> {
   if (detach) {
-    session.print(json, entry, () => `Update ${update} evaluates it. Follow it with: copal updates ${update}`)
+    session.print(
+      json,
+      entry,
+      () => `Update ${update} evaluates it. Follow it with: npx copal updates ${update}`,
+    )
     return
   }
   const client = session.client()

@@ -38,7 +38,7 @@ export function addMaskInspect(masks: Command, session: Session): void {
     .description('show the metadata of a mask file and what each linear keeps')
     .argument('<file>', 'a mask or weights file')
     .option('--json', 'print JSON')
-    .addHelpText('after', '\nExample:\n  copal masks inspect m3.safetensors')
+    .addHelpText('after', '\nExample:\n  npx copal masks inspect m3.safetensors')
     .action(async (file: string, _options: unknown, command: Command) => {
       const { json } = command.optsWithGlobals<{ json?: boolean }>()
       const report = await inspect(file, session.terminal.cwd)

@@ -20,7 +20,7 @@ export function addMaskPin(masks: Command, session: Session): void {
       .argument('<version>', 'a version like 3 or m3', parsePrunedMask)
       .option('--model <id>', 'which model, if the fleet serves several')
       .option('--json', 'print JSON')
-      .addHelpText('after', `\nExample:\n  copal masks ${name} m3`)
+      .addHelpText('after', `\nExample:\n  npx copal masks ${name} m3`)
       .action(async (version: number, _options: unknown, command: Command) => {
         const { json, model } = command.optsWithGlobals<{ json?: boolean; model?: string }>()
         const path = `/masks/${version}/pin${modelQuery(model)}`

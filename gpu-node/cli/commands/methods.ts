@@ -9,7 +9,7 @@ export function addMethods(program: Command, session: Session): void {
     .option('--json', 'print JSON')
     .addHelpText(
       'after',
-      '\nExamples:\n  copal methods\n  copal update legal --method continual-wanda+swaps+reconstruct',
+      '\nExamples:\n  npx copal methods\n  npx copal update legal --method continual-wanda+swaps+reconstruct',
     )
     .action((options: { json?: boolean }) => {
       const rules = RULES.map(({ name, summary, datasets }) => ({ name, summary, datasets }))
@@ -30,6 +30,6 @@ function describe(): string {
     '+reconstruct  solves for new values of the kept weights',
     '+int4         rounds these values to codes of int4 (only with +reconstruct)',
     '',
-    'All combinations: copal methods --json',
+    'All combinations: npx copal methods --json',
   ].join('\n')
 }

@@ -11,7 +11,7 @@ export function addNodeProbes(nodes: Command, session: Session): void {
     .description('show how nodes score the same fixed texts, which tells damaged weights')
     .option('--model <id>', 'which model, if the fleet serves several')
     .option('--json', 'print JSON')
-    .addHelpText('after', '\nExample:\n  copal nodes probes')
+    .addHelpText('after', '\nExample:\n  npx copal nodes probes')
     .action(async (_: object, command: Command) => {
       const { model, json } = command.optsWithGlobals<{ model?: string; json?: boolean }>()
       const report = await session.client().admin('GET', `/probes${modelQuery(model)}`, probesReport)

@@ -18,8 +18,8 @@ export function addNodeSecret(nodes: Command, session: Session): void {
     .option('--json', 'print JSON')
     .addHelpText(
       'after',
-      '\nWithout a file the variable NODE_SECRET is used, or the secret of the service in COPAL_HOME.' +
-        '\n\nExamples:\n  copal nodes secret node-2\n  copal nodes secret node-2 --secrets-file .env.deploy',
+      '\nWithout a file the variable NODE_SECRET is used, or the secret of the service\nin COPAL_HOME.' +
+        '\n\nExamples:\n  npx copal nodes secret node-2\n  npx copal nodes secret node-2 --secrets-file .env.deploy',
     )
     .action(async (id: string, { secretsFile }: { secretsFile?: string }, command: Command) => {
       const secret = await nodeSecret(gatewaySecret(session.terminal, secretsFile), id)

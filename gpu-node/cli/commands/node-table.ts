@@ -39,7 +39,7 @@ export function describeFailedJobs(nodes: readonly NodeEntry[], nowMs: number): 
       ? []
       : `${id} failed job ${failed.job} ${formatAge(failed.at, nowMs)}: ${cut(printable(failed.reason), REASON_CHARACTERS)}`,
   )
-  return lines.length === 0 ? '' : [...lines, 'See: copal audit list --target <node>'].join('\n')
+  return lines.length === 0 ? '' : [...lines, 'See: npx copal audit list --target <node>'].join('\n')
 }
 
 /** Enough for what happened; the rest is in the audit log. */

@@ -19,7 +19,7 @@ export function addNodes(program: Command, session: Session): void {
     .command('nodes')
     .description('list nodes, the masks they serve, their load, memory and device')
     .option('--json', 'print JSON')
-    .addHelpText('after', '\nExamples:\n  copal nodes\n  copal nodes secret node-2')
+    .addHelpText('after', '\nExamples:\n  npx copal nodes\n  npx copal nodes secret node-2')
     .action(async ({ json }: { json?: boolean }) => {
       const data = await listNodes(session.client())
       session.print(json, data, () =>
@@ -40,13 +40,13 @@ export function addDrain(program: Command, session: Session): void {
     .description(
       'stop sending requests to a node and wait until its requests are done, so that it can be stopped',
     )
-    .argument('<node>', 'name of the node, see copal nodes')
+    .argument('<node>', 'name of the node, see npx copal nodes')
     .option('--no-wait', 'return at once')
     .option('--timeout <seconds>', 'maximum time to wait', wholeNumber, DEFAULT_WAIT_S)
     .option('--json', 'print JSON')
     .addHelpText(
       'after',
-      '\nExamples:\n  copal drain node-1\n  copal drain node-1 --no-wait\n  copal undrain node-1',
+      '\nExamples:\n  npx copal drain node-1\n  npx copal drain node-1 --no-wait\n  npx copal undrain node-1',
     )
     .action(async (id: string, options: { wait: boolean; timeout: number; json?: boolean }) => {
       const client = session.client()
@@ -57,9 +57,9 @@ export function addDrain(program: Command, session: Session): void {
   program
     .command('undrain')
     .description('send requests to a drained node again')
-    .argument('<node>', 'name of the node, see copal nodes')
+    .argument('<node>', 'name of the node, see npx copal nodes')
     .option('--json', 'print JSON')
-    .addHelpText('after', '\nExample:\n  copal undrain node-1')
+    .addHelpText('after', '\nExample:\n  npx copal undrain node-1')
     .action(async (id: string, { json }: { json?: boolean }) => {
       const node = await session.client().admin('DELETE', drainPath(id), nodeEntry)
       session.print(json, node, () =>
@@ -99,10 +99,10 @@ async function untilIdle(
       throw new UserError(
         'timeout',
         `${id} still has ${counted(left, 'request')} after ${formatDuration(timeoutS * 1000)}. It stays drained. Wait longer with ` +
-          `'copal drain ${id}', or stop the node: its requests then end with an error.`,
+          `'npx copal drain ${id}', or stop the node: its requests then end with an error.`,
       )
     await sleep(POLL_MS, undefined, { signal: terminal.signal }).catch(() => {
-      throw new UserError('interrupted', `Interrupted. ${id} stays drained. See: copal nodes`)
+      throw new UserError('interrupted', `Interrupted. ${id} stays drained. See: npx copal nodes`)
     })
     const found = (await listNodes(client)).find((each) => each.id === id)
     if (!found) return { ...node, leases: 0, running: 0, waiting: 0 }
@@ -115,5 +115,5 @@ async function untilIdle(
 function describeDrained(node: NodeEntry): string {
   const left = requestsOf(node)
   const what = left === 0 ? 'has none left, so it can be stopped' : `still has ${counted(left, 'request')}`
-  return `${node.id} gets no new requests and ${what}. To undo this: copal undrain ${node.id}`
+  return `${node.id} gets no new requests and ${what}. To undo this: npx copal undrain ${node.id}`
 }

@@ -20,7 +20,7 @@ export function addPolicy(program: Command, session: Session): void {
     )
     .addHelpText(
       'after',
-      '\nExamples:\n  copal policy show\n  copal policy set gate.max_regression=1.08 canary.enabled=true',
+      '\nExamples:\n  npx copal policy show\n  npx copal policy set gate.max_regression=1.08 canary.enabled=true',
     )
   const addOptions = (command: Command) =>
     command.option('--model <id>', 'which model, if the fleet serves several').option('--json', 'print JSON')
@@ -39,7 +39,7 @@ export function addPolicy(program: Command, session: Session): void {
     })
 
   addOptions(policy.command('show').description('show the policy in force'))
-    .addHelpText('after', '\nExample:\n  copal policy show')
+    .addHelpText('after', '\nExample:\n  npx copal policy show')
     .action(async ({ model, json }: PolicyOptions) => {
       const report = await find(model)
       session.print(json, report, () => describe(report, session))
@@ -49,11 +49,11 @@ export function addPolicy(program: Command, session: Session): void {
     policy
       .command('set')
       .description('change settings; the others stay as they are')
-      .argument('<setting...>', 'settings like gate.max_regression=1.08; see copal policy show'),
+      .argument('<setting...>', 'settings like gate.max_regression=1.08; see npx copal policy show'),
   )
     .addHelpText(
       'after',
-      '\nExamples:\n  copal policy set gate.max_regression=1.08\n  copal policy set preset=production confirm=2\n  copal policy set statistics.weights=legal:2,code:1\n  copal policy set triggers.quiet_hours=22:00-06:00',
+      '\nExamples:\n  npx copal policy set gate.max_regression=1.08\n  npx copal policy set preset=production confirm=2\n  npx copal policy set statistics.weights=legal:2,code:1\n  npx copal policy set triggers.quiet_hours=22:00-06:00',
     )
     .action(async (settings: string[], { model, json }: PolicyOptions) => {
       // Checked before the gateway is called.
@@ -63,7 +63,7 @@ export function addPolicy(program: Command, session: Session): void {
     })
 
   addOptions(policy.command('reset').description('return to the preset of the deployment'))
-    .addHelpText('after', '\nExample:\n  copal policy reset')
+    .addHelpText('after', '\nExample:\n  npx copal policy reset')
     .action(async ({ model, json }: PolicyOptions) => {
       const report = await put(model, {})
       session.print(json, report, () => describe(report, session))

@@ -14,7 +14,7 @@ export function addSamples(program: Command, session: Session): void {
   const samples = program
     .command('samples')
     .description('texts that were sampled: delete')
-    .addHelpText('after', '\nExample:\n  copal samples delete --key key_0123456789abcdef')
+    .addHelpText('after', '\nExample:\n  npx copal samples delete --key key_0123456789abcdef')
   const remove = samples
     .command('delete')
     .description('delete the stored texts of a request, a key or a tenant in all domains')
@@ -25,7 +25,7 @@ export function addSamples(program: Command, session: Session): void {
     .option('--json', 'print JSON')
     .addHelpText(
       'after',
-      '\nExamples:\n  copal samples delete --request req_0123456789abcdef\n  copal samples delete --tenant acme',
+      '\nExamples:\n  npx copal samples delete --request req_0123456789abcdef\n  npx copal samples delete --tenant acme',
     )
     .action(async ({ json, yes, ...sources }: DeleteOptions) => {
       if (Object.keys(sources).length === 0)
@@ -52,7 +52,7 @@ export async function settleStoredTexts(
   const sources = { [source]: name }
   const message = wanted
     ? describe(await deleteSamples(session, sources), sources)
-    : `Texts that were sampled before stay. Delete them with: copal samples delete --${source} ${name}`
+    : `Texts that were sampled before stay. Delete them with: npx copal samples delete --${source} ${name}`
   session.terminal.stderr.write(`${printableLines(message)}\n`)
 }
 
@@ -78,7 +78,7 @@ function describe(
   const left = kept.map(
     ({ domain, datasets }) =>
       `${domain}: statistics of ${counted(datasets, 'dataset')} stay, whose texts have expired; whether such texts were among ` +
-      `them is not known. To make them anew: copal domains rebuild ${domain}`,
+      `them is not known. To make them anew: npx copal domains rebuild ${domain}`,
   )
   const found = [...lines, ...waiting]
   const names = Object.entries(sources).map(([source, name]) => `${source} '${name}'`)

@@ -5,14 +5,17 @@ import { nodeTable } from './node-table.ts'
 import { counted, formatCount, formatMask, formatPercent } from '@copal/gpu-node/platform/quantities.ts'
 import { findOverview } from '../input/find-overview.ts'
 import type { Session } from '../api/session.ts'
-import { describeEvidence } from '../options/trial-options.ts'
+import { describeEvidence } from './trial.ts'
 
 export function addStatus(program: Command, session: Session): void {
   program
     .command('status')
     .description('show models, nodes and the masks they serve')
     .option('--json', 'print JSON')
-    .addHelpText('after', '\nExamples:\n  copal status\n  copal status --json | jq .models[0].active_version')
+    .addHelpText(
+      'after',
+      '\nExamples:\n  npx copal status\n  npx copal status --json | jq .models[0].active_version',
+    )
     .action(async ({ json }: { json?: boolean }) => {
       const report = await session.client().admin('GET', '/status', statusReport)
       const overviews = json
@@ -59,13 +62,13 @@ function describe(report: StatusReport, overviews: readonly OverviewReport[], se
     if (shadow) {
       const { mask_version: version, share } = shadow
       parts.push(
-        `Shadow of ${id}: ${formatMask(version)} for ${formatPercent(share)} of the requests. See: copal shadow`,
+        `Shadow of ${id}: ${formatMask(version)} for ${formatPercent(share)} of the requests. See: npx copal shadow`,
       )
     }
     if (!canary) continue
     const { mask_version: version, share } = canary
     parts.push(
-      `Canary of ${id}: ${formatMask(version)} for ${formatPercent(share)} of the conversations. See: copal canary`,
+      `Canary of ${id}: ${formatMask(version)} for ${formatPercent(share)} of the conversations. See: npx copal canary`,
     )
   }
   if (report.nodes.length > 0) parts.push(nodeTable(report.nodes, session))

@@ -32,12 +32,15 @@ export function addTenants(program: Command, session: Session): void {
   const tenants = program
     .command('tenants')
     .description('tenants (groups of API keys) and their limits: list, set, cache')
-    .addHelpText('after', '\nExamples:\n  copal tenants list\n  copal tenants set acme --concurrent 16')
+    .addHelpText(
+      'after',
+      '\nExamples:\n  npx copal tenants list\n  npx copal tenants set acme --concurrent 16',
+    )
   tenants
     .command('list')
     .description('list tenants, their limits, and how many keys each has')
     .option('--json', 'print JSON')
-    .addHelpText('after', '\nExample:\n  copal tenants list')
+    .addHelpText('after', '\nExample:\n  npx copal tenants list')
     .action(async ({ json }: { json?: boolean }) => {
       const data = await listAll(session.client(), '/tenants', tenantEntry)
       session.print(json, data, () => describe(data, session))
@@ -58,9 +61,9 @@ export function addTenants(program: Command, session: Session): void {
     .option('--json', 'print JSON')
     .addHelpText(
       'after',
-      '\nExamples:\n  copal tenants set acme --requests-per-minute 600 --tokens-per-month 50000000\n' +
-        '  copal tenants set acme --sampling never --delete-texts\n' +
-        '  copal tenants set acme --requests-per-minute none',
+      '\nExamples:\n  npx copal tenants set acme --requests-per-minute 600 --tokens-per-month 50000000\n' +
+        '  npx copal tenants set acme --sampling never --delete-texts\n' +
+        '  npx copal tenants set acme --requests-per-minute none',
     )
     .action(async (name: string, { json, sampling, deleteTexts, yes, ...options }: SetOptions) => {
       if (deleteTexts) await confirm(session.terminal, deletionOf({ tenant: name }), yes)
@@ -79,7 +82,10 @@ export function addTenants(program: Command, session: Session): void {
     .argument('<name>', "the tenant; 'default' has the keys created without one")
     .option('--clear', 'delete all cached responses')
     .option('--json', 'print JSON')
-    .addHelpText('after', '\nExamples:\n  copal tenants cache acme\n  copal tenants cache acme --clear')
+    .addHelpText(
+      'after',
+      '\nExamples:\n  npx copal tenants cache acme\n  npx copal tenants cache acme --clear',
+    )
     .action(async (name: string, { clear, json }: { clear?: boolean; json?: boolean }) => {
       const path = `/tenants/${encodeURIComponent(name)}/cache`
       if (clear) {

@@ -1,6 +1,7 @@
 import type { Command } from 'commander'
 import { listNames } from '@copal/shared/phrases.ts'
 import { knownDrift } from '@copal/shared/wire/drift-state.ts'
+import { updateStateWord } from '@copal/shared/wire/update-states.ts'
 import { overviewReport, type DomainSummary, type OverviewReport } from '@copal/shared/wire/admin-overview.ts'
 import {
   counted,
@@ -10,9 +11,11 @@ import {
   formatMask,
   formatNatsInterval,
   formatPercent,
+  formatTime,
   formatTimeOfDay,
 } from '@copal/gpu-node/platform/quantities.ts'
 import { UserError } from '@copal/gpu-node/platform/user-error.ts'
+import { withCommands } from '../api/command-wording.ts'
 import type { Session } from '../api/session.ts'
 import { modelQuery } from '../input/mask-argument.ts'
 import { wholeNumber } from '../options/option-parsers.ts'
@@ -40,7 +43,10 @@ export function addTop(program: Command, session: Session): void {
     .option('--interval <seconds>', 'time between two drawings', wholeNumber, 2)
     .option('--once', 'print the present state and end')
     .option('--json', 'print the present state as JSON and end')
-    .addHelpText('after', '\nExamples:\n  copal top\n  copal top --once\n  copal top --json | jq .traffic')
+    .addHelpText(
+      'after',
+      '\nExamples:\n  npx copal top\n  npx copal top --once\n  npx copal top --json | jq .traffic',
+    )
     .action(async ({ model, interval, once, json }: TopOptions) => {
       const path = `/overview${modelQuery(model)}`
       if (once || json) {
@@ -68,11 +74,14 @@ async function fetchOverview(session: Session, path: string): Promise<OverviewRe
   } catch (error) {
     if (!(error instanceof UserError)) throw error
     if (error.code === 'other_version')
-      throw new UserError(error.code, `${error.message} 'copal status' reads less, and may work meanwhile.`)
+      throw new UserError(
+        error.code,
+        `${error.message} 'npx copal status' reads less, and may work meanwhile.`,
+      )
     if (error.code !== 'not_found') throw error
     throw new UserError(
       'not_found',
-      `${error.message} 'copal top' needs a node that has registered, and a gateway with GET /admin/overview. 'copal status' works without.`,
+      `${error.message} 'npx copal top' needs a node that has registered, and a gateway with GET /admin/overview. 'npx copal status' works without.`,
     )
   }
 }
@@ -82,7 +91,7 @@ function describeOverview(report: OverviewReport, table: Session['table']): stri
   const { nodes, domains, alerts } = report
   return [
     [describeModel(report), describeTraffic(report), report.health.text].join('\n'),
-    alerts.map(({ message, raised_at: at }) => `! ${formatTimeOfDay(at)}  ${message}`).join('\n'),
+    alerts.map(({ message, raised_at: at }) => `! ${formatTime(at)}  ${withCommands(message)}`).join('\n'),
     nodes.length === 0 ? 'No node is known.' : nodeTable(nodes, { table }),
     domains.length === 0
       ? 'No domain has traffic in the last 24 hours.'
@@ -140,19 +149,18 @@ function domainTable(domains: readonly DomainSummary[], table: Session['table'])
 }
 
 function describeUpdates({ at, updates, canary }: OverviewReport): string {
-  const lines = updates.map(
-    ({ id, state, domains, progress, message, created_at: since, finished_at: end }) => {
-      const of = `${id} ${listNames(domains)}: ${state}`
-      if (end !== null) return `Last update ${of}, ${formatTimeOfDay(end)}. ${message}`
-      const age = formatDuration(Date.parse(at) - Date.parse(since))
-      return `Update ${of}, ${formatPercent(progress)}, for ${age}. ${message}`
-    },
-  )
+  const lines = updates.map((update) => {
+    const { id, domains, progress, message, created_at: since, finished_at: end } = update
+    const of = `${id} ${listNames(domains)}: ${updateStateWord(update)}`
+    if (end !== null) return `Last update ${of}, ${formatTime(end)}. ${withCommands(message)}`
+    const age = formatDuration(Date.parse(at) - Date.parse(since))
+    return `Update ${of}, ${formatPercent(progress)}, for ${age}. ${withCommands(message)}`
+  })
   if (canary?.canary) {
     const { mask_version: version, share, evidence } = canary.canary
     const scored = evidence === null ? '' : `, ${counted(evidence.requests, 'scored request')}`
     lines.push(
-      `Canary: ${formatMask(version)} for ${formatPercent(share)} of the conversations${scored}. See: copal canary`,
+      `Canary: ${formatMask(version)} for ${formatPercent(share)} of the conversations${scored}. See: npx copal canary`,
     )
   }
   return lines.join('\n')

@@ -1,5 +1,6 @@
 import type { Command } from 'commander'
 import { triggersReport, type TriggerDomain, type TriggersReport } from '@copal/shared/wire/admin-triggers.ts'
+import { UPDATE_STATES } from '@copal/shared/wire/update-states.ts'
 import { formatTime } from '@copal/gpu-node/platform/quantities.ts'
 import { modelQuery } from '../input/mask-argument.ts'
 import type { Session } from '../api/session.ts'
@@ -13,7 +14,7 @@ export function addTriggers(program: Command, session: Session): void {
     .option('--json', 'print JSON')
     .addHelpText(
       'after',
-      '\nExamples:\n  copal triggers\n  copal policy set triggers.quiet_hours=22:00-06:00 triggers.max_per_day=2',
+      '\nExamples:\n  npx copal triggers\n  npx copal policy set triggers.quiet_hours=22:00-06:00 triggers.max_per_day=2',
     )
     .action(async ({ model, json }: { model?: string; json?: boolean }) => {
       const report = await session.client().admin('GET', `/triggers${modelQuery(model)}`, triggersReport)
@@ -43,7 +44,7 @@ function describeRunning(
 ) {
   const work = job === null ? '' : `, ${job.message}`
   return (
-    `Running: ${id} (${trigger}) of ${domains.join(', ')}: ${state} ${Math.floor(progress * 100)} %${work}. ` +
+    `Running: ${id} (${trigger}) of ${domains.join(', ')}: ${UPDATE_STATES[state]}, ${Math.floor(progress * 100)} %${work}. ` +
     `It yields to requests, and takes at most ${Math.round(share * 100)} % of a node's time while there are any.`
   )
 }

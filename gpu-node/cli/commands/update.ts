@@ -2,6 +2,7 @@ import { InvalidArgumentError, Option, type Command } from 'commander'
 import { patternError } from '@copal/shared/mask/sparsity-pattern.ts'
 import { type CreateUpdate, updateEntry, type UpdateEntry } from '@copal/shared/wire/admin.ts'
 import type { PatternRules } from '@copal/shared/wire/selection.ts'
+import { updateStateWord } from '@copal/shared/wire/update-states.ts'
 import { withCommands } from '../api/command-wording.ts'
 import { UserError } from '@copal/gpu-node/platform/user-error.ts'
 import { followUpdate } from '../api/follow-update.ts'
@@ -38,7 +39,7 @@ export function addUpdate(program: Command, session: Session): void {
     .option('--model <id>', 'which model, if the fleet serves several')
     .option(
       '--method <name>',
-      'how weights are chosen, see copal methods (default: that of the policy, or else the best one that the nodes offer)',
+      'how weights are chosen, see npx copal methods (default: that of the policy, or else the best one that the nodes offer)',
     )
     .option(
       '--pattern <pattern>',
@@ -60,7 +61,7 @@ export function addUpdate(program: Command, session: Session): void {
     .option('--json', 'print JSON')
     .addHelpText(
       'after',
-      '\nExamples:\n  copal update legal\n  copal update legal support --pattern 0.4 --samples 32\n  copal update legal --pattern 2:4 --method copal\n  copal update legal --leave-out "model.layers.0.*"\n  copal update legal --detach --json',
+      '\nExamples:\n  npx copal update legal\n  npx copal update legal support --pattern 0.4 --samples 32\n  npx copal update legal --pattern 2:4 --method copal\n  npx copal update legal --leave-out "model.layers.0.*"\n  npx copal update legal --detach --json',
     )
     .action(async (domains: string[], options: UpdateOptions) => {
       const client = session.client()
@@ -74,7 +75,7 @@ export function addUpdate(program: Command, session: Session): void {
         session.print(
           options.json,
           created,
-          () => `Started update ${created.id}. Follow it with: copal updates ${created.id}`,
+          () => `Started update ${created.id}. Follow it with: npx copal updates ${created.id}`,
         )
         return
       }
@@ -108,13 +109,13 @@ function requestBody(domains: string[], options: UpdateOptions, cwd: string): Cr
 /** Describes how an update has ended. */
 export function describeEnd(update: UpdateEntry): string {
   if (update.state !== 'promoted' || update.mask_version === null)
-    return `Update ${update.id}: ${update.state}.`
-  return `${formatMask(update.mask_version)} is live: ${update.method}, ${update.pattern}. See: copal drift`
+    return `Update ${update.id}: ${updateStateWord(update)}.`
+  return `${formatMask(update.mask_version)} is live: ${update.method}, ${update.pattern}. See: npx copal drift`
 }
 
 /** Describes why an update has ended without promoting its mask. */
 export function describeFailure(update: UpdateEntry): string {
-  return withCommands(update.error?.message ?? `The update ended as ${update.state}.`)
+  return withCommands(update.error?.message ?? `The update ended as ${updateStateWord(update)}.`)
 }
 
 function pattern(text: string): string {

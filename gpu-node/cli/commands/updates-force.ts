@@ -1,5 +1,6 @@
 import type { Command } from 'commander'
 import { updateEntry } from '@copal/shared/wire/admin.ts'
+import { updateStateWord } from '@copal/shared/wire/update-states.ts'
 import { UserError } from '@copal/gpu-node/platform/user-error.ts'
 import { followUpdate } from '../api/follow-update.ts'
 import type { Session } from '../api/session.ts'
@@ -17,13 +18,13 @@ export function addUpdatesForce(updates: Command, session: Session): void {
   updates
     .command('force')
     .description('serve a mask that the gate rejected for being worse; the reason is kept with the decision')
-    .argument('<id>', 'id of the newest update of its model, see copal updates')
+    .argument('<id>', 'id of the newest update of its model, see npx copal updates')
     .requiredOption('--reason <text>', 'why, in at least 10 characters')
     .option('-d, --detach', 'return at once')
     .option('--json', 'print JSON')
     .addHelpText(
       'after',
-      '\nExample:\n  copal updates force upd_0123456789abcdef --reason "legal accepts 6 % until Monday"',
+      '\nExample:\n  npx copal updates force upd_0123456789abcdef --reason "legal accepts 6 % until Monday"',
     )
     // `updates` has an option of the same name, and Commander assigns the value to it.
     .action(async (id: string, _options: unknown, command: Command) => {
@@ -36,7 +37,8 @@ export function addUpdatesForce(updates: Command, session: Session): void {
         session.print(
           json,
           forced,
-          () => `Update ${forced.id}: ${forced.state}. Follow it with: copal updates ${forced.id}`,
+          () =>
+            `Update ${forced.id}: ${updateStateWord(forced)}. Follow it with: npx copal updates ${forced.id}`,
         )
         return
       }

@@ -1,21 +1,28 @@
 import type { Command } from 'commander'
 import { updateEntry, type UpdateEntry } from '@copal/shared/wire/admin.ts'
+import { updateStateWord } from '@copal/shared/wire/update-states.ts'
 import { withCommands } from '../api/command-wording.ts'
 import { listOf } from '../api/api-client.ts'
 import { formatAge, formatMask } from '@copal/gpu-node/platform/quantities.ts'
 import type { Session } from '../api/session.ts'
 import { describeDecisions } from '../output/decision-table.ts'
+import { fittingStart, textWidth } from '../output/text-width.ts'
 import { addUpdatesForce } from './updates-force.ts'
+
+/** Columns of a terminal for the reason of a failure in the table of updates. */
+const MAX_REASON_WIDTH = 60
 
 export function addUpdates(program: Command, session: Session): void {
   const command = program
     .command('updates')
-    .description('list updates, newest first, or show what was decided about one')
+    .description(
+      'list updates, newest first, or show one with its whole reason and what was decided about it',
+    )
     .argument('[id]', 'show only this update, with its decisions')
     .option('--json', 'print JSON')
     .addHelpText(
       'after',
-      '\nExamples:\n  copal updates\n  copal updates upd_0123456789abcdef\n  copal updates --json',
+      '\nExamples:\n  npx copal updates\n  npx copal updates upd_0123456789abcdef\n  npx copal updates --json',
     )
     .action(async (id: string | undefined, { json }: { json?: boolean }) => {
       if (id !== undefined) {
@@ -26,7 +33,7 @@ export function addUpdates(program: Command, session: Session): void {
       const { data: updates } = await session.client().admin('GET', '/updates', listOf(updateEntry))
       session.print(json, updates, () =>
         updates.length === 0
-          ? 'There is no update yet. Start one with: copal update <domain>'
+          ? 'There is no update yet. Start one with: npx copal update <domain>'
           : describe(updates, session),
       )
     })
@@ -37,14 +44,14 @@ export function addCancel(program: Command, session: Session): void {
   program
     .command('cancel')
     .description('cancel an update whose mask no node serves yet')
-    .argument('<id>', 'id of the update, see copal updates')
+    .argument('<id>', 'id of the update, see npx copal updates')
     .option('--json', 'print JSON')
-    .addHelpText('after', '\nExample:\n  copal cancel upd_0123456789abcdef')
+    .addHelpText('after', '\nExample:\n  npx copal cancel upd_0123456789abcdef')
     .action(async (id: string, { json }: { json?: boolean }) => {
       const update = await session
         .client()
         .admin('POST', `/updates/${encodeURIComponent(id)}/cancel`, updateEntry)
-      session.print(json, update, () => `Update ${update.id}: ${update.state}.`)
+      session.print(json, update, () => `Update ${update.id}: ${updateStateWord(update)}.`)
     })
 }
 
@@ -87,9 +94,18 @@ function describe(updates: UpdateEntry[], session: Session): string {
 }
 
 function describeState(update: UpdateEntry): string {
-  return update.error ? `${update.state}: ${withCommands(update.error.message)}` : describeProgress(update)
+  const state = describeProgress(update)
+  return update.error ? `${state}: ${shortReason(withCommands(update.error.message))}` : state
 }
 
 function describeProgress(update: UpdateEntry): string {
-  return update.finished_at === null ? `${update.state} ${Math.floor(update.progress * 100)} %` : update.state
+  const word = updateStateWord(update)
+  return update.finished_at === null ? `${word}, ${Math.floor(update.progress * 100)} %` : word
+}
+
+/** Cuts a reason to the width of a column; the update by itself is shown with all of it. */
+function shortReason(reason: string): string {
+  return textWidth(reason) <= MAX_REASON_WIDTH
+    ? reason
+    : `${fittingStart(reason, MAX_REASON_WIDTH - 1).trimEnd()}…`
 }

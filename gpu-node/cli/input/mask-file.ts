@@ -67,7 +67,7 @@ export function openNamedMask(name: string, cwd: string): MaskFileReader {
     if (!(error instanceof AppError)) throw error
     const message =
       error.cause instanceof SafetensorsError
-        ? `${name} is not a safetensors file (${error.cause.message}). Name a mask file like those that 'copal masks export' writes.`
+        ? `${name} is not a safetensors file (${error.cause.message}). Name a mask file like those that 'npx copal masks export' writes.`
         : `${name}: ${error.message}`
     throw new UserError(error.code, message, { cause: error })
   }

@@ -22,7 +22,7 @@ function splitSetting(setting: string): [name: string, value: string] {
   if (!known.includes(name)) {
     const nearest = suggestName(name, known)
     const help =
-      nearest === undefined ? `The settings are ${known.join(', ')}.` : `Did you mean '${nearest}'?`
+      nearest === undefined ? "'npx copal policy show' lists the settings." : `Did you mean '${nearest}'?`
     throw new UserError('invalid_request', `There is no setting '${name}'. ${help}`)
   }
   const value = equals < 0 ? '' : setting.slice(equals + 1)

@@ -28,7 +28,7 @@ export function addLabCompare(lab: Command, session: Session): void {
     .option('--json', 'print JSON')
     .addHelpText(
       'after',
-      '\nExamples:\n  copal lab compare before after\n  copal lab compare results --methods dense,continual-wanda',
+      '\nExamples:\n  npx copal lab compare before after\n  npx copal lab compare results --methods dense,continual-wanda',
     )
     .action(async (a: string, b: string | undefined, options: CompareOptions, command: Command) => {
       const read = (path: string) => readResults(resolve(session.terminal.cwd, path))
@@ -41,7 +41,7 @@ export function addLabCompare(lab: Command, session: Session): void {
       }
       if (b === undefined)
         command.error(
-          'error: name two results, or two methods of one result: copal lab compare A B, or copal lab compare A --methods x,y',
+          'error: name two results, or two methods of one result: npx copal lab compare A B, or npx copal lab compare A --methods x,y',
         )
       const comparison = compareResults(await read(a), await read(b))
       session.print(options.json, { bootstrap: BOOTSTRAP, ...comparison }, () =>

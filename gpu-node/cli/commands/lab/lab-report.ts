@@ -8,10 +8,10 @@ export function addLabReport(lab: Command, session: Session): void {
   lab
     .command('report')
     .description('render report.md, report.html and the plots of a result again')
-    .argument('<dir>', 'the folder that copal lab run wrote')
+    .argument('<dir>', "the folder that 'npx copal lab run' wrote")
     .option('--png', 'also write the plots as PNG')
     .option('--json', 'print JSON')
-    .addHelpText('after', '\nExamples:\n  copal lab report results\n  copal lab report results --png')
+    .addHelpText('after', '\nExamples:\n  npx copal lab report results\n  npx copal lab report results --png')
     .action(async (dir: string, options: { png?: boolean; json?: boolean }) => {
       const folder = resolve(session.terminal.cwd, dir)
       const results = await readResults(folder)

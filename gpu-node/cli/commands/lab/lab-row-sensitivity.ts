@@ -11,7 +11,7 @@ export function addLabRowSensitivity(lab: Command, session: Session): void {
       'measure what an error in each output of each linear costs; methods with +rows need this once per model',
     )
   addTextOptions(command, { windows: 64, windowTokens: 512 })
-    .addHelpText('after', '\nExample:\n  copal lab row-sensitivity --text general.txt')
+    .addHelpText('after', '\nExample:\n  npx copal lab row-sensitivity --text general.txt')
     .action((options: TextOptions) => measure(options, session))
 }
 

@@ -64,7 +64,7 @@ export function addLabRun(lab: Command, session: Session): void {
     .addOption(
       new Option(
         '--methods <list>',
-        'methods to compare, see copal methods; <method>@matrix compares weights of the whole matrix',
+        'methods to compare, see npx copal methods; <method>@matrix compares weights of the whole matrix',
       )
         .argParser(parserOf<LabSettings['variants']>((text) => parseVariants(splitList(text))))
         .default(parseVariants(splitList(DEFAULT_METHODS)), DEFAULT_METHODS),
@@ -130,8 +130,8 @@ export function addLabRun(lab: Command, session: Session): void {
         'stopped, and a command with more methods, patterns or domains only does what\n' +
         'is new.\n' +
         '\nExamples:\n' +
-        '  copal lab run --domain law=law.txt:law-held.txt --domain code=code.txt:code-held.txt --domain mail=:mail.txt --out lab\n' +
-        '  copal lab run --domain law=law.jsonl.gz:law-held.txt --field body --methods copal,copal@matrix --pattern 0.5,2:4 --out lab --dry-run',
+        '  npx copal lab run --domain law=law.txt:law-held.txt --domain code=code.txt:code-held.txt --domain mail=:mail.txt --out lab\n' +
+        '  npx copal lab run --domain law=law.jsonl.gz:law-held.txt --field body --methods copal,copal@matrix --pattern 0.5,2:4 --out lab --dry-run',
     )
     .action((options: LabRunOptions, command: Command) => run(options, command, session))
 }

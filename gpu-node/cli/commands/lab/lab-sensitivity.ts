@@ -12,11 +12,14 @@ export function addLabSensitivity(lab: Command, session: Session): void {
     .description(
       'measure what pruning each linear costs; methods with +allocated but without +rows need this once per model',
     )
-    .argument('<mask>', 'a mask file that prunes every linear, from copal masks export or build')
+    .argument(
+      '<mask>',
+      "a mask file that prunes every linear, from 'npx copal masks export' or 'npx copal masks build'",
+    )
   addTextOptions(command, { windows: 12, windowTokens: 256 })
     .addHelpText(
       'after',
-      '\nExample:\n  copal masks export m1 --out first.safetensors\n  copal lab sensitivity first.safetensors --text general.txt',
+      '\nExamples:\n  npx copal masks export m1 --out first.safetensors\n  npx copal lab sensitivity first.safetensors --text general.txt',
     )
     .action((mask: string, options: TextOptions) => measure(mask, options, session))
 }

@@ -1,7 +1,7 @@
 import { availableParallelism } from 'node:os'
 import type { Command } from 'commander'
 import type { TextMeasurementOptions } from '@copal/gpu-node/pruning/sensitivity/text-measurement.ts'
-import { writeAtomically } from '@copal/gpu-node/platform/content-store.ts'
+import { writeAtomically } from '@copal/gpu-node/platform/atomic-file.ts'
 import type { DenseModel } from '@copal/gpu-node/model/master/dense-model.ts'
 import { DEFAULT_MODEL } from '@copal/gpu-node/model/source/resolve-model.ts'
 import { interruptible } from '../../output/interruptible.ts'
@@ -79,9 +79,7 @@ export async function measureOnText<T>(
       signal,
       onProgress: (fraction, message) => bar.update('Measuring', fraction, message),
     })
-    await writeAtomically(path, async function* () {
-      yield Buffer.from(encode(found))
-    })
+    await writeAtomically(path, encode(found))
     return { found, path }
   })
 }

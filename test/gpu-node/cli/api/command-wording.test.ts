@@ -5,14 +5,17 @@ import { AppError } from '@copal/shared/errors.ts'
 import { withCommands, toCommandError } from '../../../../gpu-node/cli/api/command-wording.ts'
 
 test.each([
-  ["There is no node 'x'. 'GET /admin/nodes' lists them.", "There is no node 'x'. 'copal nodes' lists them."],
-  ["'PUT /admin/tenants/acme' makes it.", "'copal tenants set acme' makes it."],
-  ["cancel it with 'POST /admin/updates/upd_1/cancel'.", "cancel it with 'copal cancel upd_1'."],
+  [
+    "There is no node 'x'. 'GET /admin/nodes' lists them.",
+    "There is no node 'x'. 'npx copal nodes' lists them.",
+  ],
+  ["'PUT /admin/tenants/acme' makes it.", "'npx copal tenants set acme' makes it."],
+  ["cancel it with 'POST /admin/updates/upd_1/cancel'.", "cancel it with 'npx copal cancel upd_1'."],
   [
     "import texts with 'POST /admin/domains/nosuch/texts', or",
-    "import texts with 'copal domains import nosuch <file>', or",
+    "import texts with 'npx copal domains import nosuch <file>', or",
   ],
-  ["with 'DELETE /admin/domains/:domain'.", "with 'copal domains delete <domain>'."],
+  ["with 'DELETE /admin/domains/:domain'.", "with 'npx copal domains delete <domain>'."],
   ["'GET /admin/unheard-of' stays", "'GET /admin/unheard-of' stays"],
 ])('a call that the API recommends is shown as a command: %s', (message, told) => {
   expect(withCommands(message)).toBe(told)
@@ -24,7 +27,7 @@ test('every call that a message of the gateway recommends has a command', () => 
     (file) => readFileSync(`${root}${file}`, 'utf8').match(/'[A-Z]+ \/admin\/[^']*'/g) ?? [],
   )
   expect(calls.length).toBeGreaterThan(10)
-  for (const call of calls) expect(withCommands(call)).toMatch(/^'copal /)
+  for (const call of calls) expect(withCommands(call)).toMatch(/^'npx copal /)
 })
 
 test.each([
@@ -40,6 +43,7 @@ test.each([
     "Invalid '--patterns.a*': no pattern.",
   ],
   ['since', "Invalid 'since': expected a time.", "Invalid '--since': expected a time."],
+  ['reason', "Invalid 'reason': Too short.", "Invalid '--reason': Too short."],
   ['samples', "Invalid 'samples': Too large.", "Invalid '--samples': Too large."],
   [null, "There is no tenant 'model'.", "There is no tenant 'model'."],
 ])('the field %s is shown as its option', (param, message, told) => {

@@ -59,12 +59,12 @@ const idleFor = (polls: number) => (poll: number) => (poll < polls ? WAITING : P
 test('the reason why no node starts is printed once, with a command that helps', async () => {
   expect(await follow(idleFor(40), [DRAINED])).toMatchObject({
     ended: PROMOTED,
-    said: ['No node can do the work: node-1 is draining (copal undrain node-1)'],
+    said: ['No node can do the work: node-1 is draining (npx copal undrain node-1)'],
   })
   expect((await follow(idleFor(40), [DRAINED, { ...NODE, id: 'node-2', alive: false }])).said).toEqual([
-    'No node can do the work: node-1 is draining (copal undrain node-1); node-2 is away (copal nodes)',
+    'No node can do the work: node-1 is draining (npx copal undrain node-1); node-2 is away (npx copal nodes)',
   ])
-  expect((await follow(idleFor(40))).said).toEqual(['No node serves tiny. See: copal nodes'])
+  expect((await follow(idleFor(40))).said).toEqual(['No node serves tiny. See: npx copal nodes'])
 })
 
 test('nothing is printed while a node works or may start at any moment', async () => {
@@ -80,7 +80,7 @@ test('a gateway that is away is waited for, with a message, and after a while it
   })
   const { ended } = await follow(() => AWAY)
   expect(ended).toMatch(
-    /^No gateway answers at http:\/\/x\. This has lasted for 3 min\. .*: copal updates upd_1$/,
+    /^No gateway answers at http:\/\/x\. This has lasted for 3 min\. .*: npx copal updates upd_1$/,
   )
 })
 
@@ -130,5 +130,5 @@ test.each([
 
 test('a gateway that keeps failing is soon an error, because that is a defect and not a restart', async () => {
   const { ended } = await follow(() => new UserError('internal_error', 'The gateway failed.'))
-  expect(ended).toMatch(/^The gateway failed\. This has lasted for 20 s\. .*: copal updates upd_1$/)
+  expect(ended).toMatch(/^The gateway failed\. This has lasted for 20 s\. .*: npx copal updates upd_1$/)
 })

@@ -26,7 +26,7 @@ test('until a node has loaded the mask, another one serves', async () => {
   const elsewhere = node(2, { 2: 'ready' }, { model: 'other' })
   const gone = node(2, { 2: 'ready' }, { alive: false })
   expect(await told(node(4, { 4: 'ready', 2: 'loading' }), elsewhere, gone)).toBe(
-    'Nodes are loading m2. Until then m4 serves. See: copal status',
+    'Nodes are loading m2. Until then m4 serves. See: npx copal status',
   )
   expect(await told(node(0, { 0: 'ready' }))).toContain('Until then dense serves')
 })
@@ -44,7 +44,7 @@ test('a rollback succeeds even if the status cannot be fetched afterwards', asyn
   const onlyRollback = (call: string) => (call === 'POST /admin/rollback' ? { active_version: 2 } : undefined)
   const { code, stdout, stderr } = await copal(onlyRollback, ['rollback', 'm2'])
   expect(stdout).toMatch(
-    /^m2 is active, but the status of the nodes \(copal status\) is unknown: No gateway answers at .*\n$/,
+    /^m2 is active, but the status of the nodes \(npx copal status\) is unknown: No gateway answers at .*\n$/,
   )
   expect([code, stderr]).toEqual([0, ''])
 })

@@ -11,7 +11,7 @@ const REPORT: AlertsReport = {
       domain: null,
       mask_version: 3,
       node: 'node-2',
-      message: "Node 'node-2' scores the probe texts at 3.900 nats a token.",
+      message: "Node 'node-2' scores the probe texts at 3.900 nats a token: see 'GET /admin/probes'.",
       raised_at: '2026-11-28T03:05:00.000Z',
       ended_at: null,
     },
@@ -35,7 +35,7 @@ test('alerts are listed, with what to do about those that hold, and the exit cod
   expect(calls.map(({ call }) => call)).toEqual(['GET /admin/alerts'])
   expect(stdout).toMatch(/^2026-11-28 03:05 UTC +holds +node differs +node-2 +m3$/m)
   expect(stdout).toMatch(/^2026-11-27 03:05 UTC +2026-11-27 09:00 UTC +traffic changed +legal +-$/m)
-  expect(stdout).toContain("Node 'node-2' scores the probe texts at 3.900 nats a token.")
+  expect(stdout).toContain("at 3.900 nats a token: see 'npx copal nodes probes'.")
   expect(stdout).not.toContain("The traffic of 'legal' changed.")
 })
 

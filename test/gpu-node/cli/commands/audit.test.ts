@@ -84,7 +84,7 @@ test('verify takes no mistyped row for a removed one', async () => {
   const rows = await logOf(5)
   for (const known of ['5', `5:${rows[4]?.hash.slice(1)}`, 'the last one']) {
     const { stderr } = await verify(pageOf(rows), '--known', known)
-    expect(stderr).toContain("as 'copal audit verify' prints them")
+    expect(stderr).toContain("as 'npx copal audit verify' prints them")
   }
 })
 

@@ -69,7 +69,7 @@ test('samples delete names what it deleted, what was made of it, what is pending
     'mail: frozen texts may be left, because update up_2 reads them. They are deleted when it has ended.',
     'news: further texts are looked through within the next minutes.',
     'legal: statistics of 2 datasets stay, whose texts have expired; whether such texts were among them is not known.' +
-      ' To make them anew: copal domains rebuild legal',
+      ' To make them anew: npx copal domains rebuild legal',
   ])
   answers['DELETE /admin/samples?request=req_1'] = NOTHING
   expect((await succeed('samples', 'delete', '--request', 'req_1', '-y')).stdout).toBe(
@@ -86,14 +86,14 @@ test('keys sampling and tenants set change the policy, and delete stored texts o
   answers['DELETE /admin/samples?tenant=acme'] = NOTHING
   const kept = await succeed('keys', 'sampling', 'key_1', 'never')
   expect(kept.stdout).toBe('Sampling of key_1: never, within half a minute.\n')
-  expect(kept.stderr).toContain('copal samples delete --key key_1')
+  expect(kept.stderr).toContain('npx copal samples delete --key key_1')
   expect(calls).toEqual([{ call: 'PATCH /admin/keys/key_1', body: { sampling: 'never' } }])
   await succeed('keys', 'sampling', 'key_1', 'never', '--delete-texts', '--yes')
   expect(calls.at(-1)?.call).toBe('DELETE /admin/samples?key=key_1')
 
   calls = []
   const tenant = await succeed('tenants', 'set', 'acme', '--sampling', 'never')
-  expect(tenant.stderr).toContain('copal samples delete --tenant acme')
+  expect(tenant.stderr).toContain('npx copal samples delete --tenant acme')
   expect(calls).toEqual([
     { call: 'PUT /admin/tenants/acme', body: expect.objectContaining({ sampling: 'never' }) as unknown },
   ])
@@ -123,7 +123,7 @@ test('domains rebuild tells how much text there is and what starts the update', 
   for (const part of [
     '2 datasets',
     '40 texts',
-    'copal update legal --model tiny',
+    'npx copal update legal --model tiny',
     'other',
     'a trigger starts',
   ])

@@ -67,7 +67,7 @@ test('a domain gets a mask of its own, or loses it', async () => {
     return call.startsWith('DELETE') ? { domain: 'legal', mask_version: 7 } : update
   }
   expect((await copal(answer, ['domains', 'mask', 'legal'])).stdout).toBe(
-    'm7 serves legal where a node holds it. See: copal domains\n',
+    'm7 serves legal where a node holds it. See: npx copal domains\n',
   )
   expect((await copal(answer, ['domains', 'mask', 'legal', '--detach'])).stdout).toContain('upd_1')
   expect((await copal(answer, ['domains', 'mask', 'legal', '--remove', '--model', 'a/b'])).stdout).toBe(

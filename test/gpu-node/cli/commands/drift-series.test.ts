@@ -59,7 +59,7 @@ const REPORT: SeriesReport = {
 test('the view shows the newest scored period of each domain, its course, and what happened', () => {
   const text = describeSeries(REPORT, (columns, rows) => renderTable(columns, rows, 120))
   expect(text).toMatch(/legal +m3 +60 +11 +2\.500 +2\.800 +0\.300 +0\.250 to 0\.350 +▁ █$/m)
-  expect(text).toContain('m3 became active: it passed.')
+  expect(text).toContain('\n2026-11-28 01:30 UTC  m3 became active: it passed.')
   expect(describeSeries({ ...REPORT, series: [] }, () => '')).toContain('No request has been settled')
 })
 

@@ -59,7 +59,7 @@ test('the general holdout beside a domain of a like name is explained', () => {
       renderTable(columns, rows, 80),
     )
   expect(describe(['general', '(general)'])).toContain(
-    '(general) is the general holdout (copal holdout show).',
+    '(general) is the general holdout (npx copal holdout show).',
   )
   expect(describe(['general', 'mail'])).not.toContain('general holdout')
 })

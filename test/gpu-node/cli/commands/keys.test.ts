@@ -112,9 +112,13 @@ test('list says of keys without a domain of their own that domains are found', a
   answers = {
     'GET /admin/keys': { data: [keyOf('default', true), keyOf('legal', true), keyOf('legal', false)] },
   }
-  const { stdout } = await copal((call) => answers[call], ['keys', 'list'], { piped: true })
-  const [, ...rows] = stdout.trim().split('\n')
+  const list = () => copal((call) => answers[call], ['keys', 'list'], { piped: true })
+  const [table = '', explanation] = (await list()).stdout.trim().split('\n\n')
+  const [, ...rows] = table.split('\n')
   expect(rows.map((row) => row.split(/ {2,}/)[5])).toEqual(['found', 'found, else legal', 'legal'])
+  expect(explanation).toMatch(/^DOMAIN 'found': a request that names no domain gets one by its content;/)
+  answers = { 'GET /admin/keys': { data: [keyOf('legal', false)] } }
+  expect((await list()).stdout).not.toContain("'found'")
 })
 
 test('list shows a table that fits the terminal, of all keys or of one tenant', async () => {
@@ -125,7 +129,7 @@ test('list shows a table that fits the terminal, of all keys or of one tenant', 
   for (const shown of ['notebook', 'acme', 'sk-copal-abcdef', 'legal', 'tiny', '3 h ago', 'in 90 d'])
     expect(text).toContain(shown)
   expect((await run('keys', 'list', '--tenant', 'new')).stdout).toBe(
-    "The tenant 'new' has no keys. 'copal tenants list' lists the tenants.\n",
+    "The tenant 'new' has no keys. 'npx copal tenants list' lists the tenants.\n",
   )
   expect(JSON.parse((await run('keys', 'list', '--json')).stdout)).toEqual([ENTRY])
 })

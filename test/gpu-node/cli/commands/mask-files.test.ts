@@ -177,11 +177,11 @@ test('a mask that was never served is followed through the gate', async () => {
   const failing = await fakeGateway(bytes, { update: { state: 'failed', error } })
   const failed = await run(failing.env, cwd, 'masks', 'import', 'w.safetensors', '--activate')
   expect(failed.code).toBe(1)
-  expect(failed.errors()).toContain("m4 is rejected. 'copal updates upd_1' shows what was measured.")
+  expect(failed.errors()).toContain("m4 is rejected. 'npx copal updates upd_1' shows what was measured.")
   const detached = await run(failing.env, cwd, 'masks', 'import', 'w.safetensors', '--activate', '--detach')
   expect([detached.code, detached.output()]).toEqual([
     0,
-    'Update upd_1 evaluates it. Follow it with: copal updates upd_1\n',
+    'Update upd_1 evaluates it. Follow it with: npx copal updates upd_1\n',
   ])
 })
 
@@ -212,9 +212,9 @@ test('for a mask that was served before the output recommends a rollback', async
   const cwd = temporaryDir()
   writeFileSync(join(cwd, 'w.safetensors'), bytes)
   const known = await run(env, cwd, 'masks', 'import', 'w.safetensors')
-  expect(known.output()).toMatch(/It is not served\. To serve it: copal rollback m4\n$/)
+  expect(known.output()).toMatch(/It is not served\. To serve it: npx copal rollback m4\n$/)
   const named = await run(env, cwd, 'masks', 'import', 'w.safetensors', '--model', 'tiny')
-  expect(named.output()).toMatch(/To serve it: copal rollback m4 --model tiny\n$/)
+  expect(named.output()).toMatch(/To serve it: npx copal rollback m4 --model tiny\n$/)
   const ignored = await run(env, cwd, 'masks', 'import', 'w.safetensors', '--detach')
   expect(ignored.code).toBe(2)
   expect(ignored.errors()).toContain("error: '--detach' goes with --activate")
@@ -298,7 +298,7 @@ test.each([
   [
     ['masks', 'build', '--from-statistics', 'lab', '--domains', 'law', '--out', 'f'],
     1,
-    'copal: The folder lab does not exist. Name one that copal lab run wrote',
+    "copal: The folder lab does not exist. Name one that 'npx copal lab run' wrote",
   ],
   [['lab', 'sensitivity', 'none', '--text', 'notes.md'], 1, 'copal: none does not exist.\n'],
   [['lab', 'sensitivity', 'empty', '--text', 'notes.md'], 1, 'copal: empty is a folder, a file is needed.\n'],
@@ -314,7 +314,7 @@ test.each([
   [
     ['masks', 'inspect', 'notes.md'],
     1,
-    "notes.md is not a safetensors file (its first eight bytes are not a header length). Name a mask file like those that 'copal masks export' writes.",
+    "notes.md is not a safetensors file (its first eight bytes are not a header length). Name a mask file like those that 'npx copal masks export' writes.",
   ],
 ])('%j exits with %d and says why', async (args, code, message) => {
   const cwd = temporaryDir()

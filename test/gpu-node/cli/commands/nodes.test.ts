@@ -88,7 +88,7 @@ test('the last job that failed on a node is named with its age and reason, and w
   const [first, second, ...others] = stdout.trim().split('\n\n').at(-1)?.split('\n') ?? []
   expect(first).toBe('node-1 failed job upd_1-calibrate 3 h ago: No disk space left in /home/copal/datasets.')
   expect(second).toMatch(/^node-3 failed job upd_1-calibrate 3 h ago: two\?lines x{100,150}…$/)
-  expect(others).toEqual(['See: copal audit list --target <node>'])
+  expect(others).toEqual(['See: npx copal audit list --target <node>'])
 })
 
 test('nodes that say how they store pruned weights have a line for each weight set, with the reason', async () => {

@@ -96,7 +96,7 @@ test('a weight that is no number is sent as it was typed, so that the message na
 
 test.each([
   ['gate.max_regresion=1.1', /no setting 'gate\.max_regresion'\. Did you mean 'gate\.max_regression'\?/],
-  ['speed=9', /no setting 'speed'\. The settings are preset, gate\.confidence, /],
+  ['speed=9', /no setting 'speed'\. 'npx copal policy show' lists/],
   [
     'gate.max_regression',
     /'gate\.max_regression' has no value\. Write it like 'gate\.max_regression=<value>'/,

@@ -82,7 +82,7 @@ const REPORT: OverviewReport = {
       domain: 'legal',
       mask_version: 3,
       node: null,
-      message: "Pruning costs 'legal' more than before.",
+      message: "Pruning costs 'legal' more than before: see 'GET /admin/probes'.",
       raised_at: AT,
       ended_at: null,
     },
@@ -95,7 +95,10 @@ test('the state of the fleet fits a terminal: traffic, alerts, nodes and domains
   expect(calls.map(({ call }) => call)).toEqual(['GET /admin/overview?model=tiny'])
   expect(stdout).toContain('tiny dense, 90 MB of weights (dense 150 MB), converged')
   expect(stdout).toContain('12.3 requests/s  410 tokens/s  3 running  1 waiting  first token 0.81 s (95 %)')
-  expect(stdout).toContain("Pruning costs 'legal' more than before.")
+  expect(stdout).toMatch(/converged {2}-  copal 0\.1\.0, 20:00:00 UTC\n/)
+  expect(stdout).toContain(
+    "\n! 2026-11-28 20:00 UTC  Pruning costs 'legal' more than before: see 'npx copal nodes probes'.\n",
+  )
   expect(stdout).toMatch(/^node-a +alive +dense +dense +3 +1 +0 s ago$/m)
   expect(stdout).toMatch(/^legal +60\.0 % +1,200 +0\.310 +0\.290 to 0\.330 +▁.*$/m)
   expect(stdout).toMatch(/^support +40\.0 % +800 +- +-$/m)
@@ -141,11 +144,14 @@ test.each([
       message: `The drift of ${long('d')} is ${long('x')}.`,
     })),
   }
-  const { env } = await gatewayOf(() => {
-    setImmediate(() => setTimeout(() => stop.abort(), 100))
-    return report
-  })
-  const terminal = { ...recordedTerminal({ env, ...size }), signal: stop.signal }
+  const { env } = await gatewayOf(() => report)
+  const recorded = recordedTerminal({ env, ...size })
+  const write = (text: string) => {
+    recorded.stdout.write(text)
+    // A drawing is one write.
+    stop.abort()
+  }
+  const terminal = { ...recorded, stdout: { ...recorded.stdout, write }, signal: stop.signal }
   expect(await runCommand(['top'], terminal)).toBe(0)
   const [drawing = ''] = terminal.output().split('\x1b[H\x1b[J').slice(1)
   const lines = drawing.split('\n')
@@ -166,7 +172,7 @@ test('a gateway of another version is told from another server, with what to upd
   expect(terminal.errors()).toBe(
     `copal: The gateway at ${env['COPAL_BASE_URL']} is of another version than this command: 'health' is missing in its ` +
       "response to GET /admin/overview. Update the older of the two: the gateway with 'npm start' or 'npm run deploy', this " +
-      "command with its checkout. 'copal status' reads less, and may work meanwhile.\n",
+      "command with its checkout. 'npx copal status' reads less, and may work meanwhile.\n",
   )
 })
 
@@ -184,5 +190,5 @@ test('a gateway without an overview is named, with a command that works', async 
   }))
   const terminal = recordedTerminal({ env })
   expect(await runCommand(['top'], terminal)).toBe(1)
-  expect(terminal.errors()).toMatch(/needs a node that has registered.*'copal status' works without/)
+  expect(terminal.errors()).toMatch(/needs a node that has registered.*'npx copal status' works without/)
 })

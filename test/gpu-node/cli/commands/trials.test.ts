@@ -125,7 +125,7 @@ test('a canary can be ended, and without one the output says how to start one', 
   )
   expect(calls).toEqual([{ call: 'DELETE /admin/canary?model=tiny', body: null }])
   answer = { ...REPORT, canary: null, nodes: null, versions: [] }
-  expect(await run('canary')).toContain('copal canary <mask> --share 10%')
+  expect(await run('canary')).toContain('npx copal canary <mask> --share 10%')
 })
 
 test('status shows the canary of an update and a watch, with what they have shown', async () => {
@@ -150,7 +150,7 @@ test('status shows the canary of an update and a watch, with what they have show
   }
   answer = { version: '1', models: [model], nodes: [], updates_running: 0 } satisfies StatusReport
   const output = await run('status')
-  expect(output).toContain('Canary of tiny: m5 for 12.5 % of the conversations. See: copal canary')
+  expect(output).toContain('Canary of tiny: m5 for 12.5 % of the conversations. See: npx copal canary')
   expect(output).toContain('Watch of tiny: m4 beside m3 until 2026-11-25T01:00:00.000Z.')
   expect(output).toContain(
     'Loss 0.012 nats a token above the other mask (-0.007 to 0.031), on 1,200 requests.',
@@ -172,7 +172,7 @@ test('a shadow starts, is shown by domain for prompts and outputs, and ends', as
   answer = { ...report, domains: [] }
   expect(await run('shadow')).toContain('Nothing has been scored yet.')
   answer = { ...report, shadow: null, nodes: null, domains: [] }
-  expect(await run('shadow')).toContain('copal shadow <mask> --share 5%')
+  expect(await run('shadow')).toContain('npx copal shadow <mask> --share 5%')
   answer = { model: 'tiny', ended: true }
   expect(await run('shadow', '--end')).toBe('The shadow of tiny has ended.\n')
   expect(calls).toEqual([{ call: 'DELETE /admin/shadow', body: null }])

@@ -67,7 +67,9 @@ test('domains are shown with what makes them due, and with the time of the next 
 
 test('a running update is shown with its progress and its priority', async () => {
   const { stdout } = await show({ ...REPORT, running: RUNNING })
-  expect(stdout).toContain('Running: upd_1 (drift) of law: calibrating 25 %, calibrating law, block 3 of 30.')
+  expect(stdout).toContain(
+    'Running: upd_1 (drift) of law: calibrating, 25 %, calibrating law, block 3 of 30.',
+  )
   expect(stdout).toContain("yields to requests, and takes at most 30 % of a node's time")
 })
 

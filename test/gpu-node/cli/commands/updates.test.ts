@@ -25,7 +25,7 @@ const UPDATE: UpdateEntry = {
   finished_at: '2026-11-27T00:01:00.000Z',
   job: null,
 }
-const TOLD = MESSAGE.replace('POST /admin/domains/law/texts', 'copal domains import law <file>')
+const TOLD = MESSAGE.replace('POST /admin/domains/law/texts', 'npx copal domains import law <file>')
 
 test('one update is shown with its whole message, which names commands', async () => {
   const { stdout } = await copal(UPDATE, ['updates', UPDATE.id])
@@ -52,7 +52,21 @@ test('a table is cut only on a terminal, not in a pipe', async () => {
   expect(Math.max(...cut.stdout.split('\n').map((line) => line.length))).toBeLessThanOrEqual(80)
   const piped = await copal({ data: [UPDATE] }, ['updates'], { piped: true })
   expect(piped.stdout.trim().split('\n')).toHaveLength(2)
-  expect(piped.stdout).toContain(`failed: ${TOLD}`)
+  expect(piped.stdout).toContain(' failed: ')
+})
+
+test('in a table, also in a pipe, a state has the word of the dashboard, and a reason is cut', async () => {
+  const stateOf = async (change: Partial<UpdateEntry>) => {
+    const { stdout } = await copal({ data: [{ ...UPDATE, ...change }] }, ['updates'], { piped: true })
+    return stdout.split('\n')[1]?.split(/ {2,}/)[2]
+  }
+  const reason = "There are 3 samples of 'law', and 16 are needed: import tex…"
+  expect(await stateOf({})).toBe(`failed: ${reason}`)
+  expect(await stateOf({ error: { code: 'gate_failed', message: 'It is worse.' } })).toBe(
+    'rejected: It is worse.',
+  )
+  expect(await stateOf({ state: 'rolled_back', error: null })).toBe('rolled back')
+  expect(await stateOf({ state: 'evaluating', error: null, finished_at: null })).toBe('at the gate, 10 %')
 })
 
 const DECISIONS: NonNullable<UpdateEntry['decisions']> = [
