@@ -10,7 +10,7 @@ import { loadNativeIfThere } from '@copal/gpu-node/platform/native-addon.ts'
 import { findDevice, freeDeviceMemory } from '@copal/gpu-node/serving/backends/backend-resources.ts'
 import { buildGpu } from '../../../infra/local/build-gpu.mjs'
 import { buildNative } from '../../../infra/local/build-native.mjs'
-import { hasVulkanDriver } from '../../../infra/local/test/vulkan-driver.ts'
+import { hasGpuDriver } from '../engine/gpu-driver.ts'
 import { benchGpu } from '../engine/gpu.ts'
 import { GPU_SET_NAMES, GPU_SETS, layersThatFit, type GpuSet } from '../engine/gpu-sets.ts'
 import {
@@ -56,7 +56,7 @@ export function addGpu(program: Command, bench: Workbench): void {
     .option('--streams <sizes>', 'numbers of concurrent streams', counts, [1, 4, 16, 64])
     .option(
       '--context <n>',
-      'tokens of a stream before decoding; attention costs the same in all sets',
+      'tokens of a stream before decoding; attention costs the same in all sets, and takes spans of 512',
       count,
       32,
     )
@@ -74,8 +74,8 @@ export function addGpu(program: Command, bench: Workbench): void {
 }
 
 async function findGpu(print: Workbench['print']): Promise<{ addon: GpuAddon } | { missing: string }> {
-  if (process.platform === 'linux' && !hasVulkanDriver(process.env))
-    return { missing: 'no Vulkan driver is installed' }
+  if (process.platform === 'linux' && !hasGpuDriver(process.env))
+    return { missing: 'neither a driver of NVIDIA nor one of Vulkan is installed' }
   await buildNative(print)
   if ((await buildGpu(print)) === 'no-cargo')
     return { missing: 'the GPU addon is not built, which needs cargo' }

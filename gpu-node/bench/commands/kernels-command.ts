@@ -10,7 +10,6 @@ interface KernelsOptions {
   tokens: number[]
   repetitions: number
   threads: number
-  processorTime: boolean
 }
 
 /** Adds the benchmark of the native kernels. */
@@ -25,11 +24,6 @@ export function addKernels(program: Command, { threads, print }: Workbench): voi
     .option('--tokens <numbers>', 'numbers of tokens at a time', counts, [1, 8])
     .option('--repetitions <n>', 'number of interleaved repetitions', count, 15)
     .option('--threads <n>', 'number of threads', count, threads)
-    .option(
-      '--processor-time',
-      'measure the processor time of one thread instead of elapsed time, for busy machines',
-      false,
-    )
     .action(async (options: KernelsOptions) => {
       await buildNative(print)
       await benchKernels(loadNative(), {
@@ -37,8 +31,7 @@ export function addKernels(program: Command, { threads, print }: Workbench): voi
         kernels: options.kernels,
         batches: options.tokens,
         repetitions: options.repetitions,
-        threads: options.processorTime ? 1 : options.threads,
-        isProcessorTime: options.processorTime,
+        threads: options.threads,
         print,
       })
     })

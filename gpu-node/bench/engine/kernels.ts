@@ -1,4 +1,4 @@
-import type { Addon, Matrix, Multiplier, PassTime, Precision } from '@copal/gpu-node/native/addon.d.ts'
+import type { Addon, Matrix, Multiplier, Precision } from '@copal/gpu-node/native/addon.d.ts'
 import { PRECISIONS } from '@copal/gpu-node/serving/contract/backend.ts'
 import { randomBits } from '../models/random-bits.ts'
 import { kernelsNamed } from './engine-contender.ts'
@@ -64,8 +64,6 @@ const GROUPS = { bf16: 64, int8: 64, int4: 32 } as const satisfies Record<Precis
 
 /** The largest number of columns of a workload. */
 const MAX_COLS = 5632
-/** Bytes that the addon reads to measure the bandwidth. */
-const BANDWIDTH_BYTES = 2 ** 28
 
 /** The name of a workload. */
 export type WorkloadName = keyof typeof WORKLOADS
@@ -80,10 +78,7 @@ export interface KernelsOptions {
   /** Numbers of tokens that are multiplied at a time. */
   batches: readonly number[]
   repetitions: number
-  /** 1 when processor time is measured. */
   threads: number
-  /** Whether to measure the processor time of this thread instead of elapsed time, for busy machines. */
-  isProcessorTime: boolean
   print: (line: string) => void
 }
 
@@ -95,15 +90,15 @@ export interface KernelsOptions {
  * the time of the case.
  */
 export async function benchKernels(addon: Addon, options: KernelsOptions): Promise<void> {
-  const { workloads, batches, threads, isProcessorTime, print } = options
-  const clocks = new Map<string, Clock>()
+  const { workloads, batches, threads, print } = options
+  const multipliers = new Map<string, Multiplier>()
   for (const kernel of kernelsNamed(addon, options.kernels)) {
     const size = { threads, maxTokens: Math.max(...batches), maxCols: MAX_COLS }
     const multiplier = new addon.Multiplier({ kernel, ...size })
-    clocks.set(multiplier.kernel, createClock(multiplier, isProcessorTime))
+    multipliers.set(multiplier.kernel, multiplier)
   }
   print(
-    `kernel ${[...clocks.keys()].join(', ')} of ${addon.kernels().join(', ')}; ${threads} threads; median (min–max, n)${isProcessorTime ? ' of processor time' : ''}`,
+    `kernel ${[...multipliers.keys()].join(', ')} of ${addon.kernels().join(', ')}; ${threads} threads; median (min–max, n)`,
   )
   for (const name of workloads) {
     const { title, shapes } = WORKLOADS[name]
@@ -111,7 +106,7 @@ export async function benchKernels(addon: Addon, options: KernelsOptions): Promi
     const packed = await pack(addon, shapes, print)
     const cases = batches.flatMap((tokens) =>
       packed.flatMap((matrices) =>
-        [...clocks.keys()].map((kernel) => ({
+        [...multipliers.keys()].map((kernel) => ({
           ...matrices,
           kernel,
           tokens,
@@ -121,7 +116,7 @@ export async function benchKernels(addon: Addon, options: KernelsOptions): Promi
         })),
       ),
     )
-    report(cases, measure(clocks, cases, options.repetitions), print)
+    report(cases, measure(multipliers, cases, options.repetitions), print)
   }
 }
 
@@ -180,21 +175,25 @@ function twoOfFour(draw: () => number): number {
 }
 
 /** Runs every case `repetitions` times, in turn, and returns the bandwidths measured in between. */
-function measure(clocks: ReadonlyMap<string, Clock>, cases: readonly Case[], repetitions: number): number[] {
+function measure(
+  multipliers: ReadonlyMap<string, Multiplier>,
+  cases: readonly Case[],
+  repetitions: number,
+): number[] {
   const bandwidths: number[] = []
   const timed = cases.flatMap((one) => {
-    const clock = clocks.get(one.kernel)
-    return clock ? [{ one, clock }] : []
+    const multiplier = multipliers.get(one.kernel)
+    return multiplier ? [{ one, multiplier }] : []
   })
-  for (const { one, clock } of timed) clock.pass(one)
+  for (const { one, multiplier } of timed) multiplier.timePass(one.matrices, one.tokens)
   const [first] = timed
   if (!first) return bandwidths
-  first.clock.bandwidth()
+  first.multiplier.readBandwidth()
   for (let repetition = 0; repetition < repetitions; repetition++) {
-    let before = first.clock.bandwidth()
-    for (const { one, clock } of timed) {
-      const { encodeS, multiplyS } = clock.pass(one)
-      const after = first.clock.bandwidth()
+    let before = first.multiplier.readBandwidth()
+    for (const { one, multiplier } of timed) {
+      const { encodeS, multiplyS } = multiplier.timePass(one.matrices, one.tokens)
+      const after = first.multiplier.readBandwidth()
       one.encodeSeconds.push(encodeS)
       one.seconds.push(multiplyS)
       one.ofBound.push(bytesOf(one) / ((before + after) / 2) / multiplyS)
@@ -203,37 +202,6 @@ function measure(clocks: ReadonlyMap<string, Clock>, cases: readonly Case[], rep
     }
   }
   return bandwidths
-}
-
-/** Measures elapsed time or the processor time of this thread. */
-interface Clock {
-  /** Runs a case; with processor time, `multiplyS` has both times together. */
-  pass(one: Case): PassTime
-  /** Measures the memory bandwidth in bytes per second. */
-  bandwidth(): number
-}
-
-function createClock(on: Multiplier, isProcessorTime: boolean): Clock {
-  if (!isProcessorTime) {
-    return {
-      pass: ({ matrices, tokens }) => on.timePass(matrices, tokens),
-      bandwidth: () => on.readBandwidth(),
-    }
-  }
-  return {
-    pass: ({ matrices, tokens }) => ({
-      encodeS: 0,
-      multiplyS: processorSeconds(() => void on.timePass(matrices, tokens)),
-    }),
-    bandwidth: () => BANDWIDTH_BYTES / processorSeconds(() => on.readBandwidth()),
-  }
-}
-
-function processorSeconds(work: () => void): number {
-  const before = process.threadCpuUsage()
-  work()
-  const { user, system } = process.threadCpuUsage(before)
-  return (user + system) / 1e6
 }
 
 function report(cases: readonly Case[], bandwidths: readonly number[], print: KernelsOptions['print']): void {

@@ -93,7 +93,7 @@ async function registerAsNode({ gatewayUrl, secret, nodeId, responseMs }: Attach
   const node = createServer(
     // A busy gateway may close the connection on which it sends spans. That is no failure.
     (request, response) =>
-      void respond(request, response, (call) => waiting.push(receiptOf(call)), responseMs).catch(() =>
+      void respond(request, response, (call) => waiting.push(...receiptsOf(call)), responseMs).catch(() =>
         response.destroy(),
       ),
   )
@@ -144,9 +144,11 @@ function repeat(everyMs: number, work: () => Promise<unknown>): void {
   setTimeout(() => void work().then(again, again), everyMs)
 }
 
-function receiptOf(call: unknown): Receipt {
-  const { requestId, account, attestation, domain } = call as ChatCall
-  return {
+/** Returns the receipt of a call; none for one without a request, such as to describe texts. */
+function receiptsOf(call: unknown): Receipt[] {
+  const { requestId, account, attestation, domain } = call as Partial<ChatCall>
+  if (requestId === undefined || domain === undefined) return []
+  const receipt: Receipt = {
     requestId,
     account,
     attestation,
@@ -161,6 +163,7 @@ function receiptOf(call: unknown): Receipt {
     totalMs: 0,
     drift: null,
   }
+  return [receipt]
 }
 
 async function listen(server: Server): Promise<number> {

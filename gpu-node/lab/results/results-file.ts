@@ -29,7 +29,7 @@ async function resultsPath(path: string): Promise<string> {
   const info = await stat(path).catch((cause: unknown) => {
     throw new UserError(
       'results_missing',
-      `${path} does not exist: expected a folder that copal lab run wrote.`,
+      `${path} does not exist: expected a folder that 'npx copal lab run' wrote.`,
       {
         cause,
       },
@@ -39,10 +39,11 @@ async function resultsPath(path: string): Promise<string> {
 }
 
 async function readText(file: string): Promise<string> {
-  return readFile(file, 'utf8').catch((cause: unknown) => {
+  return readFile(file, 'utf8').catch((cause: NodeJS.ErrnoException) => {
+    const fault = cause.code === 'ENOENT' ? 'does not exist' : 'cannot be read'
     throw new UserError(
       'results_missing',
-      `${file} cannot be read: expected the result of a laboratory run, which copal lab run writes.`,
+      `${file} ${fault}: expected the result of a laboratory run, which 'npx copal lab run' writes.`,
       { cause },
     )
   })

@@ -89,7 +89,7 @@ async function statisticsFor(
   if (needs.includes('sensitivity') && found.artifacts.some((one) => statisticsOf(one) !== 'all')) {
     throw new AppError(
       'invalid_request',
-      `'${method}' reads sensitivities, which a service keeps only while it uses such a method. Choose another method, or calibrate with copal lab run.`,
+      `'${method}' reads sensitivities, which a service keeps only while it uses such a method. Choose another method, or calibrate with 'npx copal lab run'.`,
       { param: 'method' },
     )
   }

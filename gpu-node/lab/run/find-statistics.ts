@@ -66,7 +66,7 @@ export async function findStatistics(
       'not_found',
       onDisk.length > 0
         ? `${dir} no longer has the statistics of its last calibration. Run the same laboratory or update again to make them.`
-        : `${dir} has no statistics. Give a folder that copal lab run wrote, or the home of a service that ran an update.`,
+        : `${dir} has no statistics. Give a folder that 'npx copal lab run' wrote, or the home of a service that ran an update.`,
     )
   }
   const domains = names === null ? known : [...new Set(names)].toSorted()

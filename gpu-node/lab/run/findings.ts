@@ -14,7 +14,6 @@ export interface Findings {
 }
 
 /** Creates empty findings. */
-/** Creates empty findings. */
 export function createFindings(): Findings {
   return { masks: new Map(), evaluations: new Map(), calibrations: new Map(), churns: new Map() }
 }

@@ -2,7 +2,7 @@ import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { AppError } from '@copal/shared/errors.ts'
 import { z } from 'zod'
-import { writeAtomically } from '@copal/gpu-node/platform/content-store.ts'
+import { writeAtomically } from '@copal/gpu-node/platform/atomic-file.ts'
 
 /**
  * The model whose results a laboratory's folder holds. Cached content identifies a model by its linears alone, so
@@ -42,9 +42,7 @@ export async function requireFolderModel(outDir: string, model: FolderModel): Pr
 
 /** Records which model a folder belongs to. */
 export async function writeFolderModel(outDir: string, model: FolderModel): Promise<void> {
-  await writeAtomically(pathIn(outDir), async function* () {
-    yield Buffer.from(JSON.stringify(model))
-  })
+  await writeAtomically(pathIn(outDir), JSON.stringify(model))
 }
 
 function pathIn(outDir: string): string {

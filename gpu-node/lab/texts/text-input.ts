@@ -4,7 +4,7 @@ import { resolve } from 'node:path'
 import { promisify } from 'node:util'
 import { gunzip } from 'node:zlib'
 import { AppError } from '@copal/shared/errors.ts'
-import { isErrno } from '@copal/gpu-node/platform/scratch.ts'
+import { isErrno } from '@copal/gpu-node/platform/errno.ts'
 import { describeSystemError } from '@copal/gpu-node/platform/system-error.ts'
 import { decodeUtf8 } from '@copal/gpu-node/platform/utf-8.ts'
 

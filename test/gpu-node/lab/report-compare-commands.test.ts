@@ -70,7 +70,7 @@ describe('copal lab report', () => {
   test('a folder without a result exits with 1 and a one-line message', async () => {
     const terminal = recordedTerminal({ cwd: temporaryDir() })
     expect(await runCommand(['lab', 'report', '.'], terminal)).toBe(1)
-    expect(terminal.errors()).toMatch(/^copal: .*results\.json cannot be read: [^\n]+\n$/)
+    expect(terminal.errors()).toMatch(/^copal: .*results\.json does not exist: [^\n]+\n$/)
   })
 })
 

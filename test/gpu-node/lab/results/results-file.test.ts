@@ -31,7 +31,7 @@ describe('unreadable results are one-line errors', () => {
     const dir = join(temporaryDir(), 'nowhere')
     await expect(readResults(dir)).rejects.toMatchObject({
       code: 'results_missing',
-      message: `${dir} does not exist: expected a folder that copal lab run wrote.`,
+      message: `${dir} does not exist: expected a folder that 'npx copal lab run' wrote.`,
     })
   })
 
@@ -39,7 +39,7 @@ describe('unreadable results are one-line errors', () => {
     const dir = temporaryDir()
     await expect(readResults(dir)).rejects.toMatchObject({
       code: 'results_missing',
-      message: expect.stringContaining(`${join(dir, 'results.json')} cannot be read`),
+      message: expect.stringContaining(`${join(dir, 'results.json')} does not exist: expected`),
     })
   })
 
