@@ -130,6 +130,7 @@ const NODE = [
   ...under('gpu-node/src', [
     'main.ts',
     'compose.ts',
+    'node',
     'settings.ts',
     'serving/server',
     'serving/server/routes',
@@ -146,6 +147,7 @@ const NODE = [
     'serving/backends/onnx',
     'serving/backends/gpu',
     'serving/backends/sparse',
+    'serving/backends/weight-set-process',
     'serving/engine',
     'serving/sampling',
     'serving/contract',

@@ -41,8 +41,9 @@ const END_WITH_PARENT = fileURLToPath(new URL('processes/end-with-parent.mjs', i
  *
  * @param {AddonBuild} build
  * @param {(line: string) => void} print receives one line when it builds, or when there is no cargo
- * @param {{ cargo?: string, signal?: AbortSignal, onProgress?: (done: number, total: number) => void }} [options] another
- *   cargo program, a signal that aborts the build, and what receives the number of compiled crates
+ * @param {{ cargo?: string, signal?: AbortSignal, onStart?: () => void, onProgress?: (done: number, total: number) => void }}
+ *   [options] another cargo program, a signal that aborts the build, what is called when cargo starts, and what receives
+ *   the number of compiled crates
  * @returns {Promise<'built' | 'fresh' | 'no-cargo'>}
  * @throws {SetupError} when cargo fails, with the end of its output
  */
@@ -59,6 +60,7 @@ export async function buildAddon(build, print, options = {}) {
     return 'no-cargo'
   }
   print(`Building the ${name} with ${version.stdout.trim()}, ${build.duration} …`)
+  options.onStart?.()
   await runCargo(cargo, build, options)
   const unfinished = `${addon}.${process.pid}`
   try {

@@ -5,6 +5,8 @@ export interface BuildOptions {
   workspace?: string
   /** Aborts the build. */
   signal?: AbortSignal
+  /** Called when cargo starts, which it does not if the addon is built already. */
+  onStart?: () => void
   /** Receives the number of crates that are compiled, and of all. */
   onProgress?: (done: number, total: number) => void
 }

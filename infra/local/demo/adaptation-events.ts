@@ -51,7 +51,7 @@ export async function followAdaptation(known: readonly string[]): Promise<void> 
       if (learned.size > 0) return
       throw new UserError(
         'not_adapted',
-        `No update started by itself. See: copal triggers\n${domains.map(({ domain, reason }) => `  ${domain}: ${reason}`).join('\n')}`,
+        `No update started by itself. See: npx copal triggers\n${domains.map(({ domain, reason }) => `  ${domain}: ${reason}`).join('\n')}`,
       )
     }
     if (!isDue && learned.size > 0 && [...seen].every((name) => known.includes(name) || learned.has(name)))

@@ -3,8 +3,9 @@ import { updateEntry, type UpdateEntry } from '@copal/shared/wire/admin.ts'
 import { domainEntry } from '@copal/shared/wire/admin-domains.ts'
 import type OpenAI from 'openai'
 import { UserError } from '../../../gpu-node/src/platform/user-error.ts'
-import { formatMask } from '../../../gpu-node/src/platform/quantities.ts'
+import { counted, formatMask } from '../../../gpu-node/src/platform/quantities.ts'
 import { readDrift } from '../../../gpu-node/cli/api/read-drift.ts'
+import { describeFailure } from '../../../gpu-node/cli/commands/update.ts'
 import { describeDrift } from '../../../gpu-node/cli/commands/drift.ts'
 import { followUpdate } from '../../../gpu-node/cli/api/follow-update.ts'
 import { listOf } from '../../../gpu-node/cli/api/api-client.ts'
@@ -99,7 +100,7 @@ async function showSamples(domain: string): Promise<void> {
     const arrived = (entry?.samples ?? 0) + (entry?.holdout_samples ?? 0)
     if (entry && arrived > 0 && arrived === before) {
       print(
-        `   ${entry.samples} texts for calibration (${entry.characters} characters), ${entry.holdout_samples} held out for evaluation`,
+        `   ${counted(entry.samples, 'text')} for calibration (${counted(entry.characters, 'character')}), ${entry.holdout_samples} held out for evaluation`,
       )
       return
     }
@@ -127,7 +128,7 @@ async function updateToReject(client: OpenAI, model: string, traffic: Traffic): 
       ended.state,
       `The gate should have rejected the mask, but the update is ${ended.state}.`,
     )
-  print(`   Rejected: ${ended.error.message}`)
+  print(`   Rejected: ${describeFailure(ended)}`)
 }
 
 /** Runs an update to its end while clients stream, and prints what was decided and what the streams saw. */

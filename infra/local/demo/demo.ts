@@ -49,7 +49,7 @@ try {
     ? new UserError('interrupted', 'Interrupted.')
     : toUserError(error, process.cwd())
   if (!userError) throw error
-  process.stderr.write(`copal: ${userError.message}\n`)
+  session.terminal.stderr.write(`copal: ${userError.message}\n`)
   process.exitCode = 1
 } finally {
   if (service) {

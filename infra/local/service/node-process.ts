@@ -11,7 +11,7 @@ import type { Part } from '../processes/supervise.ts'
 /** The default name of the node of a local service (COPAL_NODE_ID). */
 export const LOCAL_NODE_ID = 'node-1'
 
-/** Short, so that Ctrl-C ends `npm start` soon. After it the node still reports to the gateway for up to 4 s. */
+/** Short, so that Ctrl-C ends `npm start` soon. After it the node still reports to the gateway for up to 5.5 s. */
 const GRACE_MS = 5_000
 
 /** Returns the node as a part. It ends by itself when the IPC channel closes, so it never outlives its parent. */
@@ -49,7 +49,7 @@ export async function nodePart(
       return child
     },
     askToEnd: (child) => child.kill('SIGTERM'),
-    graceMs: GRACE_MS + 5_000,
+    graceMs: GRACE_MS + 6_500,
   }
 }
 

@@ -3,19 +3,10 @@ import { createdKey, keyEntry, type KeyEntry } from '@copal/shared/wire/admin-ke
 import { modelList, type ModelEntry } from '@copal/shared/wire/model-list.ts'
 import { createApiClient, listOf, readJson } from '../../../gpu-node/cli/api/api-client.ts'
 import type { Home } from './home.ts'
-import type { Supervised } from '../processes/supervise.ts'
 
 const POLL_MS = 100
 /** Generous, because the machine may be busy. */
 const RESPONSE_TIMEOUT_MS = 5000
-const WATCH_MS = 1500
-/** Checks without a response after which the gateway is killed, if a process of it has ended. */
-const WATCH_FAILURES = 3
-/** The same if all of its processes run: on an overloaded machine it may be silent for a minute. */
-const BUSY_FAILURES = 20
-/** The name of the process that runs the Worker. */
-const RUNTIME = 'workerd'
-
 /** The name of the API key that a local service creates. */
 const LOCAL_KEY_NAME = 'local'
 
@@ -24,40 +15,8 @@ export async function untilGatewayHealthy(origin: string, signal: AbortSignal): 
   while (!(await isHealthy(origin))) await sleep(POLL_MS, undefined, { signal })
 }
 
-/**
- * Watches a gateway that was ready and kills it when it no longer responds. It starts a new workerd by itself when one dies,
- * and survives one that cannot be started, but then serves nothing.
- *
- * @param watchMs time between two checks
- */
-export async function watchGateway(
-  origin: string,
-  gateway: Pick<Supervised, 'pids' | 'kill'>,
-  signal: AbortSignal,
-  watchMs = WATCH_MS,
-): Promise<void> {
-  let processes = gateway.pids(RUNTIME)
-  for (let failures = 0; ;) {
-    await sleep(watchMs, undefined, { signal })
-    // Read before the check, because a process that dies just after its response must count as dead.
-    const running = gateway.pids(RUNTIME)
-    if (await isHealthy(origin)) {
-      failures = 0
-      processes = running
-      continue
-    }
-    failures += 1
-    // A new one that does not respond either is no reason to wait longer.
-    const isWhole = processes?.every((pid) => running?.includes(pid)) ?? false
-    if (failures < (isWhole ? BUSY_FAILURES : WATCH_FAILURES)) continue
-    gateway.kill()
-    await untilGatewayHealthy(origin, signal)
-    failures = 0
-    processes = gateway.pids(RUNTIME)
-  }
-}
-
-async function isHealthy(origin: string): Promise<boolean> {
+/** Returns whether the gateway answers its health check, in a time for a busy machine. */
+export async function isHealthy(origin: string): Promise<boolean> {
   try {
     const response = await fetch(`${origin}/health`, { signal: AbortSignal.timeout(RESPONSE_TIMEOUT_MS) })
     await response.body?.cancel()

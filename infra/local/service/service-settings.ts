@@ -12,6 +12,8 @@ export interface Settings {
   home: string
   /** COPAL_CACHE: models. */
   cache: string
+  /** COPAL_MODEL: what the node serves. A relative path starts from the checkout, as it does for the node. */
+  model: string
   /** COPAL_PORT: the gateway. */
   port: number
   /** COPAL_NODE_PORT: the node. */
@@ -41,6 +43,7 @@ export function readSettings(env: Readonly<Record<string, string | undefined>>):
     root,
     home: resolve(env.COPAL_HOME || resolve(root, '.copal')),
     cache: cacheFolder(env, root),
+    model: absoluteModel(env.COPAL_MODEL || SETTINGS.COPAL_MODEL.default, root),
     port: readPort(env, 'COPAL_PORT', SETTINGS.COPAL_PORT.default),
     nodePort: readPort(env, 'COPAL_NODE_PORT', SETTINGS.COPAL_NODE_PORT.default),
     firstUpdate: readSwitch(env, 'COPAL_FIRST_UPDATE'),
@@ -57,6 +60,10 @@ export function readSettings(env: Readonly<Record<string, string | undefined>>):
     )
   }
   return settings
+}
+
+function absoluteModel(spec: string, root: string): string {
+  return /^[a-z]+:/.test(spec) ? spec : resolve(root, spec)
 }
 
 function readPort(env: Readonly<Record<string, string | undefined>>, name: string, standard: number): number {

@@ -8,12 +8,18 @@ const LABELS: Record<ModelProgress['stage'], string> = {
   convert: 'Converting',
 }
 
-/** Shows the progress of downloading and converting a model. */
+/**
+ * Shows the progress of downloading and converting a model.
+ *
+ * @param meanwhile what happens at the same time, shown last
+ */
 export function drawModelProgress(
   bar: ProgressBar,
   { stage, what, doneBytes, totalBytes }: ModelProgress,
+  meanwhile?: string,
 ): void {
   const bytes =
     totalBytes === null ? formatBytes(doneBytes) : `${formatBytes(doneBytes)} of ${formatBytes(totalBytes)}`
-  bar.update(`${LABELS[stage]} ${what}`, totalBytes ? doneBytes / totalBytes : null, bytes)
+  const fraction = totalBytes ? doneBytes / totalBytes : null
+  bar.update(`${LABELS[stage]} ${what}`, fraction, [bytes, meanwhile].filter(Boolean).join('; '))
 }

@@ -9,8 +9,6 @@ import type { NodeMessage } from '../../../gpu-node/src/platform/supervisor.ts'
 import { makeWritableFolder } from '../../../gpu-node/src/platform/writable-folder.ts'
 import { readHint } from '../../../gpu-node/src/serving/advice/advice-hint.ts'
 import { toUserError } from '../../../gpu-node/src/platform/user-error.ts'
-import { offerGpu } from '../build-gpu.mjs'
-import { offerNative } from '../build-native.mjs'
 import { ensureDashboard } from '../dashboard/ensure-dashboard.ts'
 import { preferredPort, requireFreePort } from '../processes/ports.ts'
 import { StartError } from '../processes/start-error.ts'
@@ -25,14 +23,15 @@ import { takeHomeLock } from '../service/home-lock.ts'
 import { makeHomeDir, openHome, type Home } from '../service/home.ts'
 import { nodePart } from '../service/node-process.ts'
 import type { GatewayMessage } from '../service/run-gateway.ts'
-import { ensureApiKey, untilGatewayHealthy, untilModelServed, watchGateway } from '../service/readiness.ts'
+import { ensureApiKey, untilGatewayHealthy, untilModelServed } from '../service/readiness.ts'
 import { readSettings, type Settings } from '../service/service-settings.ts'
+import { watchGateway } from '../service/watch-gateway.ts'
 import { wipeDeletedTexts } from '../service/wipe-deleted.ts'
-import { createBuildProgress } from './build-progress.ts'
 import { describeOtherKeys, renderBanner, renderDevelopmentBanner } from './banner.ts'
 import { firstUpdate } from './first-update.ts'
 import { drawModelProgress } from './model-progress.ts'
 import { describeNode } from './node-line.ts'
+import { prepareNode } from './prepare-node.ts'
 
 /** How long the processes of a killed service may take to release their ports. */
 const PORT_PATIENCE_MS = 8000
@@ -136,7 +135,7 @@ async function serve(service: Service): Promise<void> {
     }
   }
   // A node uses the addon that it finds when it starts, so the build comes first. The gateway starts meanwhile.
-  const node = buildAddons(signal).then(async () => {
+  const node = prepareNode(settings, bar, signal).then(async () => {
     signal.throwIfAborted()
     const supervised = supervise(await nodePart(settings, home, origin, onNodeMessage), print)
     // The node ends first: it still sends its last receipts to the gateway.
@@ -157,20 +156,6 @@ async function serve(service: Service): Promise<void> {
     else stopping.abort()
     await Promise.allSettled([node])
     for (const part of parts) await part.stop()
-  }
-}
-
-/** Builds the addons of the node unless they are there. On a terminal it shows how far the builds are. */
-async function buildAddons(signal: AbortSignal): Promise<void> {
-  const progress = createBuildProgress(bar)
-  // Nothing is drawn below the line that says that the service stops.
-  signal.addEventListener('abort', () => progress.end())
-  const options = { signal, ...(process.stdout.isTTY ? { onProgress: progress.onProgress } : {}) }
-  try {
-    await offerNative(printBelowBar, options)
-    if (process.env.COPAL_BACKEND === 'gpu') await offerGpu(printBelowBar, options)
-  } finally {
-    progress.end()
   }
 }
 
@@ -237,7 +222,7 @@ async function run(
   const advised = { cwd: settings.root, env: process.env }
   const activeMask = model.copal.mask_version === 0 ? null : serving
   const hint = await readHint(advisedService(advised, activeMask))
-  if (hint !== undefined) print(`copal advise measured here: ${hint}\n`)
+  if (hint !== undefined) print(`'npx copal advise' measured here: ${hint}\n`)
   if (settings.inspectorPorts) {
     process.stdout.write(renderDevelopmentBanner(settings, home, settings.inspectorPorts))
     restartOnChange(supervisedNode, settings, signal)

