@@ -5,7 +5,8 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import type { SequenceOutput, SequenceWork, WeightSet } from '../../gpu-node/src/serving/contract/backend.ts'
-import { createOnnxBackend, type OnnxBackend } from '../../gpu-node/src/serving/backends/onnx/onnx-backend.ts'
+import { createOnnxBackend } from '../../gpu-node/src/serving/backends/onnx/onnx-backend.ts'
+import type { ProcessBackend } from '../../gpu-node/src/serving/backends/weight-set-process/process-backend.ts'
 import type { DenseModel } from '../../gpu-node/src/model/master/dense-model.ts'
 import { GREEDY } from '../../gpu-node/src/serving/contract/greedy.ts'
 import { openDefaultModel } from '../support/models/default-model.ts'
@@ -33,7 +34,7 @@ const golden = JSON.parse(readFileSync(new URL('smollm2-135m.json', FIXTURES), '
 const TOLERANCE = 2e-3
 
 let model: DenseModel
-let backend: OnnxBackend
+let backend: ProcessBackend
 let weights: WeightSet
 let workDir: string
 
