@@ -16,6 +16,14 @@ import {
   type DriftWindows,
   type StationaryResult,
 } from './replay/drift-replay.ts'
+import {
+  declineCases,
+  replayRhythm,
+  rhythmCases,
+  riseAtAlarm,
+  type DeclineResult,
+  type RhythmResult,
+} from './replay/drift-rhythm-replay.ts'
 
 const PAGE = 'docs/measurements/drift.md'
 const windows = JSON.parse(readText('docs/results/drift/windows.json')) as DriftWindows
@@ -26,6 +34,8 @@ const replay = JSON.parse(readText('docs/results/drift/replay.json')) as {
   probes: Record<string, number>
   stationary: StationaryResult[]
   changes: ChangeResult[]
+  rhythms: RhythmResult[]
+  declines: DeclineResult[]
 }
 
 test('the replay has the parameters, the measured losses and the cases of the code', () => {
@@ -35,6 +45,8 @@ test('the replay has the parameters, the measured losses and the cases of the co
   expect(replay.probes).toEqual(probeLosses(windows))
   expect(replay.stationary).toMatchObject(stationaryCases(windows, replay.stationary[0]?.months))
   expect(replay.changes).toMatchObject(changeCases(windows, replay.changes[0]?.runs))
+  expect(replay.rhythms).toMatchObject(rhythmCases())
+  expect(replay.declines).toMatchObject(declineCases(replay.declines[0]?.runs))
 })
 
 /** Long conversations, one after the other, are reported without a promise. */
@@ -57,6 +69,23 @@ test('the code gives the first delays of the replay', () => {
     const delays = [0, 1].map((run) => delaysOf(windows, change, run))
     expect(delays.map(({ dense }) => dense)).toEqual(change.first.dense.slice(0, 2))
     expect(delays.map(({ gap }) => gap)).toEqual(change.first.gap.slice(0, 2))
+  }
+})
+
+test('a steady decline alarms in every run before the gap has risen by 0.1 nats, however busy the domain is', () => {
+  for (const { runs, alarmed, rise } of replay.declines) {
+    expect(alarmed).toBe(runs)
+    expect(rise).toBeLessThan(0.1)
+  }
+  const steep = replay.declines.filter(({ riseADay }) => riseADay === 0.1)
+  expect(steep).toHaveLength(4)
+  for (const each of steep) expect(riseAtAlarm(windows, each, 0)).toBeLessThan(0.12)
+})
+
+test('the code gives the alerts of the replay for traffic with a daily rhythm and few requests', () => {
+  const few = replay.rhythms.filter(({ observationsADay }) => observationsADay <= 1_000).slice(-2)
+  for (const { input, gap, ...situation } of few) {
+    expect(replayRhythm(windows, situation)).toMatchObject({ input, gap })
   }
 })
 
@@ -94,5 +123,15 @@ test(`the tables of ${PAGE} are those of the replay`, () => {
   ]
   expect(tableWith(page, 'Change', 'Gap alarms').rows).toEqual(
     replay.changes.map(({ name, delays }) => [name, ...delay(delays.dense), ...delay(delays.gap)]),
+  )
+  expect(tableWith(page, 'Rise a day', 'Rise at the alarm').rows).toEqual(
+    replay.declines.map((each) =>
+      [each.riseADay, each.requestsAnObservation, each.alarmed, each.rise].map(String),
+    ),
+  )
+  expect(tableWith(page, 'Texts of novel', 'Gap alerts').rows).toEqual(
+    replay.rhythms.map((each) =>
+      [each.rhythm, each.observationsADay, each.requestsAnObservation, each.input, each.gap].map(String),
+    ),
   )
 })

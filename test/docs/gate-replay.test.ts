@@ -103,4 +103,12 @@ test(`the tables of ${PAGE} are those of the replay`, () => {
   expect(tableWith(page, 'Domain', '5 %, three in turn').rows).toEqual(
     rowsOf('constraint', ({ by_constraint: failed }) => percent(failed)),
   )
+  expect(tableWith(page, 'Text', 'In a row').rows).toEqual(
+    casesOf('in a row').map(({ service, windows: [count], inARow, rejected }) => [
+      service,
+      String(count),
+      String(inARow),
+      percent(1 - rejected),
+    ]),
+  )
 })

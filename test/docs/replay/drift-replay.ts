@@ -82,7 +82,7 @@ const FIRST_RUNS = 5
 const SIGNAL_NAMES = ['dense', 'gap'] as const
 
 /** Returns the texts of a source, in the order of the source. */
-function textsOf(
+export function textsOf(
   { losses }: DriftWindows,
   source: string,
   weights: 'pruned' | 'damaged' = 'pruned',
@@ -225,11 +225,13 @@ function startPairs(): Record<DriftSignalName, { add(value: number, atMs: number
   }
 }
 
-function clip(value: number, [least, most]: readonly [number, number]): number {
+/** Bounds a loss as the service does. */
+export function clip(value: number, [least, most]: readonly [number, number]): number {
   return Math.min(most, Math.max(least, value))
 }
 
-function seedOf(name: string): number {
+/** Derives a seed from the name of a case. */
+export function seedOf(name: string): number {
   return Array.from(name).reduce(
     (seed, letter) => (Math.imul(seed, 31) + (letter.codePointAt(0) ?? 0)) >>> 0,
     17,

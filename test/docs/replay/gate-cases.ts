@@ -20,9 +20,15 @@ const SERVICES = [
 const LOSSES = [3, 4, 5]
 const IN_TURN = [1, 2, 3]
 
-/** Returns the cases of the three tables. */
+/** Texts of which several windows may follow each other, with the numbers in a row and the part of their target. */
+const IN_A_ROW = [
+  ...['speech', 'novel', 'general'].map((text) => ({ text, numbers: [1, 2, 4], grown: 1 })),
+  ...['short speech', 'short general'].map((text) => ({ text, numbers: [1, 4, 16], grown: 0 })),
+]
+
+/** Returns the cases of the four tables. */
 export function gateCases(runs: number): GateCase[] {
-  return [...equalCases(runs), ...limitCases(runs), ...constraintCases(runs)]
+  return [...equalCases(runs), ...limitCases(runs), ...constraintCases(runs), ...inARowCases(runs)]
 }
 
 /** Refreshes by a mask that is as good as the active one, as the first candidate beside it, the second and the third. */
@@ -80,4 +86,21 @@ function constraintCases(runs: number): GateCase[] {
       ),
     )
   })
+}
+
+/** Refreshes of one domain that are worse by exactly what is allowed, on windows that follow each other. */
+function inARowCases(runs: number): GateCase[] {
+  const limit = PRESETS.production.gate.max_refresh_regression
+  return IN_A_ROW.flatMap(({ text, numbers, grown }) =>
+    numbers.map((inARow) => ({
+      group: 'in a row' as const,
+      service: text,
+      traffic: { [text]: 1 },
+      grown,
+      ratios: { [text]: limit },
+      inARow,
+      candidates: [1],
+      runs,
+    })),
+  )
 }

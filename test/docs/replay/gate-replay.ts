@@ -25,6 +25,8 @@ export interface GateWindows {
 
 /** The size of a holdout that has not grown beyond what a domain needs to be judged by itself. */
 const FULL_HOLDOUT_TOKENS = 8192
+/** Texts that a reservoir holds out at most (`gateway/src/adaptation/sampling/reservoir.ts`). */
+const MAX_TEXTS = 512
 const CONSTRAINTS: readonly string[] = [COMPARISONS.parent, COMPARISONS.best]
 const GENERATION = { finite: true, tokens: 192, repetition: 0.4, entropy: 2.5 }
 
@@ -72,7 +74,7 @@ export function summarise({ losses, tokens }: GateWindows): TextSummary[] {
 
 /** One simulated situation. */
 export interface GateCase {
-  group: 'equal' | 'limit' | 'constraint'
+  group: 'equal' | 'limit' | 'constraint' | 'in a row'
   /** The service, or the domain whose constraint is tested. */
   service: string
   /** The texts that are domains of the service, with their traffic. */
@@ -83,6 +85,8 @@ export interface GateCase {
   ratios: Record<string, number>
   /** The domain that the update calibrates for the first time; none for a refresh. */
   newDomain?: string
+  /** Windows that follow each other in the text, in the mean; each is drawn by itself if left out. */
+  inARow?: number
   /** The numbers of the candidates, from 1, that are tested in turn until one passes. */
   candidates: readonly number[]
   runs: number
@@ -119,7 +123,7 @@ interface MeasuredText {
  * case for candidates in turn: the errors of candidates that are alike come together.
  */
 export function replayGate(measured: GateWindows, situation: GateCase): GateResult {
-  const { ratios, newDomain, candidates, runs } = situation
+  const { ratios, newDomain, candidates, runs, inARow = 1 } = situation
   const random = createRandom(19)
   const domains = measuredTexts(measured, situation)
   const generation = { candidate: GENERATION, dense: GENERATION }
@@ -127,7 +131,7 @@ export function replayGate(measured: GateWindows, situation: GateCase): GateResu
   for (let run = 0; run < runs; run++) {
     const judged = candidates.map((candidate) => {
       const holdouts = domains.map((domain) => ({
-        ...drawHoldout(random, domain, Math.log(ratios[domain.text] ?? 1)),
+        ...drawHoldout(random, domain, Math.log(ratios[domain.text] ?? 1), inARow),
         isNew: domain.text === newDomain,
       }))
       const { verdict, figures } = judge({
@@ -164,8 +168,8 @@ function measuredTexts({ tokens, losses }: GateWindows, { traffic, grown }: Gate
     return {
       text,
       weight,
-      // The first token of a window is context only.
-      count: Math.round(size / (mean(sizes) + 1)),
+      // The first token of a window is context only. Each short text is a window.
+      count: Math.min(MAX_TEXTS, Math.round(size / (mean(sizes) + 1))),
       tokens: sizes,
       parent,
       differences: differences.map((difference) => difference - center),
@@ -173,10 +177,20 @@ function measuredTexts({ tokens, losses }: GateWindows, { traffic, grown }: Gate
   })
 }
 
-/** Draws windows with replacement; `shift` is the true difference of the masks. */
-function drawHoldout(random: () => number, domain: MeasuredText, shift: number): Omit<GateHoldout, 'isNew'> {
+/** Draws windows with replacement, as many in a row as `inARow` in the mean; `shift` is the true difference of the masks. */
+function drawHoldout(
+  random: () => number,
+  domain: MeasuredText,
+  shift: number,
+  inARow: number,
+): Omit<GateHoldout, 'isNew'> {
   const { text, weight, count, tokens, parent, differences } = domain
-  const drawn = Array.from({ length: count }, () => Math.floor(random() * parent.length))
+  const drawn: number[] = []
+  while (drawn.length < count) {
+    const last = drawn.at(-1)
+    const follows = last !== undefined && inARow > 1 && random() < 1 - 1 / inARow
+    drawn.push(follows ? (last + 1) % parent.length : Math.floor(random() * parent.length))
+  }
   const windowTokens = drawn.map((window) => tokens[window] ?? 0)
   const reference = drawn.map((window) => parent[window] ?? 0)
   const candidate = drawn.map((window) => (parent[window] ?? 0) + (differences[window] ?? 0) + shift)

@@ -12,6 +12,7 @@ import {
   summarise,
   type DriftWindows,
 } from './drift-replay.ts'
+import { declineCases, replayDecline, replayRhythm, rhythmCases } from './drift-rhythm-replay.ts'
 
 const FOLDER = resolve(import.meta.dirname, '../../../docs/results/drift')
 const windows = JSON.parse(readFileSync(join(FOLDER, 'windows.json'), 'utf8')) as DriftWindows
@@ -30,5 +31,7 @@ const replay = {
   probes: probeLosses(windows),
   stationary,
   changes,
+  rhythms: rhythmCases().map((each) => replayRhythm(windows, each)),
+  declines: declineCases().map((each) => replayDecline(windows, each)),
 }
 writeFileSync(join(FOLDER, 'replay.json'), `${JSON.stringify(replay, null, 1)}\n`)
