@@ -40,7 +40,7 @@ export interface LimitRejection {
   rates: Rates
 }
 
-/** The period whose usage an account has not been charged yet; its receipts contain it. */
+/** The period whose usage an account has not been charged yet; D1 has it. */
 export interface UnchargedUsage {
   fromMs: number
   beforeMs: number

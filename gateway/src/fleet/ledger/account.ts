@@ -13,9 +13,12 @@ export interface Account {
   reserved: number
   /** The number of running requests. */
   running: number
-  /** Usage before this time is only in receipts, not in `spent`. */
+  /** Usage before this time is only in D1, not in `spent`; 0 once it is read. */
   unreadBeforeMs: number
-  /** The requests that ran at that time: they are charged when they are settled, also if their receipts are older. */
+  /**
+   * The requests that ran at that time: they are charged when they are settled, also if their receipts are older. Not stored: it is
+   * read soon, and a restart before that charges at most those twice whose receipts were being settled at that time.
+   */
   unreadExcept: readonly string[]
 }
 
@@ -29,6 +32,12 @@ export function accountInMonth(account: Account, nowMs: number): Account {
 /** Returns the id of an account. */
 export function accountId({ kind, name }: UsageOwner): string {
   return `${kind}:${name}`
+}
+
+/** Returns the owner of the account with an id. */
+export function ownerOf(id: string): UsageOwner {
+  const [kind, ...name] = id.split(':')
+  return { kind: kind === 'key' ? 'key' : 'tenant', name: name.join(':') }
 }
 
 /** Returns the ids of the accounts that are charged for a lease. */

@@ -9,7 +9,7 @@ export type ReservationResult =
   | { ok: true; maxTokens: number | null; rates: Rates }
   | { ok: false; rejection: LimitRejection }
 
-/** A reservation as stored. */
+/** A reservation as stored, or what is left of one that was settled by an estimate. */
 export interface Reservation {
   requestId: string
   leaseId: string
@@ -19,6 +19,16 @@ export interface Reservation {
   /** The slot of the sliding minute in which it is counted. */
   second: number
   touchedAtMs: number
+  /** What it was settled with, and when; its receipt may still arrive. Left out of reservations that are not settled. */
+  estimate?: Charge
+}
+
+/** The tokens that a settled request was charged. */
+export interface Charge {
+  tokens: number
+  /** The month that is charged, as in D1: the one in which it was settled. */
+  month: number
+  atMs: number
 }
 
 /** An account as stored. */
@@ -27,10 +37,8 @@ export interface AccountRecord {
   month: number
   /** The settled tokens of the month. */
   spent: number
-  /** Usage before this time is only in receipts, not in `spent`; left out in records that are older than the field. */
+  /** Usage before this time is only in D1, not in `spent`; left out in records that are older than the field. */
   unreadBeforeMs?: number
-  /** The requests that ran at that time; left out if there are none, and in records that are older than the field. */
-  unreadExcept?: readonly string[]
 }
 
 /** Changes of a ledger: records to store, and undefined for ids to delete. */

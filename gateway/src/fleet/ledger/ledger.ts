@@ -1,7 +1,13 @@
-import { accountId, accountInMonth, type Account } from './account.ts'
-import type { LimitedAccount } from '../../contracts/limits.ts'
+import { accountId, accountInMonth, ownerOf, type Account } from './account.ts'
+import type { LimitedAccount, UsageOwner } from '../../contracts/limits.ts'
 import { monthOf, monthStartMs } from '../../runtime/month.ts'
-import type { AccountRecord, Reservation, LedgerChanges, ReservationResult } from './ledger-records.ts'
+import type {
+  AccountRecord,
+  Charge,
+  Reservation,
+  LedgerChanges,
+  ReservationResult,
+} from './ledger-records.ts'
 import type { UnchargedUsage, ReservationRequest } from '../../contracts/reservation.ts'
 import { findRejection, ratesOf, sizeReservation, type OpenedAccount } from './reservation-rules.ts'
 import { SlidingMinute } from './sliding-minute.ts'
@@ -13,12 +19,8 @@ const REMEMBER_MS = 30_000
 /** How long a request that was settled by an estimate is remembered, for the receipt that corrects it. */
 const REMEMBER_ESTIMATE_MS = 600_000
 
-interface Settled {
+interface Settled extends Charge {
   reservation: Reservation
-  tokens: number
-  /** The month that is charged, as in D1: the one in which it was settled. */
-  month: number
-  atMs: number
 }
 
 /**
@@ -26,7 +28,7 @@ interface Settled {
  *
  * A request reserves its maximum usage before it runs, and is settled once with its actual usage. So an account exceeds a
  * limit at most by the error in the estimates of running prompts, by the changes that a crash loses, and, for a month, by
- * usage whose receipts cannot be read.
+ * past usage that cannot be read.
  */
 export class Ledger {
   readonly #accounts = new Map<string, Account>()
@@ -38,34 +40,42 @@ export class Ledger {
   /** The settled requests whose receipt may still arrive, by attempt. */
   readonly #estimates = new Map<string, Settled>()
   /** What attempts were charged to accounts without a reservation, by attempt. */
-  readonly #unreserved = new Map<string, Omit<Settled, 'reservation'> & { accounts: string[] }>()
+  readonly #unreserved = new Map<string, Charge & { accounts: string[] }>()
   #changedAccounts = new Set<string>()
   #changedReservations = new Set<string>()
 
   /**
-   * Returns the part of this month whose usage an account with a monthly limit has not been charged yet: the time before
-   * it was seen first, or before this ledger forgot it. Undefined if there is none.
+   * Returns the part of this month whose usage an account has not been charged yet: the time before it was seen first, or before
+   * this ledger forgot it. Undefined if there is none.
    *
    * @param running returns the requests that run, of an account that is seen first
    */
   unchargedUsage(
-    account: LimitedAccount,
+    owner: UsageOwner,
     nowMs: number,
     running: () => readonly string[] = () => [],
   ): UnchargedUsage | undefined {
-    const { unreadBeforeMs: beforeMs, unreadExcept: except } = this.#openAccount(account, nowMs, running)
-    if (account.limits.tokensPerMonth === undefined) return undefined
+    const { unreadBeforeMs: beforeMs, unreadExcept: except } = this.#openAccount(owner, nowMs, running)
     const fromMs = monthStartMs(nowMs)
     return fromMs < beforeMs ? { fromMs, beforeMs, except } : undefined
   }
 
+  /** Returns the accounts that have not been charged their past usage of this month yet, and the period of it. */
+  unread(nowMs: number): { owner: UsageOwner; uncharged: UnchargedUsage }[] {
+    return [...this.#accounts.keys()].flatMap((id) => {
+      const owner = ownerOf(id)
+      const uncharged = this.unchargedUsage(owner, nowMs)
+      return uncharged ? { owner, uncharged } : []
+    })
+  }
+
   /** Charges the tokens of the period that {@link unchargedUsage} returned, once. */
-  chargeUsage(account: LimitedAccount, { beforeMs }: UnchargedUsage, tokens: number, nowMs: number): void {
-    if (this.unchargedUsage(account, nowMs)?.beforeMs !== beforeMs) return
-    const opened = this.#openAccount(account, nowMs)
+  chargeUsage(owner: UsageOwner, { beforeMs }: UnchargedUsage, tokens: number, nowMs: number): void {
+    if (this.unchargedUsage(owner, nowMs)?.beforeMs !== beforeMs) return
+    const opened = this.#openAccount(owner, nowMs)
     Object.assign(opened, { unreadBeforeMs: 0, unreadExcept: [] })
     opened.spent += tokens
-    this.#changedAccounts.add(accountId(account))
+    this.#changedAccounts.add(accountId(owner))
   }
 
   /** Reserves usage, or rejects the request without using any. A later attempt takes over the request's reservation. */
@@ -119,7 +129,7 @@ export class Ledger {
     if (reservation) return this.#settle(reservation, tokens, false, nowMs)
     const estimate = this.#estimates.get(leaseId)
     if (!estimate) return
-    this.#estimates.delete(leaseId)
+    this.#endEstimate(estimate.reservation)
     this.#charge(estimate.reservation, tokens - estimate.tokens, nowMs)
     // The month of the estimate has ended: this one has the receipt alone.
     if (estimate.month !== monthOf(nowMs))
@@ -198,7 +208,7 @@ export class Ledger {
       if (nowMs - atMs < (this.#estimates.has(reservation.leaseId) ? REMEMBER_ESTIMATE_MS : REMEMBER_MS))
         continue
       this.#settled.delete(requestId)
-      this.#estimates.delete(reservation.leaseId)
+      this.#endEstimate(reservation)
     }
     for (const [leaseId, { atMs }] of this.#unreserved)
       if (nowMs - atMs >= REMEMBER_MS) this.#unreserved.delete(leaseId)
@@ -214,20 +224,21 @@ export class Ledger {
 
   /** True if there is nothing that can expire. */
   get empty(): boolean {
-    return this.#reservations.size === 0 && this.#accounts.size === 0
+    return this.#reservations.size === 0 && this.#accounts.size === 0 && this.#estimates.size === 0
   }
 
   /** Returns and clears the changes to store since the last call. */
   takeChanges(nowMs: number): LedgerChanges {
-    const record = (id: string): AccountRecord | undefined => {
-      const account = this.#accounts.get(id)
-      if (!account) return undefined
-      const { minute, month, spent, unreadBeforeMs, unreadExcept } = account
-      const except = unreadExcept.length > 0 ? { unreadExcept } : {}
-      return { slots: minute.slots(nowMs), month, spent, unreadBeforeMs, ...except }
+    const account = (id: string): AccountRecord | undefined => {
+      const found = this.#accounts.get(id)
+      if (!found) return undefined
+      const { minute, month, spent, unreadBeforeMs } = found
+      return { slots: minute.slots(nowMs), month, spent, unreadBeforeMs }
     }
-    const accounts = new Map([...this.#changedAccounts].map((id) => [id, record(id)]))
-    const reservations = new Map([...this.#changedReservations].map((id) => [id, this.#reservations.get(id)]))
+    const reservation = (id: string): Reservation | undefined =>
+      this.#reservations.get(id) ?? this.#estimated(this.#settled.get(id))
+    const accounts = new Map([...this.#changedAccounts].map((id) => [id, account(id)]))
+    const reservations = new Map([...this.#changedReservations].map((id) => [id, reservation(id)]))
     this.#changedAccounts = new Set()
     this.#changedReservations = new Set()
     return { accounts, reservations }
@@ -245,18 +256,35 @@ export class Ledger {
     reservations: ReadonlyMap<string, Reservation>,
     nowMs: number,
   ): void {
-    for (const [id, { slots, month, spent, unreadBeforeMs = 0, unreadExcept = [] }] of accounts) {
+    for (const [id, { slots, month, spent, unreadBeforeMs = 0 }] of accounts) {
       const minute = new SlidingMinute(slots)
-      const unread = { unreadBeforeMs, unreadExcept }
+      const unread = { unreadBeforeMs, unreadExcept: [] }
       this.#accounts.set(id, { minute, month, spent, reserved: 0, running: 0, ...unread })
     }
-    for (const reservation of reservations.values()) {
+    for (const { estimate, ...reservation } of reservations.values()) {
+      if (estimate) {
+        const settled = { reservation, ...estimate }
+        this.#settled.set(reservation.requestId, settled)
+        this.#estimates.set(reservation.leaseId, settled)
+        continue
+      }
       for (const account of this.#accountsOf(reservation.accounts, nowMs)) {
         account.reserved += reservation.tokens
         account.running += 1
       }
       this.#add({ ...reservation, touchedAtMs: nowMs })
     }
+  }
+
+  /** Returns the record of a settled request if its receipt may still correct it. */
+  #estimated(settled: Settled | undefined): Reservation | undefined {
+    if (!settled || !this.#estimates.has(settled.reservation.leaseId)) return undefined
+    const { reservation, ...estimate } = settled
+    return { ...reservation, estimate }
+  }
+
+  #endEstimate({ requestId, leaseId }: Reservation): void {
+    if (this.#estimates.delete(leaseId)) this.#changedReservations.add(requestId)
   }
 
   #add(reservation: Reservation): void {
@@ -298,7 +326,7 @@ export class Ledger {
     const settled = this.#settled.get(requestId)
     if (!settled || settled.month !== monthOf(nowMs)) return
     this.#charge(settled.reservation, -settled.tokens, nowMs)
-    this.#estimates.delete(settled.reservation.leaseId)
+    this.#endEstimate(settled.reservation)
     settled.tokens = 0
   }
 
@@ -308,7 +336,7 @@ export class Ledger {
     if (!settled) return undefined
     const { reservation, tokens, month } = settled
     this.#settled.delete(requestId)
-    this.#estimates.delete(reservation.leaseId)
+    this.#endEstimate(reservation)
     for (const account of this.#accountsOf(reservation.accounts, nowMs)) {
       account.minute.correct(reservation.second, 0, reservation.tokens - tokens)
       account.running += 1
@@ -333,8 +361,8 @@ export class Ledger {
   }
 
   /** Returns an account, and creates it if it is new. */
-  #openAccount(account: LimitedAccount, nowMs: number, running: () => readonly string[] = () => []): Account {
-    const id = accountId(account)
+  #openAccount(owner: UsageOwner, nowMs: number, running: () => readonly string[] = () => []): Account {
+    const id = accountId(owner)
     const found = this.#accounts.get(id)
     if (found) return accountInMonth(found, nowMs)
     const minute = new SlidingMinute()

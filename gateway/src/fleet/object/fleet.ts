@@ -3,13 +3,11 @@ import type { MetricFamily } from '@copal/shared/telemetry/family.ts'
 import type { Heartbeat } from '@copal/shared/wire/heartbeat.ts'
 import { openDatabase } from '../../storage/db/open-database.ts'
 import { findSettledReceipts } from '../../storage/db/queries/receipt-queries.ts'
-import { sumChargedTokens } from '../../storage/db/queries/usage-day-queries.ts'
 import type { Bindings } from '../../contracts/bindings.ts'
 import { accountIdsOf } from '../ledger/account.ts'
-import { loadLedger, saveLedger } from '../ledger/ledger-store.ts'
+import { LedgerStore } from '../ledger/ledger-store.ts'
 import { Ledger } from '../ledger/ledger.ts'
-import type { LimitedAccount } from '../../contracts/limits.ts'
-import type { UnchargedUsage } from '../../contracts/reservation.ts'
+import { chargePastUsage, chargeUnreadUsage } from '../ledger/past-usage.ts'
 import type { Trials } from '../../contracts/trial.ts'
 import { DispatchMetrics } from './dispatch-metrics.ts'
 import { Dispatcher } from './dispatcher.ts'
@@ -36,8 +34,6 @@ import { UsedSignatures } from './used-signatures.ts'
 
 /** The maximum interval between sweeps for expired leases and silent nodes, while any node is remembered. */
 const SWEEP_MS = 10_000
-/** The delay before ledger changes are stored, for many requests at once. A crash loses at most this time. */
-const SAVE_MS = 100
 /** The maximum number of stored leases per node; more would not fit into a stored value of 2 MB. */
 const MAX_STORED_LEASES = 2_500
 /** The maximum number of requests whose receipts are looked up or stored at once: a parameter of D1 has at most 2 MB. */
@@ -63,9 +59,9 @@ export class Fleet extends DurableObject<Bindings> implements FleetObject {
   readonly #metrics: DispatchMetrics
   readonly #failed: FailedAttempts
   readonly #signatures = new UsedSignatures()
-  #ledger = new Ledger()
+  readonly #ledger = new Ledger()
+  readonly #ledgerStore: LedgerStore
   #sweepScheduled = false
-  #saveScheduled: ReturnType<typeof setTimeout> | undefined
   /** Leases and reservations from before this object started; whether they were settled meanwhile is not checked yet. */
   #unconfirmed: readonly string[] = []
 
@@ -77,6 +73,7 @@ export class Fleet extends DurableObject<Bindings> implements FleetObject {
       storage: ctx.storage,
       waitUntil: (work) => ctx.waitUntil(work),
     })
+    this.#ledgerStore = new LedgerStore(this.#ledger, ctx.storage)
     this.#state = new FleetState(this.#policy)
     this.#dispatcher = new Dispatcher(this.#state, this.#policy)
     this.#metrics = new DispatchMetrics({
@@ -90,12 +87,11 @@ export class Fleet extends DurableObject<Bindings> implements FleetObject {
         this.#state.restore(record)
         if (signedAtMs !== undefined) this.#signatures.restore(record.heartbeat.nodeId, signedAtMs)
       }
-      const { ledger, leaseIds } = await loadLedger(ctx.storage, Date.now())
-      this.#ledger = ledger
+      const reserved = await this.#ledgerStore.load(Date.now())
       await this.#failed.restore()
       this.#sweepScheduled = (await ctx.storage.getAlarm()) !== null
       const leased = [...records.values()].flatMap(({ leases }) => leases.map(({ requestId }) => requestId))
-      this.#unconfirmed = [...new Set([...leased, ...leaseIds])]
+      this.#unconfirmed = [...new Set([...leased, ...reserved])]
       ctx.waitUntil(this.#settleUnconfirmed())
     })
   }
@@ -164,7 +160,8 @@ export class Fleet extends DurableObject<Bindings> implements FleetObject {
     for (const account of limits.accounts) {
       const running = () => this.#state.leasesOf(account)
       const uncharged = this.#ledger.unchargedUsage(account, Date.now(), running)
-      if (uncharged) await this.#chargePastUsage(account, uncharged)
+      if (uncharged && account.limits.tokensPerMonth !== undefined)
+        await chargePastUsage(this.env.DB, this.#ledger, account, uncharged)
     }
     if (!this.#sweepScheduled) await this.#scheduleSweep()
     const nowMs = Date.now()
@@ -184,7 +181,7 @@ export class Fleet extends DurableObject<Bindings> implements FleetObject {
     const acquired = await this.#dispatch(request)
     if (!acquired.ok && request.requestId === limits.requestId)
       this.#ledger.cancel(limits.requestId, Date.now())
-    this.#saveLedger()
+    this.#ledgerStore.saveSoon()
     const { maxTokens, rates } = reserved
     return acquired.ok ? { ...acquired, maxTokens, rates } : acquired
   }
@@ -200,7 +197,7 @@ export class Fleet extends DurableObject<Bindings> implements FleetObject {
 
   finish(requestIds: readonly string[], gaveNothing: boolean): void {
     for (const requestId of requestIds) this.#ledger.finish(requestId, gaveNothing, Date.now())
-    this.#saveLedger()
+    this.#ledgerStore.saveSoon()
   }
 
   fail(attempt: FailedAttempt): void {
@@ -220,7 +217,7 @@ export class Fleet extends DurableObject<Bindings> implements FleetObject {
     if (requestId === leaseId) this.#ledger.cancel(requestId, Date.now())
     else if (requestId !== undefined) this.#ledger.finish(requestId, true, Date.now())
     this.#dispatcher.serveQueue()
-    this.#saveLedger()
+    this.#ledgerStore.saveSoon()
   }
 
   leaseView(leaseId: string): LeaseView | undefined {
@@ -240,14 +237,12 @@ export class Fleet extends DurableObject<Bindings> implements FleetObject {
       this.#ledger.settle(requestId, tokens, nowMs)
       this.#state.release([requestId])
     }
-    this.#saveLedger()
+    this.#ledgerStore.saveSoon()
     this.#dispatcher.serveQueue()
   }
 
   async saveCounts(): Promise<void> {
-    clearTimeout(this.#saveScheduled)
-    this.#saveScheduled = undefined
-    await saveLedger(this.ctx.storage, this.#ledger, Date.now())
+    await this.#ledgerStore.save()
   }
 
   async findFailed(attemptIds: readonly string[], failed: readonly string[]): Promise<FoundAttempts> {
@@ -303,7 +298,8 @@ export class Fleet extends DurableObject<Bindings> implements FleetObject {
     this.#dispatcher.serveQueue()
     const isOpen = (id: string) => this.#state.leaseOf(id) !== undefined || this.#dispatcher.isWaiting(id)
     this.#ledger.sweep(nowMs, isOpen)
-    this.#saveLedger()
+    await chargeUnreadUsage(this.env.DB, this.#ledger)
+    this.#ledgerStore.saveSoon()
   }
 
   async #settleExpired(nodeId: string, expired: readonly Lease[], nowMs: number): Promise<void> {
@@ -343,26 +339,12 @@ export class Fleet extends DurableObject<Bindings> implements FleetObject {
           else this.#ledger.settle(requestId, finishReason === 'superseded' ? 0 : tokens, Date.now())
         }
         this.#state.release(settled.map(({ requestId }) => requestId))
-        this.#saveLedger()
+        this.#ledgerStore.saveSoon()
         this.#dispatcher.serveQueue()
       }
     } catch (error) {
       console.error(
         `Cannot check whether ${this.#unconfirmed.length} requests were settled before the restart; trying again later:`,
-        error,
-      )
-    }
-  }
-
-  /** Charges the usage of this month from before an account had limits, or before this object forgot it, from receipts. */
-  async #chargePastUsage(account: LimitedAccount, uncharged: UnchargedUsage): Promise<void> {
-    try {
-      const tokens = await sumChargedTokens(openDatabase(this.env.DB), account, uncharged)
-      this.#ledger.chargeUsage(account, uncharged, tokens, Date.now())
-    } catch (error) {
-      const name = `${account.kind} '${account.name}'`
-      console.error(
-        `Cannot read the receipts of ${name}; its monthly usage is incomplete until they can be read:`,
         error,
       )
     }
@@ -376,7 +358,7 @@ export class Fleet extends DurableObject<Bindings> implements FleetObject {
   /** Gives accounts without a reservation back what a failed attempt was charged. */
   #refund(attemptId: string): void {
     this.#ledger.refundUnlimited(attemptId, Date.now())
-    this.#saveLedger()
+    this.#ledgerStore.saveSoon()
   }
 
   async #storeNode(nodeId: string, options: DurableObjectPutOptions = {}): Promise<void> {
@@ -386,14 +368,6 @@ export class Fleet extends DurableObject<Bindings> implements FleetObject {
     const leases = record.leases.slice(-MAX_STORED_LEASES)
     const kept = { ...record, leases, ...(signedAtMs === undefined ? {} : { signedAtMs }) }
     await this.ctx.storage.put(NODE_KEY + nodeId, kept, options)
-  }
-
-  #saveLedger(): void {
-    this.#saveScheduled ??= setTimeout(() => {
-      this.saveCounts().catch((error: unknown) =>
-        console.error('Cannot store the usage ledger; trying again later:', error),
-      )
-    }, SAVE_MS)
   }
 
   async #scheduleSweep(inMs = Math.min(SWEEP_MS, this.#policy.deadMs / 3)): Promise<void> {

@@ -44,6 +44,26 @@ describe('a reservation without a receipt', () => {
     expect(spentAfter(ledger)).toBe(40)
   })
 
+  test.each([
+    ['is corrected once', 599_999, 40],
+    ['is forgotten', 600_000, 100],
+  ])('%s by its receipt after a restart, and %i ms', (_, afterMs, spent) => {
+    const before = new Ledger()
+    before.reserve(reservationRequest('a', accounts), START_MS)
+    const stored = storeChanges(before, START_MS)
+    const settledMs = START_MS + RESERVATION_MS
+    before.sweep(settledMs, () => false)
+    storeChanges(before, settledMs, stored)
+    const ledger = new Ledger()
+    ledger.restore(stored.accounts, stored.reservations, settledMs)
+    expect(ledger.reserve(reservationRequest('b', accounts), settledMs).ok).toBe(true)
+    ledger.cancel('b', settledMs)
+    ledger.sweep(settledMs + afterMs, () => false)
+    for (const tokens of [40, 20]) ledger.settle('a', tokens, settledMs + afterMs)
+    storeChanges(ledger, settledMs + afterMs, stored)
+    expect([stored.accounts.get('key:k')?.spent, stored.reservations.size]).toEqual([spent, 0])
+  })
+
   test('is corrected by its receipt within ten minutes, while one settled by a receipt is forgotten within one minute', () => {
     const ledger = new Ledger()
     ledger.reserve(reservationRequest('a', accounts), START_MS)

@@ -2,6 +2,7 @@ import { env } from 'cloudflare:workers'
 import { evictDurableObject, runDurableObjectAlarm, runInDurableObject } from 'cloudflare:test'
 import { describe, expect, onTestFinished, test, vi } from 'vitest'
 import { openDatabase } from '../../../../gateway/src/storage/db/open-database.ts'
+import { receipts } from '../../../../gateway/src/storage/db/schema/usage.ts'
 import { insertReceipts } from '../../../../gateway/src/storage/db/queries/receipt-queries.ts'
 import { RESERVATION_MS } from '../../../../gateway/src/fleet/ledger/ledger.ts'
 import { Fleet } from '../../../../gateway/src/fleet/object/fleet.ts'
@@ -143,6 +144,27 @@ test('the reservation of a request that waits for a node for minutes stays', asy
   expect(holds).toEqual(['hold:request-1'])
 })
 
+test('the receipt of a lease that expired corrects its estimate, also after a restart', async () => {
+  const fleet = open('late-receipt')
+  const goOn = stopClock()
+  await fleet.heartbeat(heartbeatOf(node, 'm'), 0)
+  const accounts = [{ kind: 'key' as const, name: 'k', limits: { tokensPerMonth: 100 } }]
+  await fleet.acquire({ ...ask('late'), limits: { requestId: 'late', accounts, maxTokens: 1 } })
+  for (const aheadMs of [DEFAULT_POLICY.deadMs - 5_000, 10_000]) {
+    goOn(aheadMs)
+    await runDurableObjectAlarm(fleet)
+  }
+  const spent = () =>
+    runInDurableObject(fleet, async (object, { storage }) => {
+      await object.saveCounts()
+      return (await storage.get<AccountRecord>('account:key:k'))?.spent
+    })
+  expect(await spent()).toBe(12)
+  await evictDurableObject(fleet)
+  await fleet.settle([{ requestId: 'late', tokens: 20, succeeded: true }])
+  expect(await spent()).toBe(20)
+})
+
 test('a receipt that a batch has twice is charged once, also to a key without limits', async () => {
   const fleet = open('twice')
   await fleet.heartbeat(heartbeatOf(node, 'm'), 0)
@@ -203,6 +225,24 @@ describe('a request that runs when its key gets a monthly limit', () => {
     await settle()
     await limit()
     await expect.poll(spent).toBe(15)
+  })
+
+  test('is charged once after a limit of its rate, also if its receipts are deleted before the monthly limit', async () => {
+    const { id, fleet, settle, spent, limit } = await limitedLater('rate-first')
+    const store = (requestId: string, atMs: number) =>
+      insertReceipts(openDatabase(env.DB), node.id, [receiptOf(requestId, { account: id })], 'node', atMs)
+    await store('rate-first-0', Date.now() - 10)
+    const accounts = [{ kind: 'key' as const, name: id, limits: { requestsPerMinute: 9 } }]
+    const limits = { requestId: 'rate-first-3', accounts, maxTokens: 1 }
+    await fleet.acquire({ ...ask('rate-first-3'), account: id, limits })
+    await store('rate-first-1', Date.now() + 10)
+    await settle()
+    await runDurableObjectAlarm(fleet)
+    await expect.poll(spent).toBe(30)
+    await openDatabase(env.DB).delete(receipts)
+    await limit()
+    await fleet.saveCounts()
+    expect(await spent()).toBe(30)
   })
 
   test('is charged nothing if its output reached no client, also if its receipt came before', async () => {

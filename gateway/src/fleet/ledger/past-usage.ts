@@ -1,0 +1,41 @@
+import { openDatabase } from '../../storage/db/open-database.ts'
+import { sumChargedTokens } from '../../storage/db/queries/usage-day-queries.ts'
+import type { UsageOwner } from '../../contracts/limits.ts'
+import type { UnchargedUsage } from '../../contracts/reservation.ts'
+import type { Ledger } from './ledger.ts'
+
+/** Accounts whose past usage is read by one alarm, which may make a thousand calls. */
+const MAX_READ_AT_ONCE = 100
+
+/**
+ * Charges an account the usage of this month from before it had limits, or before the ledger forgot it, from D1.
+ *
+ * @returns false if D1 cannot be read
+ */
+export async function chargePastUsage(
+  binding: D1Database,
+  ledger: Ledger,
+  owner: UsageOwner,
+  uncharged: UnchargedUsage,
+): Promise<boolean> {
+  try {
+    const tokens = await sumChargedTokens(openDatabase(binding), owner, uncharged)
+    ledger.chargeUsage(owner, uncharged, tokens, Date.now())
+    return true
+  } catch (error) {
+    console.error(
+      `Cannot read the receipts of ${owner.kind} '${owner.name}'; its monthly usage is incomplete until they can be read:`,
+      error,
+    )
+    return false
+  }
+}
+
+/**
+ * Charges accounts without a monthly limit their past usage too, some at a time: no request waits for it, but if they get such a limit
+ * later, the receipts that tell the time before from the time after may be deleted.
+ */
+export async function chargeUnreadUsage(binding: D1Database, ledger: Ledger): Promise<void> {
+  for (const { owner, uncharged } of ledger.unread(Date.now()).slice(0, MAX_READ_AT_ONCE))
+    if (!(await chargePastUsage(binding, ledger, owner, uncharged))) return
+}
