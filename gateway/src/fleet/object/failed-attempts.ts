@@ -12,6 +12,8 @@ const PENDING_MS = 5_000
 const MAX_STORED_AT_ONCE = 100
 /** After so many failures in a row the database is taken to be down. */
 const MAX_FAILURES = 3
+/** Attempts that wait in storage for the database at most: the object reads all of them when it starts. */
+export const MAX_PENDING = 10_000
 /** After this time an attempt that the database does not take is dropped. */
 const DROP_MS = 24 * 60 * 60 * 1000
 
@@ -37,6 +39,8 @@ interface PendingAttempt {
  */
 export class FailedAttempts {
   readonly #recent = new RecentAttempts()
+  /** The attempts in storage, which are not in the database yet. */
+  readonly #pending = new Set<string>()
   readonly #host: FailedAttemptsHost
   /** The key of the attempt that {@link storePending} tried last; the next call goes on after it. */
   #lastTried: string | undefined
@@ -66,13 +70,17 @@ export class FailedAttempts {
 
   /** Remembers the attempts that are not in the database yet, after a restart of the object. */
   async restore(): Promise<void> {
-    const pending = await this.#host.storage.list<PendingAttempt>({ prefix: KEY })
-    for (const [key, { outcome }] of pending) this.#recent.add(key.slice(KEY.length), outcome, Date.now())
+    const pending = await this.#host.storage.list<PendingAttempt>({ prefix: KEY, limit: MAX_PENDING })
+    for (const [key, { outcome }] of pending) {
+      const requestId = key.slice(KEY.length)
+      this.#pending.add(requestId)
+      this.#recent.add(requestId, outcome, Date.now())
+    }
   }
 
   /** Returns whether an attempt is not in the database yet. */
-  async hasPending(): Promise<boolean> {
-    return (await this.#host.storage.list({ prefix: KEY, limit: 1 })).size > 0
+  get hasPending(): boolean {
+    return this.#pending.size > 0
   }
 
   /**
@@ -116,7 +124,7 @@ export class FailedAttempts {
       `Cannot store the failed attempt ${requestId} for a day; its receipt may be counted:`,
       error,
     )
-    await this.#host.storage.delete(key)
+    await this.#forget(requestId)
   }
 
   /**
@@ -132,7 +140,9 @@ export class FailedAttempts {
     if (!hasRun) return
     const attempt: PendingAttempt = { outcome, lease, atMs }
     const { storage, waitUntil } = this.#host
-    waitUntil(storage.put(KEY + requestId, attempt, { allowUnconfirmed: true }))
+    if (this.#pending.size < MAX_PENDING) this.#pending.add(requestId)
+    if (this.#pending.has(requestId))
+      waitUntil(storage.put(KEY + requestId, attempt, { allowUnconfirmed: true }))
     waitUntil(
       wait(RETRY_MS)
         .then(() => this.#store(requestId, attempt))
@@ -144,10 +154,15 @@ export class FailedAttempts {
 
   /** Stores the last outcome of an attempt in the database. */
   async #store(requestId: string, { outcome, lease }: PendingAttempt): Promise<void> {
-    const { binding, storage } = this.#host
+    const { binding } = this.#host
     const isSuperseded = (this.#recent.outcomeOf(requestId) ?? outcome) === 'superseded'
     await (isSuperseded ? storeSuperseded : storeUndelivered)(binding, requestId, lease, Date.now())
-    await storage.delete(KEY + requestId, { allowUnconfirmed: true })
+    await this.#forget(requestId)
+  }
+
+  async #forget(requestId: string): Promise<void> {
+    this.#pending.delete(requestId)
+    await this.#host.storage.delete(KEY + requestId, { allowUnconfirmed: true })
   }
 }
 

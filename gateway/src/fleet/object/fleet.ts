@@ -290,8 +290,7 @@ export class Fleet extends DurableObject<Bindings> implements FleetObject {
     // One by one: a call takes at most 128 keys.
     await Promise.all(forgotten.map((id) => this.ctx.storage.delete(NODE_KEY + id)))
     this.#sweepScheduled = false
-    if (!this.#state.empty || !this.#ledger.empty || (await this.#failed.hasPending()))
-      await this.#scheduleSweep()
+    if (!this.#state.empty || !this.#ledger.empty || this.#failed.hasPending) await this.#scheduleSweep()
     for (const [nodeId, expired] of Map.groupBy(leases, (lease) => lease.nodeId))
       for (let from = 0; from < expired.length; from += MAX_SETTLED_AT_ONCE)
         await this.#settleExpired(nodeId, expired.slice(from, from + MAX_SETTLED_AT_ONCE), nowMs)

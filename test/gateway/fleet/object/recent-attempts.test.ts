@@ -10,6 +10,7 @@ import {
 } from '../../../../gateway/src/storage/db/queries/receipt-queries.ts'
 import { sumChargedTokens } from '../../../../gateway/src/storage/db/queries/usage-day-queries.ts'
 import { storeEstimates } from '../../../../gateway/src/fleet/object/estimated-receipts.ts'
+import { MAX_PENDING } from '../../../../gateway/src/fleet/object/failed-attempts.ts'
 import { RecentAttempts } from '../../../../gateway/src/fleet/object/recent-attempts.ts'
 import {
   sendHeartbeat,
@@ -244,6 +245,7 @@ describe('failed attempts that the database does not take', () => {
       await storage.put('failed:valid', { outcome: 'undelivered', atMs: Date.now(), lease: valid })
       await storage.setAlarm(Date.now() + 60_000)
     })
+    await evictDurableObject(fleet())
     moveClock(6_000)
     for (let turn = 0; turn < 2; turn += 1) await runDurableObjectAlarm(fleet())
     expect(await findSettledReceipts(db, ['valid'])).toHaveLength(1)
@@ -253,12 +255,30 @@ describe('failed attempts that the database does not take', () => {
     expect(await failedKeys()).toEqual([])
   })
 
+  test('are as many as the object can read when it starts', async () => {
+    const object = env.FLEET.get(env.FLEET.idFromName('pending-many'))
+    const attempt = { outcome: 'undelivered', atMs: Date.now() }
+    await runInDurableObject(object, async (_, { storage }) => {
+      for (let from = 0; from < MAX_PENDING; from += 100) {
+        const ids = Array.from({ length: 100 }, (_unused, index) => `failed:${from + index}`)
+        await storage.put(Object.fromEntries(ids.map((id) => [id, attempt])))
+      }
+    })
+    await evictDurableObject(object)
+    const errors = loseDatabase()
+    await object.fail({ requestId: 'one-more', nodeId: 'node-1', how: 'broke' })
+    await until('the failed attempt to be logged', () => Promise.resolve(errors.mock.calls[0]))
+    const size = await runInDurableObject(object, async (_, { storage }) => (await storage.list()).size)
+    expect(size).toBe(MAX_PENDING)
+  })
+
   test('keep the alarm', async () => {
     const object = env.FLEET.get(env.FLEET.idFromName('pending-alone'))
     await runInDurableObject(object, async (_, { storage }) => {
       await storage.put('failed:alone', { outcome: 'undelivered', atMs: Date.now() })
       await storage.setAlarm(Date.now() + 60_000)
     })
+    await evictDurableObject(object)
     await runDurableObjectAlarm(object)
     expect(await runInDurableObject(object, (_, { storage }) => storage.getAlarm())).not.toBeNull()
   })
