@@ -101,8 +101,11 @@ export function createGrammarCompiler(deps: {
     const observe = (outcome: 'compiled' | 'failed') =>
       deps.observer?.compiled(outcome, performance.now() - startedMs)
     const work = async () => {
-      const [made] = await Promise.all([makeVocabulary(addon), sandbox({ language, text })])
-      return made.compile(language, text)
+      const making = makeVocabulary(addon)
+      // Awaited below. The sandbox must have ended before the next grammar's turn, also after a failure here.
+      making.catch(() => undefined)
+      await sandbox({ language, text })
+      return (await making).compile(language, text)
     }
     try {
       const grammar = await queue.run(work, owner, signal)
@@ -146,26 +149,45 @@ export function createGrammarCompiler(deps: {
     return compiling
   }
 
+  /** Returns a compiled grammar, or waits for its compilation with others. */
+  async function compileShared(
+    key: string,
+    source: GrammarSource,
+    { signal, ...owner }: CompileOptions,
+  ): Promise<Grammar> {
+    const tenant = owner.tenant ?? NO_TENANT
+    const knownCostly = costly.get(tenant, key)
+    if (knownCostly) throw knownCostly
+    const compiling = cached.get(tenant, key) ?? startCompiling(key, source, owner)
+    cached.set(tenant, key, compiling)
+    compiling.waiters += 1
+    try {
+      return await unlessAborted(compiling.grammar, signal)
+    } catch (thrown) {
+      // It was cancelled because all others had left, just before this request came.
+      if (isCancelled(thrown) && !signal?.aborted) return compileShared(key, source, { signal, ...owner })
+      throw thrown
+    } finally {
+      compiling.waiters -= 1
+      if (compiling.waiters === 0) compiling.abandon.abort()
+    }
+  }
+
   return {
-    async compile(source, { signal, ...owner } = {}) {
+    async compile(source, options = {}) {
       const key = createHash('sha256').update(`${source.language} ${source.text}`).digest('base64')
-      const tenant = owner.tenant ?? NO_TENANT
-      const knownCostly = costly.get(tenant, key)
-      if (knownCostly) throw toClientError(knownCostly, source.param)
-      const compiling = cached.get(tenant, key) ?? startCompiling(key, source, owner)
-      cached.set(tenant, key, compiling)
-      compiling.waiters += 1
       try {
-        const grammar = await unlessAborted(compiling.grammar, signal)
+        const grammar = await compileShared(key, source, options)
         return () => createGrammarConstraint(grammar, codec, config.vocabSize)
       } catch (thrown) {
         throw toClientError(thrown, source.param)
-      } finally {
-        compiling.waiters -= 1
-        if (compiling.waiters === 0) compiling.abandon.abort()
       }
     },
   }
+}
+
+function isCancelled(thrown: unknown): boolean {
+  return thrown instanceof AppError && thrown.code === 'client_closed_request'
 }
 
 function isQueueLimit(thrown: unknown): thrown is AppError {

@@ -164,3 +164,43 @@ test("many grammars of one tenant evict its own, not another's", async () => {
   await ask('many 0', 'tenant-2')
   expect(compiled).toHaveLength(before + 1)
 })
+
+test('a grammar that a client has just abandoned is compiled for the next one, whenever that one comes', async () => {
+  for (let turns = 0; turns < 12; turns++) {
+    const { grammars, sandboxCall } = setup()
+    const leaver = new AbortController()
+    const first = grammars.compile(source('first'))
+    const left = Promise.allSettled([grammars.compile(source('shared'), { signal: leaver.signal })])
+    leaver.abort()
+    for (let turn = 0; turn < turns; turn++) await Promise.resolve()
+    const next = grammars.compile(source('shared'))
+    for (const text of ['first', 'shared']) sandboxCall(text).resolve()
+    expect(await next, `after ${turns} turns`).toBeTypeOf('function')
+    await Promise.all([first, left])
+  }
+})
+
+test('after a failed vocabulary, no two grammars are in the sandbox at once', async () => {
+  let inSandbox = 0
+  let most = 0
+  let failures = 1
+  const grammars = createGrammarCompiler({
+    ...tiny.model,
+    load: () => ({
+      async createVocabulary() {
+        if (failures-- > 0) throw new Error('no thread')
+        return { compile: async () => ({}) as Grammar }
+      },
+    }),
+    async sandbox() {
+      inSandbox += 1
+      most = Math.max(most, inSandbox)
+      // Longer than the vocabulary takes.
+      await new Promise((resolve) => setTimeout(resolve, 100))
+      inSandbox -= 1
+    },
+  })
+  const outcomes = await Promise.allSettled(['a', 'b'].map((text) => grammars.compile(source(text))))
+  expect(outcomes.map(({ status }) => status)).toEqual(['rejected', 'fulfilled'])
+  expect(most).toBe(1)
+})
