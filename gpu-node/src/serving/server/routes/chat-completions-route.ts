@@ -36,7 +36,7 @@ export function chatCompletions(deps: InferenceRouteDeps): Hono {
           const predicted = contentText(request.prediction?.content).slice(0, encoder.contextCharacters)
           const [tokens = [], prediction] = await encoder.encode([prompt.text, predicted], 'prompt', {
             signal,
-            tenant: call.tenant,
+            ...ownerOf(call),
           })
           prompt.tokens = tokens
           const plan = {
