@@ -116,7 +116,7 @@ export class Dispatcher {
     if (none.reason === 'full') return this.#estimateQueueMs(request, nowMs) > queueMs ? 0 : queueMs
     return none.reason === 'absent' &&
       request.version === undefined &&
-      this.#state.mayReturn(request.model, nowMs)
+      this.#state.nodes.mayReturn(request.model, nowMs)
       ? nodeWaitMs
       : 0
   }

@@ -1,5 +1,4 @@
 import type { Heartbeat } from '@copal/shared/wire/heartbeat.ts'
-import type { BreakerState } from './circuit-breaker.ts'
 import { FleetActivity } from './fleet-activity.ts'
 import { ServedVersions, type ServedRequest } from './served-versions.ts'
 import type { Trials } from '../../contracts/trial.ts'
@@ -7,21 +6,8 @@ import type { AcquireResult, AcquireRequest, FailedAttempt, NoNode } from '../..
 import type { Lease, LeaseView } from '../../contracts/lease.ts'
 import type { UsageOwner } from '../../contracts/limits.ts'
 import { Leases, tenantOf } from './leases.ts'
-import {
-  isDraining,
-  isReady,
-  createNode,
-  readyVersions,
-  toRecord,
-  maxRequests,
-  toView,
-  registered,
-  replacedBy,
-  wasRestarted,
-  type Node,
-  type NodeRecord,
-} from './fleet-node.ts'
-import type { FleetSnapshot } from '../../contracts/node-view.ts'
+import { isDraining, isReady, readyVersions, maxRequests, type Node, type NodeRecord } from './fleet-node.ts'
+import { FleetNodes } from './fleet-nodes.ts'
 import { losesTime, pickNode, type Candidate } from './node-picker.ts'
 import { DEFAULT_POLICY } from './policy-variables.ts'
 import type { FleetPolicy } from '../../contracts/fleet-policy.ts'
@@ -32,7 +18,7 @@ export const FORGET_MS = 600_000
 const RETRY_AFTER_MS = 5_000
 
 /**
- * The nodes and leases of the fleet, without input, output or a clock of its own.
+ * The requests on the nodes of the fleet, without input, output or a clock of its own.
  *
  * The load of a node is its last report plus the requests on their way to it: leased requests that no heartbeat has
  * listed yet, until a heartbeat composed at least `connectMs` after the lease does not list them either. So a node that
@@ -40,8 +26,8 @@ const RETRY_AFTER_MS = 5_000
  */
 export class FleetState {
   readonly #policy: FleetPolicy
-  readonly #nodes = new Map<string, Node>()
-  readonly #versions = new ServedVersions(this.#nodes, (node, nowMs) => this.#isAlive(node, nowMs))
+  readonly nodes: FleetNodes
+  readonly #versions: ServedVersions
   readonly #leases: Leases
   /** The running mean of the duration of a model's requests. */
   readonly #meanRequestMs = new Map<string, number>()
@@ -49,12 +35,14 @@ export class FleetState {
 
   constructor(policy: FleetPolicy = DEFAULT_POLICY) {
     this.#policy = policy
+    this.nodes = new FleetNodes(policy)
+    this.#versions = new ServedVersions(this.nodes)
     this.#leases = new Leases(policy)
     this.#activity = new FleetActivity(policy.deadMs)
   }
 
   /**
-   * Registers or renews a node.
+   * Registers or renews a node and the leases of the requests that it reports.
    *
    * @param desiredVersion the version that its model must be served with; undefined if it is not available now
    * @returns false if the desired version is needed, because the node or its weights are new
@@ -66,41 +54,12 @@ export class FleetState {
     trials: Trials = {},
   ): boolean {
     this.#activity.note(nowMs)
-    const known = this.#nodes.get(heartbeat.nodeId)
-    const isSame = known?.heartbeat.model.baseSha256 === heartbeat.model.baseSha256
-    const desired = desiredVersion ?? (isSame ? known?.desiredVersion : undefined)
-    if (desired === undefined) return false
-    const before = isSame ? registered(known, heartbeat) : {}
-    const isRestarted = known !== undefined && wasRestarted(known.heartbeat, heartbeat)
-    const report = {
-      heartbeat: {
-        ...heartbeat,
-        methods: heartbeat.methods ?? before.methods,
-        device: heartbeat.device ?? before.device,
-      },
-      desiredVersion: desired,
-      trials: desiredVersion === undefined ? (known?.trials ?? {}) : trials,
-      drained: known !== undefined && known.drained && !isRestarted,
-      seenAtMs: nowMs,
-      denseBytes: heartbeat.weightSets.find(({ version }) => version === 0)?.bytes ?? before.denseBytes,
-      replacedProcesses: replacedBy(known, heartbeat),
-    }
-    const node = known ?? createNode(report)
-    const previousHeartbeatMs = known?.seenAtMs ?? -Infinity
-    Object.assign(node, { ...report, previousHeartbeatMs, suspect: false, atCapacity: false })
-    node.prefixes.update(heartbeat.prefixes, nowMs)
-    this.#nodes.set(heartbeat.nodeId, node)
+    const renewed = this.nodes.renew(heartbeat, desiredVersion, nowMs, trials)
+    if (!renewed) return false
+    const { node, isRestarted } = renewed
     if (isRestarted) this.#leases.expireReplaced(node, nowMs)
     for (const progress of heartbeat.requests) this.#leases.renew(node, progress, nowMs)
     return true
-  }
-
-  /**
-   * Returns whether a heartbeat comes from a process that another process replaced under the same name: two nodes use one
-   * secret.
-   */
-  isReplaced({ nodeId, process }: Heartbeat): boolean {
-    return process !== undefined && this.#nodes.get(nodeId)?.replacedProcesses.includes(process) === true
   }
 
   /** Leases the best node for a request that has waited since `sinceMs`. */
@@ -111,7 +70,7 @@ export class FleetState {
     const lastHeard = this.#versions.lastHeard(request.model)
     const pickRequest = {
       ...request,
-      exclude: request.exclude.filter((id) => (this.#nodes.get(id)?.seenAtMs ?? 0) <= sinceMs),
+      exclude: request.exclude.filter((id) => (this.nodes.find(id)?.seenAtMs ?? 0) <= sinceMs),
       desiredVersion: lastHeard?.desiredVersion ?? 0,
       replacedVersion: lastHeard?.trials.replaced,
       spillover: this.#policy.spillover,
@@ -159,37 +118,19 @@ export class FleetState {
     }
   }
 
-  /**
-   * Stops new requests to a node, or allows them again. Running requests continue.
-   *
-   * @returns false if the node is unknown
-   */
-  drain(nodeId: string, drained: boolean): boolean {
-    const node = this.#nodes.get(nodeId)
-    if (node) node.drained = drained
-    return node !== undefined
-  }
-
-  /** Returns whether the operator drains a node. */
-  isDrained(nodeId: string): boolean {
-    return this.#nodes.get(nodeId)?.drained ?? false
-  }
-
   /** Returns the reason that a request for a model gets no node now. */
   noNode(request: Pick<AcquireRequest, 'model' | 'version' | 'tenant'>, nowMs: number): NoNode {
     const { model, version } = request
     const tenant = tenantOf(request)
-    const nodes = [...this.#nodes.values()]
-    const own = nodes.filter(({ heartbeat }) => heartbeat.model.id === model)
-    const able = this.#ableNodes(model, version, nowMs)
-    const open = able.filter(({ breakers }) => breakers.allows(tenant, nowMs))
-    const alive = nodes.filter((node) => this.#isAlive(node, nowMs))
+    const able = this.nodes.able(model, version, nowMs)
+    const isOpen = able.some(({ breakers }) => breakers.allows(tenant, nowMs))
+    const isKnown = this.nodes.ofModel(model).length > 0
     const againMs = able.flatMap(({ breakers }) => breakers.nextProbeAtMs(tenant) ?? [])
     return {
       ok: false,
-      reason: own.length === 0 ? 'unknown' : open.length === 0 ? 'absent' : 'full',
+      reason: isOpen ? 'full' : isKnown ? 'absent' : 'unknown',
       retryAfterMs: againMs.length > 0 ? Math.max(0, Math.min(...againMs) - nowMs) : RETRY_AFTER_MS,
-      servedModels: [...new Set(alive.map(({ heartbeat }) => heartbeat.model.id))].sort(),
+      servedModels: this.nodes.servedModels(nowMs),
     }
   }
 
@@ -198,7 +139,7 @@ export class FleetState {
    * until its next heartbeat.
    */
   fail({ requestId, nodeId, how, ...owner }: FailedAttempt & Pick<Lease, 'tenant'>, nowMs: number): void {
-    const node = this.#nodes.get(nodeId)
+    const node = this.nodes.find(nodeId)
     if (node) {
       const lease = node.leases.get(requestId)
       const tenant = tenantOf(lease ?? owner)
@@ -241,19 +182,9 @@ export class FleetState {
     ended: number,
     nowMs: number,
   ): number {
-    const slots = this.#ableNodes(model, version, nowMs).reduce(
-      (sum, { heartbeat }) => sum + (heartbeat.load.slots ?? Infinity),
-      0,
-    )
+    const able = this.nodes.able(model, version, nowMs)
+    const slots = able.reduce((sum, { heartbeat }) => sum + (heartbeat.load.slots ?? Infinity), 0)
     return slots === 0 ? 0 : (ended * (this.#meanRequestMs.get(model) ?? 0)) / slots
-  }
-
-  /** Returns whether a node of a model was seen recently and may return. */
-  mayReturn(model: string, nowMs: number): boolean {
-    return [...this.#nodes.values()].some(
-      ({ heartbeat, seenAtMs }) =>
-        heartbeat.model.id === model && !heartbeat.leaving && nowMs - seenAtMs < this.#policy.deadMs,
-    )
   }
 
   /** Renews the lease of a request whose node responds to health checks without sending heartbeats. */
@@ -277,63 +208,19 @@ export class FleetState {
     const { graceEndsMs } = this.#activity
     const expired: Lease[] = []
     const forgotten: string[] = []
-    for (const [id, node] of this.#nodes) {
-      const { leaving } = node.heartbeat
+    for (const node of this.nodes.all()) {
+      const { leaving, nodeId } = node.heartbeat
       for (const lease of node.leases.values()) {
         const lastSeenMs = Math.max(node.seenAtMs, lease.answeredAtMs ?? -Infinity)
         const isDead = leaving || nowMs >= Math.max(lastSeenMs + this.#policy.deadMs, graceEndsMs)
         if (isDead || nowMs >= Math.max(lease.expiresAtMs, graceEndsMs)) expired.push(lease)
       }
       if ((leaving || nowMs - node.seenAtMs >= FORGET_MS) && node.leases.size === 0) {
-        this.#nodes.delete(id)
-        forgotten.push(id)
+        this.nodes.forget(nodeId)
+        forgotten.push(nodeId)
       }
     }
     return { leases: expired, forgotten }
-  }
-
-  /** Returns the state of every node's circuit breaker. */
-  breakerStates(nowMs: number): { node: string; model: string; state: BreakerState }[] {
-    return Array.from(this.#nodes, ([node, { heartbeat, breakers }]) => ({
-      node,
-      model: heartbeat.model.id,
-      state: breakers.state(nowMs),
-    }))
-  }
-
-  /** True if there is nothing that can expire. */
-  get empty(): boolean {
-    return this.#nodes.size === 0
-  }
-
-  /** Returns all remembered nodes, sorted by id. */
-  snapshot(nowMs: number): FleetSnapshot {
-    const nodes = [...this.#nodes.values()].map((node) => toView(node, this.#isAlive(node, nowMs), nowMs))
-    return { nodes: nodes.sort((a, b) => (a.id < b.id ? -1 : 1)) }
-  }
-
-  /**
-   * Returns the pruning methods that the nodes of a model offer, sorted.
-   *
-   * @returns null if no node of the model that has registered its methods is alive
-   */
-  offeredMethods(model: string, nowMs: number): string[] | null {
-    const offers = [...this.#nodes.values()]
-      .filter((node) => node.heartbeat.model.id === model && this.#isAlive(node, nowMs))
-      .flatMap(({ heartbeat }) => (heartbeat.methods ? [heartbeat.methods] : []))
-    return offers.length === 0 ? null : [...new Set(offers.flat())].sort()
-  }
-
-  /** Returns the pruning methods that a node offers; undefined until it registers them. */
-  methodsOf(nodeId: string): readonly string[] | undefined {
-    return this.#nodes.get(nodeId)?.heartbeat.methods
-  }
-
-  /** Returns a model's maximum of prompt and output tokens together; undefined if no node of it is known. */
-  contextLengthOf(model: string): number | undefined {
-    for (const { heartbeat } of this.#nodes.values())
-      if (heartbeat.model.id === model) return heartbeat.model.contextLength
-    return undefined
   }
 
   /** Returns the version that would serve a conversation of a domain now; undefined if no node of the model is known. */
@@ -351,29 +238,22 @@ export class FleetState {
     return this.#leases.idsOf(account)
   }
 
-  /** Returns the record to store of a node. */
-  record(nodeId: string): NodeRecord | undefined {
-    const node = this.#nodes.get(nodeId)
-    return node && toRecord(node)
-  }
-
-  /** Restores a node from the record that {@link record} returned. */
-  restore({ leases, ...report }: NodeRecord): void {
-    const node = createNode({ trials: {}, drained: false, replacedProcesses: [], ...report })
-    this.#nodes.set(report.heartbeat.nodeId, node)
-    for (const lease of leases) this.#leases.add(node, lease)
+  /** Restores a node and its leases from a stored record. */
+  restore(record: NodeRecord): void {
+    const node = this.nodes.restore(record)
+    for (const lease of record.leases) this.#leases.add(node, lease)
   }
 
   #candidates(request: AcquireRequest, nowMs: number): (Candidate & { node: Node })[] {
     const { priority, prefix = [] } = request
-    return [...this.#nodes.values()].map((node) => {
+    return this.nodes.all().map((node) => {
       const { heartbeat } = node
       const { load, nodeId } = heartbeat
       const busy = load.running + load.waiting + this.#leases.countSent(node)
       return {
         id: nodeId,
         model: heartbeat.model.id,
-        alive: this.#isAlive(node, nowMs) && node.breakers.allows(tenantOf(request), nowMs),
+        alive: this.nodes.isAlive(node, nowMs) && node.breakers.allows(tenantOf(request), nowMs),
         draining: isDraining(node),
         activeVersion: isReady(heartbeat) ? heartbeat.activeVersion : undefined,
         readyVersions: readyVersions(heartbeat),
@@ -385,20 +265,5 @@ export class FleetState {
         node,
       }
     })
-  }
-
-  /** Returns the nodes that could serve a request if they were not full and their breakers allowed it. */
-  #ableNodes(model: string, version: number | undefined, nowMs: number): Node[] {
-    return [...this.#nodes.values()].filter(
-      (node) =>
-        node.heartbeat.model.id === model &&
-        this.#isAlive(node, nowMs) &&
-        !isDraining(node) &&
-        isReady(node.heartbeat, version),
-    )
-  }
-
-  #isAlive(node: Node, nowMs: number): boolean {
-    return nowMs - node.seenAtMs < this.#policy.silentMs && !node.suspect && !node.heartbeat.leaving
   }
 }

@@ -78,9 +78,9 @@ export class Fleet extends DurableObject<Bindings> implements FleetObject {
     this.#dispatcher = new Dispatcher(this.#state, this.#policy)
     this.#metrics = new DispatchMetrics({
       queueLength: () => this.#dispatcher.queueLength,
-      breakers: () => this.#state.breakerStates(Date.now()),
+      breakers: () => this.#state.nodes.breakerStates(Date.now()),
     })
-    this.#rejections = new RejectionCounts((model) => this.#state.contextLengthOf(model) !== undefined)
+    this.#rejections = new RejectionCounts((model) => this.#state.nodes.contextLengthOf(model) !== undefined)
     void ctx.blockConcurrencyWhile(async () => {
       const records = await ctx.storage.list<NodeRecord>({ prefix: NODE_KEY })
       for (const { signedAtMs, ...record } of records.values()) {
@@ -105,7 +105,7 @@ export class Fleet extends DurableObject<Bindings> implements FleetObject {
     const { nodeId } = heartbeat
     if (signature && !this.useSignature(signature))
       return { known: true, registered: false, drained: false, replayed: true }
-    if (this.#state.isReplaced(heartbeat))
+    if (this.#state.nodes.isReplaced(heartbeat))
       return { known: true, registered: false, drained: false, replaced: true }
     if (!this.#state.heartbeat(heartbeat, desiredVersion, Date.now(), trials))
       return { known: false, registered: false, drained: false }
@@ -119,8 +119,8 @@ export class Fleet extends DurableObject<Bindings> implements FleetObject {
     else if (!this.#sweepScheduled) await this.#scheduleSweep()
     return {
       known: true,
-      registered: this.#state.methodsOf(nodeId) !== undefined,
-      drained: this.#state.isDrained(nodeId),
+      registered: this.#state.nodes.methodsOf(nodeId) !== undefined,
+      drained: this.#state.nodes.isDrained(nodeId),
     }
   }
 
@@ -129,7 +129,7 @@ export class Fleet extends DurableObject<Bindings> implements FleetObject {
   }
 
   async drain(nodeId: string, drained: boolean): Promise<boolean> {
-    if (!this.#state.drain(nodeId, drained)) return false
+    if (!this.#state.nodes.drain(nodeId, drained)) return false
     await this.#storeNode(nodeId)
     this.#dispatcher.serveQueue()
     return true
@@ -170,7 +170,7 @@ export class Fleet extends DurableObject<Bindings> implements FleetObject {
         ...limits,
         leaseId: request.requestId,
         promptTokens: request.promptTokens,
-        contextLength: this.#state.contextLengthOf(request.model),
+        contextLength: this.#state.nodes.contextLengthOf(request.model),
       },
       nowMs,
     )
@@ -254,7 +254,7 @@ export class Fleet extends DurableObject<Bindings> implements FleetObject {
   }
 
   snapshot(): FleetSnapshot {
-    return this.#state.snapshot(Date.now())
+    return this.#state.nodes.snapshot(Date.now())
   }
 
   dispatchMetrics(): MetricFamily[] {
@@ -270,11 +270,11 @@ export class Fleet extends DurableObject<Bindings> implements FleetObject {
   }
 
   offeredMethods(model: string): string[] | null {
-    return this.#state.offeredMethods(model, Date.now())
+    return this.#state.nodes.offeredMethods(model, Date.now())
   }
 
   nodesWithMethod(nodeIds: readonly string[], method: string): string[] {
-    return nodeIds.filter((id) => this.#state.methodsOf(id)?.includes(method))
+    return nodeIds.filter((id) => this.#state.nodes.methodsOf(id)?.includes(method))
   }
 
   /** Settles expired leases with the last reported usage, and forgets nodes that have been gone for long. */
@@ -290,7 +290,8 @@ export class Fleet extends DurableObject<Bindings> implements FleetObject {
     // One by one: a call takes at most 128 keys.
     await Promise.all(forgotten.map((id) => this.ctx.storage.delete(NODE_KEY + id)))
     this.#sweepScheduled = false
-    if (!this.#state.empty || !this.#ledger.empty || this.#failed.hasPending) await this.#scheduleSweep()
+    if (this.#state.nodes.size > 0 || !this.#ledger.empty || this.#failed.hasPending)
+      await this.#scheduleSweep()
     for (const [nodeId, expired] of Map.groupBy(leases, (lease) => lease.nodeId))
       for (let from = 0; from < expired.length; from += MAX_SETTLED_AT_ONCE)
         await this.#settleExpired(nodeId, expired.slice(from, from + MAX_SETTLED_AT_ONCE), nowMs)
@@ -361,7 +362,7 @@ export class Fleet extends DurableObject<Bindings> implements FleetObject {
   }
 
   async #storeNode(nodeId: string, options: DurableObjectPutOptions = {}): Promise<void> {
-    const record = this.#state.record(nodeId)
+    const record = this.#state.nodes.record(nodeId)
     if (!record) return
     const signedAtMs = this.#signatures.lastSignedMs(nodeId)
     const leases = record.leases.slice(-MAX_STORED_LEASES)

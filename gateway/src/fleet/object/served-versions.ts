@@ -1,6 +1,7 @@
 import type { AcquireRequest } from '../../contracts/acquire.ts'
 import type { Lease } from '../../contracts/lease.ts'
 import { isReady, type Node } from './fleet-node.ts'
+import type { FleetNodes } from './fleet-nodes.ts'
 import { canaryFor, ownMaskFor, shadowFor } from './trial-assignment.ts'
 
 /** The parts of a request that decide which mask version serves its conversation. */
@@ -15,21 +16,17 @@ export interface VersionBeside {
 
 /** Decides which mask versions serve a request, by the desired state that the heartbeats of nodes bring. */
 export class ServedVersions {
-  readonly #nodes: ReadonlyMap<string, Node>
-  readonly #isAlive: (node: Node, nowMs: number) => boolean
+  readonly #nodes: FleetNodes
 
-  /** @param nodes the nodes of the fleet by id; their owner changes them */
-  constructor(nodes: ReadonlyMap<string, Node>, isAlive: (node: Node, nowMs: number) => boolean) {
+  constructor(nodes: FleetNodes) {
     this.#nodes = nodes
-    this.#isAlive = isAlive
   }
 
   /** Returns the node of a model with the latest heartbeat, which carries the latest desired state from D1. */
   lastHeard(model: string): Node | undefined {
     let newest: Node | undefined
-    for (const node of this.#nodes.values()) {
-      if (node.heartbeat.model.id === model && (!newest || node.seenAtMs >= newest.seenAtMs)) newest = node
-    }
+    for (const node of this.#nodes.ofModel(model))
+      if (!newest || node.seenAtMs >= newest.seenAtMs) newest = node
     return newest
   }
 
@@ -60,9 +57,7 @@ export class ServedVersions {
 
   /** Returns the version that would serve a conversation of a domain now; undefined if no node of the model is known. */
   versionFor({ model, conversation, domain }: ServedRequest, nowMs: number): number | undefined {
-    const live = [...this.#nodes.values()].filter(
-      (node) => node.heartbeat.model.id === model && this.#isAlive(node, nowMs),
-    )
+    const live = this.#nodes.alive(model, nowMs)
     const beside = this.versionBeside({ model, conversation, domain })?.version
     if (beside !== undefined && live.some(({ heartbeat }) => isReady(heartbeat, beside))) return beside
     const { desiredVersion, trials } = this.lastHeard(model) ?? {}

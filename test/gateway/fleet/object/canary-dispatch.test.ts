@@ -120,7 +120,7 @@ describe('a canary', () => {
     // Two of each node's four slots.
     for (let index = 0; index < 40; index += 1)
       fleet.acquire(acquireRequest(`request-${index}`, { account: `key-${index}` }), 0)
-    const loads = fleet.snapshot(0).nodes.map(({ leases }) => leases)
+    const loads = fleet.nodes.snapshot(0).nodes.map(({ leases }) => leases)
     expect(Math.max(...loads)).toBeLessThanOrEqual(4)
     expect(loads.filter((leases) => leases > 0)).toHaveLength(20)
   })
@@ -157,7 +157,7 @@ describe('a canary', () => {
     fleet.heartbeat(heartbeatOf(a, 'm', both()), 4, 0, trials)
     fleet.heartbeat(heartbeatOf(a, 'm', both()), undefined, 1)
     expect(fleet.versionFor(conversationOf(inside), 1)).toBe(5)
-    const record = fleet.record('a')
+    const record = fleet.nodes.record('a')
     if (!record) throw new Error('no record')
     const restored = new FleetState()
     restored.restore(structuredClone(record))

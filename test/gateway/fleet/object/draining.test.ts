@@ -8,18 +8,18 @@ describe('a drained node', () => {
     const fleet = new FleetState()
     fleet.heartbeat(heartbeatOf(a, 'm'), 0, 0)
     expect(fleet.acquire(acquireRequest('request-1'), 0).ok).toBe(true)
-    expect([fleet.drain('a', true), fleet.drain('nobody', true)]).toEqual([true, false])
+    expect([fleet.nodes.drain('a', true), fleet.nodes.drain('nobody', true)]).toEqual([true, false])
     fleet.heartbeat(heartbeatOf(a, 'm'), 0, 1)
     expect(fleet.acquire(acquireRequest('request-2'), 1)).toMatchObject({ ok: false, reason: 'absent' })
     expect(fleet.leaseView('request-1', 1)).toBeDefined()
-    expect(fleet.snapshot(1).nodes).toMatchObject([
+    expect(fleet.nodes.snapshot(1).nodes).toMatchObject([
       { alive: true, draining: true, drainedByOperator: true, serving: false, leases: 1 },
     ])
     const restarted = new FleetState()
-    restarted.restore(fleet.record('a')!)
+    restarted.restore(fleet.nodes.record('a')!)
     expect(restarted.acquire(acquireRequest('request-2'), 1).ok).toBe(false)
-    expect(restarted.isDrained('a')).toBe(true)
-    restarted.drain('a', false)
+    expect(restarted.nodes.isDrained('a')).toBe(true)
+    restarted.nodes.drain('a', false)
     restarted.heartbeat(heartbeatOf(a, 'm'), 0, 2)
     expect(restarted.acquire(acquireRequest('request-2'), 2)).toMatchObject({ ok: true, nodeId: 'a' })
   })
@@ -32,7 +32,7 @@ describe('a drained node', () => {
     fleet.succeeded('request-1', 1_000)
     fleet.release(['request-1'])
     const together = fleet.estimateWaitMs({ model: 'm' }, 4, 1_000)
-    fleet.drain('a', true)
+    fleet.nodes.drain('a', true)
     expect(fleet.estimateWaitMs({ model: 'm' }, 4, 1_000)).toBe(2 * together)
     expect(fleet.acquire(acquireRequest('request-2'), 1_000)).toMatchObject({ ok: true, nodeId: 'b' })
   })
@@ -40,7 +40,7 @@ describe('a drained node', () => {
   test('that shut down and restarted gets requests', () => {
     const fleet = new FleetState()
     fleet.heartbeat(heartbeatOf(a, 'm'), 0, 0)
-    fleet.drain('a', true)
+    fleet.nodes.drain('a', true)
     fleet.heartbeat(heartbeatOf(a, 'm', { draining: true, leaving: true }), 0, 1)
     fleet.heartbeat(heartbeatOf(a, 'm'), 0, 2)
     expect(fleet.acquire(acquireRequest('request-1'), 2).ok).toBe(true)
@@ -49,8 +49,8 @@ describe('a drained node', () => {
   test('that was killed and restarted gets requests; one that was only silent does not', () => {
     const fleet = new FleetState()
     fleet.heartbeat(heartbeatOf(a, 'm', { process: 'first' }), 0, 0)
-    fleet.drain('a', true)
-    const record = fleet.record('a')
+    fleet.nodes.drain('a', true)
+    const record = fleet.nodes.record('a')
     if (!record) throw new Error('no record')
     const restored = new FleetState()
     restored.restore(structuredClone(record))
@@ -58,7 +58,7 @@ describe('a drained node', () => {
       each.heartbeat(heartbeatOf(a, 'm', { process: 'first' }), 0, 60_000)
       expect(each.acquire(acquireRequest('request-1'), 60_000).ok).toBe(false)
       each.heartbeat(heartbeatOf(a, 'm', { process: 'second' }), 0, 60_001)
-      expect([each.isDrained('a'), each.acquire(acquireRequest('request-2'), 60_001).ok]).toEqual([
+      expect([each.nodes.isDrained('a'), each.acquire(acquireRequest('request-2'), 60_001).ok]).toEqual([
         false,
         true,
       ])

@@ -9,32 +9,32 @@ const { silentMs: ALIVE_MS, connectMs: CONNECT_MS } = DEFAULT_POLICY
 
 test('a fleet offers the methods of the alive nodes of a model, and null if there are none', () => {
   const fleet = new FleetState()
-  expect(fleet.offeredMethods('m', 0)).toBeNull()
+  expect(fleet.nodes.offeredMethods('m', 0)).toBeNull()
   fleet.heartbeat(heartbeatOf(a, 'm', { methods: ['wanda', 'copal'] }), 0, 0)
   fleet.heartbeat(heartbeatOf(b, 'other', { methods: ['magnitude'] }), 0, 0)
-  expect(fleet.offeredMethods('m', 1)).toEqual(['copal', 'wanda'])
+  expect(fleet.nodes.offeredMethods('m', 1)).toEqual(['copal', 'wanda'])
   fleet.heartbeat(heartbeatOf({ ...b, id: 'c' }, 'm', { methods: ['copal', 'copal+swaps'] }), 0, 2)
-  expect(fleet.offeredMethods('m', 3)).toEqual(['copal', 'copal+swaps', 'wanda'])
-  expect(fleet.offeredMethods('m', ALIVE_MS)).toEqual(['copal', 'copal+swaps'])
-  expect(fleet.offeredMethods('m', 2 + ALIVE_MS)).toBeNull()
+  expect(fleet.nodes.offeredMethods('m', 3)).toEqual(['copal', 'copal+swaps', 'wanda'])
+  expect(fleet.nodes.offeredMethods('m', ALIVE_MS)).toEqual(['copal', 'copal+swaps'])
+  expect(fleet.nodes.offeredMethods('m', 2 + ALIVE_MS)).toBeNull()
 })
 
 test('a node offers the methods that its process registered, and none of another process', () => {
   const fleet = new FleetState()
   const { methods, ...renewed } = heartbeatOf(a, 'm', { process: 'first', methods: ['copal'] })
   fleet.heartbeat(renewed, 0, 0)
-  expect(fleet.methodsOf('a')).toBeUndefined()
-  expect(fleet.offeredMethods('m', 0)).toBeNull()
+  expect(fleet.nodes.methodsOf('a')).toBeUndefined()
+  expect(fleet.nodes.offeredMethods('m', 0)).toBeNull()
   fleet.heartbeat({ ...renewed, methods }, 0, 1)
   fleet.heartbeat(renewed, 0, 2)
-  expect(fleet.methodsOf('a')).toEqual(['copal'])
-  expect(fleet.offeredMethods('m', 2)).toEqual(['copal'])
+  expect(fleet.nodes.methodsOf('a')).toEqual(['copal'])
+  expect(fleet.nodes.offeredMethods('m', 2)).toEqual(['copal'])
   const restored = new FleetState()
-  restored.restore(fleet.record('a') as NodeRecord)
+  restored.restore(fleet.nodes.record('a') as NodeRecord)
   restored.heartbeat(renewed, 0, 3)
-  expect(restored.methodsOf('a')).toEqual(['copal'])
+  expect(restored.nodes.methodsOf('a')).toEqual(['copal'])
   restored.heartbeat({ ...renewed, process: 'second' }, 0, 4)
-  expect(restored.methodsOf('a')).toBeUndefined()
+  expect(restored.nodes.methodsOf('a')).toBeUndefined()
 })
 
 test('a process that was replaced under its name stays so, also after later restarts of the other and of the fleet', () => {
@@ -42,20 +42,17 @@ test('a process that was replaced under its name stays so, also after later rest
   const beat = (process: string) => heartbeatOf(a, 'm', { process })
   for (const [atMs, process] of ['copy', 'second', 'third'].entries()) fleet.heartbeat(beat(process), 0, atMs)
   const restored = new FleetState()
-  restored.restore(structuredClone(fleet.record('a') as NodeRecord))
+  restored.restore(structuredClone(fleet.nodes.record('a') as NodeRecord))
   for (const each of [fleet, restored]) {
-    expect(['copy', 'second', 'third', 'fourth'].map((process) => each.isReplaced(beat(process)))).toEqual([
-      true,
-      true,
-      false,
-      false,
-    ])
+    expect(
+      ['copy', 'second', 'third', 'fourth'].map((process) => each.nodes.isReplaced(beat(process))),
+    ).toEqual([true, true, false, false])
   }
 })
 
 test('the device that a process registered is shown while it runs, and not that of another process', () => {
   const fleet = new FleetState()
-  const deviceAt = (nowMs: number) => fleet.snapshot(nowMs).nodes[0]?.device
+  const deviceAt = (nowMs: number) => fleet.nodes.snapshot(nowMs).nodes[0]?.device
   const { device, ...renewed } = heartbeatOf(a, 'm', { process: 'first', device: 'EPYC, 8 threads' })
   fleet.heartbeat({ ...renewed, device }, 0, 0)
   fleet.heartbeat(renewed, 0, 1)
@@ -73,7 +70,7 @@ describe('acquire', () => {
       fleet.acquire(acquireRequest(`request-${index}`), 1),
     )
     expect(nodes.filter((node) => node.ok && node.nodeId === 'a')).toHaveLength(3)
-    expect(fleet.snapshot(1).nodes.map(({ leases }) => leases)).toEqual([3, 3])
+    expect(fleet.nodes.snapshot(1).nodes.map(({ leases }) => leases)).toEqual([3, 3])
   })
 
   test('counts requests that a heartbeat could not list yet, and each listed one once', () => {
@@ -159,7 +156,7 @@ describe('acquire', () => {
     expect(fleet.acquire(acquireRequest('request-2'), 2).ok).toBe(true)
     fleet.fail({ requestId: 'request-2', nodeId: 'a', how: 'broke' }, 3)
     expect(fleet.acquire(acquireRequest('request-3'), 3).ok).toBe(false)
-    expect(fleet.snapshot(3).nodes[0]).toMatchObject({ alive: false, leases: 0 })
+    expect(fleet.nodes.snapshot(3).nodes[0]).toMatchObject({ alive: false, leases: 0 })
     fleet.heartbeat(heartbeatOf(a, 'm'), 0, 4)
     expect(fleet.acquire(acquireRequest('request-3'), 4).ok).toBe(true)
   })
@@ -174,7 +171,7 @@ describe('acquire', () => {
     const acquire = (id: string) => fleet.acquire(acquireRequest(id), 2_000).ok
     expect([acquire('probe-1'), acquire('probe-2')]).toEqual([true, false])
     fleet.fail({ requestId: 'probe-1', nodeId: 'a', how: 'ended' }, 2_000)
-    expect([acquire('probe-2'), fleet.snapshot(2_000).nodes[0]?.leases]).toEqual([true, 2])
+    expect([acquire('probe-2'), fleet.nodes.snapshot(2_000).nodes[0]?.leases]).toEqual([true, 2])
   })
 
   test('excludes a node that the request failed on until its next heartbeat', () => {
@@ -232,7 +229,7 @@ describe('acquire', () => {
     fleet.heartbeat(heartbeatOf(a, 'm'), 0, 0)
     fleet.heartbeat(heartbeatOf(b, 'm'), 0, 0)
     for (let turn = 0; turn < 4; turn += 1) fleet.acquire(acquireRequest('request-1', { tenant: 't' }), 1)
-    const leases = fleet.snapshot(1).nodes.map((node) => node.leases)
+    const leases = fleet.nodes.snapshot(1).nodes.map((node) => node.leases)
     expect(leases.reduce((sum, count) => sum + count, 0)).toBe(1)
     expect(fleet.running('t')).toBe(1)
   })
@@ -294,8 +291,8 @@ test('a node is serving while it is alive, not draining, and its active weights 
   for (const [index, state] of states.entries()) {
     const fleet = new FleetState()
     fleet.heartbeat(heartbeatOf(a, 'm', state), 1, 0)
-    expect(fleet.snapshot(0).nodes[0]).toMatchObject({ alive: true, serving: index === 0 })
-    expect(fleet.snapshot(ALIVE_MS).nodes[0]?.serving).toBe(false)
+    expect(fleet.nodes.snapshot(0).nodes[0]).toMatchObject({ alive: true, serving: index === 0 })
+    expect(fleet.nodes.snapshot(ALIVE_MS).nodes[0]?.serving).toBe(false)
     expect(fleet.acquire(acquireRequest('request-1'), 0).ok).toBe(index === 0)
   }
 })
@@ -304,11 +301,11 @@ test('the record of a node restores it with its leases', () => {
   const fleet = new FleetState()
   fleet.heartbeat(heartbeatOf(a, 'm', readyWeightSets(2)), 2, 1_000)
   fleet.acquire(acquireRequest('request-1'), 1_500)
-  const record = fleet.record('a')
+  const record = fleet.nodes.record('a')
   if (!record) throw new Error('nothing was recorded')
   const restored = new FleetState()
   restored.restore(structuredClone(record))
-  expect(restored.snapshot(2_000)).toEqual(fleet.snapshot(2_000))
+  expect(restored.nodes.snapshot(2_000)).toEqual(fleet.nodes.snapshot(2_000))
   expect(restored.acquire(acquireRequest('request-2'), 2_000)).toEqual({
     ok: true,
     nodeId: 'a',
@@ -316,5 +313,5 @@ test('the record of a node restores it with its leases', () => {
     maskVersion: 2,
   })
   restored.release(['request-1'])
-  expect(restored.snapshot(2_000).nodes[0]?.leases).toBe(1)
+  expect(restored.nodes.snapshot(2_000).nodes[0]?.leases).toBe(1)
 })

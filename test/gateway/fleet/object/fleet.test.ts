@@ -291,7 +291,7 @@ test('a node that stays away is forgotten, in storage too, and no alarm is set a
   state.heartbeat(heartbeatOf(node, 'm'), 0, Date.now() - 3_600_000)
   await fleet.heartbeat(heartbeatOf(node, 'm'), 0)
   await runInDurableObject(fleet, async (_instance, { storage }) => {
-    await storage.put('node:node-1', state.record('node-1'))
+    await storage.put('node:node-1', state.nodes.record('node-1'))
   })
   await evictDurableObject(fleet)
   await runDurableObjectAlarm(fleet)

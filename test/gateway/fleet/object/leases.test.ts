@@ -10,7 +10,7 @@ describe('heartbeats', () => {
   test('without a desired version renew only nodes that are known with the same weights', () => {
     const fleet = new FleetState()
     expect(fleet.heartbeat(heartbeatOf(a, 'm'), undefined, 0)).toBe(false)
-    expect(fleet.snapshot(0).nodes).toEqual([])
+    expect(fleet.nodes.snapshot(0).nodes).toEqual([])
     fleet.heartbeat(heartbeatOf(a, 'm', readyWeightSets(3)), 3, 0)
     expect(fleet.heartbeat(heartbeatOf(a, 'm', readyWeightSets(3)), undefined, ALIVE_MS)).toBe(true)
     expect(fleet.acquire(acquireRequest('request-1'), ALIVE_MS)).toMatchObject({ ok: true, maskVersion: 3 })
@@ -102,7 +102,7 @@ describe('heartbeats', () => {
     fleet.acquire(acquireRequest('request-1'), 1)
     fleet.heartbeat(heartbeatOf(a, 'm', { draining: true, leaving: true }), 0, 2)
     expect(fleet.acquire(acquireRequest('request-2'), 2)).toMatchObject({ ok: false, reason: 'absent' })
-    expect(fleet.mayReturn('m', 2)).toBe(false)
+    expect(fleet.nodes.mayReturn('m', 2)).toBe(false)
     expect(fleet.expire(3).leases).toMatchObject([{ requestId: 'request-1' }])
     fleet.release(['request-1'])
     expect(fleet.expire(3)).toEqual({ leases: [], forgotten: ['a'] })
@@ -125,7 +125,7 @@ describe('leases', () => {
     fleet.acquire(acquireRequest('request-1'), 0)
     fleet.release(['request-1', 'never-seen'])
     fleet.release(['request-1'])
-    expect(fleet.snapshot(0).nodes[0]?.leases).toBe(0)
+    expect(fleet.nodes.snapshot(0).nodes[0]?.leases).toBe(0)
     expect(fleet.expire(LEASE_MS).leases).toEqual([])
   })
 
@@ -158,7 +158,7 @@ describe('leases', () => {
         expiresAtMs: LEASE_MS,
       },
     ])
-    expect(fleet.snapshot(LEASE_MS).nodes[0]?.leases).toBe(2)
+    expect(fleet.nodes.snapshot(LEASE_MS).nodes[0]?.leases).toBe(2)
     fleet.release(['still'])
     expect(fleet.expire(LEASE_MS)).toEqual({ leases: [], forgotten: [] })
   })
@@ -172,7 +172,7 @@ describe('leases', () => {
     expect(fleet.expire(FORGET_MS).forgotten).toEqual([])
     fleet.release(['request-1'])
     expect(fleet.expire(FORGET_MS)).toEqual({ leases: [], forgotten: ['a'] })
-    expect(fleet.empty).toBe(true)
+    expect(fleet.nodes.size).toBe(0)
   })
 
   test('of a process that was killed expire as early when its node is back at once, those that the new one names do not', () => {
@@ -220,7 +220,7 @@ describe('leases', () => {
     const asleep = new FleetState()
     asleep.heartbeat(heartbeatOf(a, 'm'), 0, 0)
     asleep.acquire(acquireRequest('request-1'), 0)
-    const record = asleep.record('a')
+    const record = asleep.nodes.record('a')
     if (!record) throw new Error('nothing was recorded')
     const restarted = new FleetState()
     restarted.restore(structuredClone(record))

@@ -69,7 +69,7 @@ describe('a mask of one domain', () => {
     const fleet = new FleetState()
     fleet.heartbeat(heartbeatOf(a, 'm', both()), 4, 0, beside)
     const restored = new FleetState()
-    const record = fleet.record('a')
+    const record = fleet.nodes.record('a')
     if (record) restored.restore(record)
     expect(restored.acquire(ofLegal('request-1'), 0)).toMatchObject({ maskVersion: 6 })
   })

@@ -59,7 +59,7 @@ describe('a prompt with a prefix that a node has cached', () => {
     expect(picked.slice(0, spillover + 1)).toEqual(Array.from({ length: spillover + 1 }, () => 'a'))
     expect(new Set(picked)).toEqual(new Set(['a', 'b', 'c']))
     // The other node has the prefix by then too, and no node is idle beside a busy one.
-    const leases = fleet.snapshot(1).nodes.map((node) => node.leases)
+    const leases = fleet.nodes.snapshot(1).nodes.map((node) => node.leases)
     expect(Math.max(...leases) - Math.min(...leases)).toBeLessThanOrEqual(spillover + 1)
   })
 
@@ -93,6 +93,6 @@ describe('a prompt with a prefix that a node has cached', () => {
     const again = (index: number) =>
       cached.acquire(acquireRequest('again', { prefix: keys.slice(index, index + 1) }), 2)
     expect(again(599)).toMatchObject({ nodeId: places[599] })
-    expect(cached.record('a')?.heartbeat).not.toHaveProperty('prefixes')
+    expect(cached.nodes.record('a')?.heartbeat).not.toHaveProperty('prefixes')
   })
 })

@@ -31,7 +31,7 @@ describe('while m5 replaces m4', () => {
     const restored = new FleetState()
     const before = fleetOf([4, 5], { replaced: 4 })
     for (const id of ['a', 'b']) {
-      const record = before.record(id)
+      const record = before.nodes.record(id)
       if (record) restored.restore(structuredClone(record))
     }
     const leases = [1, 2].map((at) => restored.acquire(acquireRequest(`request-${at}`), 2))
