@@ -1,4 +1,4 @@
-import { AppError } from '@copal/shared/errors.ts'
+import { AppError, toAppError } from '@copal/shared/errors.ts'
 import type { EngineWeights } from '../../../../native/addon.d.ts'
 import type { Log } from '../../../platform/log.ts'
 import type { LlamaConfig } from '../../../model/config/llama-config.ts'
@@ -59,9 +59,9 @@ interface SharedEngine {
 
 interface LoadedSet {
   engine: ModelEngine
-  /** Closes the engine if no other set uses it. */
-  leave: () => Promise<void>
   handle: EngineWeights
+  /** Frees the weights, and closes the engine if no other set uses it. */
+  free: () => Promise<void>
   config: LlamaConfig
   samplers: Samplers
   logits: Float32Array
@@ -77,7 +77,8 @@ const SELF_TEST_TOLERANCE = 2e-2
  * device, sampling on the event loop.
  *
  * Sets of one model share an engine with its key/value pages, and all weights that a mask does not change. Steps of
- * different sets run one at a time. The last set to be released closes the engine. When an engine has lost its device, its sets end, and the next load gets a new engine.
+ * different sets run one at a time. The last set to be released closes the engine. When an engine has lost its device, its sets
+ * end, and the next load gets a new engine.
  */
 export function createEngineBackend(options: EngineBackendOptions): EngineBackend {
   const { packThreads, log } = options
@@ -85,7 +86,7 @@ export function createEngineBackend(options: EngineBackendOptions): EngineBacken
   const sets = new Map<WeightSet, LoadedSet>()
 
   /** Returns the engine of a model for one more weight set. */
-  const enter = async (model: DenseModel): Promise<Pick<LoadedSet, 'engine' | 'leave'>> => {
+  const enter = async (model: DenseModel): Promise<{ engine: ModelEngine; leave: () => Promise<void> }> => {
     const { path } = model.master
     let shared = engines.get(path)
     if (!shared) engines.set(path, (shared = { opening: openEngine(model), uses: 0 }))
@@ -132,12 +133,32 @@ export function createEngineBackend(options: EngineBackendOptions): EngineBacken
       if (loaded.engine !== engine) continue
       sets.delete(weights)
       // Frees what is on the processor. A lost device has freed its own memory.
-      void engine
-        .release(loaded.handle)
-        .then(loaded.leave)
-        .catch(() => undefined)
+      void loaded.free().catch(() => undefined)
       loaded.end(cause)
     }
+  }
+
+  /** Packs the weights of a set, in the form that is chosen for it. */
+  async function pack(
+    engine: ModelEngine,
+    source: WeightSetSource,
+    places: MaskPlaces,
+  ): Promise<{ handle: EngineWeights; choice: FormChoice | undefined }> {
+    const { model, maskPath, signal } = source
+    signal?.throwIfAborted()
+    const choice = places.size > 0 ? await options.chooseForm?.(source, engine, places) : undefined
+    signal?.throwIfAborted()
+    // Packing leaves half of the processors to sets that already serve.
+    const threads = sets.size === 0 ? packThreads : Math.max(1, packThreads >> 1)
+    const stored = choice && { form: choice.form, denseFrom: choice.denseFrom }
+    const load = () => engine.load(model, maskPath, places, threads, stored, signal)
+    return { handle: await onEngine(engine, load), choice }
+  }
+
+  /** Returns whether a set takes drafts, see {@link runSelfTest}. */
+  async function tryOut(loaded: LoadedSet, signal: AbortSignal | undefined): Promise<boolean> {
+    signal?.throwIfAborted()
+    return onEngine(loaded.engine, () => runSelfTest(loaded))
   }
 
   return {
@@ -145,45 +166,24 @@ export function createEngineBackend(options: EngineBackendOptions): EngineBacken
     bytesPerWeight: options.bytesPerWeight,
 
     async load(source) {
-      const { model, maskPath, version, signal } = source
+      const { model, maskPath, version, priority, signal } = source
       const startedMs = performance.now()
+      const { vocabSize } = model.config
       const places = maskPath === null ? NO_MASK : await placesInMask(maskPath, model.config, model.master)
+      const samplers = createSamplers(options.createLogitKernels(vocabSize))
       const { engine, leave } = await enter(model)
-      let choice: FormChoice | undefined
-      let handle: EngineWeights
-      try {
-        signal?.throwIfAborted()
-        if (places.size > 0) choice = await options.chooseForm?.(source, engine, places)
-        signal?.throwIfAborted()
-        // Packing leaves half of the processors to sets that already serve.
-        const threads = sets.size === 0 ? packThreads : Math.max(1, packThreads >> 1)
-        const stored = choice && { form: choice.form, denseFrom: choice.denseFrom }
-        handle = await onEngine(engine, () => engine.load(model, maskPath, places, threads, stored, signal))
-      } catch (thrown) {
-        await leave().catch(() => undefined)
-        throw thrown
-      }
+      const { handle, choice } = await orFree(pack(engine, source, places), leave)
       const { promise: ended, resolve } = Promise.withResolvers<Error | undefined>()
       const loaded: LoadedSet = {
         engine,
-        leave,
         handle,
+        free: () => engine.release(handle).finally(leave),
         config: model.config,
-        samplers: createSamplers(options.createLogitKernels(model.config.vocabSize)),
-        logits: new Float32Array(model.config.vocabSize),
+        samplers,
+        logits: new Float32Array(vocabSize),
         end: resolve,
       }
-      let takesDrafts: boolean
-      try {
-        signal?.throwIfAborted()
-        takesDrafts = await onEngine(engine, () => runSelfTest(loaded))
-      } catch (thrown) {
-        await engine
-          .release(handle)
-          .then(leave)
-          .catch(() => undefined)
-        throw thrown
-      }
+      const takesDrafts = await orFree(tryOut(loaded, signal), loaded.free)
       const weights: WeightSet = {
         version,
         source,
@@ -203,7 +203,7 @@ export function createEngineBackend(options: EngineBackendOptions): EngineBacken
         )
       log?.info('weight set loaded', {
         version,
-        priority: source.priority,
+        priority,
         kernel: engine.native.kernel,
         megabytes: Math.round(handle.bytes / 1e6),
         ...(choice ? { form: choice.form, why: choice.why } : {}),
@@ -237,9 +237,13 @@ export function createEngineBackend(options: EngineBackendOptions): EngineBacken
       const loaded = sets.get(weights)
       if (!loaded) return void (await weights.ended)
       sets.delete(weights)
-      await loaded.engine.release(loaded.handle)
-      await loaded.leave()
-      loaded.end(undefined)
+      try {
+        await loaded.free()
+        loaded.end(undefined)
+      } catch (cause) {
+        loaded.end(toAppError(cause))
+        throw cause
+      }
     },
 
     usage() {
@@ -253,6 +257,16 @@ export function createEngineBackend(options: EngineBackendOptions): EngineBacken
       }
     },
     provokePanic: () => engines.forEach(({ engine }) => engine?.provokePanic()),
+  }
+}
+
+/** Returns the result of a part of a load. If it fails, `free` frees what was taken before it. */
+async function orFree<T>(part: Promise<T>, free: () => Promise<void>): Promise<T> {
+  try {
+    return await part
+  } catch (thrown) {
+    await free().catch(() => undefined)
+    throw thrown
   }
 }
 
