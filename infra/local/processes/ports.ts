@@ -9,9 +9,14 @@ import { StartError } from './start-error.ts'
  * Makes sure that a loopback port is free.
  *
  * @param patienceMs how long to wait for the processes of a killed service to release it
- * @throws StartError that names the process using the port, where the platform tells it
+ * @throws StartError that names the process using the port, where the platform tells it; AbortError
  */
-export async function requireFreePort(port: number, variable: string, patienceMs: number): Promise<void> {
+export async function requireFreePort(
+  port: number,
+  variable: string,
+  patienceMs: number,
+  signal?: AbortSignal,
+): Promise<void> {
   for (let waitedMs = 0; ; waitedMs += 100) {
     const code = await tryListening(port)
     if (code === undefined) return
@@ -23,7 +28,7 @@ export async function requireFreePort(port: number, variable: string, patienceMs
         `Port ${port} is in use${owner ? ` by ${owner}` : ''}. Stop it, or set ${variable} to another port.`,
       )
     }
-    await sleep(100)
+    await sleep(100, undefined, { signal })
   }
 }
 

@@ -73,8 +73,8 @@ export async function runService(options: { development?: boolean } = {}): Promi
     const lock = takeHomeLock(settings.home, settings.port)
     try {
       const patienceMs = lock.wasAbandoned ? PORT_PATIENCE_MS : 0
-      await requireFreePort(settings.port, 'COPAL_PORT', patienceMs)
-      await requireFreePort(settings.nodePort, 'COPAL_NODE_PORT', patienceMs)
+      await requireFreePort(settings.port, 'COPAL_PORT', patienceMs, stopping.signal)
+      await requireFreePort(settings.nodePort, 'COPAL_NODE_PORT', patienceMs, stopping.signal)
       const development = options.development ? { inspectorPorts: await chooseInspectorPorts() } : {}
       const origin = `http://127.0.0.1:${settings.port}`
       await serve({
@@ -88,6 +88,7 @@ export async function runService(options: { development?: boolean } = {}): Promi
     }
     return 0
   } catch (error) {
+    if (isInterruption(error)) return 0
     if (isFullDisk(error)) return reportFullDisk()
     const userError = error instanceof StartError ? error : toUserError(error, process.cwd())
     if (!userError) throw error
@@ -103,6 +104,11 @@ async function chooseInspectorPorts(): Promise<{ gateway: number; node: number }
   }
 }
 
+/** Returns whether a step of the start ended because the service was asked to end. */
+function isInterruption(error: unknown): boolean {
+  return stopping.signal.aborted && error instanceof Error && error.name === 'AbortError'
+}
+
 function reportFullDisk(): number {
   process.stderr.write(
     'copal: The disk that holds COPAL_HOME is full. Free some space, or set COPAL_HOME to a larger disk.\n',
@@ -113,6 +119,7 @@ function reportFullDisk(): number {
 /** Runs both parts until the service is asked to end or a part fails to start. */
 async function serve(service: Service): Promise<void> {
   const { settings, home, origin, signal } = service
+  signal.throwIfAborted()
   const parts: Supervised[] = []
   const failure = Promise.withResolvers<never>()
   const nodeReady = Promise.withResolvers<void>()
