@@ -281,9 +281,12 @@ export class Fleet extends DurableObject<Bindings> implements FleetObject {
   override async alarm(): Promise<void> {
     await this.#settleUnconfirmed()
     const stored = await this.#failed.storePending()
-    // A lease that ended just before a restart is here again.
+    // A lease and a reservation that ended just before a restart are here again.
     this.#state.release(stored)
-    for (const attemptId of stored) this.#refund(attemptId)
+    for (const attemptId of stored) {
+      this.#refund(attemptId)
+      this.#ledger.settle(attemptId, 0, Date.now())
+    }
     const nowMs = Date.now()
     const { leases, forgotten } = this.#state.expire(nowMs)
     for (const nodeId of forgotten) this.#signatures.forget(nodeId)

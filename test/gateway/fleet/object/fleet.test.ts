@@ -165,6 +165,31 @@ test('the receipt of a lease that expired corrects its estimate, also after a re
   expect(await spent()).toBe(20)
 })
 
+test('a request without output is charged nothing, also if the object restarts before it has stored that', async () => {
+  const fleet = () => open('restart-after-failure')
+  const goOn = stopClock()
+  await fleet().heartbeat(heartbeatOf(node, 'm'), 0)
+  const accounts = [{ kind: 'key' as const, name: 'k', limits: { tokensPerMonth: 100 } }]
+  await fleet().acquire({ ...ask('gone'), limits: { requestId: 'gone', accounts, maxTokens: 50 } })
+  await fleet().saveCounts()
+  await runInDurableObject(fleet(), async (object, state) => {
+    object.fail({ requestId: 'gone', nodeId: node.id, how: 'broke' })
+    object.finish(['gone'], true)
+    await state.storage.sync()
+    state.abort('reset by a test')
+  }).catch(() => undefined)
+  for (const aheadMs of [6_000, RESERVATION_MS]) {
+    goOn(aheadMs)
+    await runDurableObjectAlarm(fleet())
+  }
+  await fleet().saveCounts()
+  const stored = await runInDurableObject(fleet(), async (_, { storage }) => ({
+    spent: (await storage.get<AccountRecord>('account:key:k'))?.spent ?? 0,
+    failed: (await storage.list({ prefix: 'failed:' })).size,
+  }))
+  expect(stored).toEqual({ spent: 0, failed: 0 })
+})
+
 test('a receipt that a batch has twice is charged once, also to a key without limits', async () => {
   const fleet = open('twice')
   await fleet.heartbeat(heartbeatOf(node, 'm'), 0)
