@@ -27,13 +27,15 @@ export function earlierBest(
   of: { parentVersion: number; ended: readonly MaskHoldout[]; seed: string },
 ): EarlierBest[] {
   const due = new Map<number, EarlierBest>()
+  const byDomain = Map.groupBy(losses, ({ domain }) => domain)
   for (const holdout of holdouts) {
-    const ofDomain = losses.filter(({ domain }) => domain === holdout.domain)
+    const ofDomain = byDomain.get(holdout.domain) ?? []
+    const best = bestLosses(ofDomain)
     for (const last of lastLosses(ofDomain)) {
       const { version, mask } = last
       if (version === of.parentVersion || last.holdoutSha256 === holdout.sha256) continue
       if (of.ended.some((one) => one.mask === mask && one.sha256 === holdout.sha256)) continue
-      if (ofDomain.some((other) => isBetter(other, last))) continue
+      if (best.some((other) => isBetter(other, last))) continue
       const { holdouts: others } = due.get(version) ?? { holdouts: [] }
       due.set(version, { version, mask, holdouts: [...others, holdout] })
     }
@@ -46,6 +48,17 @@ export function earlierBest(
 function lastLosses(losses: readonly StageLoss[]): StageLoss[] {
   const oldestFirst = losses.toSorted((a, b) => a.createdAt - b.createdAt)
   return [...new Map(oldestFirst.map((loss) => [loss.version, loss])).values()]
+}
+
+/** Returns the best loss of each holdout version and numerics, so that not every mask is compared with every other one. */
+function bestLosses(losses: readonly StageLoss[]): StageLoss[] {
+  const best = new Map<string, StageLoss>()
+  for (const loss of losses) {
+    const group = `${loss.holdoutSha256} ${loss.numerics}`
+    const known = best.get(group)
+    if (!known || isBetter(loss, known)) best.set(group, loss)
+  }
+  return [...best.values()]
 }
 
 /** Returns whether a mask is better than another one on the same version; of equal masks, the one that is newer. */
