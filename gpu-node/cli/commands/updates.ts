@@ -1,6 +1,6 @@
 import type { Command } from 'commander'
 import { updateEntry, type UpdateEntry } from '@copal/shared/wire/admin.ts'
-import { updateStateWord } from '@copal/shared/wire/update-states.ts'
+import { isRejected, UPDATE_STATES, updateStateWord } from '@copal/shared/wire/update-states.ts'
 import { withCommands } from '../api/command-wording.ts'
 import { listOf } from '../api/api-client.ts'
 import { formatAge, formatMask } from '@copal/gpu-node/platform/quantities.ts'
@@ -62,7 +62,7 @@ function describeOne(update: UpdateEntry, session: Session): string {
     update: id,
     domains: domains.join(', '),
     method: `${method} ${pattern}${scope === 'matrix' ? ' matrix' : ''}`,
-    state: describeProgress(update),
+    state: describeProgress(update) + describeEndedIn(update),
     mask: version === null ? '-' : formatMask(version),
     started: formatAge(update.created_at, Date.now()),
     trigger: update.trigger_reason === '' ? update.trigger : `${update.trigger}: ${update.trigger_reason}`,
@@ -70,9 +70,18 @@ function describeOne(update: UpdateEntry, session: Session): string {
   }
   const lines = Object.entries(facts).map(([name, value]) => `${name.padEnd(8)} ${value}`)
   const { decisions = [] } = update
-  return [lines.join('\n'), ...(decisions.length === 0 ? [] : [describeDecisions(decisions, session)])].join(
-    '\n\n',
-  )
+  const force = `To serve its mask all the same: npx copal updates force ${id} --reason "…"`
+  return [
+    lines.join('\n'),
+    ...(decisions.length === 0 ? [] : [describeDecisions(decisions, session)]),
+    ...(update.forceable ? [force] : []),
+  ].join('\n\n')
+}
+
+/** Says in which state an update was cancelled or a job of it failed. */
+function describeEndedIn(update: UpdateEntry): string {
+  const { ended_in: endedIn } = update
+  return endedIn == null || isRejected(update) ? '' : ` while ${UPDATE_STATES[endedIn]}`
 }
 
 function describe(updates: UpdateEntry[], session: Session): string {

@@ -92,6 +92,10 @@ export const updateEntry = z.object({
   trigger_reason: z.string().describe('Why it started then; empty where an operator started it.'),
   created_at: time,
   finished_at: time.nullable(),
+  ended_in: updateState
+    .nullable()
+    .optional()
+    .describe('The state in which it failed or was cancelled; null for others, and where that is not known.'),
   job: jobReport
     .pick({ state: true, progress: true, message: true })
     .extend({
@@ -109,6 +113,12 @@ export const updateEntry = z.object({
     .array(decisionEntry)
     .optional()
     .describe('What was decided and why, oldest first. Only in the response for a single update.'),
+  forceable: z
+    .boolean()
+    .optional()
+    .describe(
+      'Whether an operator can force its rejected mask now. Only in the response for a single update.',
+    ),
 })
 /** An update. */
 export type UpdateEntry = z.output<typeof updateEntry>

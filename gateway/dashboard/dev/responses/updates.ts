@@ -33,6 +33,7 @@ function updateOf(version: number, parent: number | null, state: UpdateEntry['st
     trigger_reason: version % 3 === 0 ? 'The gap of support rose to 0.064 nats a token, above 0.05.' : '',
     created_at: ago(ageOf(version) + 25),
     finished_at: hasEnded ? ago(ageOf(version) - 40) : null,
+    ended_in: state === 'failed' ? 'evaluating' : null,
     job: null,
   }
 }

@@ -5,7 +5,7 @@ import type { ComponentChildren } from 'preact'
 /** One step of something that runs. */
 export interface Step {
   label: string
-  state: 'done' | 'running' | 'ahead' | 'failed' | 'skipped' | 'unreached' | 'ended'
+  state: 'done' | 'running' | 'ahead' | 'failed' | 'cancelled' | 'skipped' | 'unreached' | 'ended'
   /** When it ended, or began if it runs. */
   at?: string | null
   note?: ComponentChildren
@@ -13,20 +13,14 @@ export interface Step {
   progress?: number | undefined
 }
 
-const SHAPES = {
-  done: '●',
-  running: '◐',
-  ahead: '○',
-  failed: '▲',
-  skipped: '–',
-  unreached: '–',
-  ended: '–',
-} as const
+/** Those of the other states are dashes. */
+const SHAPES: Partial<Record<Step['state'], string>> = { done: '●', running: '◐', ahead: '○', failed: '▲' }
 const WORDS = {
   done: 'done',
   running: 'running',
   ahead: 'waiting',
   failed: 'failed',
+  cancelled: 'cancelled',
   skipped: 'left out',
   unreached: 'not reached',
   ended: 'no verdict',
@@ -39,7 +33,7 @@ export function Stepper({ steps, label }: { steps: readonly Step[]; label: strin
       {steps.map(({ label: name, state, at, note, progress }) => (
         <li key={name} class={`step step-${state}`} aria-current={state === 'running' ? 'step' : undefined}>
           <span class="step-shape" aria-hidden="true">
-            {SHAPES[state]}
+            {SHAPES[state] ?? '–'}
           </span>
           <span class="step-name">{name}</span>
           <span class="step-state">

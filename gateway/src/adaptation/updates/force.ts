@@ -46,6 +46,13 @@ export async function forceUpdate(
   )
 }
 
+/** Returns whether an operator can force an update now. */
+export async function isForceable(deps: Pick<StepDeps, 'db' | 'nowMs'>, update: UpdateRow): Promise<boolean> {
+  if ((await findObstacle(deps, update)) !== undefined) return false
+  const mask = await findMask(deps.db, update.model, update.maskVersion ?? 0)
+  return mask !== undefined && mask.sweptAt === null
+}
+
 async function findObstacle(
   deps: Pick<StepDeps, 'db' | 'nowMs'>,
   update: UpdateRow,

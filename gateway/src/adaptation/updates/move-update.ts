@@ -23,10 +23,12 @@ export async function moveUpdate(
   if (state === undefined) return false
   const nowMs = deps.nowMs()
   const finishedAt = hasEnded(state) ? (update.finishedAt ?? nowMs) : null
-  const change = { ...patch, state, stateSince: nowMs, finishedAt }
+  const isUndone = state === 'failed' || state === 'cancelled'
+  const endedIn = isUndone ? update.state : null
+  const change = { ...patch, state, stateSince: nowMs, finishedAt, endedIn }
   const stored = decision && { ...decision, createdAt: nowMs }
   const before =
-    update.state === 'promoting' && (state === 'failed' || state === 'cancelled')
+    update.state === 'promoting' && isUndone
       ? revertPromotion(deps.db, update)
       : update.state === 'canary'
         ? endCanary(deps.db, update, change)
@@ -34,7 +36,7 @@ export async function moveUpdate(
   const changed = await changeUpdate(deps.db, update, change, stored, before)
   // Before what may use up the calls of the event.
   if (changed) deps.telemetry.sendEnded(deps, await updateSpans(update, { event, ...change }))
-  if (changed && (state === 'failed' || state === 'cancelled' || state === 'rolled_back')) {
+  if (changed && (isUndone || state === 'rolled_back')) {
     await cancelJobsOf(deps.db, update.id)
     // Another call may have frozen datasets for it until it moved.
     if (!keepsTexts({ ...patch, ownDomain: update.ownDomain }))

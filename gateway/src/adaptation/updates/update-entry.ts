@@ -1,6 +1,6 @@
 import { counted, formatTime, percentOf } from '@copal/shared/phrases.ts'
 import type { DecisionEntry } from '@copal/shared/wire/admin-decisions.ts'
-import type { UpdateEntry, UpdateJob } from '@copal/shared/wire/admin.ts'
+import type { UpdateEntry, UpdateJob, UpdateState } from '@copal/shared/wire/admin.ts'
 import type { DecisionRow } from '../../storage/db/queries/decision-queries.ts'
 import type { JobState } from '../../storage/db/queries/job-queries.ts'
 import type { ModelRow } from '../../storage/db/queries/model-queries.ts'
@@ -12,6 +12,7 @@ import { DESCRIBE_MS } from './collect-step.ts'
 const CALIBRATION_BEGINS = 0.05
 const CALIBRATION_ENDS = 0.65
 const EVALUATION_ENDS = 0.95
+const AFTER_EVALUATION: ReadonlySet<UpdateState> = new Set(['confirming', 'canary', 'promoting'])
 
 /**
  * Describes an update for the admin API.
@@ -19,11 +20,20 @@ const EVALUATION_ENDS = 0.95
  * @param jobs its jobs
  * @param of.decisions what was decided about it; left out in lists, as the jobs are then
  * @param of.model its model, which holds the canary of the update
+ * @param of.forceable whether an operator can force it; left out in lists
  */
 export function updateEntry(
   update: UpdateRow,
   jobs: readonly JobState[],
-  { decisions, model }: { decisions?: readonly DecisionRow[]; model?: ModelRow | undefined } = {},
+  {
+    decisions,
+    model,
+    forceable,
+  }: {
+    decisions?: readonly DecisionRow[]
+    model?: ModelRow | undefined
+    forceable?: boolean | undefined
+  } = {},
 ): UpdateEntry {
   const current = jobs.find(({ state }) => state === 'running')
   return {
@@ -49,7 +59,9 @@ export function updateEntry(
     trigger_reason: update.triggerReason,
     created_at: new Date(update.createdAt).toISOString(),
     finished_at: update.finishedAt === null ? null : new Date(update.finishedAt).toISOString(),
+    ended_in: update.endedIn,
     job: current ? jobEntry(current) : null,
+    ...(forceable === undefined ? {} : { forceable }),
     ...(decisions ? { jobs: jobs.map(jobOfUpdate), decisions: decisions.map(decisionEntry) } : {}),
   }
 }
@@ -95,7 +107,8 @@ function progressOf(update: UpdateRow, jobs: readonly JobState[]): number {
   if (update.datasets === null) return 0
   if (update.maskVersion === null)
     return CALIBRATION_BEGINS + (CALIBRATION_ENDS - CALIBRATION_BEGINS) * done('calibrate')
-  if (update.state === 'promoting') return EVALUATION_ENDS
+  // Evaluations that a confirmation queues begin anew.
+  if (AFTER_EVALUATION.has(update.endedIn ?? update.state)) return EVALUATION_ENDS
   return CALIBRATION_ENDS + (EVALUATION_ENDS - CALIBRATION_ENDS) * done('evaluate')
 }
 

@@ -10,7 +10,7 @@ import { findModel, listModels } from '../../storage/db/queries/model-queries.ts
 import { listUpdates, type UpdateRow } from '../../storage/db/queries/update-queries.ts'
 import type { Deps } from '../../contracts/bindings.ts'
 import { actorId } from '../../keys/actor-id.ts'
-import { forceUpdate } from '../../adaptation/updates/force.ts'
+import { forceUpdate, isForceable } from '../../adaptation/updates/force.ts'
 import { advanceUpdates } from '../../adaptation/updates/advance-update.ts'
 import { trialCourses } from '../../adaptation/trials/trial-courses.ts'
 import { updateEntry } from '../../adaptation/updates/update-entry.ts'
@@ -78,10 +78,11 @@ export function updateRoutes(): Hono<ActorEnv> {
 }
 
 async function entryWithJobs(deps: Deps, update: UpdateRow) {
-  const [jobs, decisions, model] = await Promise.all([
+  const [jobs, decisions, model, forceable] = await Promise.all([
     listJobStates(deps.db, [update.id]),
     listDecisionsOf(deps.db, update.id),
     update.state === 'canary' ? findModel(deps.db, update.model) : undefined,
+    isForceable(deps, update),
   ])
-  return updateEntry(update, jobs, { decisions, model })
+  return updateEntry(update, jobs, { decisions, model, forceable })
 }

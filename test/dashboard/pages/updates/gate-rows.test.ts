@@ -2,7 +2,7 @@ import { expect, test } from 'vitest'
 import type { DecisionEntry } from '@copal/shared/wire/admin-decisions.ts'
 import type { DriftReport } from '@copal/shared/wire/admin.ts'
 import { figure } from '../../../../gateway/dashboard/dev/responses/figures.ts'
-import { gateTable, isForceable } from '../../../../gateway/dashboard/src/pages/updates/gate-rows.ts'
+import { gateTable } from '../../../../gateway/dashboard/src/pages/updates/gate-rows.ts'
 
 const speech = figure('perplexity / parent', {
   domain: 'speech',
@@ -83,21 +83,4 @@ test('domains that were not judged are no check of the mask, and are named with 
     'Not evaluated, because of effort.max_holdouts: law.',
     'Not evaluated, because they have no holdout yet, which takes about 2048 held-out tokens: mail (has about 310).',
   ])
-})
-
-test('a rejected mask can be forced only if it gives text', () => {
-  const gate = (passed: boolean): DecisionEntry => ({
-    kind: 'gate',
-    verdict: 'failed',
-    reason: '',
-    mask_version: 14,
-    actor: 'copal',
-    created_at: '2026-11-28T02:00:00.000Z',
-    figures: [figure('repetition', { passed }), { ...speech, passed: false }],
-  })
-  const update = { state: 'failed', error: { code: 'gate_failed' }, mask_version: 14, own_domain: null }
-  expect(isForceable({ ...update, decisions: [gate(true)] })).toBe(true)
-  expect(isForceable({ ...update, decisions: [gate(false)] })).toBe(false)
-  expect(isForceable({ ...update, state: 'promoted', decisions: [gate(true)] })).toBe(false)
-  expect(isForceable({ ...update, own_domain: 'law', decisions: [gate(true)] })).toBe(false)
 })

@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest'
 import type { DecisionEntry } from '@copal/shared/wire/admin-decisions.ts'
 import { PRESETS } from '@copal/shared/wire/admin-policy.ts'
-import type { UpdateEntry, UpdateJob } from '@copal/shared/wire/admin.ts'
+import type { UpdateEntry, UpdateJob, UpdateState } from '@copal/shared/wire/admin.ts'
 import {
   expectedTrials,
   stepProgress,
@@ -148,9 +148,53 @@ test('a mask that an operator rolled back while it was watched has no verdict of
   expect(summary(update, 500).at(-1)).toBe('watch ended')
 })
 
-test('an update cancelled while it collected failed there', () => {
-  const update = updateOf({ state: 'cancelled', finished_at: at(2) })
-  expect(summary(update, 500)).toEqual(['collect failed 2'])
+test('an update that was cancelled shows the step in which it was', () => {
+  const calibrated = ['collect done 1', 'calibrate done 11']
+  const jobs = [jobOf('calibrate', 1), jobOf('evaluate', 12)]
+  const passed = decisionOf('gate', 'passed', 20)
+  const confirmed = decisionOf('confirm', 'passed', 22)
+  const cancelledIn = (state: UpdateState, changes: Partial<UpdateEntry>) =>
+    summary(
+      updateOf({ state: 'cancelled', ended_in: state, mask_version: 14, finished_at: at(30), ...changes }),
+      500,
+    )
+  expect(cancelledIn('collecting', {})).toEqual(['collect cancelled 30'])
+  expect(cancelledIn('calibrating', { jobs: jobs.slice(0, 1) })).toEqual([
+    'collect done 1',
+    'calibrate cancelled 29',
+  ])
+  expect(cancelledIn('evaluating', { jobs })).toEqual([...calibrated, 'gate cancelled 18'])
+  const gated = [...calibrated, 'gate done 8 (passed)']
+  expect(cancelledIn('confirming', { jobs, decisions: [passed] })).toEqual([...gated, 'confirm cancelled 10'])
+  expect(cancelledIn('canary', { jobs, decisions: [passed] })).toEqual([...gated, 'canary cancelled 10'])
+  expect(cancelledIn('promoting', { jobs, decisions: [passed, confirmed] })).toEqual([
+    ...gated,
+    'confirm done 2',
+    'promote cancelled 8',
+  ])
+})
+
+test('an update that ended before the gateway noted where shows its last known step', () => {
+  expect(summary(updateOf({ state: 'cancelled', finished_at: at(2) }), 500)).toEqual(['collect cancelled 2'])
+  const failed = updateOf({ state: 'failed', finished_at: at(9), jobs: [jobOf('calibrate', 1)] })
+  expect(summary(failed, 500)).toEqual(['collect done 1', 'calibrate failed 8'])
+})
+
+test('a mask that the confirmation rejected failed there, as one did whose job failed', () => {
+  const failed = updateOf({
+    state: 'failed',
+    ended_in: 'confirming',
+    mask_version: 14,
+    finished_at: at(30),
+    jobs: [jobOf('calibrate', 1), jobOf('evaluate', 12), jobOf('calibrate', 20)],
+    decisions: [decisionOf('gate', 'passed', 20)],
+  })
+  expect(summary(failed, 500).at(-1)).toBe('confirm failed 10')
+  const decisions = [...(failed.decisions ?? []), decisionOf('confirm', 'failed', 30)]
+  expect(summary({ ...failed, decisions }, 500).slice(-2)).toEqual([
+    'gate done 8 (passed)',
+    'confirm failed 10 (failed)',
+  ])
 })
 
 test('a watched mask has its update in the watch', () => {
@@ -192,20 +236,22 @@ test('the progress of the gate is that of all its evaluations, those that wait t
   expect(stepProgress({ ...update, jobs: [...jobs, failed] }, START + 14 * MINUTE_MS)).toEqual(gate)
 })
 
-test('the progress of a confirmation is that of the selection and of its evaluation together', () => {
-  const update = updateOf({
-    state: 'confirming',
-    jobs: [
-      jobOf('calibrate', 1),
-      jobOf('evaluate', 5),
-      jobOf('calibrate', 10),
-      jobOf('evaluate', 14, { state: 'running', progress: 0, started_at: at(14) }),
-    ],
-    decisions: [decisionOf('gate', 'passed', 9)],
+test('the selection of a confirmation is half of it, so that the bar does not fall when an evaluation follows', () => {
+  const confirming = (...jobs: UpdateJob[]) =>
+    updateOf({
+      state: 'confirming',
+      jobs: [jobOf('calibrate', 1), jobOf('evaluate', 5), ...jobs],
+      decisions: [decisionOf('gate', 'passed', 9)],
+    })
+  const selection = jobOf('calibrate', 10, { state: 'running', progress: 0.8 })
+  expect(stepProgress(confirming(selection), START + 14 * MINUTE_MS)).toEqual({
+    progress: 0.4,
+    secondsLeft: expect.closeTo(60),
   })
-  expect(stepProgress(update, START + 14 * MINUTE_MS)).toEqual({
-    progress: 0.5,
-    secondsLeft: expect.closeTo(4 * 60),
+  const evaluation = jobOf('evaluate', 15, { state: 'running', progress: 0.5 })
+  expect(stepProgress(confirming(jobOf('calibrate', 10), evaluation), START + 16 * MINUTE_MS)).toEqual({
+    progress: 0.75,
+    secondsLeft: expect.closeTo(60),
   })
 })
 
@@ -238,12 +284,14 @@ test('steps that the policy does not ask for are left out from the beginning, as
 test('an imported mask, which no node selected, begins with the gate and is not confirmed', () => {
   const update = updateOf({
     state: 'evaluating',
+    mask_version: 15,
     parent_version: 13,
     jobs: [jobOf('evaluate', 1), jobOf('evaluate', 1)],
   })
   const node = { model: update.model, alive: true, draining: false }
   const leftOut = stepsLeftOut(update, PRESETS.production, [node, node])
   expect([...leftOut]).toEqual(['confirm'])
+  expect(stepsLeftOut({ ...update, jobs: [] }, PRESETS.production, [node, node])).toEqual(leftOut)
   expect(summary(update, 5, { leftOut })).toEqual([
     'collect done 1',
     'gate running 4',

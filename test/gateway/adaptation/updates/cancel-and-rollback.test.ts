@@ -39,7 +39,7 @@ describe('cancelling', () => {
       await node.beat()
       expect(node.jobs).toHaveLength(1)
       const cancelled = await (await cancel(id)).json<UpdateEntry>()
-      expect(cancelled).toMatchObject({ state: 'cancelled', error: null, job: null })
+      expect(cancelled).toMatchObject({ state: 'cancelled', ended_in: state, error: null, job: null })
       expect(cancelled.finished_at).not.toBeNull()
       await node.work()
       expect((await node.beat()).jobs).toEqual([])

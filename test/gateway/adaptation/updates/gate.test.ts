@@ -279,7 +279,9 @@ describe('an update that the gate rejected', () => {
     expect([short.status, (await errorOf(short)).param]).toEqual([400, 'reason'])
     const sweep = (at: number | null) =>
       env.DB.prepare("update masks set swept_at = ? where model = 'force' and version = 4").bind(at).run()
+    expect((await getUpdate(id)).forceable).toBe(true)
     await sweep(1)
+    expect((await getUpdate(id)).forceable).toBe(false)
     const swept = await admin('POST', `/updates/${id}/force`, { reason })
     expect([swept.status, (await errorOf(swept)).message]).toEqual([
       409,
@@ -287,7 +289,7 @@ describe('an update that the gate rejected', () => {
     ])
     await sweep(null)
     const forced = await adminJson<UpdateEntry>('POST', `/updates/${id}/force`, { reason })
-    expect(forced).toMatchObject({ state: 'promoting', error: null, finished_at: null })
+    expect(forced).toMatchObject({ state: 'promoting', ended_in: null, error: null, finished_at: null })
     const end = await node.finish(id)
     expect(end).toMatchObject({ state: 'promoted', mask_version: 4 })
     expect(end.decisions?.find(({ kind }) => kind === 'force')).toMatchObject({
@@ -316,13 +318,16 @@ describe('an update that the gate rejected', () => {
     const rejectedAt = (ms: number) =>
       env.DB.prepare('update updates set finished_at = ? where id = ?').bind(ms, id).run()
     await rejectedAt(Date.now() - FORCEABLE_MS)
+    expect((await getUpdate(id)).forceable).toBe(false)
     const old = await admin('POST', `/updates/${id}/force`, { reason })
     expect([old.status, (await errorOf(old)).message]).toEqual([
       409,
       expect.stringContaining('was rejected more than 30 days ago'),
     ])
     await rejectedAt(Date.now())
+    expect((await getUpdate(id)).forceable).toBe(true)
     const { id: newer } = await startUpdate('late', ['late-new'])
+    expect((await getUpdate(id)).forceable).toBe(false)
     const late = await admin('POST', `/updates/${id}/force`, { reason })
     expect([late.status, (await errorOf(late)).message]).toEqual([
       409,

@@ -33,6 +33,22 @@ test('one update is shown with its whole message, which names commands', async (
   expect(stdout).toContain(`\nmessage  ${TOLD}\n`)
 })
 
+test('one update says in which state it ended, and how its mask can be forced where it can be', async () => {
+  const show = async (change: Partial<UpdateEntry>) =>
+    (await copal({ ...UPDATE, ...change }, ['updates', UPDATE.id])).stdout
+  expect(await show({ ended_in: 'calibrating' })).toContain('\nstate    failed while calibrating\n')
+  const cancelled = await show({ state: 'cancelled', error: null, ended_in: 'confirming' })
+  expect(cancelled).toContain('\nstate    cancelled while confirming\n')
+  const rejected = {
+    error: { code: 'gate_failed', message: 'It is worse.' },
+    ended_in: 'evaluating',
+  } as const
+  const advice = `npx copal updates force ${UPDATE.id} --reason "…"`
+  expect(await show({ ...rejected, forceable: true })).toMatch(/\nstate {4}rejected\n[^]*updates force/)
+  expect(await show({ ...rejected, forceable: true })).toContain(advice)
+  expect(await show({ ...rejected, forceable: false })).not.toContain(advice)
+})
+
 test('what started an update is shown, with the reason for one that started by itself', async () => {
   const automatic: UpdateEntry = {
     ...UPDATE,

@@ -1,5 +1,6 @@
 /** The effects of cancelling or forcing an update, told to the operator before. */
 import { listNames } from '@copal/shared/phrases.ts'
+import type { DecisionEntry } from '@copal/shared/wire/admin-decisions.ts'
 import type { UpdateEntry } from '@copal/shared/wire/admin.ts'
 import { maskName, maskNameFirst, maskVerb } from '../../format/mask-names.ts'
 import { plural } from '../../format/numbers.ts'
@@ -26,11 +27,16 @@ export function cancelConsequences({
 /** The effects of forcing a rejected mask. */
 export function forceConsequences(
   { mask_version: version, parent_version: parent, model }: UpdateEntry,
-  failed: number,
+  rejection: Pick<DecisionEntry, 'kind' | 'figures'> | undefined,
 ): string[] {
   const mask = maskName(version ?? 0)
+  const failed = rejection?.figures.filter(({ passed }) => !passed).length ?? 0
+  const why =
+    rejection?.kind === 'confirm'
+      ? 'its confirmation failed'
+      : `${plural(failed, 'figure')} of the gate ${failed === 1 ? 'misses its limit' : 'miss their limits'}`
   return [
-    `${maskNameFirst(version ?? 0)} becomes active for all conversations of ${model}, although ${plural(failed, 'figure')} of the gate ${failed === 1 ? 'misses its limit' : 'miss their limits'}.`,
+    `${maskNameFirst(version ?? 0)} becomes active for all conversations of ${model}, although ${why}.`,
     'It serves without a canary, and nothing rolls it back by itself.',
     `To return, roll back to ${maskName(parent ?? 0)} on the page of ${mask}.`,
   ]

@@ -4,7 +4,7 @@ import type { DecisionEntry, DecisionFigure } from '@copal/shared/wire/admin-dec
 import type { DriftReport } from '@copal/shared/wire/admin.ts'
 import { isUnjudged } from '@copal/shared/wire/unjudged-figures.ts'
 import { endSentence } from '../../format/phrases.ts'
-import { GENERAL, holdoutName, isRejected } from '../../format/words.ts'
+import { GENERAL, holdoutName } from '../../format/words.ts'
 
 /** One comparison of perplexities. */
 export interface GateRow {
@@ -145,17 +145,4 @@ function rangeOf(rows: readonly GateRow[]): readonly [number, number] {
   const high = Math.min(1 + MAX_SPAN, Math.max(1 + MIN_SPAN, ...ends))
   const margin = (high - low) * 0.04
   return [low - margin, high + margin]
-}
-
-/** Tells that an operator may force the mask: it is worse, but it gives text. */
-export function isForceable(update: {
-  state: string
-  error: { code: string } | null
-  mask_version: number | null
-  own_domain?: string | null | undefined
-  decisions?: DecisionEntry[] | undefined
-}): boolean {
-  if (!isRejected(update) || update.mask_version === null || update.own_domain != null) return false
-  const gate = update.decisions?.findLast(({ kind }) => kind === 'gate')
-  return gate !== undefined && gateTable(gate, null).soundness.every(({ passed }) => passed)
 }

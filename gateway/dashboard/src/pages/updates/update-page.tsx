@@ -19,7 +19,6 @@ import { useSession } from '../../session/session.tsx'
 import { ActivateButton } from '../masks/activate-button.tsx'
 import { cancelConsequences, forceConsequences } from './consequences.ts'
 import { DecisionLog } from './decision-log.tsx'
-import { isForceable } from './gate-rows.ts'
 import { GateSection } from './gate-section.tsx'
 import { TRIAL_TITLES, TrialSection } from './trial-section.tsx'
 import { trialCourses } from './update-endpoints.ts'
@@ -143,7 +142,7 @@ function UpdateActions({ update }: { update: UpdateEntry }) {
   const masks = useResource(update.state === 'promoted' ? endpoints.masks(update.model) : undefined, 30_000)
   if (!mayChange) return null
   if (!hasEnded(update)) return <CancelButton update={update} />
-  if (isForceable(update)) return <ForceButton update={update} />
+  if (update.forceable) return <ForceButton update={update} />
   if (update.state === 'promoted' && status.value && masks.value)
     return <RollBack update={update} status={status.value} masks={masks.value.data} />
   return null
@@ -168,14 +167,13 @@ function CancelButton({ update }: { update: UpdateEntry }) {
 
 function ForceButton({ update }: { update: UpdateEntry }) {
   const client = useClient()
-  const gate = update.decisions?.findLast(({ kind }) => kind === 'gate')
-  const failed = gate?.figures.filter(({ passed }) => !passed).length ?? 0
+  const rejection = update.decisions?.findLast(({ verdict }) => verdict === 'failed')
   const mask = maskName(update.mask_version ?? 0)
   return (
     <ConfirmButton
       label={`Promote ${mask} nevertheless`}
-      title={`Promote ${mask} against the gate?`}
-      consequences={forceConsequences(update, failed)}
+      title={`Promote ${mask} nevertheless?`}
+      consequences={forceConsequences(update, rejection)}
       confirm={`Promote ${mask}`}
       reason={{ label: 'Why', minLength: 10 }}
       act={async (reason) => {

@@ -1,7 +1,7 @@
 /** The steps of an update with their times, from its jobs and decisions. */
 import type { DecisionEntry } from '@copal/shared/wire/admin-decisions.ts'
 import type { AdaptationPolicy } from '@copal/shared/wire/admin-policy.ts'
-import type { NodeEntry, UpdateEntry, UpdateState } from '@copal/shared/wire/admin.ts'
+import type { NodeEntry, UpdateEntry, UpdateJob, UpdateState } from '@copal/shared/wire/admin.ts'
 import { secondsLeft } from '../../format/times.ts'
 
 /** A step of an update. */
@@ -9,10 +9,10 @@ export interface UpdateStep {
   name: StepName
   label: string
   /**
-   * `skipped`: the policy does not ask for it, or its mask has none. `unreached`: an earlier step failed. `ended`: it ended
+   * `skipped`: the policy does not ask for it, or its mask has none. `unreached`: the update ended before. `ended`: it ended
    * without a decision, or the policy did not ask for it, which cannot be told apart later.
    */
-  state: 'done' | 'running' | 'failed' | 'skipped' | 'unreached' | 'ended' | 'ahead'
+  state: 'done' | 'running' | 'failed' | 'cancelled' | 'skipped' | 'unreached' | 'ended' | 'ahead'
   endedAtMs: number | undefined
   /** Time that it took or takes, milliseconds; of several candidates together. */
   durationMs: number | undefined
@@ -100,7 +100,7 @@ function stateOfStep(
   { update, spans, running, failed, leftOut }: StateInputs,
 ): UpdateStep['state'] {
   if (name === running) return 'running'
-  if (name === failed) return 'failed'
+  if (name === failed) return update.state === 'cancelled' ? 'cancelled' : 'failed'
   if (spans.some(({ step }) => step === name)) return 'done'
   const end = running ?? failed ?? spans.at(-1)?.step
   const isBehind = end === undefined || STEP_NAMES.indexOf(name) > STEP_NAMES.indexOf(end)
@@ -144,10 +144,13 @@ function spansOf(update: UpdateEntry, watching: boolean, nowMs: number): Span[] 
     else if (step) add(step, atMs)
     else fromMs = Math.max(fromMs, atMs)
   }
-  const open = watching ? 'watch' : STEP_OF_STATE[update.state]
-  if (open === 'gate') addCandidate(nowMs)
-  else if (open && open !== 'collect') add(open, nowMs)
-  else if (isUndecidedEnd(update) && jobs.length > 0 && decisions.length === 0) addCandidate(endMs)
+  // A decision has closed the step in which a mask was rejected.
+  if (isUndone(update) && decisions.at(-1)?.verdict === 'failed') return spans
+  const open = watching ? 'watch' : STEP_OF_STATE[update.ended_in ?? update.state]
+  if (open === 'gate') addCandidate(endMs)
+  else if (open && open !== 'collect') add(open, watching ? nowMs : endMs)
+  // The gateway did not note where earlier updates ended.
+  else if (!open && isUndone(update) && jobs.length > 0 && decisions.length === 0) addCandidate(endMs)
   return spans
 }
 
@@ -179,13 +182,13 @@ function hasDecision({ decisions = [] }: UpdateEntry, kind: DecisionEntry['kind'
   return decisions.some((decision) => decision.kind === kind)
 }
 
-/** An imported mask is evaluated, but no node selected it. */
-function isImported({ jobs = [] }: UpdateEntry): boolean {
-  return jobs.length > 0 && jobs.every(({ kind }) => kind === 'evaluate')
+/** An imported mask is there from the beginning: no node selected it. */
+function isImported({ jobs = [], mask_version: version }: UpdateEntry): boolean {
+  return version !== null && jobs.every(({ kind }) => kind === 'evaluate')
 }
 
-/** It ended without a decision that names the step: it was cancelled, or a job failed. */
-function isUndecidedEnd({ state }: UpdateEntry): boolean {
+/** It was cancelled, rejected, or a job failed. */
+function isUndone({ state }: UpdateEntry): boolean {
   return state === 'cancelled' || state === 'failed'
 }
 
@@ -197,7 +200,7 @@ function failedStep(update: UpdateEntry, spans: readonly Span[]): StepName | und
     )
     return STEP_NAMES.find((name) => name === last?.kind)
   }
-  if (!isUndecidedEnd(update)) return undefined
+  if (!isUndone(update)) return undefined
   return spans.at(-1)?.step ?? 'collect'
 }
 
@@ -224,7 +227,8 @@ export interface StepProgress {
 
 /**
  * Returns how far the jobs of the running step are: the candidate and the masks that it is compared with are evaluated one after
- * the other. Jobs that failed do not count: the step goes on without them.
+ * the other. Jobs that failed do not count: the step goes on without them. The selection of a confirmation is its first half, as
+ * an evaluation follows if another mask was selected; the time left is that of the job that runs.
  *
  * @returns `undefined` if no job runs
  */
@@ -233,13 +237,22 @@ export function stepProgress(update: UpdateEntry, nowMs: number): StepProgress |
   const ofStep = (update.jobs ?? []).filter(
     ({ state, created_at: at }) => Date.parse(at) >= beganMs && state !== 'failed' && state !== 'cancelled',
   )
-  if (!ofStep.some(({ state }) => state === 'running')) return undefined
-  const progress = ofStep.reduce((sum, job) => sum + job.progress, 0) / ofStep.length
-  const starts = ofStep.flatMap(({ started_at: at }) => (at === null ? [] : Date.parse(at)))
+  const running = ofStep.filter(({ state }) => state === 'running')
+  if (running.length === 0) return undefined
+  const isConfirming = update.state === 'confirming'
+  const timed = isConfirming ? running : ofStep
+  const starts = timed.flatMap(({ started_at: at }) => (at === null ? [] : Date.parse(at)))
   return {
-    progress,
-    secondsLeft: starts.length === 0 ? undefined : secondsLeft(Math.min(...starts), progress, nowMs),
+    progress: progressOf(ofStep, isConfirming ? 2 : ofStep.length),
+    secondsLeft:
+      starts.length === 0
+        ? undefined
+        : secondsLeft(Math.min(...starts), progressOf(timed, timed.length), nowMs),
   }
+}
+
+function progressOf(jobs: readonly UpdateJob[], count: number): number {
+  return jobs.reduce((sum, { progress }) => sum + progress, 0) / count
 }
 
 /** The trials that an update has or had, in their order, so that their places are there before their scores. */

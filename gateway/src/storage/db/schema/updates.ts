@@ -44,6 +44,8 @@ export const updates = sqliteTable(
     /** When a live node first served its mask while it is promoting. */
     servedSince: integer(),
     finishedAt: integer(),
+    /** The state in which it failed or was cancelled; null for others, and for updates that are older than this column. */
+    endedIn: text().$type<UpdateState>(),
   },
   (table) => [
     index('updates_model_state').on(table.model, table.state),
