@@ -59,7 +59,8 @@ export class FleetNodes {
     const node = known ?? createNode(report)
     const previousHeartbeatMs = known?.seenAtMs ?? -Infinity
     Object.assign(node, { ...report, previousHeartbeatMs, suspect: false, atCapacity: false })
-    node.prefixes.update(heartbeat.prefixes, nowMs)
+    if (isRestarted) node.prefixes.forgetDispatched()
+    node.prefixes.update(heartbeat.prefixes, node.leases, nowMs)
     this.#nodes.set(heartbeat.nodeId, node)
     return { node, isRestarted }
   }

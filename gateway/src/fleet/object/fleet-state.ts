@@ -89,7 +89,7 @@ export class FleetState {
     const { node } = picked
     const { requestId, model, domain, account, tenant, promptTokens } = request
     node.breakers.recordSent(requestId, tenantOf(request))
-    node.prefixes.addDispatched(maskVersion, request.prefix ?? [], nowMs)
+    node.prefixes.addDispatched(requestId, maskVersion, request.prefix ?? [], nowMs)
     this.#leases.add(node, {
       requestId,
       nodeId: node.heartbeat.nodeId,

@@ -52,6 +52,45 @@ describe('a prompt with a prefix that a node has cached', () => {
     expect(new Set(later).size).toBe(3)
   })
 
+  test('goes to the node that still computes the prefix for another request, however long that takes', () => {
+    const fleet = three([])
+    const running = fleet.acquire(acquireRequest('long', { prefix: [k1, k2] }), 1)
+    const home = running.ok ? running.nodeId : ''
+    const progress = { requestId: 'long', promptTokens: 0, completionTokens: 0, idleMs: 0 }
+    const beat = (nowMs: number, isRunning: boolean) => {
+      for (const node of [a, b, c]) {
+        const requests = isRunning && node.id === home ? [progress] : []
+        fleet.heartbeat(heartbeatOf(node, 'm', { prefixes: [], requests }), 0, nowMs)
+      }
+    }
+    const isHome = (nowMs: number) => {
+      const nodeId = nodeFor(fleet, [k1, k2], nowMs)
+      fleet.release([`prefixed-${asked - 1}`])
+      return nodeId === home
+    }
+    for (let nowMs = 2_000; nowMs <= 60_000; nowMs += 2_000) beat(nowMs, true)
+    expect(isHome(60_001)).toBe(true)
+    // It has ended. Without a report the prefix counts as cached for a while, and then as gone.
+    beat(62_000, true)
+    fleet.release(['long'])
+    beat(64_000, false)
+    expect(isHome(64_001)).toBe(true)
+    const others = [b, a, c].filter(({ id }) => id !== home)
+    beat(90_000, false)
+    fleet.acquire(acquireRequest('busy', { exclude: others.map(({ id }) => id) }), 90_001)
+    expect(isHome(90_002)).toBe(false)
+  })
+
+  test('does not go to the node that computed it before it restarted', () => {
+    const fleet = three([{ process: 'first' }, { process: 'first' }, { process: 'first' }])
+    const running = fleet.acquire(acquireRequest('lost', { prefix: [k1] }), 1)
+    const home = running.ok ? running.nodeId : ''
+    for (const node of [a, b, c])
+      fleet.heartbeat(heartbeatOf(node, 'm', { prefixes: [], process: 'second' }), 0, 1_000)
+    // The request that is lost still counts as load there.
+    expect(nodeFor(fleet, [k1], 1_001)).not.toBe(home)
+  })
+
   test('spills over when that node has more requests than the bound above the least loaded one', () => {
     const fleet = three([held(0, k1), {}, {}])
     const picked = Array.from({ length: 12 }, () => nodeFor(fleet, [k1]))
