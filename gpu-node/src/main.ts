@@ -5,7 +5,7 @@
 import { inspect } from 'node:util'
 import { AppError } from '@copal/shared/errors.ts'
 import { startNode, type CopalNode } from './compose.ts'
-import { createLog, reasonOf, type Log } from './platform/log.ts'
+import { createLog, reasonOf, type Log, type LogFormat } from './platform/log.ts'
 import { createProcessEnd, killThisProcess } from './platform/process-end.ts'
 import { createProgressLines } from './platform/progress-lines.ts'
 import { createCallWatch } from './serving/backends/gpu/call-watch.ts'
@@ -13,6 +13,7 @@ import { createLogExport, type LogExport } from './serving/telemetry/log-export.
 import { readNodeSettings } from './settings.ts'
 import { createSupervisor } from './platform/supervisor.ts'
 import { describeSystemError } from './platform/system-error.ts'
+import { withTimeout } from './platform/timeout.ts'
 
 /** Time for the last heartbeat, receipts and telemetry, and the end of weights, after the grace period of running requests. */
 const SHUTDOWN_MS = 5_500
@@ -20,16 +21,24 @@ const SHUTDOWN_MS = 5_500
 /** Time in which a node that is still starting cleans up. */
 const CLEANUP_MS = 5_000
 
+/** Time in which a process that failed sends its last log lines. */
+const LAST_LINES_MS = 1_500
+
 const supervisor = createSupervisor(process)
 const write = (line: string) => void process.stderr.write(`${line}\n`)
 /** Log format until the settings are read, and when they name none. */
 const defaultFormat = process.stderr.isTTY ? 'plain' : 'json'
-let log: Log = createLog({ format: defaultFormat, write })
+let logExport: LogExport | null = null
+let log: Log = openLog(defaultFormat, write)
 const starting = new AbortController()
 let node: CopalNode | undefined
-let logExport: LogExport | null = null
 /** Time that running requests have to finish when the node is stopped. */
 let graceMs = 0
+
+/** Creates a log whose records go to the collector too, once there is one. */
+function openLog(format: LogFormat, writeLine: (line: string) => void): Log {
+  return createLog({ format, write: writeLine, onRecord: (record) => logExport?.add(record) })
+}
 
 function onGpuGone(error: Error): void {
   processEnd.fail(`the GPU cannot be used again by this process: ${reasonOf(error)}`)
@@ -42,11 +51,16 @@ function exit(code: number): void {
   else process.exit(code)
 }
 
+/** Sends the log lines that wait, so that a collector has those that say why the process ends. */
+async function sendLastLines(): Promise<void> {
+  if (logExport) await withTimeout(logExport.shutdown(), LAST_LINES_MS)
+}
+
 /** Handles an uncaught error, which is a defect: logs it in full and ends the process, whose state is unknown. */
 function die(thrown: unknown): void {
   log.error('the node ends after an unexpected error', { reason: inspect(thrown) })
-  const reported = node ? Promise.resolve() : supervisor.tell({ type: 'failed', message: reasonOf(thrown) })
-  void reported.then(() => exit(1))
+  const told = node ? undefined : supervisor.tell({ type: 'failed', message: reasonOf(thrown) })
+  void Promise.all([told, sendLastLines()]).then(() => exit(1))
 }
 
 const processEnd = createProcessEnd({
@@ -69,11 +83,7 @@ async function main(): Promise<void> {
   const settings = readNodeSettings(process.env)
   graceMs = settings.graceMs
   logExport = createLogExport(settings.otel)
-  log = createLog({
-    format: settings.logFormat ?? defaultFormat,
-    write,
-    onRecord: (record) => logExport?.add(record),
-  })
+  log = openLog(settings.logFormat ?? defaultFormat, write)
   const lines = createProgressLines(write)
   node = await startNode(settings, {
     log,
@@ -103,9 +113,10 @@ async function reportFailedStart(error: unknown): Promise<void> {
   const systemError = describeSystemError(error, process.cwd())
   const otherMessage = systemError === undefined ? reasonOf(error) : `${systemError}.`
   const message = error instanceof AppError && error.code !== 'internal_error' ? error.message : otherMessage
-  if (supervisor.present) log.error('the node cannot start', { reason: message })
-  else write(`copal node: ${message}`)
-  await supervisor.tell({ type: 'failed', message })
+  // A person reads the message alone.
+  const shown = supervisor.present ? log : openLog(defaultFormat, () => write(`copal node: ${message}`))
+  shown.error('the node cannot start', { reason: message })
+  await Promise.all([supervisor.tell({ type: 'failed', message }), sendLastLines()])
 }
 
 try {

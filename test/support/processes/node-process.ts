@@ -3,7 +3,8 @@ import { once } from 'node:events'
 import { fileURLToPath } from 'node:url'
 import type { NodeMessage } from '../../../gpu-node/src/platform/supervisor.ts'
 
-const MAIN = fileURLToPath(new URL('../../../gpu-node/src/main.ts', import.meta.url))
+/** The program of a node. */
+export const MAIN = fileURLToPath(new URL('../../../gpu-node/src/main.ts', import.meta.url))
 
 /** A node as its supervisor runs it: a process with an IPC channel. */
 export interface NodeProcess {
