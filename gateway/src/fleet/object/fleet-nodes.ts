@@ -66,7 +66,8 @@ export class FleetNodes {
   }
 
   /** Restores a node, without its leases, from the record that {@link record} returned. */
-  restore({ leases: _, ...report }: NodeRecord): Node {
+  restore(record: NodeRecord): Node {
+    const { leases: _, ...report } = record
     const node = createNode({ trials: {}, drained: false, replacedProcesses: [], ...report })
     this.#nodes.set(report.heartbeat.nodeId, node)
     return node
