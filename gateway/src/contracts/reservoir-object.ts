@@ -1,4 +1,4 @@
-import type { Draw, ReservoirCounts, ReservoirStats } from './reservoir-counts.ts'
+import type { Draw, ExampleCounts, ReservoirCounts, ReservoirStats } from './reservoir-counts.ts'
 
 /** The side of a domain that a text is on: calibrated on (the pool), or only evaluated on. */
 export type Side = 'pool' | 'holdout'
@@ -167,6 +167,9 @@ export interface ReservoirObject extends Rpc.DurableObjectBranded {
 
   /** Deletes everything stored for the domain, marks included. */
   clear(): Promise<void>
+
+  /** Returns how many of the first `want` texts have a description under dense weights, and how many lack one; held-out ones too. */
+  countDescribed(baseSha256: string, want: number): ExampleCounts
 
   /**
    * Returns which of the first `want` texts in a fixed random order lack a description, at most `limit`, and how many have one.

@@ -1,11 +1,11 @@
 import {
   acceptProposal,
   mergeProposal,
-  proposalEntry,
+  proposalList,
   settledProposal,
 } from '@copal/shared/wire/admin-proposals.ts'
 import { z } from 'zod'
-import { listOf, named, operationsOf } from './operation.ts'
+import { named, operationsOf } from './operation.ts'
 
 const params = { id: z.string() }
 const settled = {
@@ -21,7 +21,7 @@ export const PROPOSAL_OPERATIONS = operationsOf({ tag: 'Adaptation', key: 'opera
     id: 'listProposals',
     summary: 'Lists the domains that were found and wait for a decision, the largest first.',
     query: { model: 'Id of the model by whose embeddings they were found. Default: all.' },
-    response: listOf('Proposal', proposalEntry),
+    response: named('ProposalList', proposalList),
     errors: ['model_not_found', 'no_node_available'],
   },
   {

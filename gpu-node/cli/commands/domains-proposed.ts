@@ -1,12 +1,12 @@
 import type { Command } from 'commander'
 import {
-  proposalEntry,
+  proposalList,
   settledProposal,
   type ProposalEntry,
   type SettledProposal,
+  type WaitingTexts,
 } from '@copal/shared/wire/admin-proposals.ts'
 import { counted, formatAge, formatCount } from '@copal/gpu-node/platform/quantities.ts'
-import { listOf } from '../api/api-client.ts'
 import { addYesOption, confirm } from '../input/confirm.ts'
 import { modelQuery } from '../input/mask-argument.ts'
 import { printable } from '../output/table.ts'
@@ -29,8 +29,10 @@ export function addProposals(domains: Command, session: Session): void {
     .action(async ({ model }: { model?: string }, command: Command) => {
       const { json } = command.optsWithGlobals<{ json?: boolean }>()
       const path = `/proposals${modelQuery(model)}`
-      const { data } = await session.client().admin('GET', path, listOf(proposalEntry))
-      session.print(json, data, () => describe(data, session))
+      const { data, waiting } = await session.client().admin('GET', path, proposalList)
+      session.print(json, data, () =>
+        data.length === 0 ? describeWaiting(waiting) : describe(data, session),
+      )
     })
 
   domains
@@ -98,10 +100,19 @@ function print(
   session.print(json, settled, () => describeIt(settled))
 }
 
+/** Says why no domain is proposed. */
+function describeWaiting(waiting: WaitingTexts | undefined): string {
+  const { texts, read } = waiting ?? { texts: 0, read: 0 }
+  const found =
+    texts === 0
+      ? ''
+      : ` ${counted(texts, 'text')} ${texts === 1 ? 'fits' : 'fit'} into no domain, of which a node has read ${read}.`
+  const rule =
+    'Texts of keys that find domains are grouped once 24 of them fit into none and a node has read all.'
+  return `No domain is proposed.${found} ${rule}`
+}
+
 function describe(proposals: ProposalEntry[], session: Session): string {
-  if (proposals.length === 0) {
-    return 'No domain is proposed. Texts of keys that find domains are grouped once 24 of them fit into none.'
-  }
   const nowMs = Date.now()
   const table = session.table(
     [

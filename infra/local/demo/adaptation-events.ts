@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { updateEntry, type UpdateEntry } from '@copal/shared/wire/admin.ts'
 import { domainEntry } from '@copal/shared/wire/admin-domains.ts'
+import { proposalList, type WaitingTexts } from '@copal/shared/wire/admin-proposals.ts'
 import { triggersReport } from '@copal/shared/wire/admin-triggers.ts'
 import { formatMask } from '../../../gpu-node/src/platform/quantities.ts'
 import { UserError } from '../../../gpu-node/src/platform/user-error.ts'
@@ -12,8 +13,8 @@ import { createProgressBar } from '../../../gpu-node/cli/output/progress-bar.ts'
 import { interrupted, print, session } from './demo-session.ts'
 
 const POLL_MS = 2_000
-/** Domains and updates are looked after once a minute, and a busy node takes minutes to read the texts. When nothing has happened
- * for this long, nothing will. */
+/** Domains and updates are looked after once a minute, and a busy node takes minutes to read a few texts. When nothing has
+ * happened for this long, nothing will. */
 const QUIET_MS = 300_000
 
 /**
@@ -25,21 +26,33 @@ const QUIET_MS = 300_000
  */
 export async function followAdaptation(known: readonly string[]): Promise<void> {
   const admin = session.client()
+  const bar = createProgressBar(process.stderr)
+  let read: number | undefined
   const seen = new Set(known)
   const learned = new Set<string>()
   const ended = new Set((await updates()).map(({ id }) => id))
   let lastEventMs = Date.now()
   for (;;) {
+    const { waiting } = await admin.admin('GET', '/proposals', proposalList)
+    if (waiting && learned.size === 0 && waiting.read !== read) {
+      lastEventMs = Date.now()
+      read = waiting.read
+      const share = waiting.texts === 0 ? 1 : read / waiting.texts
+      if (share < 1) bar.update('   Texts that a node has read', share, `${read} of ${waiting.texts}`)
+      else bar.end()
+    }
     const { data } = await admin.admin('GET', '/domains', listOf(domainEntry))
     for (const { name, samples, holdout_samples: heldOut } of data) {
       if (seen.has(name)) continue
       seen.add(name)
       lastEventMs = Date.now()
+      bar.end()
       print(`   Found the domain '${name}': ${samples} texts to learn from, ${heldOut} held out`)
     }
     for (const { id } of await updates()) {
       if (ended.has(id)) continue
       ended.add(id)
+      bar.end()
       const update = await follow(id)
       if (update.state === 'promoted') for (const domain of update.domains) learned.add(domain)
       lastEventMs = Date.now()
@@ -49,15 +62,22 @@ export async function followAdaptation(known: readonly string[]): Promise<void> 
     const isDue = running !== null || domains.some(({ due }) => due !== null)
     if (!isDue && isQuiet) {
       if (learned.size > 0) return
+      const reasons = domains.map(({ domain, reason }) => `  ${domain}: ${reason}`).join('\n')
       throw new UserError(
         'not_adapted',
-        `No update started by itself. See: npx copal triggers\n${domains.map(({ domain, reason }) => `  ${domain}: ${reason}`).join('\n')}`,
+        `No update started by itself.${describeUnread(waiting)} See: npx copal triggers\n${reasons}`,
       )
     }
     if (!isDue && learned.size > 0 && [...seen].every((name) => known.includes(name) || learned.has(name)))
       return
     await sleep(POLL_MS, undefined, { signal: interrupted })
   }
+}
+
+/** Says how many texts a node must read before domains are found; nothing if it has read all. */
+export function describeUnread(waiting: WaitingTexts | undefined): string {
+  if (waiting === undefined || waiting.read === waiting.texts) return ''
+  return ` A node has read ${waiting.read} of ${waiting.texts} texts; domains are found when it has read all.`
 }
 
 /** Returns the updates, oldest first. */

@@ -20,6 +20,24 @@ export const proposalEntry = z.object({
 /** One entry of `GET /admin/proposals`. */
 export type ProposalEntry = z.output<typeof proposalEntry>
 
+/** Texts that wait to be grouped. */
+export const waitingTexts = z.object({
+  texts: z
+    .int()
+    .describe('Texts that fit into no domain, in a proposal or not; at most 512, those that are grouped.'),
+  read: z.int().describe('How many of them a node has read. From 24 on they are grouped once all are read.'),
+})
+/** Texts that wait to be grouped. */
+export type WaitingTexts = z.output<typeof waitingTexts>
+
+/** Response of `GET /admin/proposals`; earlier gateways do not tell what waits. */
+export const proposalList = z.object({
+  data: z.array(proposalEntry),
+  waiting: waitingTexts.optional(),
+})
+/** Response of `GET /admin/proposals`. */
+export type ProposalList = z.output<typeof proposalList>
+
 /** Body of `POST /admin/proposals/:id/accept`. */
 export const acceptProposal = z.strictObject({
   name: domainName.optional().describe('Name of the new domain. Left out: the suggested one.'),

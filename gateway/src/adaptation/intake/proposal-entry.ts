@@ -1,7 +1,9 @@
-import type { ProposalEntry } from '@copal/shared/wire/admin-proposals.ts'
+import type { ProposalEntry, WaitingTexts } from '@copal/shared/wire/admin-proposals.ts'
 import type { Deps } from '../../contracts/bindings.ts'
+import type { ModelRow } from '../../storage/db/queries/model-queries.ts'
 import type { ProposalRow } from '../../storage/db/queries/discovery-queries.ts'
 import { UNASSIGNED } from '../../storage/db/schema/domains.ts'
+import { MAX_CLUSTERED } from './propose-domains.ts'
 
 /** Texts of a proposal that are shown, and characters of each. */
 const PREVIEW = { texts: 3, characters: 240 }
@@ -32,4 +34,18 @@ export async function proposalEntries(
       updated_at: new Date(updatedAt).toISOString(),
     }),
   )
+}
+
+/** Counts the texts that wait to be grouped, and of these the ones that a node has read for every model. */
+export async function waitingTexts(
+  { reservoir }: Pick<Deps, 'reservoir'>,
+  models: readonly Pick<ModelRow, 'baseSha256'>[],
+): Promise<WaitingTexts> {
+  const counts = await Promise.all(
+    models.map(({ baseSha256 }) => reservoir(UNASSIGNED).countDescribed(baseSha256, MAX_CLUSTERED)),
+  )
+  return {
+    texts: Math.max(0, ...counts.map(({ described, missing }) => described + missing)),
+    read: counts.length === 0 ? 0 : Math.min(...counts.map(({ described }) => described)),
+  }
 }

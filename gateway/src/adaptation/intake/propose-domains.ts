@@ -14,7 +14,7 @@ import { loadClassifier } from './classifier-store.ts'
 import { describeStored, type DescribeBudget } from './describe-stored.ts'
 
 /** Texts that are clustered: a fixed random choice of those that wait. */
-const MAX_CLUSTERED = 512
+export const MAX_CLUSTERED = 512
 /** Texts from which on they are clustered. */
 const MIN_TEXTS = 24
 /** Tokens of a text, as it was described, from which on it is clustered: shorter ones are not told apart. */

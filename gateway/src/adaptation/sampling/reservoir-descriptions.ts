@@ -84,6 +84,12 @@ export class ReservoirDescriptions {
     return { described, texts: texts.map(textToDescribe) }
   }
 
+  /** Returns how many of the first `want` texts, held-out ones too, have a description, and how many lack one. */
+  countDescribed(baseSha256: string, want: number): ExampleCounts {
+    const { described, missing } = this.#wanted(baseSha256, want, true)
+    return { described, missing: missing.length }
+  }
+
   /** Returns how many of the first {@link EXAMPLES} texts have a description and how many lack one, by dense weights. */
   exampleCounts(): Record<string, ExampleCounts> {
     const bases = this.#sql

@@ -136,6 +136,10 @@ export class Reservoir extends DurableObject<Bindings> implements ReservoirObjec
     return this.#descriptions.textsToDescribe(request)
   }
 
+  countDescribed(baseSha256: string, want: number): ExampleCounts {
+    return this.#descriptions.countDescribed(baseSha256, want)
+  }
+
   textsWithoutLoss(request: LossRequest): TextToDescribe[] {
     return this.#descriptions.textsWithoutLoss(this.#store.drawable(request), request)
   }

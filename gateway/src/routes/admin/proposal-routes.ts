@@ -1,8 +1,13 @@
 import { Hono, type Context } from 'hono'
 import { AppError } from '@copal/shared/errors.ts'
-import { acceptProposal, mergeProposal, type SettledProposal } from '@copal/shared/wire/admin-proposals.ts'
+import {
+  acceptProposal,
+  mergeProposal,
+  type ProposalList,
+  type SettledProposal,
+} from '@copal/shared/wire/admin-proposals.ts'
 import { findDomains } from '../../adaptation/intake/find-domains.ts'
-import { proposalEntries } from '../../adaptation/intake/proposal-entry.ts'
+import { proposalEntries, waitingTexts } from '../../adaptation/intake/proposal-entry.ts'
 import {
   acceptProposal as accept,
   discardProposal as discard,
@@ -16,6 +21,7 @@ import { meterDeps } from '../../calls/metered-deps.ts'
 import type { ActorEnv } from '../../contracts/context.ts'
 import { actorId } from '../../keys/actor-id.ts'
 import { findProposals, listProposals, type ProposalRow } from '../../storage/db/queries/discovery-queries.ts'
+import { listModels } from '../../storage/db/queries/model-queries.ts'
 import { readAdminBody } from './admin-body.ts'
 
 /** Creates the routes that list the domains that were found, and accept, merge or discard them. */
@@ -24,12 +30,14 @@ export function proposalRoutes(): Hono<ActorEnv> {
     .get('/proposals', async (c) => {
       const { deps } = c.var
       const model = c.req.query('model')
-      if (model !== undefined) await findOperatorModel(deps.db, model)
+      const models =
+        model === undefined ? await listModels(deps.db) : [await findOperatorModel(deps.db, model)]
       const rows = await listProposals(deps.db, {
         state: 'proposed',
         ...(model === undefined ? {} : { model }),
       })
-      return c.json({ data: await proposalEntries(deps, rows) })
+      const [data, waiting] = await Promise.all([proposalEntries(deps, rows), waitingTexts(deps, models)])
+      return c.json({ data, waiting } satisfies ProposalList)
     })
     .post('/proposals/:id/accept', async (c) => {
       const { name } = await readAdminBody(c, acceptProposal)

@@ -2,7 +2,7 @@
 import { env } from 'cloudflare:workers'
 import { createExecutionContext, waitOnExecutionContext } from 'cloudflare:test'
 import { expect, onTestFinished, test, vi } from 'vitest'
-import type { ProposalEntry } from '@copal/shared/wire/admin-proposals.ts'
+import type { ProposalEntry, ProposalList } from '@copal/shared/wire/admin-proposals.ts'
 import { createApp } from '../../../../gateway/src/app.ts'
 import { appendPendingAudit } from '../../../../gateway/src/audit/audit-chain.ts'
 import { createCallBudget, EVENT_CALLS, isCallsUsedUp } from '../../../../gateway/src/calls/call-budget.ts'
@@ -68,7 +68,9 @@ const owned = (tenant: string, count: number) =>
 test('proposals are listed with their terms, sizes and the beginnings of three texts', async () => {
   await new SimulatedNode('node-1', 'other').beat()
   const texts = await propose('found_listed', 'law', owned('acme', 5))
-  const { data } = await adminJson<{ data: ProposalEntry[] }>('GET', '/proposals')
+  await staging().offer([offeredSample('No node has read this text yet.', { side: 'pool' })])
+  const { data, waiting } = await adminJson<ProposalList>('GET', '/proposals')
+  expect(waiting).toEqual({ texts: 6, read: 5 })
   expect(data).toMatchObject([
     {
       id: 'found_listed',

@@ -40,7 +40,9 @@ test('proposed shows each proposal with its terms, its size and texts of one lin
   response = { data: [{ ...PROPOSAL, preview: ['Stir\x1b]0;owned\x07 the pot.'] }] }
   expect(await run('proposed')).toContain('Stir?]0;owned? the pot.')
   response = { data: [] }
-  expect(await run('proposed')).toContain('No domain is proposed.')
+  expect(await run('proposed')).toContain('No domain is proposed. Texts of keys')
+  response = { data: [], waiting: { texts: 144, read: 96 } }
+  expect(await run('proposed')).toContain('144 texts fit into no domain, of which a node has read 96.')
 })
 
 test('accept, merge and discard send their decision and print what became of it', async () => {
