@@ -28,7 +28,7 @@ import { addCancel, addUpdates } from './commands/updates.ts'
 import { createSession, type Session } from './api/session.ts'
 import { printableLines } from './output/table.ts'
 import { lineWidth, type Terminal } from './output/terminal.ts'
-import { rejectUnknownCommands } from './unknown-command.ts'
+import { rejectScript, rejectUnknownCommands } from './unknown-command.ts'
 
 /** The exit code: 0 for success, 1 for a failure, 2 for a wrong command line. */
 export type ExitCode = 0 | 1 | 2
@@ -41,6 +41,7 @@ export type ExitCode = 0 | 1 | 2
 export async function runCommand(args: readonly string[], terminal: Terminal): Promise<ExitCode> {
   try {
     const program = await createProgram(createSession(terminal), { lab: args.includes('lab') })
+    rejectScript(program, args[0])
     await program.parseAsync(helpAsOption(program, args), { from: 'user' })
     return 0
   } catch (error) {

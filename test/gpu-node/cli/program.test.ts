@@ -71,6 +71,11 @@ describe('a wrong command line', () => {
       args: ['masks', 'merge'],
       says: 'Known commands: masks export, masks import, masks inspect, masks build',
     },
+    { args: ['masks', 'list'], says: 'Did you mean masks? It lists them.' },
+    { args: ['domains', 'update'], says: 'Did you mean update?' },
+    { args: ['nodes', 'drain', 'node-1'], says: '(Did you mean drain?)' },
+    { args: ['start'], says: "unknown command 'start'\n(Did you mean 'npm start'?)" },
+    { args: ['login'], says: "Did you mean 'npx copal dashboard'?" },
     { args: ['status', '--jsno'], says: 'Did you mean --json?' },
   ])('$args exits with 2 and says what is wrong', async ({ args, says }) => {
     const terminal = recordedTerminal()
