@@ -3,19 +3,13 @@ import type { WeightSetState } from '@copal/shared/wire/heartbeat.ts'
 import type { Backend, WeightSet } from '../contract/backend.ts'
 import type { SwapObserver } from '../contract/observers.ts'
 import { monotonicMs } from '../../platform/clock.ts'
-import { reasonOf, type Log } from '../../platform/log.ts'
+import type { Log } from '../../platform/log.ts'
 import type { DenseModel } from '../../model/master/dense-model.ts'
 import type { MaskStore } from './mask-store.ts'
 import { createDomainUse, rankOwnMasks } from './own-masks.ts'
 import type { GiveBack } from './reserve-memory.ts'
-import {
-  namesOf,
-  planSwap,
-  type DesiredMasks,
-  type HeldWeightSet,
-  type WeightSetName,
-  type SwapPlan,
-} from './swap-plan.ts'
+import { namesOf, planSwap, type DesiredMasks, type WeightSetName, type SwapPlan } from './swap-plan.ts'
+import { createSetLoader, newSet, type SwapSet } from './set-loader.ts'
 import { createWeightMemory } from './weight-memory.ts'
 import { stateOf } from './weight-set-state.ts'
 
@@ -103,16 +97,6 @@ export interface MaskSwapDeps {
   nowMs?: () => number
 }
 
-interface Entry extends HeldWeightSet {
-  weights: WeightSet | null
-  /** Failures in a row. */
-  failures: number
-  cause: unknown
-  readyAtMs: number
-  /** Cancels the load. It does not concern the set once it is loaded. */
-  loading: AbortController
-}
-
 const DENSE: WeightSetName = { version: 0, sha256: null }
 
 /** Creates the mask swap of a node; nothing is loaded until `start`. */
@@ -121,7 +105,7 @@ export function createMaskSwap(deps: MaskSwapDeps): MaskSwap {
   const drainMs = deps.drainMs ?? 30_000
   const retryMs = deps.retryMs ?? { first: 2_000, max: 60_000 }
   const use = createDomainUse(nowMs)
-  const held = new Map<number, Entry>()
+  const held = new Map<number, SwapSet>()
   /** Running loads and releases. */
   const pendingWork = new Set<Promise<void>>()
   const serving = Promise.withResolvers<void>()
@@ -145,6 +129,28 @@ export function createMaskSwap(deps: MaskSwapDeps): MaskSwap {
     nowMs,
   })
   const bytesOf = (name: WeightSetName) => memory.bytesOf(name)
+  const loader = createSetLoader({
+    ...deps,
+    observer: deps.observer,
+    freeBytes: () => memory.freeBytes(),
+    drain: (version, deadlineMs) => deps.engine.drain(version, deadlineMs),
+    drainMs,
+    retryMs,
+    nowMs,
+    onReady(set, weights) {
+      if (weights.bytes !== undefined) memory.noteSize(set, weights.bytes)
+      // A set that replaces a crashed one takes over the requests of its version.
+      if (active === set.version) deps.engine.setActive(weights)
+    },
+    onFailed({ version }, error) {
+      if (version === active || version === (desired.active ?? DENSE).version)
+        deps.engine.failWithoutWeights(error)
+    },
+    onLost() {
+      deps.onChange()
+      reconcile()
+    },
+  })
 
   /** Plans and acts until only running loads and releases remain, which call it again when they end. */
   function reconcile(): void {
@@ -160,7 +166,7 @@ export function createMaskSwap(deps: MaskSwapDeps): MaskSwap {
       noteUnheld(plan.unheld.filter(({ version }) => !own.some((mask) => mask.version === version)))
       for (const version of plan.drain) startDrain(version)
       for (const version of plan.forget) held.delete(version)
-      for (const version of plan.abandon) cancelLoad(held.get(version))
+      for (const version of plan.abandon) loader.cancel(held.get(version))
       if (plan.load) track(load(plan.load))
       else if (plan.activate === null && plan.drain.length === 0 && plan.forget.length === 0) {
         if (plan.wakeAtMs !== null) reconcileAt(plan.wakeAtMs)
@@ -213,120 +219,24 @@ export function createMaskSwap(deps: MaskSwapDeps): MaskSwap {
   }
 
   async function load(name: WeightSetName): Promise<void> {
-    const loading = new AbortController()
-    const { signal } = loading
-    const entry: Entry = held.get(name.version) ?? {
-      ...name,
-      state: 'loading',
-      retryAtMs: 0,
-      weights: null,
-      failures: 0,
-      cause: null,
-      readyAtMs: 0,
-      loading,
-    }
-    entry.state = 'loading'
-    entry.loading = loading
-    held.set(name.version, entry)
+    const set = held.get(name.version) ?? newSet(name)
+    held.set(name.version, set)
+    const loading = loader.load(set)
     deps.onChange()
-    try {
-      const { sha256 } = name
-      const maskPath = sha256 === null ? null : await timed('fetch', deps.masks.ensure(sha256, signal))
-      signal.throwIfAborted()
-      const { version } = name
-      const source = { model: deps.model, version, maskPath, priority: 'serving', signal } as const
-      const freeBytes = () => memory.freeBytes()
-      const weights = await timed('pack', deps.backend.load({ ...source, freeBytes }))
-      if (signal.aborted) await deps.backend.release(weights)
-      signal.throwIfAborted()
-      markReady(entry, weights)
-      deps.observer?.loaded('ready')
-    } catch (error) {
-      deps.observer?.loaded(signal.aborted ? 'abandoned' : 'failed')
-      if (signal.aborted) return void held.delete(name.version)
-      markFailed(entry, error)
-      deps.log.error('weight set cannot be loaded', {
-        version: name.version,
-        sha256: name.sha256,
-        code: toAppError(error).code,
-        reason: reasonOf(error),
-        retryInMs: Math.round(entry.retryAtMs - nowMs()),
-      })
-      if (name.version === active || name.version === (desired.active ?? DENSE).version)
-        deps.engine.failWithoutWeights(error)
-    }
-  }
-
-  function cancelLoad(entry: Entry | undefined): void {
-    if (entry?.state === 'loading') entry.loading.abort(new Error('the weight set is no longer wanted'))
-  }
-
-  async function timed<T>(phase: Parameters<SwapObserver['phase']>[0], part: Promise<T>): Promise<T> {
-    const startedMs = performance.now()
-    const result = await part
-    deps.observer?.phase(phase, performance.now() - startedMs)
-    return result
-  }
-
-  function markReady(entry: Entry, weights: WeightSet): void {
-    entry.weights = weights
-    if (weights.bytes !== undefined) memory.noteSize(entry, weights.bytes)
-    entry.state = 'ready'
-    entry.cause = null
-    entry.readyAtMs = nowMs()
-    void weights.ended.then((cause) => {
-      if (entry.weights !== weights || !cause) return
-      entry.weights = null
-      if (entry.state === 'draining') return
-      if (nowMs() - entry.readyAtMs > retryMs.max) entry.failures = 0
-      markFailed(entry, cause)
-      // After the first crash the set is loaded again at once; repeated crashes wait longer each time.
-      if (entry.failures === 1) entry.retryAtMs = nowMs()
-      deps.log.error('weight set ended unexpectedly', { version: entry.version, reason: reasonOf(cause) })
-      deps.onChange()
-      reconcile()
-    })
-    // A set that replaces a crashed one takes over the requests of its version.
-    if (active === entry.version) deps.engine.setActive(weights)
-  }
-
-  function markFailed(entry: Entry, cause: unknown): void {
-    entry.failures += 1
-    entry.state = 'failed'
-    entry.cause = cause
-    entry.retryAtMs = nowMs() + Math.min(retryMs.max, retryMs.first * 2 ** (entry.failures - 1))
+    if (!(await loading)) held.delete(name.version)
   }
 
   function startDrain(version: number): void {
-    const entry = held.get(version)
-    const weights = entry?.weights
-    if (!entry || !weights) return
-    entry.state = 'draining'
-    entry.releaseByMs = nowMs() + drainMs
+    const set = held.get(version)
+    if (!set?.weights) return
+    track(loader.release(set, set.weights).finally(() => held.delete(version)))
     deps.onChange()
-    track(drainAndRelease(entry, weights))
-  }
-
-  async function drainAndRelease(entry: Entry, weights: WeightSet): Promise<void> {
-    try {
-      await timed('drain', deps.engine.drain(entry.version, drainMs))
-      await deps.backend.release(weights)
-      deps.log.info('weight set released', { version: entry.version })
-    } catch (error) {
-      deps.log.error('weight set could not be released cleanly', {
-        version: entry.version,
-        reason: reasonOf(error),
-      })
-    } finally {
-      entry.weights = null
-      held.delete(entry.version)
-    }
   }
 
   function stop(): void {
     stopped = true
     clearTimeout(timer)
-    held.forEach(cancelLoad)
+    for (const set of held.values()) loader.cancel(set)
   }
 
   async function settled(): Promise<void> {
@@ -355,15 +265,15 @@ export function createMaskSwap(deps: MaskSwapDeps): MaskSwap {
       const waiting = memory.waitingTrials().filter(({ version }) => !held.has(version))
       return [
         ...waiting.map(({ version }) => ({ version, state: 'loading' as const, requests: 0 })),
-        ...[...held.values()].map((entry) => stateOf(entry, deps.engine.requestsOn(entry.version))),
+        ...[...held.values()].map((set) => stateOf(set, deps.engine.requestsOn(set.version))),
       ].sort((a, b) => a.version - b.version)
     },
     unheld: () => unheld.map((name) => ({ version: name.version, bytes: bytesOf(name) })),
     reserve: (bytes, signal) => memory.reserve(bytes, signal),
     freeBytes: () => memory.freeBytes(),
     weights(version) {
-      const entry = held.get(version)
-      return entry?.state === 'ready' ? (entry.weights ?? undefined) : undefined
+      const set = held.get(version)
+      return set?.state === 'ready' ? (set.weights ?? undefined) : undefined
     },
     readySets: () =>
       [...held.values()]
