@@ -153,8 +153,9 @@ export function createGrammarCompiler(deps: {
   async function compileShared(
     key: string,
     source: GrammarSource,
-    { signal, ...owner }: CompileOptions,
+    options: CompileOptions,
   ): Promise<Grammar> {
+    const { signal, ...owner } = options
     const tenant = owner.tenant ?? NO_TENANT
     const knownCostly = costly.get(tenant, key)
     if (knownCostly) throw knownCostly
@@ -165,7 +166,7 @@ export function createGrammarCompiler(deps: {
       return await unlessAborted(compiling.grammar, signal)
     } catch (thrown) {
       // It was cancelled because all others had left, just before this request came.
-      if (isCancelled(thrown) && !signal?.aborted) return compileShared(key, source, { signal, ...owner })
+      if (isCancelled(thrown) && !signal?.aborted) return compileShared(key, source, options)
       throw thrown
     } finally {
       compiling.waiters -= 1
