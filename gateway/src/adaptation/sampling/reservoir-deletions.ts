@@ -1,5 +1,6 @@
 import type { OfferedSample, SourceFilter } from '../../contracts/reservoir-object.ts'
 import { matchesFilter, sourceCondition } from './source-filter.ts'
+import { MAX_QUEUE_DELAY_MS } from './tombstones.ts'
 
 /** Deletions of sources, remembered so that samples that were queued before are not stored afterwards. */
 export class ReservoirDeletions {
@@ -19,10 +20,17 @@ export class ReservoirDeletions {
     this.#sql.exec('DELETE FROM deletions WHERE at_ms < ?', beforeMs)
   }
 
-  /** Returns a function that tells whether an offer was deleted after it was made, or is of a request that was deleted. */
-  matcher(): (offer: OfferedSample) => boolean {
+  /**
+   * Returns a function that tells whether one of some offers was deleted after it was made, or is of a request that was deleted. It
+   * reads the deletions since the oldest of them.
+   */
+  matcher(offers: readonly OfferedSample[]): (offer: OfferedSample) => boolean {
+    const sinceMs = Math.min(...offers.map(({ atMs }) => atMs)) - MAX_QUEUE_DELAY_MS
     const deletions = this.#sql
-      .exec<{ filter: string; atMs: number }>('SELECT filter, at_ms AS atMs FROM deletions')
+      .exec<{
+        filter: string
+        atMs: number
+      }>('SELECT filter, at_ms AS atMs FROM deletions WHERE at_ms >= ?', sinceMs)
       .toArray()
       .map(({ filter, atMs }) => ({ atMs, filter: JSON.parse(filter) as SourceFilter }))
     return (offer) =>

@@ -50,6 +50,7 @@ const TABLES = `
   CREATE TABLE IF NOT EXISTS offered (id TEXT PRIMARY KEY, at_ms INTEGER NOT NULL) WITHOUT ROWID;
   CREATE INDEX IF NOT EXISTS offered_at ON offered (at_ms);
   CREATE TABLE IF NOT EXISTS deletions (filter TEXT NOT NULL, at_ms INTEGER NOT NULL);
+  CREATE INDEX IF NOT EXISTS deletions_at ON deletions (at_ms);
   CREATE TABLE IF NOT EXISTS descriptions (
     hash TEXT NOT NULL, base TEXT NOT NULL, tokens INTEGER NOT NULL, embedding BLOB NOT NULL, nll REAL,
     found INTEGER NOT NULL, proposal TEXT, PRIMARY KEY (hash, base)

@@ -99,7 +99,7 @@ export class ReservoirStore {
       this.#storage.transactionSync(() => {
         this.#sql.exec('DELETE FROM offered WHERE at_ms < ?', nowMs - rememberOffersMs)
         this.#deletions.forget(nowMs - timeToLiveMs)
-        const isDeleted = this.#deletions.matcher()
+        const isDeleted = this.#deletions.matcher(offers)
         const tallies = this.#openTallies()
         let seen = this.#facts.number('seen') ?? 0
         let lastAtMs = this.#facts.number('last_at_ms') ?? 0

@@ -8,7 +8,7 @@ import {
 import { matchesFilter } from './source-filter.ts'
 
 /** A request can be deleted before its samples are queued, because its id is sent with the start of the response: the longest time between the two. */
-const MAX_QUEUE_DELAY_MS = 60_000
+export const MAX_QUEUE_DELAY_MS = 60_000
 
 /**
  * Records a deletion before it begins: samples that were queued until now and match it are not stored afterwards, whenever

@@ -1,4 +1,5 @@
 import { describe, expect, test } from 'vitest'
+import { ReservoirDeletions } from '../../../../gateway/src/adaptation/sampling/reservoir-deletions.ts'
 import { offeredSample } from '../../support/requests/offered-sample.ts'
 import { holdoutOf, poolOf, withStore } from '../../support/state/reservoir-state.ts'
 
@@ -129,5 +130,26 @@ test('a text can be stored again after it was deleted, but not by a message that
     store.clear()
     await store.offer([said('his', 'queued before all was deleted', { atMs: 399 })])
     expect(poolOf(store)).toEqual([])
+  })
+})
+
+test('offers read the deletions since the oldest of them, however many there were before', async () => {
+  await withStore('many deletions', async (open, storage) => {
+    open()
+    const cursors: SqlStorageCursor<Record<string, SqlStorageValue>>[] = []
+    const exec = (query: string, ...values: SqlStorageValue[]) => {
+      const cursor = storage.sql.exec(query, ...values)
+      cursors.push(cursor)
+      return cursor
+    }
+    const deletions = new ReservoirDeletions({ exec } as SqlStorage)
+    for (let atMs = 1; atMs <= 500; atMs += 1) deletions.remember({ requestId: `request ${atMs}` }, atMs)
+    deletions.remember({ keyId: 'leaves' }, 200_000)
+    deletions.matcher([])
+    cursors.length = 0
+    deletions.forget(1)
+    const offers = [200_000 - 1, 200_000].map((atMs) => said('leaves', `at ${atMs}`, { atMs }))
+    expect(offers.map(deletions.matcher(offers))).toEqual([true, false])
+    expect(cursors.reduce((sum, { rowsRead }) => sum + rowsRead, 0)).toBeLessThan(10)
   })
 })
