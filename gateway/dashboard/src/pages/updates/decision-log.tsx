@@ -9,7 +9,7 @@ import { VERDICT_TONES, verdictOfFigure } from './update-words.ts'
 
 /** Decisions of an update with their reasons, newest first. Trials show their figures; those of the gate have a table of their own. */
 export function DecisionLog({ decisions }: { decisions: readonly DecisionEntry[] }) {
-  if (decisions.length === 0) return <p class="soft">Nothing was decided yet.</p>
+  if (decisions.length === 0) return <p class="soft">Nothing was decided.</p>
   return (
     <ol class="log" aria-label="Decisions, newest first">
       {decisions.toReversed().map((decision) => (
