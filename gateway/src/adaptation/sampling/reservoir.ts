@@ -6,7 +6,7 @@ import { CountsPublisher } from './counts-publisher.ts'
 import { ReservoirDescriptions } from './reservoir-descriptions.ts'
 import { ReservoirFacts } from './reservoir-facts.ts'
 import { ReservoirStore } from './reservoir-store.ts'
-import type { ReservoirCounts, ReservoirStats } from '../../contracts/reservoir-counts.ts'
+import type { ExampleCounts, ReservoirCounts, ReservoirStats } from '../../contracts/reservoir-counts.ts'
 import type {
   KeptText,
   DenseDescription,
