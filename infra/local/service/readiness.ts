@@ -10,9 +10,20 @@ const RESPONSE_TIMEOUT_MS = 5000
 /** The name of the API key that a local service creates. */
 const LOCAL_KEY_NAME = 'local'
 
-/** Waits until the gateway is healthy. */
-export async function untilGatewayHealthy(origin: string, signal: AbortSignal): Promise<void> {
-  while (!(await isHealthy(origin))) await sleep(POLL_MS, undefined, { signal })
+/**
+ * Waits until the gateway is healthy.
+ *
+ * @param onFailure called after each check that fails; what it throws ends the wait
+ */
+export async function untilGatewayHealthy(
+  origin: string,
+  signal: AbortSignal,
+  onFailure: () => void = () => undefined,
+): Promise<void> {
+  while (!(await isHealthy(origin))) {
+    onFailure()
+    await sleep(POLL_MS, undefined, { signal })
+  }
 }
 
 /** Returns whether the gateway answers its health check, in a time for a busy machine. */

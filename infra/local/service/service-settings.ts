@@ -1,5 +1,6 @@
 import { resolve } from 'node:path'
 import { SETTINGS, type Setting } from '@copal/shared/settings-table.ts'
+import { suggestName } from '@copal/shared/suggest-name.ts'
 import type { AdaptationPreset } from '@copal/shared/wire/admin-policy.ts'
 import { cacheFolder } from '../../../gpu-node/src/platform/cache-folder.ts'
 import { StartError } from '../processes/start-error.ts'
@@ -60,6 +61,18 @@ export function readSettings(env: Readonly<Record<string, string | undefined>>):
     )
   }
   return settings
+}
+
+/** Says which variables are named like settings and are none: nothing reads them. */
+export function describeUnknownSettings(env: Readonly<Record<string, string | undefined>>): string[] {
+  const known = Object.keys(SETTINGS)
+  return Object.keys(env)
+    .filter((name) => name.startsWith('COPAL_') && !known.includes(name))
+    .map((name) => {
+      const meant = suggestName(name, known)
+      const advice = meant === undefined ? 'See docs/configuration.md.' : `Did you mean ${meant}?`
+      return `${name} is not a setting of copal, and has no effect. ${advice}`
+    })
 }
 
 function absoluteModel(spec: string, root: string): string {

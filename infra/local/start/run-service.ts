@@ -15,6 +15,7 @@ import { StartError } from '../processes/start-error.ts'
 import { supervise, type Supervised } from '../processes/supervise.ts'
 import { watchSources } from '../processes/watch-sources.ts'
 import { fireByAddress, runCron, type FireCron } from '../service/cron-trigger.ts'
+import { logLength, readConfigurationFault } from '../service/configuration-fault.ts'
 import { gatewayBundle } from '../service/gateway-bundle.ts'
 import { applyMigrations } from '../service/apply-migrations.ts'
 import { undoLeftChanges } from '../service/demo-policy.ts'
@@ -24,7 +25,7 @@ import { makeHomeDir, openHome, type Home } from '../service/home.ts'
 import { nodePart } from '../service/node-process.ts'
 import type { GatewayMessage } from '../service/run-gateway.ts'
 import { ensureApiKey, untilGatewayHealthy, untilModelServed } from '../service/readiness.ts'
-import { readSettings, type Settings } from '../service/service-settings.ts'
+import { describeUnknownSettings, readSettings, type Settings } from '../service/service-settings.ts'
 import { watchGateway } from '../service/watch-gateway.ts'
 import { wipeDeletedTexts } from '../service/wipe-deleted.ts'
 import { describeOtherKeys, renderBanner, renderDevelopmentBanner } from './banner.ts'
@@ -68,6 +69,7 @@ export async function runService(options: { development?: boolean } = {}): Promi
   if (process.connected) process.once('disconnect', () => stopping.abort())
   try {
     const settings = readSettings(process.env)
+    for (const line of describeUnknownSettings(process.env)) print(line)
     makeHomeDir(settings.home)
     makeWritableFolder(settings.cache, 'COPAL_CACHE')
     const lock = takeHomeLock(settings.home, settings.port)
@@ -182,6 +184,7 @@ async function run(
     wipeDeletedTexts(home, printBelowBar),
   ])
   signal.throwIfAborted()
+  const logStart = logLength(home.gatewayLogPath)
   const gateway = supervise(gatewayPart(settings, home, bundle), print)
   parts.push(gateway)
   const fire: FireCron = isDevelopment
@@ -193,7 +196,11 @@ async function run(
     () => printBelowBar(`The gateway does not respond yet. Its log: ${home.gatewayLogPath}`),
     GATEWAY_NOTICE_MS,
   )
-  await Promise.race([gateway.failed, untilGatewayHealthy(origin, signal)]).finally(() =>
+  const throwFault = () => {
+    const fault = readConfigurationFault(home.gatewayLogPath, logStart)
+    if (fault !== undefined) throw new StartError(fault)
+  }
+  await Promise.race([gateway.failed, untilGatewayHealthy(origin, signal, throwFault)]).finally(() =>
     clearTimeout(notice),
   )
   gateway.markReady()

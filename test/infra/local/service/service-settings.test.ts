@@ -2,7 +2,7 @@ import { homedir } from 'node:os'
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import { ROOT } from '../../../../infra/local/toolchain/toolchain.mjs'
-import { readSettings } from '../../../../infra/local/service/service-settings.ts'
+import { describeUnknownSettings, readSettings } from '../../../../infra/local/service/service-settings.ts'
 
 describe('readSettings', () => {
   test('uses the checkout and the default ports without any variable', () => {
@@ -58,4 +58,12 @@ describe('readSettings', () => {
   ])('refuses %o by name', (env, message) => {
     expect(() => readSettings(env)).toThrow(message)
   })
+})
+
+test('a variable that is named like a setting and is none is told, with the setting that is meant', () => {
+  const env = { COPAL_PORT: '9000', COPAL_PRECISON: 'int8', COPAL_VERY_STRANGE: '1', PATH: '/bin' }
+  expect(describeUnknownSettings(env)).toEqual([
+    'COPAL_PRECISON is not a setting of copal, and has no effect. Did you mean COPAL_PRECISION?',
+    'COPAL_VERY_STRANGE is not a setting of copal, and has no effect. See docs/configuration.md.',
+  ])
 })
