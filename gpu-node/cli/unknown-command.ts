@@ -34,9 +34,12 @@ function adviceFor(command: Command, unknown: string): string {
   const known = command.commands.map((each) => each.name())
   const nearest = suggestName(unknown, known)
   if (nearest !== undefined) return `Did you mean ${name} ${nearest}?`
-  if (command.parent?.commands.some((each) => each.name() === unknown)) return `Did you mean 'npx copal ${unknown}'?`
+  if (command.parent?.commands.some((each) => each.name() === unknown))
+    return `Did you mean 'npx copal ${unknown}'?`
   const commands = known.map((each) => `${name} ${each}`).join(', ')
-  return LISTS.includes(unknown) ? `Did you mean 'npx copal ${name}'? It lists them.` : `Known commands: ${commands}`
+  return LISTS.includes(unknown)
+    ? `Did you mean 'npx copal ${name}'? It lists them.`
+    : `Known commands: ${commands}`
 }
 
 /** Rejects a name that is a command of the checkout, or would be one of another service, and names what is meant. */

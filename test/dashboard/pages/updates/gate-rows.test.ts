@@ -1,5 +1,4 @@
 import { expect, test } from 'vitest'
-import type { DecisionEntry } from '@copal/shared/wire/admin-decisions.ts'
 import type { DriftReport } from '@copal/shared/wire/admin.ts'
 import { figure } from '../../../../gateway/dashboard/dev/responses/figures.ts'
 import { gateTable } from '../../../../gateway/dashboard/src/pages/updates/gate-rows.ts'
