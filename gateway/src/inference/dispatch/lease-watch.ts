@@ -9,6 +9,8 @@ import type { Alarms } from '../../runtime/alarms.ts'
 /** Time between two checks: while nothing is known of the request, and the longest. */
 const MIN_CHECK_INTERVAL_MS = 1_000
 const MAX_CHECK_INTERVAL_MS = 15_000
+/** How often a health check looks whether its time is over. */
+const LOOKS_PER_HEALTH_CHECK = 10
 
 /** A running watch over one request on its node. */
 export interface LeaseWatch {
@@ -23,7 +25,7 @@ export interface LeaseWatch {
  *
  * If the node's heartbeats are missing, its `/health` is called: heartbeats may be lost while responses still arrive.
  * The lease is then extended. The request is lost if two checks in a row find the node unreachable: a gateway that did not
- * run for some seconds finds heartbeats missing that it has not read yet, and its own call late.
+ * run for some seconds finds heartbeats missing that it has not read yet.
  *
  * A request without a lease may be settled, with its last bytes on their way. If its node cannot be reached for the idle
  * timeout, it is lost. So is a request of which the fleet says nothing.
@@ -58,7 +60,7 @@ export function watchLease(
     const view = await askFleet(deps, (fleet) => fleet.leaseView(leaseId)).catch(() => undefined)
     const verdict = judgeLease(view, policy)
     const isAsked = verdict === 'silent' || verdict === 'unknown'
-    const isUnreachable = isAsked && !(await isReachable(deps, node, policy.connectMs))
+    const isUnreachable = isAsked && !(await isReachable(deps, node, policy.connectMs, alarms))
     if (stopped) return
     const wasUnreachable = unreachableSinceMs !== undefined
     unreachableSinceMs = isUnreachable ? (unreachableSinceMs ?? Date.now()) : undefined
@@ -99,20 +101,34 @@ export function judgeLease(
   return view.firstTokenWaitMs >= policy.firstTokenMs ? 'late' : 'fine'
 }
 
+/**
+ * Returns whether a node responds to a health check in time. Time in which the gateway did not run does not count: a response that
+ * came meanwhile was not read.
+ */
 async function isReachable(
-  deps: Pick<Deps, 'nodeFetch'>,
-  node: NodeAddress,
+  { nodeFetch }: Pick<Deps, 'nodeFetch'>,
+  { url }: NodeAddress,
   timeoutMs: number,
+  alarms: Alarms,
 ): Promise<boolean> {
+  const late = new AbortController()
+  let looks = 0
+  const lookLater = () => alarms.after(timeoutMs / LOOKS_PER_HEALTH_CHECK, look)
+  const look = () => {
+    looks += 1
+    if (looks < LOOKS_PER_HEALTH_CHECK) cancel = lookLater()
+    else late.abort()
+  }
+  let cancel = lookLater()
   try {
-    const response = await deps.nodeFetch(new URL(`${node.url.replace(/\/+$/, '')}/health`), {
-      redirect: 'manual',
-      signal: AbortSignal.timeout(timeoutMs),
-    })
+    const health = new URL(`${url.replace(/\/+$/, '')}/health`)
+    const response = await nodeFetch(health, { redirect: 'manual', signal: late.signal })
     await response.body?.cancel()
     return response.ok
   } catch {
     return false
+  } finally {
+    cancel()
   }
 }
 

@@ -160,3 +160,61 @@ test('a stream of a silent node is lost when two checks in a row cannot reach it
   expect(nodeFetch).toHaveBeenCalledTimes(4)
   expect(attempt.signal.reason).toMatchObject({ how: 'failed', error: { code: 'node_failed' } })
 })
+
+test.each([
+  [
+    'goes on, though each health check ends only after the gateway stood still for longer than it may take',
+    1,
+    false,
+  ],
+  ['is lost if no health check has ended while the gateway ran for as long as it may take', 20, true],
+])('a stream of a silent node %s', async (_, dueTimes, isLost) => {
+  const goOn = stopClock()
+  const name = `stalls-${dueTimes}`
+  const fleet = env.FLEET.get(env.FLEET.idFromName(name))
+  const node = { id: name, url: 'http://127.0.0.1:9' }
+  await fleet.heartbeat(heartbeatOf(node, 'm'), 0)
+  await fleet.acquire({ model: 'm', requestId: name, domain: 'default', promptTokens: 1, exclude: [] })
+  goOn(DEFAULT_POLICY.deadMs)
+
+  /** The alarms that are set. They are due when the test says so. */
+  const set = new Set<() => void>()
+  const alarms = {
+    after(ms: number, onDue: () => void) {
+      if (ms === Infinity) return () => undefined
+      const alarm = () => void (set.delete(alarm) && onDue())
+      set.add(alarm)
+      return () => void set.delete(alarm)
+    },
+  }
+  const allDue = () => [...set].forEach((alarm) => alarm())
+  let respond: (() => void) | undefined
+  const nodeFetch = vi.fn<(url: URL, init: RequestInit) => Promise<Response>>(
+    (_url, { signal }) =>
+      new Promise((resolve, reject) => {
+        respond = () => resolve(new Response('{}'))
+        signal?.addEventListener('abort', () => reject(new Error('no response in time')))
+      }),
+  )
+  const attempt = new AbortController()
+  const policy = { ...DEFAULT_POLICY, connectMs: 20, totalMs: Infinity }
+  const deps = { fleet, policy, nodeFetch: nodeFetch as unknown as typeof fetch }
+  const watch = watchLease(deps, { nodeId: node.id, url: node.url }, name, alarms, attempt)
+  onTestFinished(() => watch.stop())
+  for (let check = 1; check <= 3 && !attempt.signal.aborted; check += 1) {
+    await vi.waitFor(
+      () => {
+        if (nodeFetch.mock.calls.length < check) allDue()
+        expect(nodeFetch).toHaveBeenCalledTimes(check)
+      },
+      { timeout: 60_000 },
+    )
+    // Longer than a check may take.
+    await scheduler.wait(50)
+    for (let times = 0; times < dueTimes; times += 1) allDue()
+    respond?.()
+    await scheduler.wait(50)
+  }
+  expect(attempt.signal.aborted).toBe(isLost)
+  if (isLost) expect(attempt.signal.reason).toMatchObject({ how: 'failed', error: { code: 'node_failed' } })
+})
