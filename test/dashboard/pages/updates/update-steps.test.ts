@@ -292,6 +292,9 @@ test('an imported mask, which no node selected, begins with the gate and is not 
   const leftOut = stepsLeftOut(update, PRESETS.production, [node, node])
   expect([...leftOut]).toEqual(['confirm'])
   expect(stepsLeftOut({ ...update, jobs: [] }, PRESETS.production, [node, node])).toEqual(leftOut)
+  // An update of a list has no jobs, so nothing is known of them.
+  const { jobs: _, ...listed } = update
+  expect([...stepsLeftOut(listed, PRESETS.production, [node, node])]).toEqual([])
   expect(summary(update, 5, { leftOut })).toEqual([
     'collect done 1',
     'gate running 4',

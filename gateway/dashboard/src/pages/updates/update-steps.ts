@@ -183,8 +183,8 @@ function hasDecision({ decisions = [] }: UpdateEntry, kind: DecisionEntry['kind'
 }
 
 /** An imported mask is there from the beginning: no node selected it. */
-function isImported({ jobs = [], mask_version: version }: UpdateEntry): boolean {
-  return version !== null && jobs.every(({ kind }) => kind === 'evaluate')
+function isImported({ jobs, mask_version: version }: UpdateEntry): boolean {
+  return version !== null && jobs?.every(({ kind }) => kind === 'evaluate') === true
 }
 
 /** It was cancelled, rejected, or a job failed. */
