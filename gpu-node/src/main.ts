@@ -116,7 +116,8 @@ async function reportFailedStart(error: unknown): Promise<void> {
   // A person reads the message alone.
   const shown = supervisor.present ? log : openLog(defaultFormat, () => write(`copal node: ${message}`))
   shown.error('the node cannot start', { reason: message })
-  await Promise.all([supervisor.tell({ type: 'failed', message }), sendLastLines()])
+  await supervisor.tell({ type: 'failed', message })
+  await sendLastLines()
 }
 
 try {

@@ -177,7 +177,13 @@ export function createEngineBackend(options: EngineBackendOptions): EngineBacken
       const loaded: LoadedSet = {
         engine,
         handle,
-        free: () => engine.release(handle).finally(leave),
+        async free() {
+          try {
+            await engine.release(handle)
+          } finally {
+            await leave()
+          }
+        },
         config: model.config,
         samplers,
         logits: new Float32Array(vocabSize),
