@@ -1,4 +1,5 @@
-import { Option, type Command } from 'commander'
+import { InvalidArgumentError, Option, type Command } from 'commander'
+import { capitalize } from '@copal/shared/phrases.ts'
 import {
   cacheEntry,
   type CacheEntry,
@@ -7,6 +8,7 @@ import {
   type SamplingPolicy,
   tenantEntry,
   type TenantEntry,
+  tenantName,
 } from '@copal/shared/wire/admin-keys.ts'
 import { listAll } from '../api/list-all.ts'
 import { addLimitOptions, formatLimits, limitChanges, type LimitOptions } from '../options/limit-options.ts'
@@ -49,7 +51,7 @@ export function addTenants(program: Command, session: Session): void {
   const set = tenants
     .command('set')
     .description('create a tenant, or change its limits; what is not named stays as it is')
-    .argument('<name>', 'name of the tenant: lower-case letters, digits, and - _ . inside')
+    .argument('<name>', 'name of the tenant: lower-case letters, digits, and - _ . inside', parseTenant)
     .addOption(
       new Option('--sampling <policy>', 'the most that its keys may have sampled').choices(
         samplingPolicy.options,
@@ -96,6 +98,13 @@ export function addTenants(program: Command, session: Session): void {
         session.print(json, cache, () => describeCache(cache))
       }
     })
+}
+
+/** @throws InvalidArgumentError where the name is none, before anybody is asked whether its texts may be deleted */
+function parseTenant(text: string): string {
+  const { error } = tenantName.safeParse(text)
+  if (error) throw new InvalidArgumentError(`${capitalize(error.issues[0]?.message ?? '')}.`)
+  return text
 }
 
 function describeCache({ answers, bytes, hits, misses }: CacheEntry): string {

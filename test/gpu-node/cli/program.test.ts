@@ -62,6 +62,10 @@ describe('a wrong command line', () => {
     },
     { args: ['keys', 'limit', 'key_1'], says: 'name a limit to change, like --requests-per-minute 60' },
     { args: ['tenants', 'set', 'a', '--concurrent', '0'], says: "at least 1, or 'none', is expected" },
+    {
+      args: ['tenants', 'set', 'A B', '--delete-texts'],
+      says: "argument '<name>' does not take 'A B'. Expected a tenant name of lower-case letters",
+    },
     { args: ['keys', 'creat', 'x'], says: 'Did you mean create?' },
     {
       args: ['nodes', 'sercet', 'node-1'],
