@@ -1,10 +1,14 @@
 /** A GPU node end to end, on whatever device there is, also a software driver: streams, a swap under them, a roll-back. */
+import { setTimeout as sleep } from 'node:timers/promises'
 import type { NodeEntry, StatusReport } from '@copal/shared/wire/admin.ts'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { gpu, skipWithoutGpu } from '../support/engine/gpu.ts'
 import { randomHalfMask } from '../support/models/random-masks.ts'
 import { startFleet, type TestFleet } from '../support/processes/fleet.ts'
 import { until } from '../support/processes/service.ts'
+
+/** Pause between the streams of a lane. Without one a software driver takes the processors from the update. */
+const PAUSE_MS = 250
 
 skipWithoutGpu('a node end to end')
 describe.runIf('addon' in gpu)('a node on a GPU', () => {
@@ -76,7 +80,10 @@ describe.runIf('addon' in gpu)('a node on a GPU', () => {
     const outputs: Awaited<ReturnType<typeof stream>>[] = []
     let stopped = false
     const lanes = [0, 1].map(async () => {
-      while (!stopped) outputs.push(await stream())
+      while (!stopped) {
+        outputs.push(await stream())
+        await sleep(PAUSE_MS)
+      }
     })
     const ended = Promise.all(lanes)
     // Awaited by `stop`; a failure before that must not count as unhandled.

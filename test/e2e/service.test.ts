@@ -231,7 +231,7 @@ describe('adaptation', () => {
       const { progress, finished_at } = await service.admin<UpdateEntry>('GET', `/admin/updates/${update.id}`)
       return progress > 0.9 || finished_at !== null ? true : undefined
     })
-    const load = streamLoad(client, MODEL, 4, SHORT_PAUSE_MS)
+    const load = streamLoad(client, MODEL, 2, SHORT_PAUSE_MS)
     onTestFinished(async () => void (await load.stop()))
     const end = await untilUpdateEnded(service, update.id)
     if (end.state !== 'promoted') {
@@ -283,7 +283,7 @@ describe('adaptation', () => {
 
   test('the gate rejects a mask that ruins the model, with numbers, and no stream ever sees it', async () => {
     await service.setPolicy({ watch: { soak_minutes: 0 }, effort: FEW_HOLDOUTS })
-    const load = streamLoad(client, MODEL, 2, PAUSE_MS)
+    const load = streamLoad(client, MODEL, 1, PAUSE_MS)
     onTestFinished(async () => void (await load.stop()))
     const { id } = await service.admin<UpdateEntry>('POST', '/admin/updates', {
       domains: ['general'],
