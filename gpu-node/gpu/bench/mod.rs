@@ -16,7 +16,7 @@ pub mod shapes;
 
 use copal_gpu::device::{DeviceDescription, Gpu, PassedOver, devices};
 use options::{Command, Options};
-use shapes::{Limits, SHAPES, Shape, layers_that_fit};
+use shapes::{Limits, SETS, SHAPES, Shape, layers_that_fit};
 use std::error::Error;
 use std::fs;
 use std::io::Write;
@@ -68,7 +68,7 @@ fn measure(options: &Options, out: &mut dyn Write) -> Result<(), Box<dyn Error>>
     // All engines run on it.
     let options = &Options { device: Some(device.title()), ..options.clone() };
     if options.check {
-        check::check(options.device.as_deref(), out)?;
+        check::check(options.device.as_deref(), &SETS.each_ref(), out)?;
     }
     let is_software = device.kind == "software";
     if is_software {
