@@ -22,11 +22,11 @@ pub(super) fn is_amd() -> bool {
     [vendor.ebx, vendor.edx, vendor.ecx].map(u32::to_le_bytes).as_flattened() == b"AuthenticAMD"
 }
 
-/// Returns whether the processor multiplies AMX tiles of bytes and the system can save them for a process.
+/// Returns whether the processor multiplies AMX tiles of bytes and of bf16, and the system can save them for a process.
 /// Does not ask for permission to use them: [`request_tiles`] does.
 pub(super) fn has_tiles() -> bool {
-    const TILES_OF_BYTES: u32 = 1 << 24 | 1 << 25;
-    cpuid(0, 0).eax >= 7 && cpuid(7, 0).edx & TILES_OF_BYTES == TILES_OF_BYTES && system::saves_tiles()
+    const TILES: u32 = 1 << 22 | 1 << 24 | 1 << 25;
+    cpuid(0, 0).eax >= 7 && cpuid(7, 0).edx & TILES == TILES && system::saves_tiles()
 }
 
 /// Asks the system for permission to use AMX tiles, once per process. Returns whether it was granted.

@@ -10,7 +10,7 @@ use super::usage::Usage;
 use super::weights::WeightSet;
 use super::work::{Output, StepError, Work, check_work};
 use crate::cpu::Implementation;
-use crate::kernels::{CHUNK_TOKENS, Multiplier, MultiplyError};
+use crate::kernels::{MAX_CHUNK_TOKENS, Multiplier, MultiplyError};
 use crate::pool::Pool;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -65,7 +65,7 @@ impl Engine {
             Pool::new(options.threads).map_err(|error| EngineError::Threads(options.threads, error))?;
         let widest = config.hidden.max(config.query_width()).max(config.intermediate);
         // Whole chunks: then only the last chunk of a batch can be incomplete.
-        let batch_tokens = options.batch_tokens.next_multiple_of(CHUNK_TOKENS);
+        let batch_tokens = options.batch_tokens.next_multiple_of(MAX_CHUNK_TOKENS);
         let rows = batch_tokens.max(SCORE_ROWS);
         let multiplier =
             Multiplier::new(implementation, pool, rows, widest).map_err(EngineError::Activations)?;

@@ -1,6 +1,7 @@
 //! Encoding of a multiplication's inputs into the layout that the kernels read.
 
 use super::disjoint::Disjoint;
+use super::lines::Lines;
 use super::{Bf16Words, CHUNK_TOKENS, MAX_INT8_INPUT, Panel};
 use crate::cpu::Implementation;
 use crate::pool::{Panicked, Pool};
@@ -63,7 +64,7 @@ impl Encoding {
     fn words(self, bf16: Bf16Words) -> usize {
         match (self, bf16) {
             (Encoding::Bf16, Bf16Words::Floats) => self.group(),
-            (Encoding::Bf16, Bf16Words::Pairs) | (Encoding::Int16 { .. }, _) => self.group() / 2,
+            (Encoding::Bf16, _) | (Encoding::Int16 { .. }, _) => self.group() / 2,
             (Encoding::Int8 { .. }, _) => self.group() / 4,
         }
     }
@@ -71,7 +72,7 @@ impl Encoding {
 
 /// A buffer of encoded activations, `[tokens, cols]`. Encoding reuses it without allocating.
 ///
-/// Tokens are divided into chunks of [`CHUNK_TOKENS`]. In a chunk of `t` tokens the words of one step of
+/// Tokens are divided into chunks, of as many as share one pass over the weights. In a chunk of `t` tokens the words of one step of
 /// columns lie side by side, `[steps, t]`, and so do scales and sums, `[groups, t]`. A step of 16-bit
 /// integers is four columns in two words, the even columns before the odd ones; one of 8-bit integers is four
 /// columns in one word. [`Bf16Words`] says how bf16 is laid out. A group in planes is the upper bytes of its
@@ -81,9 +82,10 @@ pub struct Activations {
     max_cols: usize,
     encoding: Encoding,
     bf16_words: Bf16Words,
+    chunk_tokens: usize,
     tokens: usize,
     cols: usize,
-    words: Vec<u32>,
+    words: Lines<u32>,
     scales: Vec<f32>,
     sums: Vec<i32>,
     input_sums: Vec<f32>,
@@ -116,9 +118,10 @@ impl Activations {
             max_cols,
             encoding: Encoding::Bf16,
             bf16_words: Bf16Words::Floats,
+            chunk_tokens: CHUNK_TOKENS,
             tokens: 0,
             cols: 0,
-            words: vec![0; max_tokens * padded],
+            words: Lines::zeros(max_tokens * padded),
             scales: vec![0.0; max_tokens * padded / 32],
             sums: vec![0; max_tokens * padded / 32],
             input_sums: vec![0.0; max_tokens * padded / 32],
@@ -163,16 +166,17 @@ impl Activations {
         assert_eq!(tokens * cols, inputs.len(), "inputs end within a token");
         assert!(tokens <= self.max_tokens && cols <= self.max_cols, "no room for the inputs");
         (self.encoding, self.tokens, self.cols) = (encoding, tokens, cols);
-        self.bf16_words = implementation.multiply.bf16_words;
-        let bf16_words = self.bf16_words;
+        (self.bf16_words, self.chunk_tokens) =
+            (implementation.multiply.bf16_words, implementation.chunk_tokens(encoding));
+        let (bf16_words, chunk_tokens) = (self.bf16_words, self.chunk_tokens);
         let (words, groups) = self.sizes_per_token();
-        let chunks = tokens.div_ceil(CHUNK_TOKENS);
+        let chunks = tokens.div_ceil(chunk_tokens);
         let all_words = Disjoint::new(&mut self.words);
         let all_scales = Disjoint::new(&mut self.scales);
         let all_sums = Disjoint::new(&mut self.sums);
         let all_input_sums = Disjoint::new(&mut self.input_sums);
         let encode = |chunk: usize| {
-            let tokens = chunk_range(chunk, tokens);
+            let tokens = chunk_range(chunk, chunk_tokens, tokens);
             // SAFETY: chunks do not overlap, and one thread encodes each of them once.
             let (words, scales, sums, input_sums) = unsafe {
                 (
@@ -204,12 +208,12 @@ impl Activations {
 
     /// The number of chunks.
     pub(super) fn chunks(&self) -> usize {
-        self.tokens.div_ceil(CHUNK_TOKENS)
+        self.tokens.div_ceil(self.chunk_tokens)
     }
 
     /// Returns the tokens of a chunk.
     pub(super) fn chunk_range(&self, chunk: usize) -> Range<usize> {
-        chunk_range(chunk, self.tokens)
+        chunk_range(chunk, self.chunk_tokens, self.tokens)
     }
 
     /// Returns the panel of a chunk.
@@ -232,9 +236,9 @@ impl Activations {
     }
 }
 
-fn chunk_range(chunk: usize, tokens: usize) -> Range<usize> {
-    let start = chunk * CHUNK_TOKENS;
-    start..(start + CHUNK_TOKENS).min(tokens)
+fn chunk_range(chunk: usize, chunk_tokens: usize, tokens: usize) -> Range<usize> {
+    let start = chunk * chunk_tokens;
+    start..(start + chunk_tokens).min(tokens)
 }
 
 /// Encodes one chunk. Inlined into a function of each instruction set, so that the compiler vectorises it for
@@ -271,6 +275,14 @@ fn encode_bf16(inputs: &[f32], token: usize, tokens: usize, form: Bf16Words, wor
         Bf16Words::Pairs => {
             for (step, codes) in steps.zip(codes.chunks_exact(2)) {
                 step[token] = u32::from(codes[0]) | u32::from(codes[1]) << 16;
+            }
+        }
+        Bf16Words::Rows => {
+            let (pairs, _) = codes.as_chunks::<2>();
+            for (word, codes) in
+                words.chunks_exact_mut(pairs.len()).nth(token).unwrap_or_default().iter_mut().zip(pairs)
+            {
+                *word = u32::from(codes[0]) | u32::from(codes[1]) << 16;
             }
         }
         Bf16Words::Floats => {

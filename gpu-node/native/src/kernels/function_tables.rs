@@ -1,9 +1,9 @@
 //! Tables of functions by the constants that they were compiled for.
 
-use super::{BlockFn, CHUNK_TOKENS};
+use super::BlockFn;
 
-/// One function for each number of tokens from 1.
-pub(super) type ByTokens = [BlockFn; CHUNK_TOKENS];
+/// One function for each number of tokens from 1 to those of a chunk.
+pub(super) type ByTokens = &'static [BlockFn];
 
 /// One value for groups of 64 columns, and one for groups of 32.
 #[derive(Debug)]
@@ -18,19 +18,24 @@ impl<T> ByGroup<T> {
     }
 }
 
-/// `[name::<1>, …, name::<8>]`: one function for each number of tokens, with further constants in front.
+/// `&[name::<1>, …, name::<8>]`: one function for each number of tokens, with further constants in front.
 macro_rules! by_tokens {
     ($($name:ident)::+ $(, $constant:expr)*) => {
-        [
-            $($name)::+::<$($constant,)* 1>,
-            $($name)::+::<$($constant,)* 2>,
-            $($name)::+::<$($constant,)* 3>,
-            $($name)::+::<$($constant,)* 4>,
-            $($name)::+::<$($constant,)* 5>,
-            $($name)::+::<$($constant,)* 6>,
-            $($name)::+::<$($constant,)* 7>,
-            $($name)::+::<$($constant,)* 8>,
-        ]
+        by_tokens!(@list [$($name)::+] [$($constant),*] 1 2 3 4 5 6 7 8)
+    };
+    (@list $name:tt $constants:tt $($tokens:literal)+) => {
+        &[$(by_tokens!(@one $name $constants $tokens)),+]
+    };
+    (@one [$($name:ident)::+] [$($constant:expr),*] $tokens:literal) => {
+        $($name)::+::<$($constant,)* $tokens>
+    };
+}
+
+/// As [`by_tokens!`], for up to 16 tokens.
+#[cfg(target_arch = "x86_64")]
+macro_rules! by_16_tokens {
+    ($($name:ident)::+) => {
+        by_tokens!(@list [$($name)::+] [] 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16)
     };
 }
 
@@ -41,4 +46,6 @@ macro_rules! by_group_and_tokens {
     };
 }
 
+#[cfg(target_arch = "x86_64")]
+pub(super) use by_16_tokens;
 pub(super) use {by_group_and_tokens, by_tokens};

@@ -16,6 +16,7 @@ mod disjoint;
 mod expand_table;
 mod expand_then_multiply;
 mod function_tables;
+mod lines;
 mod multiply;
 #[cfg(target_arch = "aarch64")]
 mod neon;
@@ -38,8 +39,10 @@ pub(crate) use neon::{NEON, NEON_DOT};
 pub(crate) use scalar::SCALAR;
 use std::ops::Range;
 
-/// Maximum number of tokens that one pass over the weights serves.
+/// Maximum number of tokens that one pass over the weights serves, by most functions.
 pub const CHUNK_TOKENS: usize = 8;
+/// Maximum number of tokens that one pass over the weights serves, by any function.
+pub const MAX_CHUNK_TOKENS: usize = 16;
 /// The largest 8-bit input.
 const MAX_INT8_INPUT: i32 = 127;
 /// Steps of four columns of int4 whose products with 8-bit inputs are added up in pairs, in 16 bits.
@@ -66,7 +69,11 @@ pub(crate) struct MultiplyFns {
     min_plane_tokens: usize,
     max_passes: MaxPasses,
     encode: unsafe fn(ChunkMut<'_>),
+    /// Called by each thread after its last multiplication.
+    release: Option<unsafe fn()>,
     dense_bf16: ByTokens,
+    /// For dense groups in the nearest cache.
+    near_bf16: ByTokens,
     dense_int8: ByGroup<ByTokens>,
     dense_int4: ByGroup<ByTokens>,
     sparse_bf16: ByTokens,
@@ -100,6 +107,9 @@ impl MaxPasses {
 enum Bf16Words {
     /// Two columns in a word, for instructions that multiply pairs.
     Pairs,
+    /// As pairs, but a token's words of a group lie side by side, for tiles.
+    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "only x86 has tiles"))]
+    Rows,
     /// One column in a word, as f32.
     Floats,
 }
@@ -133,7 +143,7 @@ enum Expansion {
     WithProducts(MultiplyAndExpandFn),
 }
 
-/// The encoded activations of up to [`CHUNK_TOKENS`] tokens. [`Activations`] documents the layout.
+/// The encoded activations of a chunk of tokens. [`Activations`] documents the layout.
 #[derive(Clone, Copy)]
 struct Panel<'a> {
     tokens: usize,
@@ -175,16 +185,37 @@ impl<'a> Panel<'a> {
 /// Products of one block, `[token][row]` f32.
 #[derive(Clone)]
 #[repr(align(64))]
-struct BlockSums([[f32; BLOCK_ROWS]; CHUNK_TOKENS]);
+struct BlockSums([[f32; BLOCK_ROWS]; MAX_CHUNK_TOKENS]);
 
 impl BlockSums {
-    const ZERO: BlockSums = BlockSums([[0.0; BLOCK_ROWS]; CHUNK_TOKENS]);
+    const ZERO: BlockSums = BlockSums([[0.0; BLOCK_ROWS]; MAX_CHUNK_TOKENS]);
+
+    /// Makes the sums of the first tokens zero.
+    fn clear(&mut self, tokens: usize) {
+        self.0[..tokens].fill([0.0; BLOCK_ROWS]);
+    }
 }
 
 impl Implementation {
     fn encode(&self, chunk: ChunkMut<'_>) {
         // SAFETY: the machine can run every implementation that is given out.
         unsafe { (self.multiply.encode)(chunk) }
+    }
+
+    /// Returns the number of tokens of a chunk that was encoded for one pass over the weights.
+    fn chunk_tokens(&self, encoding: Encoding) -> usize {
+        match encoding {
+            Encoding::Bf16 => self.multiply.dense_bf16.len(),
+            Encoding::Int16 { .. } | Encoding::Int8 { .. } => CHUNK_TOKENS,
+        }
+    }
+
+    /// Gives back what multiplications keep for the calling thread.
+    fn release(&self) {
+        if let Some(release) = self.multiply.release {
+            // SAFETY: as above.
+            unsafe { release() }
+        }
     }
 
     /// Returns the function that multiplies dense groups of `format` by a panel of `tokens` tokens.
@@ -198,10 +229,18 @@ impl Implementation {
         by_tokens[tokens - 1]
     }
 
+    /// As [`Implementation::dense_fn`], for groups in the nearest cache.
+    fn near_fn(&self, format: Format, tokens: usize) -> BlockFn {
+        match format.precision() {
+            Precision::Bf16 => self.multiply.near_bf16[tokens - 1],
+            Precision::Int8 | Precision::Int4 => self.dense_fn(format, tokens),
+        }
+    }
+
     /// Returns the function that multiplies expanded groups of `format` by a panel of `tokens` tokens.
     fn expanded_fn(&self, format: Format, tokens: usize) -> BlockFn {
         match format.precision() {
-            Precision::Bf16 | Precision::Int8 => self.dense_fn(format, tokens),
+            Precision::Bf16 | Precision::Int8 => self.near_fn(format, tokens),
             Precision::Int4 => self.multiply.expanded_int4.of(format.group())[tokens - 1],
         }
     }

@@ -2,6 +2,7 @@
 
 use super::activations::fits_activations;
 use super::disjoint::Disjoint;
+use super::lines::Lines;
 use super::{Activations, BlockSums, CHUNK_TOKENS, Encoding, Expansion, MAX_GROUP_BYTES};
 use crate::cpu::Implementation;
 use crate::pool::{Panicked, Pool};
@@ -37,7 +38,7 @@ pub struct Multiplier {
     implementation: &'static Implementation,
     pool: Pool,
     activations: Activations,
-    /// For each thread, for more than [`CHUNK_TOKENS`] tokens.
+    /// For each thread.
     workspaces: Vec<Mutex<Workspace>>,
     /// For each thread's share of the blocks, how many of them are taken.
     taken: Vec<TakenBlocks>,
@@ -49,7 +50,7 @@ pub struct Multiplier {
 /// A thread's buffers for a block and several chunks of tokens.
 struct Workspace {
     /// Expanded groups: [`LONG_SLICE_BYTES`] or one group, and a vector behind them.
-    dense: Vec<u8>,
+    dense: Lines<u8>,
     /// The products of each chunk.
     sums: Vec<BlockSums>,
 }
@@ -145,7 +146,7 @@ impl Multiplier {
     /// other once, not after every matrix.
     ///
     /// The result of a row does not depend on the number of threads, nor on the other rows. Up to
-    /// [`CHUNK_TOKENS`] tokens share one pass over the weights. For more tokens, chunks of them read each block
+    /// [`CHUNK_TOKENS`] tokens and more share one pass over the weights. For more tokens, chunks of them read each block
     /// from a cache, one after another.
     pub fn multiply_all(&mut self, products: &mut [Product<'_>]) -> Result<(), MultiplyError> {
         if products.len() > MAX_PRODUCTS {
@@ -184,6 +185,7 @@ impl Multiplier {
                     first += blocks.len();
                 }
             }
+            self.implementation.release();
         })?;
         Ok(())
     }
@@ -227,17 +229,20 @@ impl MatrixProduct<'_> {
         if chunks <= self.max_passes(block) {
             for chunk in 0..chunks {
                 let panel = self.activations.panel(chunk);
-                let mut sums = BlockSums::ZERO;
+                let sums = &mut workspace.sums[0];
+                sums.clear(panel.tokens);
                 let block_fn = self.implementation.matrix_fn(self.matrix, panel.tokens);
                 // SAFETY: the stream has the format and sparsity that the function was chosen for and all groups of
                 // the matrix, with a vector behind them; the panel was encoded for the matrix's columns.
-                unsafe { block_fn(stream, self.matrix.groups(), panel, &mut sums) };
-                self.write(block, chunk, &sums);
+                unsafe { block_fn(stream, self.matrix.groups(), panel, sums) };
+                self.write(block, chunk, sums);
             }
             return;
         }
         let sums = &mut workspace.sums[..chunks];
-        sums.fill(BlockSums::ZERO);
+        sums.iter_mut()
+            .enumerate()
+            .for_each(|(chunk, sums)| sums.clear(self.activations.chunk_range(chunk).len()));
         self.multiply_slices(stream, &mut workspace.dense, sums);
         for (chunk, sums) in sums.iter().enumerate() {
             self.write(block, chunk, sums);
@@ -297,9 +302,11 @@ impl MatrixProduct<'_> {
                 let part = next * chunk / chunks..next * (chunk + 1) / chunks;
                 prefetch_bytes(stream.as_ptr().wrapping_add(part.start), part.len());
                 let panel = self.activations.panel(chunk);
+                let is_near = is_prefetched || chunk > 0;
                 let block_fn = match expansion {
+                    None if !is_near => self.implementation.dense_fn(format, panel.tokens),
+                    None => self.implementation.near_fn(format, panel.tokens),
                     Some(_) => self.implementation.expanded_fn(format, panel.tokens),
-                    None => self.implementation.dense_fn(format, panel.tokens),
                 };
                 // SAFETY: the slice is dense or expanded and has these groups, with a vector behind them; the panel
                 // was encoded for the matrix's columns.
@@ -329,10 +336,10 @@ impl MatrixProduct<'_> {
 impl Workspace {
     /// Creates buffers for up to `max_tokens` tokens.
     fn new(max_tokens: usize) -> Workspace {
-        let chunks = max_tokens.div_ceil(CHUNK_TOKENS);
+        let chunks = max_tokens.div_ceil(CHUNK_TOKENS).max(1);
         Workspace {
-            dense: vec![0; LONG_SLICE_BYTES + MAX_GROUP_BYTES + VECTOR_BYTES],
-            sums: vec![BlockSums::ZERO; if chunks > 1 { chunks } else { 0 }],
+            dense: Lines::zeros(LONG_SLICE_BYTES + MAX_GROUP_BYTES + VECTOR_BYTES),
+            sums: vec![BlockSums::ZERO; chunks],
         }
     }
 }

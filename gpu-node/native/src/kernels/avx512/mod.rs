@@ -1,6 +1,6 @@
 //! AVX-512: Skylake-X and later. Where the processor has them, dot products of integers (VNNI, from Cascade
 //! Lake on), expanding moves (VBMI2, from Ice Lake and Zen 4 on), dot products of bf16 pairs, and tiles (AMX).
-//! All of them give the same bits, apart from dot products of bf16 pairs.
+//! All of them give the same bits in int8 and int4. In bf16 dot products of pairs and tiles have sums in orders of their own.
 
 mod amx;
 mod bf16;
@@ -14,7 +14,7 @@ mod shuffles;
 mod two_of_four;
 
 use super::activations::{ChunkMut, encode_chunk};
-use super::function_tables::{ByGroup, by_group_and_tokens, by_tokens};
+use super::function_tables::{ByGroup, by_16_tokens, by_group_and_tokens, by_tokens};
 use super::{Bf16Words, BlockSums, Expansion, MaxPasses, MultiplyFns, Panel};
 use crate::cpu::levels::avx512;
 use crate::prefetch::prefetch_line;
@@ -24,16 +24,16 @@ use std::arch::x86_64::*;
 /// One function for each number of tokens: the first one up to three tokens, the second one, with tiles, from
 /// four on.
 macro_rules! tiles_from_4 {
-    ($few:ident::$few_fn:ident, $many:ident::$many_fn:ident, $group:literal) => {
-        [
+    ($few:ident::$few_fn:ident, $tiles_fn:ident, $group:literal) => {
+        &[
             $few::$few_fn::<$group, 1>,
             $few::$few_fn::<$group, 2>,
             $few::$few_fn::<$group, 3>,
-            $many::$many_fn::<$group, 4>,
-            $many::$many_fn::<$group, 5>,
-            $many::$many_fn::<$group, 6>,
-            $many::$many_fn::<$group, 7>,
-            $many::$many_fn::<$group, 8>,
+            amx::integers::$tiles_fn::<$group, 4>,
+            amx::integers::$tiles_fn::<$group, 5>,
+            amx::integers::$tiles_fn::<$group, 6>,
+            amx::integers::$tiles_fn::<$group, 7>,
+            amx::integers::$tiles_fn::<$group, 8>,
         ]
     };
 }
@@ -44,7 +44,9 @@ pub(crate) const AVX512: MultiplyFns = MultiplyFns {
     min_plane_tokens: usize::MAX,
     max_passes: MaxPasses { bf16: 4, int8: 2, int4: 2 },
     encode,
+    release: None,
     dense_bf16: by_tokens!(bf16::dense),
+    near_bf16: by_tokens!(bf16::dense),
     dense_int8: by_group_and_tokens!(int8::dense),
     dense_int4: by_group_and_tokens!(int4::dense),
     sparse_bf16: by_tokens!(bf16::sparse_by_shuffles),
@@ -92,41 +94,47 @@ pub(crate) const AVX512_VBMI2: MultiplyFns = MultiplyFns {
 pub(crate) const AVX512_BF16: MultiplyFns = MultiplyFns {
     bf16_words: Bf16Words::Pairs,
     dense_bf16: by_tokens!(bf16::dense_pairs),
+    near_bf16: by_tokens!(bf16::dense_pairs),
     sparse_bf16: by_tokens!(bf16::sparse_pairs),
     ..AVX512_VBMI2
 };
 
-/// AVX-512 with AMX tiles for the integer formats of several tokens.
+/// AVX-512 with AMX tiles for bf16, and for the integer formats of several tokens.
 pub(crate) const AMX: MultiplyFns = MultiplyFns {
-    min_plane_tokens: amx::MIN_TOKENS,
-    max_passes: MaxPasses { int8: 1, int4: 1, ..AVX512_VBMI2.max_passes },
+    bf16_words: Bf16Words::Rows,
+    release: Some(amx::release),
+    min_plane_tokens: amx::integers::MIN_TOKENS,
+    max_passes: MaxPasses::ONE,
+    dense_bf16: by_16_tokens!(amx::bf16::dense),
+    near_bf16: by_16_tokens!(amx::bf16::near),
+    sparse_bf16: by_16_tokens!(amx::bf16::sparse),
     dense_int8: ByGroup {
-        of_64: tiles_from_4!(int8::dense_vnni, amx::dense_int8, 64),
-        of_32: tiles_from_4!(int8::dense_vnni, amx::dense_int8, 32),
+        of_64: tiles_from_4!(int8::dense_vnni, dense_int8, 64),
+        of_32: tiles_from_4!(int8::dense_vnni, dense_int8, 32),
     },
     dense_int4: ByGroup {
-        of_64: tiles_from_4!(int4::dense_vnni, amx::dense_int4, 64),
-        of_32: tiles_from_4!(int4::dense_vnni, amx::dense_int4, 32),
+        of_64: tiles_from_4!(int4::dense_vnni, dense_int4, 64),
+        of_32: tiles_from_4!(int4::dense_vnni, dense_int4, 32),
     },
     sparse_int8: ByGroup {
-        of_64: tiles_from_4!(int8::sparse_vbmi2, amx::sparse_int8, 64),
-        of_32: tiles_from_4!(int8::sparse_vbmi2, amx::sparse_int8, 32),
+        of_64: tiles_from_4!(int8::sparse_vbmi2, sparse_int8, 64),
+        of_32: tiles_from_4!(int8::sparse_vbmi2, sparse_int8, 32),
     },
     sparse_int4: ByGroup {
-        of_64: tiles_from_4!(int4::sparse_vbmi2, amx::sparse_int4, 64),
-        of_32: tiles_from_4!(int4::sparse_vbmi2, amx::sparse_int4, 32),
+        of_64: tiles_from_4!(int4::sparse_vbmi2, sparse_int4, 64),
+        of_32: tiles_from_4!(int4::sparse_vbmi2, sparse_int4, 32),
     },
     expanded_int4: ByGroup {
-        of_64: tiles_from_4!(int4::expanded_vnni, amx::expanded_int4, 64),
-        of_32: tiles_from_4!(int4::expanded_vnni, amx::expanded_int4, 32),
+        of_64: tiles_from_4!(int4::expanded_vnni, expanded_int4, 64),
+        of_32: tiles_from_4!(int4::expanded_vnni, expanded_int4, 32),
     },
     expand_int4: ByGroup {
         of_64: Expansion::Alone(expand::by_moves::int4::<64>),
         of_32: Expansion::Alone(expand::by_moves::int4::<32>),
     },
     two_of_four_int8: ByGroup {
-        of_64: tiles_from_4!(int8::sparse_vbmi2, amx::sparse_int8, 64),
-        of_32: tiles_from_4!(int8::sparse_vbmi2, amx::sparse_int8, 32),
+        of_64: tiles_from_4!(int8::sparse_vbmi2, sparse_int8, 64),
+        of_32: tiles_from_4!(int8::sparse_vbmi2, sparse_int8, 32),
     },
     ..AVX512_VBMI2
 };

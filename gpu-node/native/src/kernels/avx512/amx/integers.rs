@@ -1,4 +1,4 @@
-//! AMX: matrix products of bytes in tiles, for several tokens at a time. Everything else is AVX-512.
+//! Products of bytes in tiles, for several tokens at a time. AVX-512 multiplies fewer.
 //!
 //! A group of the layout is a tile of weights as it lies in memory: one row for each step, with 16 rows of
 //! the matrix times four columns in it. The other tile holds inputs, one row for each token. With int8 weights
@@ -6,21 +6,22 @@
 //! combined afterwards; with int4 weights they have 8 bits and one plane. Integer sums are exact: a token gets
 //! the same bits as alone, where AVX-512 multiplies it.
 
-use super::super::expand_then_multiply::{EXPAND_AHEAD, expand_then_multiply};
-use super::expand::by_moves::{self, expand_int8};
-use super::int4::{Scales, add_minimums, nibbles, scale_upper_nibbles};
-use super::integers::{Dots, add_scaled, load_halves};
-use super::{BlockSums, Panel, TILES, Totals};
-use super::{each_token, load, load_totals, prefetch, store, store_totals};
+use super::configure;
 use crate::cpu::levels::avx512vbmi2;
 use crate::kernels::CHUNK_TOKENS;
+use crate::kernels::avx512::expand::by_moves::{self, expand_int8};
+use crate::kernels::avx512::int4::{Scales, add_minimums, nibbles, scale_upper_nibbles};
+use crate::kernels::avx512::integers::{Dots, add_scaled, load_halves};
+use crate::kernels::avx512::{BlockSums, Panel, TILES, Totals};
+use crate::kernels::avx512::{each_token, load, load_totals, prefetch, store, store_totals};
+use crate::kernels::expand_then_multiply::{EXPAND_AHEAD, expand_then_multiply};
 use crate::prefetch::prefetch_bytes;
 use crate::storage::{BLOCK_ROWS, EXPANDED_INT4_HEADER, MAX_GROUP, TILE_ROWS, VECTOR_BYTES};
 use std::arch::asm;
 use std::arch::x86_64::*;
 
 /// Minimum number of tokens whose inputs are planes, for tiles. AVX-512 multiplies fewer tokens.
-pub(super) const MIN_TOKENS: usize = 4;
+pub(in crate::kernels::avx512) const MIN_TOKENS: usize = 4;
 
 /// Weights of a group: for each step a vector of the first tile and one of the second.
 #[repr(align(64))]
@@ -34,32 +35,11 @@ struct Products([i32; TILES * 2 * CHUNK_TOKENS * TILE_ROWS]);
 /// Bytes of one tile's and plane's products.
 const PRODUCTS: usize = 4 * CHUNK_TOKENS * TILE_ROWS;
 
-/// The configuration of the tile registers: 0 to 3 are products, 4 and 5 inputs, 6 and 7 weights.
-#[repr(align(64))]
-struct Shape([u8; 64]);
-
-const fn shape(tokens: usize, group: usize) -> Shape {
-    let mut shape = [0; 64];
-    shape[0] = 1;
-    let mut tile = 0;
-    while tile < 8 {
-        let (rows, bytes) = match tile {
-            0..4 => (tokens, VECTOR_BYTES),
-            4..6 => (tokens, group),
-            _ => (group / 4, VECTOR_BYTES),
-        };
-        shape[16 + 2 * tile] = bytes as u8;
-        shape[48 + tile] = rows as u8;
-        tile += 1;
-    }
-    Shape(shape)
-}
-
 avx512vbmi2!(
     /// # Safety
     ///
     /// The contract of a `BlockFn`, for a chunk whose words are planes.
-    pub(super) unsafe fn dense_int8<const GROUP: usize, const T: usize>(
+    pub(in crate::kernels::avx512) unsafe fn dense_int8<const GROUP: usize, const T: usize>(
         stream: &[u8],
         groups: usize,
         panel: Panel<'_>,
@@ -82,7 +62,6 @@ avx512vbmi2!(
                 at = at.add(GROUP * BLOCK_ROWS);
                 add_products(&products, scales, panel, group, &mut totals);
             }
-            release();
         }
         store_totals(&totals, sums);
     }
@@ -92,7 +71,7 @@ avx512vbmi2!(
     /// # Safety
     ///
     /// The contract of a `BlockFn`, for a chunk whose words are planes.
-    pub(super) unsafe fn sparse_int8<const GROUP: usize, const T: usize>(
+    pub(in crate::kernels::avx512) unsafe fn sparse_int8<const GROUP: usize, const T: usize>(
         stream: &[u8],
         groups: usize,
         panel: Panel<'_>,
@@ -113,7 +92,6 @@ avx512vbmi2!(
                 multiply::<GROUP, T>(codes.0.as_ptr(), panel, group, &mut products);
                 add_products(&products, scales, panel, group, &mut totals);
             }
-            release();
         }
         store_totals(&totals, sums);
     }
@@ -123,7 +101,7 @@ avx512vbmi2!(
     /// # Safety
     ///
     /// The contract of a `BlockFn`, for a chunk whose words are planes.
-    pub(super) unsafe fn dense_int4<const GROUP: usize, const T: usize>(
+    pub(in crate::kernels::avx512) unsafe fn dense_int4<const GROUP: usize, const T: usize>(
         stream: &[u8],
         groups: usize,
         panel: Panel<'_>,
@@ -154,7 +132,6 @@ avx512vbmi2!(
                 add_scaled(&products.of_one_plane(), scales, panel, group, &mut totals);
                 add_minimums(minimums, panel, group, &mut totals);
             }
-            release();
         }
         store_totals(&totals, sums);
     }
@@ -164,7 +141,7 @@ avx512vbmi2!(
     /// # Safety
     ///
     /// The contract of a `BlockFn`, for a chunk whose words are planes and expanded groups.
-    pub(super) unsafe fn expanded_int4<const GROUP: usize, const T: usize>(
+    pub(in crate::kernels::avx512) unsafe fn expanded_int4<const GROUP: usize, const T: usize>(
         stream: &[u8],
         groups: usize,
         panel: Panel<'_>,
@@ -190,7 +167,6 @@ avx512vbmi2!(
                 });
                 add_scaled(&dots, scales.quarters, panel, group, &mut totals);
             }
-            release();
         }
         store_totals(&totals, sums);
     }
@@ -200,7 +176,7 @@ avx512vbmi2!(
     /// # Safety
     ///
     /// The contract of a `BlockFn`, for a chunk whose words are planes.
-    pub(super) unsafe fn sparse_int4<const GROUP: usize, const T: usize>(
+    pub(in crate::kernels::avx512) unsafe fn sparse_int4<const GROUP: usize, const T: usize>(
         stream: &[u8],
         groups: usize,
         panel: Panel<'_>,
@@ -209,33 +185,6 @@ avx512vbmi2!(
         let (expand, multiply) = (by_moves::int4::<GROUP>, expanded_int4::<GROUP, T>);
         // SAFETY: guaranteed by the caller.
         unsafe { expand_then_multiply(expand, multiply, stream, groups, panel, sums) }
-    }
-);
-
-avx512vbmi2!(
-    /// # Safety
-    ///
-    /// The machine has tiles, and the process has permission to use them.
-    #[inline]
-    unsafe fn configure<const GROUP: usize, const T: usize>() {
-        let shape: &'static Shape = const { &shape(T, GROUP) };
-        // SAFETY: the shape is valid, and no tile is in use.
-        unsafe {
-            asm!("ldtilecfg [{}]", in(reg) &raw const shape.0, options(nostack, readonly, preserves_flags))
-        }
-    }
-);
-
-avx512vbmi2!(
-    /// Releases the tiles. Tiles in use keep a processor from deep sleep and are saved at every context switch.
-    ///
-    /// # Safety
-    ///
-    /// As for [`configure`].
-    #[inline]
-    unsafe fn release() {
-        // SAFETY: guaranteed by the caller.
-        unsafe { asm!("tilerelease", options(nostack, nomem, preserves_flags)) }
     }
 );
 
