@@ -169,6 +169,7 @@ impl Activations {
         (self.bf16_words, self.chunk_tokens) =
             (implementation.multiply.bf16_words, implementation.chunk_tokens(encoding));
         let (bf16_words, chunk_tokens) = (self.bf16_words, self.chunk_tokens);
+        let in_planes = implementation.has_planes(encoding, tokens);
         let (words, groups) = self.sizes_per_token();
         let chunks = tokens.div_ceil(chunk_tokens);
         let all_words = Disjoint::new(&mut self.words);
@@ -191,7 +192,7 @@ impl Activations {
                 cols,
                 encoding,
                 bf16_words,
-                in_planes: tokens.len() >= implementation.multiply.min_plane_tokens,
+                in_planes,
                 words,
                 scales,
                 sums,

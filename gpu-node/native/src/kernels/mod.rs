@@ -65,17 +65,16 @@ const _: () = assert!(EXPANDED_INT4_HEADER + BLOCK_ROWS * MAX_GROUP <= MAX_GROUP
 #[derive(Debug)]
 pub(crate) struct MultiplyFns {
     bf16_words: Bf16Words,
-    /// Chunks of at least this many tokens have integer inputs as planes of bytes.
-    min_plane_tokens: usize,
+    min_plane_tokens: MinPlaneTokens,
     max_passes: MaxPasses,
     encode: unsafe fn(ChunkMut<'_>),
     /// Called by each thread after its last multiplication.
     release: Option<unsafe fn()>,
     dense_bf16: ByTokens,
-    /// For dense groups in the nearest cache.
-    near_bf16: ByTokens,
     dense_int8: ByGroup<ByTokens>,
     dense_int4: ByGroup<ByTokens>,
+    /// For dense groups that several chunks read from the nearest cache; `None`: those for memory.
+    near: Option<NearFns>,
     sparse_bf16: ByTokens,
     sparse_int8: ByGroup<ByTokens>,
     sparse_int4: ByGroup<ByTokens>,
@@ -86,6 +85,26 @@ pub(crate) struct MultiplyFns {
     expand_bf16: ExpandFn,
     expand_int8: ByGroup<ExpandFn>,
     expand_int4: ByGroup<Expansion>,
+}
+
+/// See [`MultiplyFns::near`].
+#[derive(Debug)]
+struct NearFns {
+    bf16: ByTokens,
+    int8: ByGroup<ByTokens>,
+    int4: ByGroup<ByTokens>,
+}
+
+/// For weights of a precision, the number of tokens from which on their integer inputs are planes of bytes.
+#[derive(Debug)]
+struct MinPlaneTokens {
+    int8: usize,
+    int4: usize,
+}
+
+impl MinPlaneTokens {
+    /// For functions that read no planes.
+    const NEVER: MinPlaneTokens = MinPlaneTokens { int8: usize::MAX, int4: usize::MAX };
 }
 
 /// For each precision, the most chunks of tokens for which sparse functions read a block again and again: each expands what it
@@ -210,6 +229,16 @@ impl Implementation {
         }
     }
 
+    /// Returns whether `tokens` inputs are planes of bytes.
+    fn has_planes(&self, encoding: Encoding, tokens: usize) -> bool {
+        let MinPlaneTokens { int8, int4 } = self.multiply.min_plane_tokens;
+        match encoding {
+            Encoding::Bf16 => false,
+            Encoding::Int16 { .. } => tokens >= int8,
+            Encoding::Int8 { .. } => tokens >= int4,
+        }
+    }
+
     /// Gives back what multiplications keep for the calling thread.
     fn release(&self) {
         if let Some(release) = self.multiply.release {
@@ -229,12 +258,15 @@ impl Implementation {
         by_tokens[tokens - 1]
     }
 
-    /// As [`Implementation::dense_fn`], for groups in the nearest cache.
+    /// As [`Implementation::dense_fn`], for groups that several chunks read from the nearest cache.
     fn near_fn(&self, format: Format, tokens: usize) -> BlockFn {
-        match format.precision() {
-            Precision::Bf16 => self.multiply.near_bf16[tokens - 1],
-            Precision::Int8 | Precision::Int4 => self.dense_fn(format, tokens),
-        }
+        let Some(fns) = &self.multiply.near else { return self.dense_fn(format, tokens) };
+        let by_tokens = match format.precision() {
+            Precision::Bf16 => &fns.bf16,
+            Precision::Int8 => fns.int8.of(format.group()),
+            Precision::Int4 => fns.int4.of(format.group()),
+        };
+        by_tokens[tokens - 1]
     }
 
     /// Returns the function that multiplies expanded groups of `format` by a panel of `tokens` tokens.

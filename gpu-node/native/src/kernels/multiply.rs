@@ -302,9 +302,10 @@ impl MatrixProduct<'_> {
                 let part = next * chunk / chunks..next * (chunk + 1) / chunks;
                 prefetch_bytes(stream.as_ptr().wrapping_add(part.start), part.len());
                 let panel = self.activations.panel(chunk);
-                let is_near = is_prefetched || chunk > 0;
                 let block_fn = match expansion {
-                    None if !is_near => self.implementation.dense_fn(format, panel.tokens),
+                    None if format.precision() == Precision::Bf16 && !is_prefetched && chunk == 0 => {
+                        self.implementation.dense_fn(format, panel.tokens)
+                    }
                     None => self.implementation.near_fn(format, panel.tokens),
                     Some(_) => self.implementation.expanded_fn(format, panel.tokens),
                 };

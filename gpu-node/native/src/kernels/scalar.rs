@@ -3,7 +3,7 @@
 use super::activations::{ChunkMut, encode_chunk};
 use super::expand_then_multiply::{expand_then_multiply, expanding_fn};
 use super::function_tables::{ByGroup, by_group_and_tokens, by_tokens};
-use super::{Bf16Words, BlockSums, Expansion, MaxPasses, MultiplyFns, Panel};
+use super::{Bf16Words, BlockSums, Expansion, MaxPasses, MinPlaneTokens, MultiplyFns, Panel};
 use crate::storage::{
     BLOCK_ROWS, EXPANDED_INT4_HEADER, Format, Precision, TILE_ROWS, VECTOR_BYTES, expand_bf16, expand_int4,
     expand_int8,
@@ -12,12 +12,12 @@ use half::f16;
 
 pub(crate) const SCALAR: MultiplyFns = MultiplyFns {
     bf16_words: Bf16Words::Pairs,
-    min_plane_tokens: usize::MAX,
+    min_plane_tokens: MinPlaneTokens::NEVER,
     max_passes: MaxPasses::ONE,
     encode,
     release: None,
+    near: None,
     dense_bf16: by_tokens!(dense_bf16),
-    near_bf16: by_tokens!(dense_bf16),
     dense_int8: by_group_and_tokens!(dense_int8),
     dense_int4: by_group_and_tokens!(dense_int4),
     sparse_bf16: by_tokens!(sparse_bf16),

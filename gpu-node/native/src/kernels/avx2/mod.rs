@@ -16,7 +16,7 @@ mod two_of_four;
 
 use super::activations::{ChunkMut, encode_chunk};
 use super::function_tables::{ByGroup, by_group_and_tokens, by_tokens};
-use super::{Bf16Words, BlockSums, Expansion, MaxPasses, MultiplyFns, Panel};
+use super::{Bf16Words, BlockSums, Expansion, MaxPasses, MinPlaneTokens, MultiplyFns, Panel};
 use crate::cpu::levels::avx2;
 use crate::prefetch::prefetch_line;
 use crate::storage::BLOCK_ROWS;
@@ -24,12 +24,12 @@ use std::arch::x86_64::*;
 
 pub(crate) const AVX2: MultiplyFns = MultiplyFns {
     bf16_words: Bf16Words::Floats,
-    min_plane_tokens: usize::MAX,
+    min_plane_tokens: MinPlaneTokens::NEVER,
     max_passes: MaxPasses::ONE,
     encode,
     release: None,
+    near: None,
     dense_bf16: by_tokens!(bf16::dense),
-    near_bf16: by_tokens!(bf16::dense),
     dense_int8: by_group_and_tokens!(int8::dense),
     dense_int4: by_group_and_tokens!(int4::dense),
     sparse_bf16: by_tokens!(bf16::sparse),

@@ -15,14 +15,16 @@ mod two_of_four;
 
 use super::activations::{ChunkMut, encode_chunk};
 use super::function_tables::{ByGroup, by_16_tokens, by_group_and_tokens, by_tokens};
-use super::{Bf16Words, BlockSums, Expansion, MaxPasses, MultiplyFns, Panel};
+use super::{
+    Bf16Words, BlockSums, CHUNK_TOKENS, Expansion, MaxPasses, MinPlaneTokens, MultiplyFns, NearFns, Panel,
+};
 use crate::cpu::levels::avx512;
 use crate::prefetch::prefetch_line;
 use crate::storage::TILE_ROWS;
 use std::arch::x86_64::*;
 
 /// One function for each number of tokens: the first one up to three tokens, the second one, with tiles, from
-/// four on.
+/// [`amx::integers::MIN_TOKENS`] on.
 macro_rules! tiles_from_4 {
     ($few:ident::$few_fn:ident, $tiles_fn:ident, $group:literal) => {
         &[
@@ -41,12 +43,12 @@ macro_rules! tiles_from_4 {
 /// AVX-512 alone: bf16 weights are multiplied as f32, and expanded by shuffles.
 pub(crate) const AVX512: MultiplyFns = MultiplyFns {
     bf16_words: Bf16Words::Floats,
-    min_plane_tokens: usize::MAX,
+    min_plane_tokens: MinPlaneTokens::NEVER,
     max_passes: MaxPasses { bf16: 4, int8: 2, int4: 2 },
     encode,
     release: None,
+    near: None,
     dense_bf16: by_tokens!(bf16::dense),
-    near_bf16: by_tokens!(bf16::dense),
     dense_int8: by_group_and_tokens!(int8::dense),
     dense_int4: by_group_and_tokens!(int4::dense),
     sparse_bf16: by_tokens!(bf16::sparse_by_shuffles),
@@ -94,40 +96,33 @@ pub(crate) const AVX512_VBMI2: MultiplyFns = MultiplyFns {
 pub(crate) const AVX512_BF16: MultiplyFns = MultiplyFns {
     bf16_words: Bf16Words::Pairs,
     dense_bf16: by_tokens!(bf16::dense_pairs),
-    near_bf16: by_tokens!(bf16::dense_pairs),
     sparse_bf16: by_tokens!(bf16::sparse_pairs),
     ..AVX512_VBMI2
 };
 
-/// AVX-512 with AMX tiles for bf16, and for the integer formats of several tokens.
+/// AVX-512 with AMX tiles for bf16, for int8 of four tokens and more, and for int4 of several chunks. For fewer tokens the integer
+/// products of tiles cost more than they save.
 pub(crate) const AMX: MultiplyFns = MultiplyFns {
     bf16_words: Bf16Words::Rows,
     release: Some(amx::release),
-    min_plane_tokens: amx::integers::MIN_TOKENS,
+    min_plane_tokens: MinPlaneTokens { int8: amx::integers::MIN_TOKENS, int4: CHUNK_TOKENS + 1 },
     max_passes: MaxPasses::ONE,
+    near: Some(NearFns {
+        bf16: by_16_tokens!(amx::bf16::near),
+        int8: by_group_and_tokens!(amx::integers::dense_int8),
+        int4: by_group_and_tokens!(amx::integers::dense_int4),
+    }),
     dense_bf16: by_16_tokens!(amx::bf16::dense),
-    near_bf16: by_16_tokens!(amx::bf16::near),
-    sparse_bf16: by_16_tokens!(amx::bf16::sparse),
     dense_int8: ByGroup {
         of_64: tiles_from_4!(int8::dense_vnni, dense_int8, 64),
         of_32: tiles_from_4!(int8::dense_vnni, dense_int8, 32),
     },
-    dense_int4: ByGroup {
-        of_64: tiles_from_4!(int4::dense_vnni, dense_int4, 64),
-        of_32: tiles_from_4!(int4::dense_vnni, dense_int4, 32),
-    },
+    sparse_bf16: by_16_tokens!(amx::bf16::sparse),
     sparse_int8: ByGroup {
         of_64: tiles_from_4!(int8::sparse_vbmi2, sparse_int8, 64),
         of_32: tiles_from_4!(int8::sparse_vbmi2, sparse_int8, 32),
     },
-    sparse_int4: ByGroup {
-        of_64: tiles_from_4!(int4::sparse_vbmi2, sparse_int4, 64),
-        of_32: tiles_from_4!(int4::sparse_vbmi2, sparse_int4, 32),
-    },
-    expanded_int4: ByGroup {
-        of_64: tiles_from_4!(int4::expanded_vnni, expanded_int4, 64),
-        of_32: tiles_from_4!(int4::expanded_vnni, expanded_int4, 32),
-    },
+    expanded_int4: by_group_and_tokens!(amx::integers::expanded_int4),
     expand_int4: ByGroup {
         of_64: Expansion::Alone(expand::by_moves::int4::<64>),
         of_32: Expansion::Alone(expand::by_moves::int4::<32>),

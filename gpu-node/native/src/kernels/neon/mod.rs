@@ -11,19 +11,19 @@ mod int8;
 
 use super::activations::{ChunkMut, encode_chunk};
 use super::function_tables::{ByGroup, by_group_and_tokens, by_tokens};
-use super::{Bf16Words, BlockSums, Expansion, MaxPasses, MultiplyFns, Panel};
+use super::{Bf16Words, BlockSums, Expansion, MaxPasses, MinPlaneTokens, MultiplyFns, Panel};
 use crate::cpu::levels::neon;
 use crate::storage::BLOCK_ROWS;
 use std::arch::{aarch64::*, asm};
 
 pub(crate) const NEON: MultiplyFns = MultiplyFns {
     bf16_words: Bf16Words::Pairs,
-    min_plane_tokens: usize::MAX,
+    min_plane_tokens: MinPlaneTokens::NEVER,
     max_passes: MaxPasses::ONE,
     encode,
     release: None,
+    near: None,
     dense_bf16: by_tokens!(bf16::dense),
-    near_bf16: by_tokens!(bf16::dense),
     dense_int8: by_group_and_tokens!(int8::dense),
     dense_int4: by_group_and_tokens!(int4::dense),
     sparse_bf16: by_tokens!(bf16::sparse),
@@ -41,7 +41,7 @@ pub(crate) const NEON: MultiplyFns = MultiplyFns {
 
 /// NEON with dot products of bytes. The sums are the same integers.
 pub(crate) const NEON_DOT: MultiplyFns = MultiplyFns {
-    min_plane_tokens: 1,
+    min_plane_tokens: MinPlaneTokens { int8: 1, int4: 1 },
     dense_int8: by_group_and_tokens!(dot_products::dense_int8),
     dense_int4: by_group_and_tokens!(dot_products::dense_int4),
     sparse_int8: by_group_and_tokens!(int8::sparse_dot),

@@ -9,18 +9,18 @@
 use super::configure;
 use crate::cpu::levels::avx512vbmi2;
 use crate::kernels::CHUNK_TOKENS;
-use crate::kernels::avx512::expand::by_moves::{self, expand_int8};
+use crate::kernels::avx512::expand::by_moves::expand_int8;
 use crate::kernels::avx512::int4::{Scales, add_minimums, nibbles, scale_upper_nibbles};
 use crate::kernels::avx512::integers::{Dots, add_scaled, load_halves};
 use crate::kernels::avx512::{BlockSums, Panel, TILES, Totals};
 use crate::kernels::avx512::{each_token, load, load_totals, prefetch, store, store_totals};
-use crate::kernels::expand_then_multiply::{EXPAND_AHEAD, expand_then_multiply};
+use crate::kernels::expand_then_multiply::EXPAND_AHEAD;
 use crate::prefetch::prefetch_bytes;
 use crate::storage::{BLOCK_ROWS, EXPANDED_INT4_HEADER, MAX_GROUP, TILE_ROWS, VECTOR_BYTES};
 use std::arch::asm;
 use std::arch::x86_64::*;
 
-/// Minimum number of tokens whose inputs are planes, for tiles. AVX-512 multiplies fewer tokens.
+/// Minimum number of tokens of int8 whose inputs are planes, for tiles. AVX-512 multiplies fewer tokens.
 pub(in crate::kernels::avx512) const MIN_TOKENS: usize = 4;
 
 /// Weights of a group: for each step a vector of the first tile and one of the second.
@@ -169,22 +169,6 @@ avx512vbmi2!(
             }
         }
         store_totals(&totals, sums);
-    }
-);
-
-avx512vbmi2!(
-    /// # Safety
-    ///
-    /// The contract of a `BlockFn`, for a chunk whose words are planes.
-    pub(in crate::kernels::avx512) unsafe fn sparse_int4<const GROUP: usize, const T: usize>(
-        stream: &[u8],
-        groups: usize,
-        panel: Panel<'_>,
-        sums: &mut BlockSums,
-    ) {
-        let (expand, multiply) = (by_moves::int4::<GROUP>, expanded_int4::<GROUP, T>);
-        // SAFETY: guaranteed by the caller.
-        unsafe { expand_then_multiply(expand, multiply, stream, groups, panel, sums) }
     }
 );
 
