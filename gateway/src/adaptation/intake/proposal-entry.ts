@@ -36,7 +36,10 @@ export async function proposalEntries(
   )
 }
 
-/** Counts the texts that wait to be grouped, and of these the ones that a node has read for every model. */
+/**
+ * Counts the texts that wait to be grouped, and of these the ones that a node has read: for the model whose nodes have read most,
+ * because each model groups texts by itself, and one without a node never reads any.
+ */
 export async function waitingTexts(
   { reservoir }: Pick<Deps, 'reservoir'>,
   models: readonly Pick<ModelRow, 'baseSha256'>[],
@@ -46,6 +49,6 @@ export async function waitingTexts(
   )
   return {
     texts: Math.max(0, ...counts.map(({ described, missing }) => described + missing)),
-    read: counts.length === 0 ? 0 : Math.min(...counts.map(({ described }) => described)),
+    read: Math.max(0, ...counts.map(({ described }) => described)),
   }
 }

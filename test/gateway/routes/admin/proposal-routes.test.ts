@@ -67,10 +67,15 @@ const owned = (tenant: string, count: number) =>
 
 test('proposals are listed with their terms, sizes and the beginnings of three texts', async () => {
   await new SimulatedNode('node-1', 'other').beat()
+  const retired = new SimulatedNode('node-2', 'retired')
+  await retired.beat({ model: { ...retired.heartbeat().model, baseSha256: 'b'.repeat(64) } })
   const texts = await propose('found_listed', 'law', owned('acme', 5))
   await staging().offer([offeredSample('No node has read this text yet.', { side: 'pool' })])
   const { data, waiting } = await adminJson<ProposalList>('GET', '/proposals')
+  // No node reads them for the retired model any more.
   expect(waiting).toEqual({ texts: 6, read: 5 })
+  const ofRetired = await adminJson<ProposalList>('GET', '/proposals?model=retired')
+  expect(ofRetired.waiting).toEqual({ texts: 6, read: 0 })
   expect(data).toMatchObject([
     {
       id: 'found_listed',
