@@ -4,12 +4,12 @@ import { suggestName } from '@copal/shared/suggest-name.ts'
 /** Words for a list in other programs. */
 const LISTS = ['list', 'ls', 'show', 'get']
 /** What is meant by names that are no commands of `copal`. */
-const SCRIPTS: Readonly<Record<string, string>> = {
-  start: 'npm start',
-  demo: 'npm run demo',
-  node: 'npm run node',
-  login: 'npx copal dashboard',
-  open: 'npx copal dashboard',
+const SCRIPTS: Readonly<Record<string, readonly string[]>> = {
+  start: ['npm start'],
+  demo: ['npm run demo'],
+  node: ['npx copal nodes', 'npm run node'],
+  login: ['npx copal dashboard'],
+  open: ['npx copal dashboard'],
 }
 
 /**
@@ -45,5 +45,6 @@ function adviceFor(command: Command, unknown: string): string {
 /** Rejects a name that is a command of the checkout, or would be one of another service, and names what is meant. */
 export function rejectScript(program: Command, name: string | undefined): void {
   if (name === undefined || !Object.hasOwn(SCRIPTS, name)) return
-  program.error(`error: unknown command '${name}'\n(Did you mean '${SCRIPTS[name]}'?)`)
+  const meant = SCRIPTS[name]?.map((command) => `'${command}'`).join(' or ')
+  program.error(`error: unknown command '${name}'\n(Did you mean ${meant}?)`)
 }

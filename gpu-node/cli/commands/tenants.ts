@@ -100,7 +100,7 @@ export function addTenants(program: Command, session: Session): void {
     })
 }
 
-/** @throws InvalidArgumentError where the name is none, before anybody is asked whether its texts may be deleted */
+/** @throws InvalidArgumentError if the name is invalid, before the command asks whether the tenant's texts may be deleted */
 function parseTenant(text: string): string {
   const { error } = tenantName.safeParse(text)
   if (error) throw new InvalidArgumentError(`${capitalize(error.issues[0]?.message ?? '')}.`)

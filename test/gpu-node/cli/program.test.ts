@@ -79,6 +79,7 @@ describe('a wrong command line', () => {
     { args: ['domains', 'update'], says: "Did you mean 'npx copal update'?" },
     { args: ['nodes', 'drain', 'node-1'], says: "(Did you mean 'npx copal drain'?)" },
     { args: ['start'], says: "unknown command 'start'\n(Did you mean 'npm start'?)" },
+    { args: ['node'], says: "(Did you mean 'npx copal nodes' or 'npm run node'?)" },
     { args: ['login'], says: "Did you mean 'npx copal dashboard'?" },
     { args: ['status', '--jsno'], says: 'Did you mean --json?' },
   ])('$args exits with 2 and says what is wrong', async ({ args, says }) => {
