@@ -62,6 +62,7 @@ export async function followAdaptation(known: readonly string[]): Promise<void> 
     const isDue = running !== null || domains.some(({ due }) => due !== null)
     if (!isDue && isQuiet) {
       if (learned.size > 0) return
+      bar.end()
       const reasons = domains.map(({ domain, reason }) => `  ${domain}: ${reason}`).join('\n')
       throw new UserError(
         'not_adapted',
