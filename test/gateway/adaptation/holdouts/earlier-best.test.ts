@@ -55,6 +55,20 @@ test('masks are compared only with those of equal numerics', () => {
   expect(due(['legal'], losses).map(({ version }) => version)).toEqual([3])
 })
 
+test('masks of both forms of int4 are compared with the dense model, but not with each other', () => {
+  const losses = [
+    loss(2, 'legal', 2.5, { numerics: 'int4 packed, head int8' }),
+    loss(3, 'legal', 2.3, { numerics: 'int4 packed, head int8' }),
+    loss(4, 'legal', 2.4, { numerics: 'int4 dense, head int8' }),
+    loss(5, 'legal', 2.6, { numerics: 'int4 dense, head int8' }),
+    loss(PARENT, 'legal', 2.45, { numerics: 'int4, head int8' }),
+  ]
+  const versions = (of: readonly StageLoss[]) => due(['legal'], of).map(({ version }) => version)
+  expect(new Set(versions(losses))).toEqual(new Set([3, 4]))
+  const better = losses.map((each) => (each.version === PARENT ? { ...each, nllMean: 2.2 } : each))
+  expect(versions(better)).toEqual([])
+})
+
 test('a mask has all holdouts on which it was best', () => {
   const losses = ['a', 'b', 'c'].flatMap((domain) => [
     loss(2, domain, domain === 'b' ? 2 : 2.5),
