@@ -63,11 +63,14 @@ export function readSettings(env: Readonly<Record<string, string | undefined>>):
   return settings
 }
 
-/** Says which variables are named like settings and are none: nothing reads them. */
+/** Removed settings, which the node rejects with what replaced them. */
+const REMOVED = ['COPAL_PROVIDER']
+
+/** Returns a line for each variable that is named like a setting but that nothing reads. */
 export function describeUnknownSettings(env: Readonly<Record<string, string | undefined>>): string[] {
   const known = Object.keys(SETTINGS)
   return Object.keys(env)
-    .filter((name) => name.startsWith('COPAL_') && !known.includes(name))
+    .filter((name) => name.startsWith('COPAL_') && !known.includes(name) && !REMOVED.includes(name))
     .map((name) => {
       const meant = suggestName(name, known)
       const advice = meant === undefined ? 'See docs/configuration.md.' : `Did you mean ${meant}?`

