@@ -1,7 +1,7 @@
 //! Encoding of a multiplication's inputs into the layout that the kernels read.
 
+use super::aligned_buffer::AlignedBuffer;
 use super::disjoint::Disjoint;
-use super::lines::Lines;
 use super::{Bf16Words, CHUNK_TOKENS, MAX_INT8_INPUT, Panel};
 use crate::cpu::Implementation;
 use crate::pool::{Panicked, Pool};
@@ -73,7 +73,8 @@ impl Encoding {
 /// A buffer of encoded activations, `[tokens, cols]`. Encoding reuses it without allocating.
 ///
 /// Tokens are divided into chunks, of as many as share one pass over the weights. In a chunk of `t` tokens the words of one step of
-/// columns lie side by side, `[steps, t]`, and so do scales and sums, `[groups, t]`. A step of 16-bit
+/// columns lie side by side, `[steps, t]`, and so do scales and sums, `[groups, t]`. Words of bf16 may also lie `[groups, t,
+/// steps of a group]`. A step of 16-bit
 /// integers is four columns in two words, the even columns before the odd ones; one of 8-bit integers is four
 /// columns in one word. [`Bf16Words`] says how bf16 is laid out. A group in planes is the upper bytes of its
 /// columns, `[t, columns]`, followed by the lower bytes; one of 8-bit integers has one plane.
@@ -85,7 +86,7 @@ pub struct Activations {
     chunk_tokens: usize,
     tokens: usize,
     cols: usize,
-    words: Lines<u32>,
+    words: AlignedBuffer<u32>,
     scales: Vec<f32>,
     sums: Vec<i32>,
     input_sums: Vec<f32>,
@@ -121,7 +122,7 @@ impl Activations {
             chunk_tokens: CHUNK_TOKENS,
             tokens: 0,
             cols: 0,
-            words: Lines::zeros(max_tokens * padded),
+            words: AlignedBuffer::zeros(max_tokens * padded),
             scales: vec![0.0; max_tokens * padded / 32],
             sums: vec![0; max_tokens * padded / 32],
             input_sums: vec![0.0; max_tokens * padded / 32],
@@ -280,9 +281,7 @@ fn encode_bf16(inputs: &[f32], token: usize, tokens: usize, form: Bf16Words, wor
         }
         Bf16Words::Rows => {
             let (pairs, _) = codes.as_chunks::<2>();
-            for (word, codes) in
-                words.chunks_exact_mut(pairs.len()).nth(token).unwrap_or_default().iter_mut().zip(pairs)
-            {
+            for (word, codes) in words[token * pairs.len()..].iter_mut().zip(pairs) {
                 *word = u32::from(codes[0]) | u32::from(codes[1]) << 16;
             }
         }

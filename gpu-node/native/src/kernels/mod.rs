@@ -6,6 +6,7 @@
 #![allow(unsafe_code)]
 
 mod activations;
+mod aligned_buffer;
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
@@ -16,7 +17,6 @@ mod disjoint;
 mod expand_table;
 mod expand_then_multiply;
 mod function_tables;
-mod lines;
 mod multiply;
 #[cfg(target_arch = "aarch64")]
 mod neon;
@@ -68,7 +68,7 @@ pub(crate) struct MultiplyFns {
     min_plane_tokens: MinPlaneTokens,
     max_passes: MaxPasses,
     encode: unsafe fn(ChunkMut<'_>),
-    /// Called by each thread after its last multiplication.
+    /// Called by each thread after its last multiplication of a call, and before a pause.
     release: Option<unsafe fn()>,
     dense_bf16: ByTokens,
     dense_int8: ByGroup<ByTokens>,
@@ -201,13 +201,14 @@ impl<'a> Panel<'a> {
     }
 }
 
-/// Products of one block, `[token][row]` f32.
+/// Products of one block, `[token][row]` f32. The last row is not used: with a power of two of them the sums of chunks of 8 tokens would
+/// share half of the sets of the nearest cache.
 #[derive(Clone)]
 #[repr(align(64))]
-struct BlockSums([[f32; BLOCK_ROWS]; MAX_CHUNK_TOKENS]);
+struct BlockSums([[f32; BLOCK_ROWS]; MAX_CHUNK_TOKENS + 1]);
 
 impl BlockSums {
-    const ZERO: BlockSums = BlockSums([[0.0; BLOCK_ROWS]; MAX_CHUNK_TOKENS]);
+    const ZERO: BlockSums = BlockSums([[0.0; BLOCK_ROWS]; MAX_CHUNK_TOKENS + 1]);
 
     /// Makes the sums of the first tokens zero.
     fn clear(&mut self, tokens: usize) {
@@ -239,7 +240,7 @@ impl Implementation {
         }
     }
 
-    /// Gives back what multiplications keep for the calling thread.
+    /// Releases the calling thread's tiles.
     fn release(&self) {
         if let Some(release) = self.multiply.release {
             // SAFETY: as above.

@@ -1,8 +1,8 @@
 //! Multiplication of encoded activations by packed matrices, shared between threads by blocks of rows.
 
 use super::activations::fits_activations;
+use super::aligned_buffer::AlignedBuffer;
 use super::disjoint::Disjoint;
-use super::lines::Lines;
 use super::{Activations, BlockSums, CHUNK_TOKENS, Encoding, Expansion, MAX_GROUP_BYTES};
 use crate::cpu::Implementation;
 use crate::pool::{Panicked, Pool};
@@ -50,7 +50,7 @@ pub struct Multiplier {
 /// A thread's buffers for a block and several chunks of tokens.
 struct Workspace {
     /// Expanded groups: [`LONG_SLICE_BYTES`] or one group, and a vector behind them.
-    dense: Lines<u8>,
+    dense: AlignedBuffer<u8>,
     /// The products of each chunk.
     sums: Vec<BlockSums>,
 }
@@ -146,7 +146,7 @@ impl Multiplier {
     /// other once, not after every matrix.
     ///
     /// The result of a row does not depend on the number of threads, nor on the other rows. Up to
-    /// [`CHUNK_TOKENS`] tokens and more share one pass over the weights. For more tokens, chunks of them read each block
+    /// 8 tokens, or 16 of bf16 with AMX, share one pass over the weights. For more tokens, chunks of them read each block
     /// from a cache, one after another.
     pub fn multiply_all(&mut self, products: &mut [Product<'_>]) -> Result<(), MultiplyError> {
         if products.len() > MAX_PRODUCTS {
@@ -168,6 +168,7 @@ impl Multiplier {
         let (workspaces, taken, pause) = (&self.workspaces, &self.taken, &self.pause);
         taken.iter().for_each(|taken| taken.0.store(0, Ordering::Relaxed));
         self.pool.run(&|part| {
+            let _releases = ReleaseAtEnd(self.implementation);
             let mut workspace = workspaces[part].lock().unwrap_or_else(PoisonError::into_inner);
             // Its own share first, then the rest of the shares whose threads are behind.
             for share in (0..parts).map(|offset| (part + offset) % parts) {
@@ -178,6 +179,7 @@ impl Multiplier {
                     while next - first < blocks.len() {
                         product.multiply_block(blocks.start + next - first, &mut workspace);
                         if let Some(pause) = pause {
+                            self.implementation.release();
                             pause();
                         }
                         next = taken[share].0.fetch_add(1, Ordering::Relaxed);
@@ -185,7 +187,6 @@ impl Multiplier {
                     first += blocks.len();
                 }
             }
-            self.implementation.release();
         })?;
         Ok(())
     }
@@ -208,6 +209,15 @@ impl Multiplier {
             )));
         }
         Ok(())
+    }
+}
+
+/// Releases the thread's tiles when it is dropped, also where a product panics.
+struct ReleaseAtEnd(&'static Implementation);
+
+impl Drop for ReleaseAtEnd {
+    fn drop(&mut self) {
+        self.0.release();
     }
 }
 
@@ -339,7 +349,7 @@ impl Workspace {
     fn new(max_tokens: usize) -> Workspace {
         let chunks = max_tokens.div_ceil(CHUNK_TOKENS).max(1);
         Workspace {
-            dense: Lines::zeros(LONG_SLICE_BYTES + MAX_GROUP_BYTES + VECTOR_BYTES),
+            dense: AlignedBuffer::zeros(LONG_SLICE_BYTES + MAX_GROUP_BYTES + VECTOR_BYTES),
             sums: vec![BlockSums::ZERO; chunks],
         }
     }

@@ -1,15 +1,17 @@
 //! int8 weights, 16-bit inputs, integer sums within a group.
 
-use super::integers::{Dots, add_scaled, dot, dot_fused, dot_vnni, join_strands, load_halves};
+use super::integers::{
+    Dots, add_dots, add_pairs, add_pairs_fused, add_pairs_vnni, add_scaled, join_strands, load_halves,
+};
 use super::{Panel, STRANDS, TILES};
 use super::{block_fn, each_strand, each_token, load, moves, prefetch, shuffles, strand_of};
 use crate::cpu::levels::{avx512, avx512vbmi2, avx512vnni};
 use crate::storage::{BLOCK_ROWS, TILE_ROWS, VECTOR_BYTES};
 use std::arch::x86_64::*;
 
-/// Defines a dense kernel compiled for `$level`. `$dot` multiplies.
+/// Defines a dense kernel compiled for `$level`. `$add_pairs` adds products.
 macro_rules! dense_fn {
-    ($name:ident, $dot:ident, $level:ident) => {
+    ($name:ident, $add_pairs:ident, $level:ident) => {
         block_fn!($level $name<GROUP, T> |groups, panel, at, words, totals| {
             for group in 0..groups {
                 let scales = load_halves(at);
@@ -21,7 +23,7 @@ macro_rules! dense_fn {
                         prefetch(at.wrapping_add(VECTOR_BYTES));
                         let pair = [load(at), load(at.add(VECTOR_BYTES))];
                         at = at.add(TILES * VECTOR_BYTES);
-                        $dot(&mut dots[strand_of::<T>(STRAND)], pair, words);
+                        add_dots!($add_pairs, T, &mut dots[strand_of::<T>(STRAND)], pair, words);
                         words = words.add(2 * T);
                     });
                 }
@@ -33,7 +35,7 @@ macro_rules! dense_fn {
 
 /// Defines a sparse kernel. As [`dense_fn`]; `$expand` expands the codes.
 macro_rules! sparse_fn {
-    ($name:ident, $dot:ident, $expand:ident, $level:ident) => {
+    ($name:ident, $add_pairs:ident, $expand:ident, $level:ident) => {
         block_fn!($level $name<GROUP, T> |groups, panel, at, words, totals| {
             let tables = $expand::bytes();
             for group in 0..groups {
@@ -49,7 +51,7 @@ macro_rules! sparse_fn {
                         let first = $expand::take_bytes(&tables, &mut at, masks);
                         let second = $expand::take_bytes(&tables, &mut at, masks.add(8));
                         masks = masks.add(8 * TILES);
-                        $dot(&mut dots[strand_of::<T>(STRAND)], [first, second], words);
+                        add_dots!($add_pairs, T, &mut dots[strand_of::<T>(STRAND)], [first, second], words);
                         words = words.add(2 * T);
                     });
                 }
@@ -59,11 +61,11 @@ macro_rules! sparse_fn {
     };
 }
 
-dense_fn!(dense, dot, avx512);
-dense_fn!(dense_vnni, dot_vnni, avx512vnni);
-sparse_fn!(sparse, dot, shuffles, avx512);
-sparse_fn!(sparse_vnni, dot_fused, shuffles, avx512vnni);
-sparse_fn!(sparse_vbmi2, dot_vnni, moves, avx512vbmi2);
+dense_fn!(dense, add_pairs, avx512);
+dense_fn!(dense_vnni, add_pairs_vnni, avx512vnni);
+sparse_fn!(sparse, add_pairs, shuffles, avx512);
+sparse_fn!(sparse_vnni, add_pairs_fused, shuffles, avx512vnni);
+sparse_fn!(sparse_vbmi2, add_pairs_vnni, moves, avx512vbmi2);
 
 avx512!(
     /// int8 codes are the weights plus 128. The products of that offset are the same for all rows: they are

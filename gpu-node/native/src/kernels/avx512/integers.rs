@@ -8,47 +8,33 @@ use std::arch::x86_64::*;
 /// Integer sums of a group, `[token][tile]`.
 pub(super) type Dots<const T: usize> = [[__m512i; TILES]; T];
 
-/// Defines a function that adds the products of a step's codes and 16-bit inputs, compiled for `$level`. `$add_pairs` adds the
-/// products of pairs of 16-bit words.
-macro_rules! dot_fn {
-    ($name:ident, $add_pairs:ident, $level:ident) => {
-        $level!(
-            /// Adds the products of a step's codes, which are unsigned bytes: first the even columns, then the
-            /// odd ones, as 16-bit words.
-            ///
-            /// # Safety
-            ///
-            /// `words` points to the words of `T` tokens, two each.
-            #[inline]
-            pub(super) unsafe fn $name<const T: usize>(
-                dots: &mut Dots<T>,
-                pair: [__m512i; TILES],
-                words: *const u32,
-            ) {
-                let byte = _mm512_set1_epi16(255);
-                let even = pair.map(|codes| _mm512_and_si512(codes, byte));
-                let odd = pair.map(|codes| _mm512_srli_epi16::<8>(codes));
-                each_token!(T, TOKEN => {
-                    // SAFETY: guaranteed by the caller.
-                    let (first, second) = unsafe {
-                        let words = words.add(2 * TOKEN);
-                        (words.read().cast_signed(), words.add(1).read().cast_signed())
-                    };
-                    let (first, second) = (_mm512_set1_epi32(first), _mm512_set1_epi32(second));
-                    let dots = &mut dots[TOKEN];
-                    $add_pairs::<T>(&mut dots[0], even[0], first);
-                    $add_pairs::<T>(&mut dots[1], even[1], first);
-                    $add_pairs::<T>(&mut dots[0], odd[0], second);
-                    $add_pairs::<T>(&mut dots[1], odd[1], second);
-                });
-            }
-        );
-    };
+/// Adds the products of a step's codes, which are unsigned bytes, and the 16-bit inputs of `$tokens` tokens: first the even
+/// columns, then the odd ones, as 16-bit words. `$add_pairs` adds the products of pairs of words.
+///
+/// A macro: the compiler does not inline a function of its length everywhere, and the sums would pass through memory.
+///
+/// # Safety
+///
+/// `$words` points to the words of as many tokens, two each.
+macro_rules! add_dots {
+    ($add_pairs:ident, $tokens:ident, $dots:expr, $pair:expr, $words:expr) => {{
+        let (dots, pair): (&mut Dots<$tokens>, [__m512i; TILES]) = ($dots, $pair);
+        let byte = _mm512_set1_epi16(255);
+        let even = [_mm512_and_si512(pair[0], byte), _mm512_and_si512(pair[1], byte)];
+        let odd = [_mm512_srli_epi16::<8>(pair[0]), _mm512_srli_epi16::<8>(pair[1])];
+        each_token!($tokens, TOKEN => {
+            let words = $words.add(2 * TOKEN);
+            let first = _mm512_set1_epi32(words.read().cast_signed());
+            let second = _mm512_set1_epi32(words.add(1).read().cast_signed());
+            let dots = &mut dots[TOKEN];
+            $add_pairs::<$tokens>(&mut dots[0], even[0], first);
+            $add_pairs::<$tokens>(&mut dots[1], even[1], first);
+            $add_pairs::<$tokens>(&mut dots[0], odd[0], second);
+            $add_pairs::<$tokens>(&mut dots[1], odd[1], second);
+        });
+    }};
 }
-
-dot_fn!(dot, add_pairs, avx512);
-dot_fn!(dot_vnni, add_pairs_vnni, avx512vnni);
-dot_fn!(dot_fused, add_pairs_fused, avx512vnni);
+pub(super) use add_dots;
 
 avx512!(
     /// Adds the products of pairs of 16-bit words.
@@ -64,7 +50,7 @@ avx512vnni!(
     /// The compiler splits most dependent accumulations into a multiplication and an addition, to shorten the
     /// chain of dependencies. With one token that is faster, because the latency of the chain is the limit.
     #[inline]
-    fn add_pairs_vnni<const T: usize>(sum: &mut __m512i, words: __m512i, inputs: __m512i) {
+    pub(super) fn add_pairs_vnni<const T: usize>(sum: &mut __m512i, words: __m512i, inputs: __m512i) {
         if T == 1 {
             *sum = _mm512_dpwssd_epi32(*sum, words, inputs);
         } else {

@@ -16,7 +16,8 @@ mod two_of_four;
 use super::activations::{ChunkMut, encode_chunk};
 use super::function_tables::{ByGroup, by_16_tokens, by_group_and_tokens, by_tokens};
 use super::{
-    Bf16Words, BlockSums, CHUNK_TOKENS, Expansion, MaxPasses, MinPlaneTokens, MultiplyFns, NearFns, Panel,
+    Bf16Words, BlockSums, CHUNK_TOKENS, Expansion, MAX_CHUNK_TOKENS, MaxPasses, MinPlaneTokens, MultiplyFns,
+    NearFns, Panel,
 };
 use crate::cpu::levels::avx512;
 use crate::prefetch::prefetch_line;
@@ -132,6 +133,12 @@ pub(crate) const AMX: MultiplyFns = MultiplyFns {
         of_32: tiles_from_4!(int8::sparse_vbmi2, sparse_int8, 32),
     },
     ..AVX512_VBMI2
+};
+
+const _: () = {
+    let Some(near) = &AMX.near else { panic!() };
+    let chunk = AMX.dense_bf16.len();
+    assert!(chunk == MAX_CHUNK_TOKENS && AMX.sparse_bf16.len() == chunk && near.bf16.len() == chunk);
 };
 
 /// Prefetch distance, bytes. On Zen 5, 2048 leaves a fifth of the bandwidth unused in all formats but dense bf16; on Zen 4

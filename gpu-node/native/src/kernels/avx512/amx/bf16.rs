@@ -2,9 +2,10 @@
 //!
 //! A step of the layout is a row of a tile of weights as it lies in memory: 16 rows of the matrix times two columns. The other
 //! tile holds inputs, one row for each token. The sums of f32 stay in tiles from group to group. They come in another order than
-//! those of AVX-512, which therefore multiplies no tokens here: the products of a token do not depend on the tokens beside it.
+//! those of AVX-512, which is therefore used for no number of tokens: the products of a token do not depend on the tokens
+//! beside it.
 //!
-//! Each function is one block of assembler, because the compiler does not know that tiles keep their numbers between two.
+//! Each function is one block of assembler, because the compiler does not know that tiles keep their numbers between two blocks.
 
 use super::configure;
 use crate::cpu::levels::avx512vbmi2;
@@ -26,7 +27,7 @@ const _: () = assert!(ROW == TILES * VECTOR_BYTES && ROW == size_of::<f32>() * B
 
 /// Half a dense group.
 #[repr(align(64))]
-struct Half([MaybeUninit<u8>; HALF]);
+struct HalfGroup([MaybeUninit<u8>; HALF]);
 
 /// Loads the sums into tiles 0 and 1.
 macro_rules! load_sums {
@@ -95,7 +96,7 @@ macro_rules! expand_half {
                 "lea {at}, [{at} + 2*{kept}]\n",
                 "vmovdqa64 zmmword ptr [{expanded} + 64*\\i], zmm0"
             ),
-            // Where masks are now, `at` passes over later.
+            // The next masks, which `at + ahead` skips.
             "\nprefetcht0 [{masks} + {ahead} + ",
             $masks,
             "]\n",
@@ -106,9 +107,9 @@ macro_rules! expand_half {
     };
 }
 
-/// Defines a [`BlockFn`](crate::kernels::BlockFn) for dense groups, with the lines `$before` each half of a group.
+/// Defines a [`BlockFn`](crate::kernels::BlockFn) for dense groups, that executes `$prefetch` before each half of a group.
 macro_rules! dense_fn {
-    ($(#[$contract:meta])* $name:ident, $before:expr) => {
+    ($(#[$contract:meta])* $name:ident, $prefetch:expr) => {
         avx512vbmi2!(
             $(#[$contract])*
             ///
@@ -128,10 +129,10 @@ macro_rules! dense_fn {
                     asm!(
                         load_sums!(),
                         "2:",
-                        $before,
+                        $prefetch,
                         add_products!("{weights}", "0"),
                         "add {weights}, {half}",
-                        $before,
+                        $prefetch,
                         add_products!("{weights}", "{vector}"),
                         "add {weights}, {half}",
                         "add {inputs}, {input_group}",
@@ -177,7 +178,7 @@ avx512vbmi2!(
         panel: Panel<'_>,
         sums: &mut BlockSums,
     ) {
-        let mut expanded = Half([MaybeUninit::uninit(); _]);
+        let mut expanded = HalfGroup([MaybeUninit::uninit(); _]);
         let masks = stream.as_ptr();
         // SAFETY: the stream has the groups, each as the values behind the masks that count them, and the panel has their words, by
         // the contract; `expanded` has room for half a group; the sums of `T` tokens are rows of two tiles.
