@@ -166,6 +166,7 @@ dense_fn!(
     near,
     ""
 );
+// A number in the text above, because `near` would not use an operand.
 const _: () = assert!(AHEAD == 6144);
 
 avx512vbmi2!(
