@@ -13,6 +13,7 @@
 //! masks, the work of a step with its check, and its split into batches.
 
 mod buffers;
+mod fault;
 mod pages;
 mod plan;
 mod record;
@@ -23,5 +24,6 @@ pub use copal_native::engine::{
     LINEARS, LinearPlace, LoadError, MaskedPlace, ModelConfig, Output, PAGE_TOKENS, SharedPlaces, StepError,
     Usage, WeightPlaces, Work,
 };
-pub use step::{Downloads, Engine, EngineOptions, Fault, Memory, prepare};
+pub use fault::Fault;
+pub use step::{Downloads, Engine, EngineOptions, Memory, prepare};
 pub use weights::{Forms, LoadFault, WeightLibrary, WeightSet};

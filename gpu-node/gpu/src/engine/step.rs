@@ -1,11 +1,12 @@
 //! Steps: they run the tokens of many sequences through the blocks, in batches, and collect the results.
 
 use super::buffers::{Activations, StepBytes, Transfers};
+use super::fault::Fault;
 use super::pages::PagePool;
 use super::plan::{LogitRow, Plan, Sizes, candidate_floats};
 use super::record::{Bindings, Recorder};
 use super::weights::{Forms, WeightLibrary, WeightSet};
-use super::{ModelConfig, Output, PAGE_TOKENS, StepError, Usage, Work};
+use super::{ModelConfig, Output, PAGE_TOKENS, Usage, Work};
 use crate::device::kernel::{CANDIDATES, MAX_HEAD_DIM};
 use crate::device::{AttentionLimits, Command, Gpu};
 use crate::fault::DeviceFault;
@@ -13,7 +14,6 @@ use crate::matrix::Meter;
 use crate::programs::Kernels;
 use copal_native::engine::check_work;
 use std::collections::HashMap;
-use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -55,19 +55,6 @@ impl Downloads {
         self.transfers += u64::from(floats > 0);
         self.bytes += 4 * floats as u64;
     }
-}
-
-/// Why an engine cannot be made, or a step failed.
-#[derive(Debug)]
-pub enum Fault {
-    /// The kernels do not take such a model.
-    Model(String),
-    /// The device cannot have so many pages.
-    Pages(usize, DeviceFault),
-    /// The work does not fit; only the dropped sequences have changed.
-    Step(StepError),
-    /// The device. The sequences of the step hold no more than the tokens before the position of their work.
-    Device(DeviceFault),
 }
 
 /// Runs steps of weight sets of one model on one device, one at a time.
@@ -379,27 +366,3 @@ fn join(
         }
     }
 }
-
-impl From<DeviceFault> for Fault {
-    fn from(fault: DeviceFault) -> Fault {
-        Fault::Device(fault)
-    }
-}
-
-impl fmt::Display for Fault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Fault::Model(reason) => f.write_str(reason),
-            Fault::Pages(pages, fault) => {
-                write!(
-                    f,
-                    "the device cannot hold {pages} pages of keys and values ({fault}); give the cache fewer tokens"
-                )
-            }
-            Fault::Step(error) => error.fmt(f),
-            Fault::Device(fault) => fault.fmt(f),
-        }
-    }
-}
-
-impl std::error::Error for Fault {}
