@@ -3,7 +3,7 @@ import { suggestName } from '@copal/shared/suggest-name.ts'
 
 /** Words for a list in other programs. */
 const LISTS = ['list', 'ls', 'show', 'get']
-/** What is meant by names that are no commands of `copal`. */
+/** The commands that people mean by names that `copal` does not know. */
 const SCRIPTS: Readonly<Record<string, readonly string[]>> = {
   start: ['npm start'],
   demo: ['npm run demo'],

@@ -6,7 +6,7 @@ import type { MemoryDivision } from './memory-division.ts'
 import type { NodeFiles } from './node-home.ts'
 import type { ServedModel } from './served-model.ts'
 
-/** What a node opens before it creates the parts that do its work, and what all of them use. */
+/** The things that a node opens first, because all of its parts use them. */
 export interface NodeFoundation extends ServedModel {
   settings: NodeSettings
   gateway: GatewayClient

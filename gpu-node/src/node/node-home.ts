@@ -22,7 +22,7 @@ export function lockHome({ home, cacheDir }: Pick<NodeSettings, 'home' | 'cacheD
   return takeNodeLock(home)
 }
 
-/** What a node keeps in its home over restarts, and the files that it fetches there. */
+/** The state that a node keeps in its home over restarts, and the files that it fetches into it. */
 export interface NodeFiles {
   readonly state: NodeStateFile
   readonly masks: MaskStore

@@ -29,7 +29,7 @@ export interface ServedWeights {
   stop(): Promise<void>
 }
 
-/** What a node tells its process about the GPU. */
+/** How a node watches its GPU, and whom it tells that the GPU is gone. */
 export interface GpuWatch {
   /** Watches calls of the GPU for hangs. */
   gpuCalls: CallWatch

@@ -1,7 +1,7 @@
 import { AppError } from '@copal/shared/errors.ts'
 import { unlessAborted } from './unless-aborted.ts'
 
-/** Whose work it is. What names neither a tenant nor an account belongs to one owner. */
+/** The owner of a piece of work. All work that names neither a tenant nor an account has the same owner. */
 export interface WorkOwner {
   tenant?: string | undefined
   /** An API key of the tenant. */
@@ -11,9 +11,9 @@ export interface WorkOwner {
 /** How much work may run or wait, by default without a limit. */
 export interface QueueLimits {
   total?: number
-  /** Of one tenant, so that it leaves room for others. */
+  /** The most that one tenant may have running and waiting, so that others have room. */
   ofTenant?: number
-  /** Of one account, so that it leaves room for others of its tenant. */
+  /** The most that one account may have running and waiting, so that others of its tenant have room. */
   ofAccount?: number
 }
 

@@ -19,7 +19,7 @@ export interface Reservation {
   /** The slot of the sliding minute in which it is counted. */
   second: number
   touchedAtMs: number
-  /** What it was settled with, and when; its receipt may still arrive. Left out of reservations that are not settled. */
+  /** The tokens that settled the reservation, and when; its receipt may still arrive. An open reservation has none. */
   estimate?: Charge
 }
 

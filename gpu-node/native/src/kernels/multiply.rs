@@ -272,7 +272,7 @@ impl MatrixProduct<'_> {
     fn multiply_slices(&self, mut stream: &[u8], dense: &mut [u8], sums: &mut [BlockSums]) {
         let (groups, chunks) = (self.matrix.groups(), sums.len());
         let (format, expansion) = (self.matrix.format(), self.expansion());
-        // What is expanded alone is read at once, and chunks of bf16 are multiplied faster than memory brings them. Other kernels
+        // Groups that are expanded alone are read at once, and chunks of bf16 are multiplied faster than memory brings them. Other kernels
         // of integers prefetch enough themselves, and more takes longer.
         let is_prefetched = match expansion {
             Some(Expansion::Alone(_)) => true,

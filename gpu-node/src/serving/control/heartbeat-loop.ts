@@ -14,7 +14,7 @@ export interface HeartbeatLoop {
   stop(): Promise<void>
 }
 
-/** What a node says in its heartbeats, and what it does with the replies. */
+/** The functions that say what a heartbeat reports, and those that act on its reply. */
 export interface HeartbeatDialogue {
   /**
    * Returns the current state; called once per heartbeat.
