@@ -23,6 +23,8 @@ export interface Supervised {
   readonly failed: Promise<never>
   /** Marks the part as ready. From now on its end is a crash, and it is started again. */
   markReady(): void
+  /** Returns the id of its process; undefined while none runs. Another id means that it was started again. */
+  pid(): number | undefined
   /** Returns the ids of the running processes of a name in its process group; undefined where the system does not tell. */
   pids(name: string): readonly number[] | undefined
   /** Sends a message to a part that has a channel; it is lost while the part does not run. */
@@ -113,6 +115,7 @@ export function supervise(part: Part, print: (line: string) => void): Supervised
     markReady() {
       ready = true
     },
+    pid: () => (isRunning() ? child.pid : undefined),
     pids: (name) => (child.pid === undefined ? [] : pidsInGroup(child.pid, name)),
     send(message) {
       if (child.connected) child.send(message, () => undefined)

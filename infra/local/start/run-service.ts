@@ -156,7 +156,7 @@ async function serve(service: Service): Promise<void> {
       stopped.promise,
       failure.promise,
       node.then(({ failed }) => failed),
-      run(service, node, nodeReady.promise, parts),
+      run(service, node, nodeReady.promise, parts, failure.reject),
     ])
   } finally {
     bar.end()
@@ -168,12 +168,17 @@ async function serve(service: Service): Promise<void> {
   }
 }
 
-/** Brings the service up, prints how to call it, makes the first mask, and then never returns. */
+/**
+ * Brings the service up, prints how to call it, makes the first mask, and then never returns.
+ *
+ * @param fail ends the service
+ */
 async function run(
   { settings, home, origin, signal }: Service,
   node: Promise<Supervised>,
   nodeReady: Promise<void>,
   parts: Supervised[],
+  fail: (error: StartError) => void,
 ): Promise<void> {
   const dashboard = ensureDashboard(settings.root)
   if (dashboard.error !== undefined) printBelowBar(`The dashboard cannot be built: ${dashboard.error}`)
@@ -205,7 +210,10 @@ async function run(
   )
   gateway.markReady()
   // Runs until the signal is aborted. A gateway that stands at a breakpoint answers no health check.
-  if (!settings.inspectorPorts) watchGateway(origin, gateway, signal).catch(() => undefined)
+  if (!settings.inspectorPorts)
+    watchGateway({ ...gateway, origin, logPath: home.gatewayLogPath }, printBelowBar, signal).catch(
+      (error: unknown) => error instanceof StartError && fail(error),
+    )
   const { apiKey, others } = await ensureApiKey(origin, home, signal)
   // The gateway may still list a node that was killed a moment ago, so wait for the new one.
   await nodeReady
