@@ -23,6 +23,8 @@ export interface CopalNode {
   activeVersion(): number
   /** Rejects new requests, lets running ones continue for at most `graceMs`, and stops everything that the node started. */
   stop(graceMs: number): Promise<void>
+  /** Rejects new requests and ends the running ones at once, because the process ends and its state is unknown. */
+  halt(): void
 }
 
 /** Parts that the process passes to its node. */
@@ -97,6 +99,7 @@ export async function startNode(settings: NodeSettings, environment: NodeProcess
         await requests.drain(graceMs)
         await parts.stop()
       },
+      halt: () => requests.halt(),
     }
   } catch (error) {
     await parts.stop()

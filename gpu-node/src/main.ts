@@ -56,11 +56,25 @@ async function sendLastLines(): Promise<void> {
   if (logExport) await withTimeout(logExport.shutdown(), LAST_LINES_MS)
 }
 
-/** Handles an uncaught error, which is a defect: logs it in full and ends the process, whose state is unknown. */
+/** Whether an unexpected error ends the process. */
+let isDying = false
+
+/**
+ * Handles an uncaught error, which is a defect: logs it in full and ends the process, whose state is unknown. While its last lines
+ * are sent it computes nothing and takes no requests. Errors that follow from the first one are not told.
+ */
 function die(thrown: unknown): void {
+  if (isDying) return
+  isDying = true
   log.error('the node ends after an unexpected error', { reason: inspect(thrown) })
   const told = node ? undefined : supervisor.tell({ type: 'failed', message: reasonOf(thrown) })
   void Promise.all([told, sendLastLines()]).then(() => exit(1))
+  starting.abort()
+  try {
+    node?.halt()
+  } catch {
+    // It may follow from the first error.
+  }
 }
 
 const processEnd = createProcessEnd({
@@ -124,7 +138,7 @@ try {
   await main()
 } catch (error) {
   if (processEnd.isEnding()) exit(processEnd.exitCode())
-  else {
+  else if (!isDying) {
     await reportFailedStart(error)
     exit(1)
   }

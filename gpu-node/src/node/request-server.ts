@@ -35,6 +35,8 @@ export interface RequestServer extends Pick<NodeServer, 'progress' | 'shadows' |
    * have their responses.
    */
   drain(graceMs: number): Promise<void>
+  /** Rejects new requests and ends the running ones, at once. */
+  halt(): void
 }
 
 /** Creates the server; the port answers that the node is starting until `start`. */
@@ -71,6 +73,16 @@ export function createRequestServer({
     while (server.isBusy()) await new Promise((resolve) => setTimeout(resolve, IDLE_POLL_MS))
   }
 
+  function rejectNew(): void {
+    draining = true
+    onDraining()
+  }
+
+  function endRunning(): void {
+    server.prepareClose()
+    weights.endRequests()
+  }
+
   return {
     progress: () => server.progress(),
     shadows: server.shadows,
@@ -81,13 +93,15 @@ export function createRequestServer({
     },
     async drain(graceMs) {
       const endMs = monotonicMs() + graceMs
-      draining = true
-      onDraining()
+      rejectNew()
       await withTimeout(idle(), graceMs)
-      server.prepareClose()
-      weights.endRequests()
+      endRunning()
       // Clients that read slowly get the rest of their responses.
       await listener.close(Math.max(MIN_SEND_MS, endMs - monotonicMs()))
+    },
+    halt() {
+      rejectNew()
+      endRunning()
     },
   }
 }

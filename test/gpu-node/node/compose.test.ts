@@ -12,6 +12,9 @@ import { WAIT } from '../../support/harness/wait.ts'
 import { descendants } from '../../support/processes/service.ts'
 import { prepareWholeNodes, tinyFiles } from '../../support/processes/whole-node.ts'
 
+/** The tiny model's end of text. */
+const END_TOKEN = 2
+
 prepareWholeNodes()
 
 /** Settings of a node of the tiny model on a port that is free. */
@@ -90,4 +93,31 @@ test('scratch that a killed process has left is removed', async () => {
   const node = await startNode(settings, environment())
   await node.stop(0)
   expect(existsSync(left)).toBe(false)
+})
+
+test('a halted node rejects new requests and ends the running ones at once', async () => {
+  const { gateway, settings } = await prepare()
+  const node = await startNode(settings, environment())
+  onTestFinished(() => node.stop(0))
+  const call = (requestId: string) =>
+    gateway.callNode(node.url, 'POST', '/rpc/completions', {
+      requestId,
+      domain: 'legal',
+      sample: false,
+      // It does not end by itself so soon.
+      request: {
+        model: 'tiny',
+        prompt: 'the other party',
+        max_tokens: 200,
+        stream: true,
+        logit_bias: { [END_TOKEN]: -100 },
+      },
+    })
+  const response = await call('request-1')
+  node.halt()
+  const stream = await response.text()
+  expect(stream).toContain('"error":')
+  expect(stream).not.toContain('[DONE]')
+  expect((await call('request-2')).status).toBe(503)
+  await vi.waitFor(() => expect(gateway.heartbeats.at(-1)?.draining).toBe(true), WAIT)
 })

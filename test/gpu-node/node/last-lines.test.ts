@@ -1,11 +1,22 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
+import { createServer } from 'node:http'
+import type { AddressInfo } from 'node:net'
 import { expect, onTestFinished, test } from 'vitest'
 import { MAIN, startNodeProcess, type NodeProcess } from '../../support/processes/node-process.ts'
-import { prepareNode, prepareWholeNodes } from '../../support/processes/whole-node.ts'
+import { heartbeatWhere, prepareNode, prepareWholeNodes, urlOf } from '../../support/processes/whole-node.ts'
 import { startOtlpReceiver } from '../../support/telemetry/otlp-receiver.ts'
 
-prepareWholeNodes()
+/** The tiny model's end of text. */
+const END_TOKEN = 2
+
+// A long context, so that an output can run until its node ends.
+prepareWholeNodes({ contextLength: 16_384 })
+
+/** Makes a node throw an error that nothing catches when it gets SIGUSR2. */
+const WITH_DEFECT = {
+  NODE_OPTIONS: `--import "data:text/javascript,${encodeURI(`process.on('SIGUSR2', () => { throw new Error('a defect') })`)}"`,
+}
 
 async function startReceiver() {
   const receiver = await startOtlpReceiver()
@@ -42,10 +53,45 @@ test.each([
 test('a collector learns of the unexpected error that ends a node', async () => {
   const { receiver, env } = await startReceiver()
   const { start } = await prepareNode()
-  const defect = `process.on('SIGUSR2', () => { throw new Error('a defect') })`
-  const node = await start({ ...env, NODE_OPTIONS: `--import "data:text/javascript,${encodeURI(defect)}"` })
+  const node = await start({ ...env, ...WITH_DEFECT })
   node.child.kill('SIGUSR2')
   expect(await once(node.child, 'exit')).toEqual([1, null])
   const line = receiver.logs().find(({ body }) => body.stringValue.includes('unexpected error'))
   expect(JSON.stringify(line?.attributes)).toContain('a defect')
+})
+
+test('a node that ends after an unexpected error ends its streams, while a collector is slow to take its last lines', async () => {
+  const collector = createServer(() => {})
+  await once(collector.listen(0, '127.0.0.1'), 'listening')
+  onTestFinished(() => {
+    collector.closeAllConnections()
+    collector.close()
+  })
+  const { port } = collector.address() as AddressInfo
+  const { gateway, start } = await prepareNode()
+  const node = await start({
+    ...WITH_DEFECT,
+    OTEL_EXPORTER_OTLP_ENDPOINT: `http://127.0.0.1:${port}`,
+    OTEL_TRACES_EXPORTER: 'none',
+    OTEL_METRICS_EXPORTER: 'none',
+  })
+  await heartbeatWhere(gateway, (beat) => beat.weightSets[0]?.state === 'ready')
+  const response = await gateway.callNode(await urlOf(node), 'POST', '/rpc/completions', {
+    requestId: 'request-1',
+    domain: 'legal',
+    sample: false,
+    // It does not end by itself before its node does.
+    request: {
+      model: 'tiny',
+      prompt: 'the other party',
+      max_tokens: 12_000,
+      stream: true,
+      logit_bias: { [END_TOKEN]: -100 },
+    },
+  })
+  node.child.kill('SIGUSR2')
+  const stream = await response.text()
+  expect(stream).toContain('"error":')
+  expect(stream).not.toContain('[DONE]')
+  expect(await node.end('SIGCONT')).toBe(1)
 })
