@@ -1,9 +1,11 @@
 import { expect, test } from 'vitest'
-import { SETTINGS, type Setting, type SettingReader } from '../../shared/src/settings-table.ts'
+import type { Setting, SettingReader } from '../../shared/src/settings/setting.ts'
+import { SETTINGS } from '../../shared/src/settings-table.ts'
 import { readText, repositoryFiles, ROOT, tableWith } from './markdown.ts'
 
 const PAGE = 'docs/configuration.md'
-const TABLE = 'shared/src/settings-table.ts'
+/** The table joins the files of this folder. */
+const SUBJECTS = 'shared/src/settings'
 const UPDATE = 'npx vitest run --project unit test/docs/configuration.test.ts --update'
 
 /** Variables between two parts of the build or of a test, which no user sets. */
@@ -37,6 +39,13 @@ test(`${PAGE} has the settings of the table (to update it: ${UPDATE})`, async ()
   )
   for (const reader of Object.keys(READERS)) expect(page).toContain(`<!-- settings: ${reader} -->`)
   await expect(updated).toMatchFileSnapshot(`${ROOT}/${PAGE}`)
+})
+
+test('each variable is described once, in the file of its subject', () => {
+  const described = repositoryFiles(SUBJECTS).flatMap((path) =>
+    [...readText(path).matchAll(/^  ([A-Z][A-Z0-9_]*): \{$/gm)].map(([, name]) => name),
+  )
+  expect(described.toSorted()).toEqual(Object.keys(SETTINGS).toSorted())
 })
 
 test('every variable that a source or a document names is in the table', () => {
@@ -86,7 +95,7 @@ function renderRow([name, setting]: [string, Setting]): string {
 function isText(path: string): boolean {
   return (
     /\.(ts|mts|mjs|rs|py|toml|sh|yml|yaml|json|md)$/.test(path) &&
-    path !== TABLE &&
+    !path.startsWith(SUBJECTS) &&
     path !== 'CHANGELOG.md' &&
     !path.endsWith('package-lock.json') &&
     !path.startsWith('docs/results/') &&

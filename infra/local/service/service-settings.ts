@@ -1,5 +1,6 @@
 import { resolve } from 'node:path'
-import { SETTINGS, type Setting } from '@copal/shared/settings-table.ts'
+import type { Setting } from '@copal/shared/settings/setting.ts'
+import { SETTINGS } from '@copal/shared/settings-table.ts'
 import { suggestName } from '@copal/shared/suggest-name.ts'
 import type { AdaptationPreset } from '@copal/shared/wire/admin-policy.ts'
 import { cacheFolder } from '../../../gpu-node/src/platform/cache-folder.ts'
