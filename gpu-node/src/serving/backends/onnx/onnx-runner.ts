@@ -68,7 +68,11 @@ export function createRunner(session: InferenceSession, config: LlamaConfig): Ru
     }
   }
 
-  /** Runs a chunk of a prompt whose tokens are scored: the logits of all its tokens, a few rows at a time. */
+  /**
+   * Runs a chunk of a prompt whose tokens are scored: the logits of all its tokens, a few rows at a time.
+   *
+   * @throws AppError `invalid_output` for a score that is not finite
+   */
   const runScored = async (item: Item, { targets, alternatives }: PromptScoring): Promise<SequenceOutput> => {
     const { work, place } = item
     const { vocabSize } = config
@@ -95,11 +99,7 @@ export function createRunner(session: InferenceSession, config: LlamaConfig): Ru
         row += 1
       }
     }
-    try {
-      requireFiniteScores(promptScores)
-    } catch (error) {
-      return failedOutput(error)
-    }
+    requireFiniteScores(promptScores)
     return finish(item, logits, { promptScores })
   }
 
@@ -114,7 +114,7 @@ export function createRunner(session: InferenceSession, config: LlamaConfig): Ru
   /** Runs a chunk of one sequence, in runs of at most {@link MAX_RUN_TOKENS}. */
   const runChunk = async (item: Item): Promise<SequenceOutput> => {
     const { work, place } = item
-    if (work.promptScores) return runScored(item, work.promptScores)
+    if (work.promptScores) return runScored(item, work.promptScores).catch(failedOutput)
     const isSummed = work.output === 'hidden_sum'
     const scores: Float32Array[] = []
     const sum = new Float64Array(config.hiddenSize)
