@@ -56,11 +56,14 @@ function faultyBackend(sizeOf: (version: number) => { bytes?: number }) {
   /** Versions whose loads stall until they are cancelled. */
   const stalling = new Set<number>()
   const live = new Map<number, WeightSet>()
+  /** The memory for all sets, as each version learned it when it was loaded. */
+  const budgets = new Map<number, number | undefined>()
   const ends = new Map<WeightSet, (cause: Error | undefined) => void>()
   const backend: Backend = {
     name: 'faulty',
     async load(source: WeightSetSource) {
       events.push(`load ${source.version}`)
+      budgets.set(source.version, source.budgetBytes?.())
       const failure = failing.get(source.version)
       if (failure) throw failure
       if (stalling.has(source.version))
@@ -90,7 +93,7 @@ function faultyBackend(sizeOf: (version: number) => { bytes?: number }) {
     live.delete(version)
     ends.get(set)?.(new AppError('node_failed', 'The process of the weight set ended.'))
   }
-  return { backend, events, failing, stalling, live, crashVersion }
+  return { backend, events, failing, stalling, live, budgets, crashVersion }
 }
 
 /** Creates a swap of masks whose backend, engine and downloads fail, stall and crash on demand. */

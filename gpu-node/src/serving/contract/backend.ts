@@ -27,8 +27,8 @@ export interface WeightSetSource {
    * own, ends at once, also while it runs a step, which fails then.
    */
   signal?: AbortSignal | undefined
-  /** Returns the bytes that are left for weight sets; no limit by default. */
-  freeBytes?: (() => number) | undefined
+  /** Returns the bytes that all weight sets may take together; no limit by default. */
+  budgetBytes?: (() => number) | undefined
 }
 
 /**

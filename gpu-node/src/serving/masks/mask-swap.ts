@@ -132,7 +132,7 @@ export function createMaskSwap(deps: MaskSwapDeps): MaskSwap {
   const loader = createSetLoader({
     ...deps,
     observer: deps.observer,
-    freeBytes: () => memory.freeBytes(),
+    budgetBytes: () => memory.budgetBytes(),
     drain: (version, deadlineMs) => deps.engine.drain(version, deadlineMs),
     drainMs,
     retryMs,

@@ -38,8 +38,8 @@ export interface SetLoaderDeps {
   masks: Pick<MaskStore, 'ensure'>
   log: Log
   observer: SwapObserver | undefined
-  /** Returns the memory for sets that no set takes. */
-  freeBytes: () => number
+  /** Returns the memory that all sets may take together. */
+  budgetBytes: () => number
   /** Settles when no request is pinned to the version, see `SwapEngine.drain`. */
   drain: (version: number, deadlineMs: number) => Promise<void>
   drainMs: number
@@ -82,7 +82,7 @@ export function createSetLoader(deps: SetLoaderDeps): SetLoader {
     const maskPath = sha256 === null ? null : await timed('fetch', deps.masks.ensure(sha256, signal))
     signal.throwIfAborted()
     const source = { model: deps.model, version, maskPath, priority: 'serving', signal } as const
-    const weights = await timed('pack', backend.load({ ...source, freeBytes: deps.freeBytes }))
+    const weights = await timed('pack', backend.load({ ...source, budgetBytes: deps.budgetBytes }))
     if (signal.aborted) await backend.release(weights)
     signal.throwIfAborted()
     return weights

@@ -45,7 +45,7 @@ function testBackground(): void {
       })
       const maskPath = await halfMaskFile(tiny.model, 1)
       const source = { model: tiny.model, version: 1, maskPath }
-      const served = await backend.load({ ...source, priority: 'serving', freeBytes: () => 0 })
+      const served = await backend.load({ ...source, priority: 'serving', budgetBytes: () => 0 })
       const background = await backend.load({ ...source, priority: 'background' })
       const score = async (weights: WeightSet, pages: { pages?: number[] }) => {
         const work = { sequence: 1, tokens: TOKENS, position: 0, output: 'nll', targets: TARGETS } as const

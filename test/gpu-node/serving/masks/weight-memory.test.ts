@@ -213,3 +213,11 @@ test('memory is reported in whole bytes, as heartbeats take them, where a weight
   expect(swap.unheld()).toEqual([{ version: 0, bytes: 101 }])
   expect(swap.freeBytes()).toBe(98)
 })
+
+test('every set is told the whole memory for weight sets, so that all choose the same form whatever is held beside them', async () => {
+  const { swap, budgets } = faultySwap(undefined, { bytes: 300, denseBytes: 100 }, () => ({ bytes: 100 }))
+  await swap.start({ active: A, previous: null })
+  swap.converge({ active: B, previous: A })
+  await swap.settled()
+  expect(Object.fromEntries(budgets)).toEqual({ 0: 300, 1: 300, 2: 300 })
+})

@@ -76,7 +76,7 @@ export function createSparseBackend(options: SparseBackendOptions): EngineBacken
         kvTokens: options.kvTokens ?? 4 * config.contextLength,
         ownTokens: SELF_TEST_TOKENS + (options.ownTokens ?? 0),
       }),
-    async chooseForm({ model: { config }, signal, freeBytes }, engine, places) {
+    async chooseForm({ model: { config }, signal, budgetBytes }, engine, places) {
       const { form: wanted = 'packed' } = options
       if (precision === 'int4' && wanted === 'auto') return chooseInt4Form(engine.native.kernel)
       const kept = keptPattern(places, config)
@@ -91,7 +91,7 @@ export function createSparseBackend(options: SparseBackendOptions): EngineBacken
         streams: options.streams ?? DEFAULT_STREAMS,
         bytes: formBytes(precision, kept.weights, kept.share),
         // Its successor is loaded while it still serves.
-        fits: (bytes) => 2 * bytes <= (freeBytes?.() ?? Infinity),
+        fits: (bytes) => 2 * bytes <= (budgetBytes?.() ?? Infinity),
       })
     },
     numerics: (form) => numericsOf({ precision, headPrecision, form, kvPrecision }),
