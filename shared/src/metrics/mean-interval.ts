@@ -16,7 +16,7 @@ export interface MeanInterval {
 }
 
 /** Fewest values for bounds: with fewer, Student's interval is several times as wide as what it estimates. */
-export const MIN_INTERVAL_COUNT = 5
+const MIN_INTERVAL_COUNT = 5
 
 /**
  * Returns the mean of values and its 95 % interval by Student's t.

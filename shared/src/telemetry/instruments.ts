@@ -118,7 +118,7 @@ function copyOf({ bounds, counts, sum, exemplars }: Buckets): HistogramValue {
 }
 
 /** Returns the index of the first bucket whose upper bound is at least the value. */
-export function bucketOf(bounds: readonly number[], value: number): number {
+function bucketOf(bounds: readonly number[], value: number): number {
   let index = 0
   while (index < bounds.length && value > bounds[index]!) index++
   return index

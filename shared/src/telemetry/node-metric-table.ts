@@ -265,6 +265,3 @@ export const NODE_METRICS = {
     meaning: 'Share of the time since the last collection that the event loop was busy.',
   },
 } as const satisfies Record<string, Metric>
-
-/** The name in code of a metric of a node. */
-export type NodeMetricName = keyof typeof NODE_METRICS

@@ -121,8 +121,6 @@ export const createKey = z
   })
 /** A body of `POST /admin/keys`, as sent. */
 export type CreateKey = z.input<typeof createKey>
-/** A parsed body of `POST /admin/keys`. */
-export type KeyRequest = z.output<typeof createKey>
 
 /** Maximum time that a rotated key stays valid beside the new one, seconds. */
 const MAX_GRACE_S = 30 * 24 * 3600

@@ -34,7 +34,7 @@ const column = z.array(z.number().nullable())
 const estimate = z.object({ mean: column, lower: column, upper: column })
 
 /** Requests of which texts were not scored, by the reason. */
-export const notScored = z.object({
+const notScored = z.object({
   not_sampled: z.array(count),
   too_short: z.array(count),
   budget: z.array(count),

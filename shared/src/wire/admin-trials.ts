@@ -5,7 +5,7 @@ import { count, modelId } from './identifiers.ts'
 /** Largest share of a canary: it is compared with the conversations that the active mask answers, so some must be left. */
 export const MAX_CANARY_SHARE = 0.9
 /** The share of a canary, in requests and policies. */
-export const canaryShare = z
+const canaryShare = z
   .number()
   .gt(0, "expected a share above 0; to end the trial, use 'DELETE'")
   .max(
@@ -32,7 +32,7 @@ export type StartTrial = z.output<typeof startTrial>
 const mean = z.number().nullable()
 
 /** The evidence of an update's trial when it was judged last, by the prompts that both masks scored. */
-export const trialEvidence = z.object({
+const trialEvidence = z.object({
   requests: count.describe('Requests that both masks scored.'),
   tokens: count,
   gap: mean.describe(

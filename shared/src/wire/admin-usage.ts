@@ -4,7 +4,7 @@ import { count } from './identifiers.ts'
 import { tenantName } from './admin-keys.ts'
 
 /** Days of usage that there are at most. */
-export const MAX_USAGE_DAYS = 62
+const MAX_USAGE_DAYS = 62
 
 /** Query of `GET /admin/usage`. */
 export const usageQuery = z.object({

@@ -16,9 +16,6 @@ export const time = z.iso.datetime()
 /** A registered mask: its version for the model, and the SHA-256 of its file. Dense (version 0) has no file. */
 export const maskRef = z.object({ version: z.int().min(1), sha256: sha256Hex })
 
-/** A registered mask. */
-export type MaskRef = z.output<typeof maskRef>
-
 /**
  * Proof that the gateway sent a request to a node. Nodes return it unchanged with their receipts and scores, which count for
  * nothing without a valid one.

@@ -100,8 +100,6 @@ export const responseToolChoice = z.union(
   ],
   `expected 'none', 'auto', 'required' or {"type": "function", "name": …}`,
 )
-/** A parsed `tool_choice`. */
-export type ResponseToolChoice = z.output<typeof responseToolChoice>
 
 /** `text.format` of a request. */
 export const responseTextFormat = z.discriminatedUnion(

@@ -39,7 +39,7 @@ const MIN_TIMES_AS_FAST = 1.2
 const MAX_TIMES_PERPLEXITY = 1.01
 
 /** Returns the speed by which rows are compared: the geometric mean of one stream and eight. */
-export function speedOf({ oneStream, eightStreams }: AdviceRow): number {
+function speedOf({ oneStream, eightStreams }: AdviceRow): number {
   return Math.sqrt(oneStream.median * eightStreams.median)
 }
 
@@ -113,7 +113,7 @@ function bestSpeedOf(rows: readonly AdviceRow[]): number {
 }
 
 /** Describes a way to serve the model: `bf16 under m3, packed`. */
-export function describeSubject({ mask, precision, form }: AdviceSubject): string {
+function describeSubject({ mask, precision, form }: AdviceSubject): string {
   const weights = mask === null ? `${precision} dense` : `${precision} under ${mask}`
   return form === null ? weights : `${weights}, ${form === 'dense' ? 'stored dense' : 'packed'}`
 }

@@ -35,7 +35,7 @@ export interface FormQuestion {
  * A form that is taken by measurement is at least this fast, relative to dense, at one stream, at eight, at the expected
  * number and in prefill, also if its speeds are the lowest that the measurement allows.
  */
-export const MIN_SPEED = 0.97
+const MIN_SPEED = 0.97
 /** Keeping both forms must be this much faster than the better one alone, because it takes the memory of both. */
 const MIN_GAIN_OF_BOTH = 1.1
 /** Streams at which the rule looks whatever is expected: as many tokens share one pass over the weights. */
@@ -138,7 +138,7 @@ function candidateForms({ counts, prefill }: FormFigures, streams: number): Cand
  * Describes figures: `packed runs 1.21 × (1.19–1.24) as fast as dense at one stream, 0.98 × (0.97–0.99) at 8, 1.02 ×
  * (1.01–1.03) at 32, 1.00 × (0.99–1.01) in prefill`.
  */
-export function describeFigures({ counts, prefill }: FormFigures): string {
+function describeFigures({ counts, prefill }: FormFigures): string {
   const at = ({ packedSpeed, low, high }: FormSpeed) =>
     `${packedSpeed.toFixed(2)} × (${low.toFixed(2)}–${high.toFixed(2)})`
   const [one] = counts
