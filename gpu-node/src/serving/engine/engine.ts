@@ -87,7 +87,10 @@ export function createEngine(deps: EngineDeps): Engine {
       result = await backend.step(step.plan)
       outcome = commitStep(state, step, result)
     } catch (thrown) {
-      return failStep(weights, releaseStep(state, step), thrown)
+      const requests = releaseStep(state, step)
+      // The set may have ended during the step, whose drops nothing awaits then.
+      if (!stepLoops.has(weights)) forgetWeights(state, weights)
+      return failStep(weights, requests, thrown)
     }
     const endedMs = nowMs()
     const tokens = tokensByKind(step)

@@ -12,6 +12,8 @@ export interface StepLoopDeps {
 export interface StepLoops {
   /** Starts the loop of a weight set unless it has one. */
   start(weights: WeightSet): void
+  /** Returns whether the weight set has a loop: it has not once it has ended. */
+  has(weights: WeightSet): boolean
   /** Makes every idle loop look for work once the current task has finished. */
   wake(): void
 }
@@ -40,6 +42,7 @@ export function createStepLoops({ step, lost }: StepLoopDeps): StepLoops {
 
   return {
     wake,
+    has: (weights) => loops.has(weights),
     start(weights) {
       if (loops.has(weights)) return
       loops.set(weights, { busy: false })

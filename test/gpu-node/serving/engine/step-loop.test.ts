@@ -1,5 +1,6 @@
 /** Tests weight sets that are added, drained and fail while requests run. */
 import { expect, onTestFinished, test, vi } from 'vitest'
+import type { EngineState } from '../../../../gpu-node/src/serving/engine/engine-state.ts'
 import {
   CONFIG,
   readGeneration,
@@ -8,6 +9,7 @@ import {
   textOf,
   untilTrue,
 } from '../../../support/doubles/arithmetic-engine.ts'
+import { checkInvariants } from '../../../support/engine/engine-invariants.ts'
 import { createRandom } from '../../../support/harness/random.ts'
 
 test('during swaps under load every output names one version and equals that of the version alone', async () => {
@@ -103,6 +105,33 @@ test('a weight set that fails ends only its requests; waiting ones run on the se
   const again = backend.weights(2)
   engine.setActive(again)
   expect((await later).versions).toEqual([2])
+})
+
+test('nothing is kept of a weight set that ends during a step which drops sequences', async () => {
+  const step = Promise.withResolvers<void>()
+  let isDropping = false
+  let state: EngineState | undefined
+  const { backend, engine } = startArithmeticEngine({
+    inspect: (inspected, policy) => {
+      state = inspected
+      checkInvariants(inspected, policy)
+    },
+    onStep: async ({ drop }) => {
+      isDropping ||= drop.length > 0
+      if (isDropping) await step.promise
+    },
+  })
+  const weights = backend.weights(1)
+  engine.setActive(weights)
+  const running = readGeneration(engine.generate(request([1], { maxTokens: 100 })))
+  await readGeneration(engine.generate(request([2])))
+  await untilTrue(() => isDropping)
+  backend.kill(weights)
+  await expect(running).rejects.toMatchObject({ code: 'node_failed' })
+  step.resolve()
+  await untilTrue(() => (state?.abandoned.size ?? 1) === 0)
+  expect([...state!.drops]).toEqual([])
+  expect([...state!.pages.cached]).toEqual([])
 })
 
 test('draining resolves when the last request on the version has ended', async () => {
