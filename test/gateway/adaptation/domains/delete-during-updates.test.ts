@@ -8,7 +8,7 @@ import { hasEnded } from '../../../../gateway/src/adaptation/updates/update-stat
 import { datasetKey } from '../../../../gateway/src/storage/artifacts/artifact-keys.ts'
 import { freezeDataset, readDataset } from '../../../../gateway/src/storage/artifacts/datasets.ts'
 import { openDatabase } from '../../../../gateway/src/storage/db/open-database.ts'
-import { listBatchesOf, listCounted } from '../../../../gateway/src/storage/db/queries/batch-queries.ts'
+import { listCounted } from '../../../../gateway/src/storage/db/queries/batch-queries.ts'
 import { listDatasetsOf } from '../../../../gateway/src/storage/db/queries/dataset-queries.ts'
 import { ensureDomains, findDomain } from '../../../../gateway/src/storage/db/queries/domain-queries.ts'
 import { promoteMask } from '../../../../gateway/src/storage/db/queries/mask-queries.ts'
@@ -30,6 +30,7 @@ import { ready } from '../../support/doubles/whole-updates.ts'
 import { errorOf } from '../../support/requests/gateway-requests.ts'
 import { offeredSample } from '../../support/requests/offered-sample.ts'
 import { seedScores, seedUpdate, setPolicy } from '../../support/state/seed-masks.ts'
+import { batchRowsOf } from '../../support/state/rows-of.ts'
 
 const db = openDatabase(env.DB)
 const deleteKey = (domain: string) => admin('DELETE', `/domains/${domain}/samples?key=key_leaves`)
@@ -118,7 +119,7 @@ test('a driver that read the update before the deletion counts what is left, and
   expect((await findUpdate(db, id))?.revision).toBe(stale.revision + 1)
   await env.DB.prepare("update updates set state = 'promoting' where id = ?").bind(id).run()
   await promoteMask(db, stale, version, Date.now())
-  expect((await listBatchesOf(db, id)).map(({ datasetSha256 }) => datasetSha256)).toEqual(left)
+  expect((await batchRowsOf(id)).map(({ datasetSha256 }) => datasetSha256)).toEqual(left)
   await adminJson('POST', '/rollback', { model: 'stale', version: 0 })
 
   const other = await inCanary('ends')
@@ -133,7 +134,7 @@ test('a domain is deleted during a canary, whose texts then count in nothing', a
   expect((await admin('DELETE', '/domains/gone')).status).toBe(200)
   expect(await findDomain(db, 'gone')).toBeUndefined()
   await promote('gone', canary)
-  expect(await listBatchesOf(db, canary.id)).toEqual([])
+  expect(await batchRowsOf(canary.id)).toEqual([])
   expect(await textOf(canary.own)).toBe('[null]')
 })
 

@@ -4,7 +4,7 @@ import type { AuditPage } from '@copal/shared/wire/admin-audit.ts'
 import type { RebuiltDomain } from '@copal/shared/wire/admin-domains.ts'
 import { rebuildDomain } from '../../../../gateway/src/adaptation/domains/rebuild-domain.ts'
 import { openDatabase } from '../../../../gateway/src/storage/db/open-database.ts'
-import { listBatchesOf, listCounted } from '../../../../gateway/src/storage/db/queries/batch-queries.ts'
+import { listCounted } from '../../../../gateway/src/storage/db/queries/batch-queries.ts'
 import { ensureDomains } from '../../../../gateway/src/storage/db/queries/domain-queries.ts'
 import {
   insertStatistics,
@@ -14,6 +14,7 @@ import { admin, adminJson, importTexts, startUpdate, testDeps } from '../../supp
 import { calibrationOf, newNode, runUpdate, textsOf } from '../../support/doubles/whole-updates.ts'
 import { errorOf } from '../../support/requests/gateway-requests.ts'
 import { seedUpdate, setPolicy } from '../../support/state/seed-masks.ts'
+import { batchRowsOf } from '../../support/state/rows-of.ts'
 
 const db = openDatabase(env.DB)
 const rebuild = (domain: string) => adminJson<RebuiltDomain>('POST', `/domains/${domain}/rebuild`)
@@ -62,7 +63,7 @@ test('after a rebuild the next update calibrates the domain on retained texts al
   // A roll-back does not bring back what was rebuilt.
   await adminJson('POST', '/rollback', { model: 'anew', version: 2 })
   expect((await listCounted(db, 'anew')).map(({ sha256 }) => sha256)).toEqual([other])
-  expect(await listBatchesOf(db, id)).toMatchObject([{ state: 'rebuilt' }, { state: 'counted' }])
+  expect(await batchRowsOf(id)).toMatchObject([{ state: 'rebuilt' }, { state: 'counted' }])
   const { data } = await adminJson<AuditPage>('GET', '/audit')
   expect(data).toContainEqual(
     expect.objectContaining({ action: 'POST /admin/domains/:domain/rebuild', target: 'anew-a' }),

@@ -10,7 +10,6 @@ import {
 } from '../../../../gateway/src/adaptation/domains/sample-deletion.ts'
 import { statisticsKey } from '../../../../gateway/src/storage/artifacts/artifact-keys.ts'
 import { freezeDataset, readDataset } from '../../../../gateway/src/storage/artifacts/datasets.ts'
-import { listPendingAudit } from '../../../../gateway/src/storage/db/queries/audit-queries.ts'
 import { openDatabase } from '../../../../gateway/src/storage/db/open-database.ts'
 import { listDatasetsOf } from '../../../../gateway/src/storage/db/queries/dataset-queries.ts'
 import { ensureDomains } from '../../../../gateway/src/storage/db/queries/domain-queries.ts'
@@ -29,6 +28,7 @@ import { testDeps } from '../../support/doubles/simulated-node.ts'
 import { newNode } from '../../support/doubles/whole-updates.ts'
 import { offeredSample } from '../../support/requests/offered-sample.ts'
 import { seedMasks, seedUpdate } from '../../support/state/seed-masks.ts'
+import { pendingAuditRows } from '../../support/state/rows-of.ts'
 
 const db = openDatabase(env.DB)
 const DOMAIN = 'summed'
@@ -75,7 +75,7 @@ function failingSecondDelete(): R2Bucket {
 
 /** Returns the rows of the audit log about a key's deletion. */
 async function auditRows(keyId: string) {
-  const rows = await listPendingAudit(db, Infinity, 100)
+  const rows = await pendingAuditRows()
   return rows.filter(({ before }) => (before as { keyId?: string } | null)?.keyId === keyId)
 }
 
@@ -284,7 +284,7 @@ test('an update that is cancelled for a deletion is in the audit log, also if gi
   const metered = meterDeps(testDeps(), createCallBudget(39))
   expect(isCallsUsedUp(await finishDeletions(metered).catch((thrown: unknown) => thrown))).toBe(false)
   expect(await findUpdate(db, id)).toMatchObject({ state: 'cancelled' })
-  const rows = await listPendingAudit(db, Infinity, 100)
+  const rows = await pendingAuditRows()
   expect(rows).toContainEqual(expect.objectContaining({ action: 'update.cancelled', target: id }))
   expect(error).not.toHaveBeenCalled()
   await finishDeletions(testDeps())

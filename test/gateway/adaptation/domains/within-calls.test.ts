@@ -7,8 +7,7 @@ import { finishDeletions } from '../../../../gateway/src/adaptation/domains/samp
 import { createCallBudget, EVENT_CALLS } from '../../../../gateway/src/calls/call-budget.ts'
 import { meterDeps } from '../../../../gateway/src/calls/metered-deps.ts'
 import { openDatabase } from '../../../../gateway/src/storage/db/open-database.ts'
-import { listPendingAudit } from '../../../../gateway/src/storage/db/queries/audit-queries.ts'
-import { listBatchesOf, listCounted } from '../../../../gateway/src/storage/db/queries/batch-queries.ts'
+import { listCounted } from '../../../../gateway/src/storage/db/queries/batch-queries.ts'
 import { insertDataset } from '../../../../gateway/src/storage/db/queries/dataset-queries.ts'
 import {
   ensureDomains,
@@ -24,6 +23,7 @@ import { testDeps } from '../../support/doubles/simulated-node.ts'
 import { errorOf, ORIGIN } from '../../support/requests/gateway-requests.ts'
 import { TEST_ADMIN_KEY } from '../../support/setup/secrets.ts'
 import { countCalls } from '../../support/state/counted-calls.ts'
+import { batchRowsOf, pendingAuditRows } from '../../support/state/rows-of.ts'
 
 const db = openDatabase(env.DB)
 const counted = countCalls(env)
@@ -88,7 +88,7 @@ test('rebuilding a domain is told to go on where its calls end', async () => {
   await expectSomeLeft()
   const second = await call('POST', '/rebuild')
   expect([second.response.status, await listStatistics(db, 'sums')]).toEqual([200, []])
-  expect(await listBatchesOf(db, 'old')).toMatchObject([{ state: 'rebuilt' }])
+  expect(await batchRowsOf('old')).toMatchObject([{ state: 'rebuilt' }])
   expect(await findDomain(db, DOMAIN)).toBeDefined()
 })
 
@@ -102,8 +102,8 @@ test('what one call cannot delete of a domain, the cron task deletes', async () 
   expect([await listCounted(db, 'sums'), await listLatestHoldouts(db)]).toEqual([[], []])
   for (let run = 0; run < 20 && (await findDomain(db, DOMAIN)); run += 1)
     await finishDeletions(meterDeps(testDeps(), createCallBudget(60))).catch(() => undefined)
-  expect([await listStatistics(db, 'sums'), await listBatchesOf(db, 'old')]).toEqual([[], []])
-  expect(await listPendingAudit(db, Infinity, 100)).toContainEqual(
+  expect([await listStatistics(db, 'sums'), await batchRowsOf('old')]).toEqual([[], []])
+  expect(await pendingAuditRows()).toContainEqual(
     expect.objectContaining({ actor: 'copal', action: 'domain.deletion_finished', target: DOMAIN }),
   )
 })

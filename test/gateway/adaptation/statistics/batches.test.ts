@@ -4,7 +4,7 @@ import type { CalibrateJob } from '@copal/shared/wire/adaptation-jobs.ts'
 import type { DomainEntry } from '@copal/shared/wire/admin-domains.ts'
 import { wholeJob } from '../../../../gateway/src/adaptation/updates/calibration-input.ts'
 import { openDatabase } from '../../../../gateway/src/storage/db/open-database.ts'
-import { listBatchesOf, listCounted } from '../../../../gateway/src/storage/db/queries/batch-queries.ts'
+import { listCounted } from '../../../../gateway/src/storage/db/queries/batch-queries.ts'
 import { findJob } from '../../../../gateway/src/storage/db/queries/job-queries.ts'
 import {
   admin,
@@ -16,6 +16,7 @@ import {
 } from '../../support/doubles/simulated-node.ts'
 import { calibrationOf, newNode, runUpdate, textsOf } from '../../support/doubles/whole-updates.ts'
 import { errorOf } from '../../support/requests/gateway-requests.ts'
+import { batchRowsOf } from '../../support/state/rows-of.ts'
 
 const db = openDatabase(env.DB)
 
@@ -71,7 +72,7 @@ describe('a text counts once', () => {
     await importTexts('tokens-b')
     const { id } = await startUpdate('tokens', ['tokens-a', 'tokens-b'])
     await node.finish(id)
-    expect(await listBatchesOf(db, id)).toMatchObject([
+    expect(await batchRowsOf(id)).toMatchObject([
       { domain: 'tokens-a', state: 'counted', tokens: 100, marked: true },
       { domain: 'tokens-b', state: 'counted', tokens: 100, marked: true },
     ])
@@ -92,7 +93,7 @@ test('texts of an update that the version before has begun, and that the reservo
     .bind(id)
     .run()
   expect((await node.finish(id)).state).toBe('promoted')
-  const [batch] = await listBatchesOf(db, id)
+  const [batch] = await batchRowsOf(id)
   expect(batch).toMatchObject({ state: 'counted', marked: false })
   const next = await runUpdate(node, 'flight', ['flight-a'])
   const old = await textsOf(batch?.datasetSha256)
@@ -124,7 +125,7 @@ describe('the datasets that an update counts', () => {
     const { accumulated } = await calibrationOf(id)
     expect(accumulated).toHaveLength(20_000)
     expect(accumulated.at(-1)?.sha256).toBe(`c${'20000'.padStart(63, '0')}`)
-    expect(await listBatchesOf(db, id)).toMatchObject([{ state: 'counted', tokens: 100 }])
+    expect(await batchRowsOf(id)).toMatchObject([{ state: 'counted', tokens: 100 }])
     const sizes = await env.DB.prepare(
       'select max(length(payload)) as payload, max(length(result)) as result from jobs where update_id = ?',
     )
@@ -223,6 +224,6 @@ describe('the job of an update', () => {
     expect([two?.datasets, two?.accumulated]).toEqual([one?.datasets, one?.accumulated])
     expect(two?.accumulated.map(({ domain }) => domain)).toEqual(['again-a'])
     expect(two?.selection.weights).not.toEqual(one?.selection.weights)
-    expect(await listBatchesOf(db, id)).toMatchObject([{ domain: 'again-b', state: 'counted', tokens: 100 }])
+    expect(await batchRowsOf(id)).toMatchObject([{ domain: 'again-b', state: 'counted', tokens: 100 }])
   })
 })

@@ -2,7 +2,7 @@ import { env } from 'cloudflare:workers'
 import { expect, test } from 'vitest'
 import type { CalibrateJob } from '@copal/shared/wire/adaptation-jobs.ts'
 import { openDatabase } from '../../../../gateway/src/storage/db/open-database.ts'
-import { listBatchesOf, listCounted } from '../../../../gateway/src/storage/db/queries/batch-queries.ts'
+import { listCounted } from '../../../../gateway/src/storage/db/queries/batch-queries.ts'
 import { findUpdate } from '../../../../gateway/src/storage/db/queries/update-queries.ts'
 import { readDataset } from '../../../../gateway/src/storage/artifacts/datasets.ts'
 import { findModel } from '../../../../gateway/src/storage/db/queries/model-queries.ts'
@@ -15,7 +15,7 @@ import {
   testDeps,
 } from '../../support/doubles/simulated-node.ts'
 import { calibrationOf, newNode } from '../../support/doubles/whole-updates.ts'
-import { jobRowsOf } from '../../support/state/jobs-of.ts'
+import { batchRowsOf, jobRowsOf } from '../../support/state/rows-of.ts'
 
 const db = openDatabase(env.DB)
 const rollBack = (model: string, version: number) => adminJson('POST', '/rollback', { model, version })
@@ -56,14 +56,14 @@ test('after m3 was rolled back to m1, the next update reads exactly what one wou
     'rolled_back',
     'rolled_back',
   ])
-  for (const id of ids.slice(1)) expect(await listBatchesOf(db, id)).toMatchObject([{ state: 'quarantined' }])
+  for (const id of ids.slice(1)) expect(await batchRowsOf(id)).toMatchObject([{ state: 'quarantined' }])
   const [next, control] = [await update(seen, 'seen', 'line-d'), await update(never, 'never', 'line-d')]
   expect(await inputOf(next)).toEqual(await inputOf(control))
   expect(await getUpdate(next)).toMatchObject({ mask_version: 4, parent_version: 1 })
 
   // Their texts stay taken: a new update of the domain takes others.
   const again = await inputOf(await update(seen, 'seen', 'line-b'))
-  const [old] = await listBatchesOf(db, ids[1] ?? '')
+  const [old] = await batchRowsOf(ids[1] ?? '')
   expect(again.datasets[0]?.sha256).not.toBe(old?.datasetSha256)
   expect(again.accumulated.map(({ domain }) => domain)).toEqual(['line-a', 'line-d'])
 })
@@ -145,7 +145,7 @@ test('a domain that a roll-back leaves without statistics gets back its newest r
   // As in a home of the version before, in which only the newest dataset of a domain counts.
   await env.DB.prepare("update batches set state = 'retired' where update_id in (?, ?)").bind(one, two).run()
   const states = async () =>
-    Promise.all([one, two, three].map(async (id) => (await listBatchesOf(db, id))[0]?.state))
+    Promise.all([one, two, three].map(async (id) => (await batchRowsOf(id))[0]?.state))
   await rollBack('retired', 2)
   expect(await states()).toEqual(['retired', 'counted', 'quarantined'])
 })

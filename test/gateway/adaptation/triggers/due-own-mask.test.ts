@@ -10,7 +10,6 @@ import { runTriggers } from '../../../../gateway/src/adaptation/triggers/run-tri
 import { createOwnMaskUpdate } from '../../../../gateway/src/adaptation/updates/own-mask-request.ts'
 import { cancelUpdate } from '../../../../gateway/src/adaptation/updates/update-requests.ts'
 import { openDatabase } from '../../../../gateway/src/storage/db/open-database.ts'
-import { listDecisions } from '../../../../gateway/src/storage/db/queries/decision-queries.ts'
 import { ensureDomains } from '../../../../gateway/src/storage/db/queries/domain-queries.ts'
 import { insertHoldout } from '../../../../gateway/src/storage/db/queries/holdout-queries.ts'
 import { findModel } from '../../../../gateway/src/storage/db/queries/model-queries.ts'
@@ -24,6 +23,7 @@ import {
   testDeps,
 } from '../../support/doubles/simulated-node.ts'
 import { scoresByOrder } from '../../support/doubles/scores-by-order.ts'
+import { decisionRowsOf } from '../../support/state/rows-of.ts'
 
 const db = openDatabase(env.DB)
 const MINUTE = 60_000
@@ -62,7 +62,7 @@ test('masks of single domains are sought by themselves, most cost first, once be
   await setPolicy('seek', { dry_run: true })
   await tick(1)
   await tick(2)
-  const [dryRun, ...others] = (await listDecisions(db, 'seek', 20)).filter(({ kind }) => kind === 'trigger')
+  const [dryRun, ...others] = (await decisionRowsOf('seek')).filter(({ kind }) => kind === 'trigger')
   expect(dryRun).toMatchObject({
     verdict: 'dry_run',
     reason: expect.stringContaining("Would have started by own_mask: 'seek-costly'") as string,

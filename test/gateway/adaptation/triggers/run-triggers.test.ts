@@ -10,12 +10,12 @@ import { collectMetrics } from '../../../../gateway/src/usage/metrics/collect-me
 import { runTriggers } from '../../../../gateway/src/adaptation/triggers/run-triggers.ts'
 import worker from '../../../../gateway/src/index.ts'
 import { openDatabase } from '../../../../gateway/src/storage/db/open-database.ts'
-import { listDecisions } from '../../../../gateway/src/storage/db/queries/decision-queries.ts'
 import { ensureDomains } from '../../../../gateway/src/storage/db/queries/domain-queries.ts'
 import { usageTotals } from '../../../../gateway/src/storage/db/schema/usage.ts'
 import { admin, adminJson, SimulatedNode, testDeps } from '../../support/doubles/simulated-node.ts'
 import { offeredSample } from '../../support/requests/offered-sample.ts'
 import { publishCounts } from '../../support/state/reservoir-state.ts'
+import { decisionRowsOf } from '../../support/state/rows-of.ts'
 
 const db = openDatabase(env.DB)
 const MINUTE = 60_000
@@ -30,7 +30,7 @@ const updatesOf = async (model: string) =>
     (update) => update.model === model,
   )
 const triggerDecisions = async (model: string) =>
-  (await listDecisions(db, model, 50)).filter(({ kind }) => kind === 'trigger')
+  (await decisionRowsOf(model)).filter(({ kind }) => kind === 'trigger')
 
 let nodes: SimulatedNode[] = []
 

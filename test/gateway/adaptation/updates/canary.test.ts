@@ -7,7 +7,7 @@ import type { Heartbeat } from '@copal/shared/wire/heartbeat.ts'
 import { openDatabase } from '../../../../gateway/src/storage/db/open-database.ts'
 import { listDecisionsOf } from '../../../../gateway/src/storage/db/queries/decision-queries.ts'
 import { insertDataset } from '../../../../gateway/src/storage/db/queries/dataset-queries.ts'
-import { listBatchesOf, listCounted } from '../../../../gateway/src/storage/db/queries/batch-queries.ts'
+import { listCounted } from '../../../../gateway/src/storage/db/queries/batch-queries.ts'
 import { findModel } from '../../../../gateway/src/storage/db/queries/model-queries.ts'
 import { changeUpdate, findUpdate } from '../../../../gateway/src/storage/db/queries/update-queries.ts'
 import { advanceUpdate } from '../../../../gateway/src/adaptation/updates/advance-update.ts'
@@ -24,6 +24,7 @@ import {
   seedUpdate,
   setPolicy,
 } from '../../support/state/seed-masks.ts'
+import { batchRowsOf } from '../../support/state/rows-of.ts'
 
 const db = openDatabase(env.DB)
 const MINUTE_MS = 60_000
@@ -122,7 +123,7 @@ describe('a canary', () => {
     expect(legal?.lower).toBeGreaterThan(Math.log(1.05))
     expect((await node.beat(holding)).desired).not.toHaveProperty('trials')
     expect(await findUpdate(db, id)).toMatchObject({ errorCode: null, maskVersion: 2 })
-    expect(await listBatchesOf(db, id)).toMatchObject([{ datasetSha256: sha256, state: 'quarantined' }])
+    expect(await batchRowsOf(id)).toMatchObject([{ datasetSha256: sha256, state: 'quarantined' }])
     expect(await listCounted(db, 'harm')).toEqual([])
   })
 

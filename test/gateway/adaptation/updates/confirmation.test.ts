@@ -15,7 +15,7 @@ import {
   type Scores,
   testDeps,
 } from '../../support/doubles/simulated-node.ts'
-import { jobRowsOf } from '../../support/state/jobs-of.ts'
+import { jobRowsOf } from '../../support/state/rows-of.ts'
 import { setPolicy } from '../../support/state/seed-masks.ts'
 import { verdictsOf } from '../../support/state/verdicts-of.ts'
 

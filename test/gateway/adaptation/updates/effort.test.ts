@@ -8,7 +8,7 @@ import { ensureDomains } from '../../../../gateway/src/storage/db/queries/domain
 import { insertHoldout } from '../../../../gateway/src/storage/db/queries/holdout-queries.ts'
 import { findJob } from '../../../../gateway/src/storage/db/queries/job-queries.ts'
 import { adminJson, importTexts, SimulatedNode, startUpdate } from '../../support/doubles/simulated-node.ts'
-import { jobRowsOf } from '../../support/state/jobs-of.ts'
+import { jobRowsOf } from '../../support/state/rows-of.ts'
 import { publishCounts } from '../../support/state/reservoir-state.ts'
 
 const db = openDatabase(env.DB)

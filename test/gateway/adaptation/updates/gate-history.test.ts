@@ -9,7 +9,7 @@ import {
 import type { Job, JobReport } from '@copal/shared/wire/adaptation-jobs.ts'
 import type { UpdateEntry } from '@copal/shared/wire/admin.ts'
 import type { PolicyOverrides } from '@copal/shared/wire/admin-policy.ts'
-import { jobRowsOf } from '../../support/state/jobs-of.ts'
+import { jobRowsOf } from '../../support/state/rows-of.ts'
 import { scoresByOrder } from '../../support/doubles/scores-by-order.ts'
 
 describe('the best stage', () => {

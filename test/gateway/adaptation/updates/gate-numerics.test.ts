@@ -11,7 +11,7 @@ import {
   startUpdate,
   type Scores,
 } from '../../support/doubles/simulated-node.ts'
-import { jobRowsOf } from '../../support/state/jobs-of.ts'
+import { jobRowsOf } from '../../support/state/rows-of.ts'
 
 const db = openDatabase(env.DB)
 const PACKED = 'int4 packed, head int8'

@@ -22,7 +22,7 @@ import {
 } from '../../support/doubles/simulated-node.ts'
 import { scoresByOrder } from '../../support/doubles/scores-by-order.ts'
 import { errorOf } from '../../support/requests/gateway-requests.ts'
-import { jobRowsOf } from '../../support/state/jobs-of.ts'
+import { jobRowsOf } from '../../support/state/rows-of.ts'
 import { verdictsOf } from '../../support/state/verdicts-of.ts'
 
 const db = openDatabase(env.DB)

@@ -6,7 +6,6 @@ import type { NodeEntry } from '@copal/shared/wire/admin.ts'
 import { advanceUpdates } from '../../../../gateway/src/adaptation/updates/advance-update.ts'
 import { appendPendingAudit } from '../../../../gateway/src/audit/audit-chain.ts'
 import { openDatabase } from '../../../../gateway/src/storage/db/open-database.ts'
-import { listPendingAudit } from '../../../../gateway/src/storage/db/queries/audit-queries.ts'
 import { findJob } from '../../../../gateway/src/storage/db/queries/job-queries.ts'
 import {
   adminJson,
@@ -17,6 +16,7 @@ import {
   testDeps,
 } from '../../support/doubles/simulated-node.ts'
 import { setPolicy } from '../../support/state/seed-masks.ts'
+import { pendingAuditRows } from '../../support/state/rows-of.ts'
 
 const db = openDatabase(env.DB)
 const FULL = {
@@ -70,7 +70,7 @@ test('an update goes on on the other node when the disk of one is full, and the 
   }
   expect(await getUpdate(id)).toMatchObject({ state: 'promoted', error: null })
   expect(failedOn).toContain('calibrate')
-  const rows = (await listPendingAudit(db, Infinity, 100)).filter(({ target }) => target === 'full-1')
+  const rows = (await pendingAuditRows()).filter(({ target }) => target === 'full-1')
   expect(rows.filter(({ action }) => action === 'node.job_failed')).toContainEqual(
     expect.objectContaining({ reason: FULL.message, after: { job: `${id}-calibrate`, error: FULL.code } }),
   )

@@ -7,7 +7,6 @@ import type { DecisionEntry } from '@copal/shared/wire/admin-decisions.ts'
 import { advanceUpdate } from '../../../../gateway/src/adaptation/updates/advance-update.ts'
 import { rejudgeOwnMasks } from '../../../../gateway/src/adaptation/updates/own-mask-step.ts'
 import { openDatabase } from '../../../../gateway/src/storage/db/open-database.ts'
-import { listDecisions } from '../../../../gateway/src/storage/db/queries/decision-queries.ts'
 import { findMask } from '../../../../gateway/src/storage/db/queries/mask-queries.ts'
 import { findModel } from '../../../../gateway/src/storage/db/queries/model-queries.ts'
 import { ensureDomains } from '../../../../gateway/src/storage/db/queries/domain-queries.ts'
@@ -25,7 +24,7 @@ import { scoresByOrder } from '../../support/doubles/scores-by-order.ts'
 import { ready } from '../../support/doubles/whole-updates.ts'
 import { errorOf } from '../../support/requests/gateway-requests.ts'
 import { setPolicy } from '../../support/state/seed-masks.ts'
-import { jobRowsOf } from '../../support/state/jobs-of.ts'
+import { decisionRowsOf, jobRowsOf } from '../../support/state/rows-of.ts'
 
 const db = openDatabase(env.DB)
 
@@ -55,7 +54,7 @@ async function makeOwn(node: SimulatedNode, model: string): Promise<UpdateEntry>
 
 const ownMasks = async (model: string) => (await findModel(db, model))?.domainVersions
 const ownDecisions = async (model: string) =>
-  (await listDecisions(db, model, 20)).filter(({ kind }) => kind === 'own_mask').toReversed()
+  (await decisionRowsOf(model)).filter(({ kind }) => kind === 'own_mask').toReversed()
 
 describe('a mask of a single domain', () => {
   test('serves that domain beside the shared mask when the domain gains enough, and nodes are told of it', async () => {

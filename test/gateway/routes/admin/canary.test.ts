@@ -7,8 +7,6 @@ import type { CanaryReport } from '@copal/shared/wire/admin-trials.ts'
 import { openDatabase } from '../../../../gateway/src/storage/db/open-database.ts'
 import { insertDecision } from '../../../../gateway/src/storage/db/queries/decision-queries.ts'
 import { insertReceipts } from '../../../../gateway/src/storage/db/queries/receipt-queries.ts'
-import { activateVersion, findModel } from '../../../../gateway/src/storage/db/queries/model-queries.ts'
-import { masks } from '../../../../gateway/src/storage/db/schema/masks.ts'
 import { conversationKey } from '../../../../gateway/src/fleet/client/conversation-key.ts'
 import { isAssigned } from '../../../../gateway/src/fleet/object/trial-assignment.ts'
 import { admin, adminJson } from '../../support/doubles/simulated-node.ts'
@@ -22,6 +20,7 @@ import {
   signedPost,
 } from '../../support/requests/gateway-requests.ts'
 import { startNode, type NodeDouble } from '../../support/doubles/node-double.ts'
+import { activate, seedMask } from '../../support/state/seed-masks.ts'
 
 const ready = (version: number) => ({ version, state: 'ready', requests: 0 }) as const
 const sha256Of = (version: number) => String(version).repeat(64).slice(0, 64)
@@ -35,34 +34,13 @@ let outside: string
 let held: Partial<Heartbeat> = {}
 const heartbeat = () => sendHeartbeat(node, 'tiny', held)
 
-async function activate(version: number): Promise<void> {
-  const model = await findModel(openDatabase(env.DB), 'tiny')
-  if (!model || !(await activateVersion(openDatabase(env.DB), model, version)))
-    throw new Error('not activated')
-}
-
 beforeAll(async () => {
   node = await startNode('canary-1', [{ kind: 'answer', body: '{"ok":1}' }])
   await heartbeat()
-  const mask = {
-    model: 'tiny',
-    method: 'copal',
-    pattern: '0.5',
-    scope: 'row' as const,
-    sparsity: 0.5,
-    domains: ['code'],
-    bytes: 100,
-    createdAt: 1,
-  }
-  for (const version of [4, 5, 6, 7]) {
-    // m7 was never active.
-    const promotedAt = version === 7 ? null : 1
-    const own = { version, sha256: sha256Of(version), updateId: `update-${version}`, promotedAt }
-    await openDatabase(env.DB)
-      .insert(masks)
-      .values({ ...mask, ...own })
-  }
-  await activate(4)
+  // m7 was never active.
+  for (const version of [4, 5, 6, 7])
+    await seedMask('tiny', version, { sha256: sha256Of(version), promotedAt: version === 7 ? null : 1 })
+  await activate('tiny', 4)
   key = await createKey()
   const isIn = (prompt: string, version: number, share: number) =>
     isAssigned('canary', { version, share }, 'tiny', conversationKey(key.id, prompt))
@@ -254,7 +232,7 @@ describe('a canary', () => {
     held = { activeVersion: 4, weightSets: [ready(0), ready(4), ready(6)] }
     await heartbeat()
     expect(await ask(inside)).toEqual([200, '6', 6])
-    await activate(5)
+    await activate('tiny', 5)
     held = { activeVersion: 5, weightSets: [ready(0), ready(4), ready(5), ready(6)] }
     expect((await heartbeat()).desired).not.toHaveProperty('trials')
     expect(await ask(inside)).toEqual([200, '5', undefined])

@@ -1,13 +1,10 @@
-import { env } from 'cloudflare:workers'
 import { describe, expect, test } from 'vitest'
 import { PRESETS, type PolicyReport } from '@copal/shared/wire/admin-policy.ts'
 import { findPolicy } from '../../../../gateway/src/adaptation/policy/find-policy.ts'
-import { openDatabase } from '../../../../gateway/src/storage/db/open-database.ts'
-import { listDecisions } from '../../../../gateway/src/storage/db/queries/decision-queries.ts'
 import { admin, adminJson, testDeps } from '../../support/doubles/simulated-node.ts'
 import { createKey, errorOf, sendHeartbeat } from '../../support/requests/gateway-requests.ts'
+import { decisionRowsOf } from '../../support/state/rows-of.ts'
 
-const db = openDatabase(env.DB)
 const known = (model: string) => sendHeartbeat({ id: `node-${model}`, url: 'http://127.0.0.1:1' }, model)
 
 describe('the policy of a model', () => {
@@ -40,7 +37,7 @@ describe('the policy of a model', () => {
     await adminJson('PUT', '/policy', { model: 'policy-b', ...overrides })
     expect(await adminJson('PUT', '/policy', { model: 'policy-b' })).toMatchObject({ policy: PRESETS.local })
     expect(
-      (await listDecisions(db, 'policy-b', 10)).map(({ kind, actor, reason }) => [kind, actor, reason]),
+      (await decisionRowsOf('policy-b')).map(({ kind, actor, reason }) => [kind, actor, reason]),
     ).toEqual([
       [
         'policy',
@@ -88,7 +85,7 @@ describe('the policy of a model', () => {
       ),
     )
     expect(racing.map(({ status }) => status).toSorted((a, b) => a - b)).toEqual([200, 409, 409])
-    expect(await listDecisions(db, 'policy-f', 10)).toHaveLength(2)
+    expect(await decisionRowsOf('policy-f')).toHaveLength(2)
     expect((await adminJson<PolicyReport>('PUT', '/policy', body({}))).overrides).toEqual({})
   })
 

@@ -8,8 +8,6 @@ import { openDatabase } from '../../../../gateway/src/storage/db/open-database.t
 import { ensureDomains } from '../../../../gateway/src/storage/db/queries/domain-queries.ts'
 import { conversationKey } from '../../../../gateway/src/fleet/client/conversation-key.ts'
 import { isAssigned } from '../../../../gateway/src/fleet/object/trial-assignment.ts'
-import { activateVersion, findModel } from '../../../../gateway/src/storage/db/queries/model-queries.ts'
-import { masks } from '../../../../gateway/src/storage/db/schema/masks.ts'
 import { shadowScores } from '../../../../gateway/src/storage/db/schema/usage.ts'
 import { deleteOldScores } from '../../../../gateway/src/storage/retention.ts'
 import { admin, adminJson, testDeps } from '../../support/doubles/simulated-node.ts'
@@ -23,6 +21,7 @@ import {
   signedPost,
 } from '../../support/requests/gateway-requests.ts'
 import { startNode, type NodeDouble } from '../../support/doubles/node-double.ts'
+import { activate, seedMask } from '../../support/state/seed-masks.ts'
 
 const ready = (version: number) => ({ version, state: 'ready', requests: 0 }) as const
 const DAY_MS = 24 * 60 * 60 * 1000
@@ -36,24 +35,8 @@ const heartbeat = (shadows?: ShadowScore[]) =>
 beforeAll(async () => {
   node = await startNode('shadow-1', [{ kind: 'answer', body: '{"ok":1}' }])
   await heartbeat()
-  const db = openDatabase(env.DB)
-  for (const version of [4, 5]) {
-    await db.insert(masks).values({
-      model: 'tiny',
-      version,
-      sha256: String(version).repeat(64),
-      updateId: `update-${version}`,
-      method: 'copal',
-      pattern: '0.5',
-      scope: 'row',
-      sparsity: 0.5,
-      domains: ['code'],
-      bytes: 100,
-      createdAt: 1,
-    })
-  }
-  const model = await findModel(db, 'tiny')
-  if (!model || !(await activateVersion(db, model, 4))) throw new Error('not activated')
+  for (const version of [4, 5]) await seedMask('tiny', version, { sha256: String(version).repeat(64) })
+  await activate('tiny', 4)
   // A canary of the dense weights gets its conversation.
   let key = await createKey({ sampling: 'always' })
   while (!isAssigned('canary', { version: 0, share: 0.9 }, 'tiny', conversationKey(key.id, 'x')))

@@ -4,15 +4,15 @@ import { describe, expect, test } from 'vitest'
 import type { HeartbeatResponse } from '@copal/shared/wire/heartbeat.ts'
 import { createApp } from '../../../../gateway/src/app.ts'
 import { openDatabase } from '../../../../gateway/src/storage/db/open-database.ts'
-import { activateVersion, findModel } from '../../../../gateway/src/storage/db/queries/model-queries.ts'
+import { findModel } from '../../../../gateway/src/storage/db/queries/model-queries.ts'
 import { insertReceipts } from '../../../../gateway/src/storage/db/queries/receipt-queries.ts'
 import { sumDrift } from '../../../../gateway/src/storage/db/queries/usage-total-queries.ts'
 import { deleteOldReceipts } from '../../../../gateway/src/storage/retention.ts'
-import { masks } from '../../../../gateway/src/storage/db/schema/masks.ts'
 import { receipts as receiptTable } from '../../../../gateway/src/storage/db/schema/usage.ts'
 import { testDeps } from '../../support/doubles/simulated-node.ts'
 import { heartbeatOf } from '../../../support/doubles/heartbeat.ts'
 import { sendHeartbeat, errorOf, receiptOf, signedPost } from '../../support/requests/gateway-requests.ts'
+import { activate, seedMask } from '../../support/state/seed-masks.ts'
 import { sumUsage } from '../../support/state/usage-sums.ts'
 
 const db = openDatabase(env.DB)
@@ -55,38 +55,14 @@ describe('a heartbeat', () => {
 
   test('gets the masks that the model should serve', async () => {
     await sendHeartbeat(node, 'masked')
-    for (const [version, digit] of [
-      [1, 'c'],
-      [2, 'd'],
-    ] as const) {
-      await db.insert(masks).values({
-        model: 'masked',
-        version,
-        sha256: digit.repeat(64),
-        updateId: `update-${version}`,
-        method: 'copal',
-        pattern: '0.5',
-        scope: 'row',
-        sparsity: 0.5,
-        domains: ['legal'],
-        bytes: 100,
-        createdAt: 1,
-      })
-    }
-    const promote = async (version: number) => {
-      const model = await findModel(db, 'masked')
-      if (!model) throw new Error('not registered')
-      expect(await activateVersion(db, model, version)).toBe(true)
-      // Compare-and-set: the row that was read before the change is stale.
-      expect(await activateVersion(db, model, version)).toBe(false)
-    }
-    await promote(1)
     const first = { version: 1, sha256: 'c'.repeat(64) }
     const second = { version: 2, sha256: 'd'.repeat(64) }
+    for (const { version, sha256 } of [first, second]) await seedMask('masked', version, { sha256 })
+    await activate('masked', 1)
     expect((await sendHeartbeat(node, 'masked')).desired).toEqual({ active: first, previous: null })
-    await promote(2)
+    await activate('masked', 2)
     expect((await sendHeartbeat(node, 'masked')).desired).toEqual({ active: second, previous: first })
-    await promote(0)
+    await activate('masked', 0)
     expect((await sendHeartbeat(node, 'masked')).desired).toEqual({ active: null, previous: second })
   })
 

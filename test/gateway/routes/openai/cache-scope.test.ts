@@ -1,8 +1,5 @@
-import { env } from 'cloudflare:workers'
 import { describe, expect, test } from 'vitest'
 import type { CacheEntry } from '@copal/shared/wire/admin-keys.ts'
-import { openDatabase } from '../../../../gateway/src/storage/db/open-database.ts'
-import { activateVersion, findModel } from '../../../../gateway/src/storage/db/queries/model-queries.ts'
 import { admin, adminJson } from '../../support/doubles/simulated-node.ts'
 import {
   cacheOf,
@@ -13,15 +10,14 @@ import {
   useCachedNode,
 } from '../../support/doubles/cached-node.ts'
 import { sendHeartbeat, createKey, errorOf, get, until } from '../../support/requests/gateway-requests.ts'
+import { activate } from '../../support/state/seed-masks.ts'
 
 const cached = useCachedNode()
 const { ask } = cached
 
 describe('a cached response belongs to one mask', () => {
   async function promote(version: number): Promise<void> {
-    const db = openDatabase(env.DB)
-    const model = await findModel(db, 'tiny')
-    if (!model || !(await activateVersion(db, model, version))) throw new Error('not activated')
+    await activate('tiny', version)
     await cached.swap(version)
   }
 
@@ -41,9 +37,7 @@ describe('a cached response belongs to one mask', () => {
 
   test('that generated it: a node that has not swapped yet does not fill the cache of the new mask', async () => {
     const body = newRequest()
-    const db = openDatabase(env.DB)
-    const model = await findModel(db, 'tiny')
-    if (!model || !(await activateVersion(db, model, 8))) throw new Error('not activated')
+    await activate('tiny', 8)
     await sendHeartbeat(cached.node, 'tiny', { activeVersion: 0, weightSets: [ready(0)] })
     const late = await untilCached('cached', () => ask(body))
     expect(shownHeaders(late).slice(0, 2)).toEqual(['miss', '0'])

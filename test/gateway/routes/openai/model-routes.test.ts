@@ -3,11 +3,10 @@ import { expect, test } from 'vitest'
 import { SETTINGS } from '@copal/shared/settings-table.ts'
 import type { ModelEntry, ModelList } from '@copal/shared/wire/model-list.ts'
 import { openDatabase } from '../../../../gateway/src/storage/db/open-database.ts'
-import { activateVersion, findModel } from '../../../../gateway/src/storage/db/queries/model-queries.ts'
 import { domains } from '../../../../gateway/src/storage/db/schema/domains.ts'
-import { masks } from '../../../../gateway/src/storage/db/schema/masks.ts'
 import { moveClock } from '../../support/doubles/stopped-clock.ts'
 import { sendHeartbeat, createKey, errorOf, get } from '../../support/requests/gateway-requests.ts'
+import { activate, seedMask } from '../../support/state/seed-masks.ts'
 
 test('each model is listed with its active mask and the nodes that serve it', async () => {
   const { key } = await createKey()
@@ -19,23 +18,8 @@ test('each model is listed with its active mask and the nodes that serve it', as
     await sendHeartbeat({ id: 'd', url: 'http://127.0.0.1:9' }, 'pruned-model', { draining: true })
   }
   await heartbeats()
-  const db = openDatabase(env.DB)
-  await db.insert(masks).values({
-    model: 'pruned-model',
-    version: 1,
-    sha256: 'c'.repeat(64),
-    updateId: 'update-1',
-    method: 'copal',
-    pattern: '0.5',
-    scope: 'row',
-    sparsity: 0.5,
-    domains: ['code', 'legal'],
-    bytes: 100,
-    createdAt: 1,
-  })
-  const model = await findModel(db, 'pruned-model')
-  if (!model) throw new Error('not registered')
-  await activateVersion(db, model, 1)
+  await seedMask('pruned-model', 1, { method: 'copal', domains: ['code', 'legal'] })
+  await activate('pruned-model', 1)
   // A node without a heartbeat for long counts as gone.
   await heartbeats()
   const { data } = await (await get('/v1/models', key)).json<ModelList>()
@@ -72,7 +56,7 @@ test('each model is listed with its active mask and the nodes that serve it', as
   const { key: lawyers } = await createKey({ defaultDomain: 'legal', allowedDomains: ['legal'] })
   const theirs = await (await get('/v1/models/pruned-model', lawyers)).json<ModelEntry>()
   expect(theirs.copal.domains).toEqual(['legal'])
-  await db.insert(domains).values({ name: 'legal', createdAt: 1, owner: 'acme' })
+  await openDatabase(env.DB).insert(domains).values({ name: 'legal', createdAt: 1, owner: 'acme' })
   moveClock(SETTINGS.COPAL_KEY_TRUST_MS.default)
   await heartbeats()
   const shown = async (tenant: string) => {

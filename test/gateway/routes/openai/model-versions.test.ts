@@ -1,12 +1,8 @@
-import { env } from 'cloudflare:workers'
 import { beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import type { ModelEntry, ModelList } from '@copal/shared/wire/model-list.ts'
 import type { ChatCall } from '@copal/shared/wire/node-calls.ts'
-import { openDatabase } from '../../../../gateway/src/storage/db/open-database.ts'
-import { activateVersion, findModel } from '../../../../gateway/src/storage/db/queries/model-queries.ts'
-import { masks } from '../../../../gateway/src/storage/db/schema/masks.ts'
 import { sendHeartbeat, createKey, errorOf, get, post } from '../../support/requests/gateway-requests.ts'
-import { seedMasks } from '../../support/state/seed-masks.ts'
+import { activate, seedMask, seedMasks } from '../../support/state/seed-masks.ts'
 import { startNode, type NodeDouble } from '../../support/doubles/node-double.ts'
 
 let key: string
@@ -18,27 +14,14 @@ beforeAll(async () => {
   newer = await startNode('versions-1', [{ kind: 'answer', body: '{"from":"newer"}' }])
   older = await startNode('versions-2', [{ kind: 'answer', body: '{"from":"older"}' }])
   await heartbeats()
-  const db = openDatabase(env.DB)
-  for (const version of [11, 12, 13]) {
-    await db.insert(masks).values({
-      model: 'tiny',
-      version,
-      sha256: String(version).repeat(32),
-      updateId: `update-${version}`,
+  for (const version of [11, 12, 13])
+    await seedMask('tiny', version, {
       method: 'copal',
-      pattern: '0.5',
-      scope: 'row',
       sparsity: version / 100,
       domains: ['code'],
-      bytes: 100,
       createdAt: version,
     })
-  }
-  for (const version of [12, 13]) {
-    const model = await findModel(db, 'tiny')
-    if (!model) throw new Error('not registered')
-    await activateVersion(db, model, version)
-  }
+  for (const version of [12, 13]) await activate('tiny', version)
 })
 
 const ready = (version: number) => ({ version, state: 'ready', requests: 0 }) as const

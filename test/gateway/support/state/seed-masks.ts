@@ -1,13 +1,14 @@
 import { env } from 'cloudflare:workers'
+import { eq, sql } from 'drizzle-orm'
 import type { ErrorCode } from '@copal/shared/errors.ts'
 import type { PolicyOverrides } from '@copal/shared/wire/admin-policy.ts'
 import { openDatabase } from '../../../../gateway/src/storage/db/open-database.ts'
-import { activateVersion, findModel } from '../../../../gateway/src/storage/db/queries/model-queries.ts'
+import { findModel } from '../../../../gateway/src/storage/db/queries/model-queries.ts'
 import { setPolicyOverrides } from '../../../../gateway/src/storage/db/queries/policy-queries.ts'
 import { insertReceipts } from '../../../../gateway/src/storage/db/queries/receipt-queries.ts'
 import { insertShadowScores } from '../../../../gateway/src/storage/db/queries/shadow-score-queries.ts'
 import { ensureDomains } from '../../../../gateway/src/storage/db/queries/domain-queries.ts'
-import { masks } from '../../../../gateway/src/storage/db/schema/masks.ts'
+import { masks, models } from '../../../../gateway/src/storage/db/schema/masks.ts'
 import { updates } from '../../../../gateway/src/storage/db/schema/updates.ts'
 import type { UpdateRow } from '../../../../gateway/src/storage/db/queries/update-queries.ts'
 import { receiptOf } from '../requests/gateway-requests.ts'
@@ -27,23 +28,31 @@ export async function seedMasks(
     promoted = active == null ? [] : [active],
   }: { active?: number | null | undefined; promoted?: readonly number[] } = {},
 ): Promise<void> {
-  for (const version of versions) {
-    await db.insert(masks).values({
-      model,
-      version,
-      sha256: hashOf(model, version),
-      updateId: `${model}-update-${version}`,
-      method: 'continual-wanda',
-      pattern: '0.5',
-      scope: 'row',
-      sparsity: 0.5,
-      domains: [],
-      bytes: 100,
-      createdAt: 1,
-      promotedAt: promoted.includes(version) ? 1 : null,
-    })
-  }
+  for (const version of versions)
+    await seedMask(model, version, { promotedAt: promoted.includes(version) ? 1 : null })
   if (active != null) await activate(model, active)
+}
+
+/** Registers one mask. */
+export async function seedMask(
+  model: string,
+  version: number,
+  changes: Partial<typeof masks.$inferInsert> = {},
+): Promise<void> {
+  await db.insert(masks).values({
+    model,
+    version,
+    sha256: hashOf(model, version),
+    updateId: `${model}-update-${version}`,
+    method: 'continual-wanda',
+    pattern: '0.5',
+    scope: 'row',
+    sparsity: 0.5,
+    domains: [],
+    bytes: 100,
+    createdAt: 1,
+    ...changes,
+  })
 }
 
 function hashOf(model: string, version: number): string {
@@ -51,10 +60,14 @@ function hashOf(model: string, version: number): string {
   return `${version}${letters.join('')}`.padEnd(64, '0').slice(0, 64)
 }
 
-/** Activates a version of a model, as an operator would. */
+/** Makes a version of a model active, and the active one the previous one. */
 export async function activate(model: string, version: number): Promise<void> {
-  const row = await findModel(db, model)
-  if (!row || !(await activateVersion(db, row, version))) throw new Error(`m${version} was not activated`)
+  const { id, activeVersion, revision } = models
+  const { meta } = await db
+    .update(models)
+    .set({ previousVersion: sql`${activeVersion}`, activeVersion: version, revision: sql`${revision} + 1` })
+    .where(eq(id, model))
+  if (meta.changes !== 1) throw new Error(`There is no model '${model}'.`)
 }
 
 /** Stores the update that made a mask, in a state that it reached. */

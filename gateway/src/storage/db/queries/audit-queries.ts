@@ -101,16 +101,10 @@ export async function settlePendingAudit(
     .where(eq(auditPending.id, id))
 }
 
-/** Returns pending rows that are complete, or older than `abandonedMs` because nothing will complete them; oldest first. */
-export async function listPendingAudit(
-  db: Database,
-  abandonedMs: number,
-  limit: number,
-): Promise<PendingAuditRow[]> {
-  return selectPendingAudit(db, abandonedMs, limit)
-}
-
-/** Returns in one call the newest row of the log, and the pending rows that {@link listPendingAudit} returns. */
+/**
+ * Returns in one call the newest row of the log, and the pending rows that are complete, or older than `abandonedMs` because
+ * nothing will complete them, oldest first.
+ */
 export async function readEndOfAudit(
   db: Database,
   abandonedMs: number,
@@ -118,22 +112,18 @@ export async function readEndOfAudit(
 ): Promise<{ last: AuditRow | undefined; pending: PendingAuditRow[] }> {
   const [[last], pending] = await db.batch([
     selectLastAuditRow(db),
-    selectPendingAudit(db, abandonedMs, limit),
+    db
+      .select()
+      .from(auditPending)
+      .where(or(eq(auditPending.settled, true), lt(auditPending.createdAt, abandonedMs)))
+      .orderBy(asc(auditPending.id))
+      .limit(limit),
   ])
   return { last, pending }
 }
 
 function selectLastAuditRow(db: Database) {
   return db.select().from(audit).orderBy(desc(audit.id)).limit(1)
-}
-
-function selectPendingAudit(db: Database, abandonedMs: number, limit: number) {
-  return db
-    .select()
-    .from(auditPending)
-    .where(or(eq(auditPending.settled, true), lt(auditPending.createdAt, abandonedMs)))
-    .orderBy(asc(auditPending.id))
-    .limit(limit)
 }
 
 /**

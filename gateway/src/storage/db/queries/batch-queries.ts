@@ -41,11 +41,6 @@ export async function countCalibratedDatasets(db: Database): Promise<Map<string,
   return new Map(rows.map(({ domain, datasets: total }) => [domain, total]))
 }
 
-/** Returns a model's batches of one update. */
-export async function listBatchesOf(db: Database, updateId: string): Promise<BatchRow[]> {
-  return db.select().from(batches).where(eq(batches.updateId, updateId))
-}
-
 /** Returns those of some updates that have batches, by their ids. */
 export async function findUpdatesInBatches(db: Database, updateIds: readonly string[]): Promise<Set<string>> {
   const rows = await db

@@ -23,16 +23,6 @@ export async function listDecisionsOf(db: Database, updateId: string): Promise<D
   return db.select().from(decisions).where(eq(decisions.updateId, updateId)).orderBy(asc(decisions.id))
 }
 
-/** Returns the latest decisions of a model, newest first. */
-export async function listDecisions(db: Database, model: string, limit: number): Promise<DecisionRow[]> {
-  return db
-    .select()
-    .from(decisions)
-    .where(eq(decisions.model, model))
-    .orderBy(...NEWEST_FIRST)
-    .limit(limit)
-}
-
 /** Returns the latest decisions of a model, newest first, with the domains of their updates. */
 export async function listRecentDecisions(
   db: Database,

@@ -127,27 +127,6 @@ export async function setTrial(
   return result.meta.changes === 1
 }
 
-/**
- * Makes `version` active and the active version the previous one, by compare-and-set.
- *
- * @returns false if the row has another revision
- */
-export async function activateVersion(
-  db: Database,
-  model: Pick<ModelRow, 'id' | 'revision'>,
-  version: number,
-): Promise<boolean> {
-  const result = await db
-    .update(models)
-    .set({
-      previousVersion: sql`${models.activeVersion}`,
-      activeVersion: version,
-      revision: model.revision + 1,
-    })
-    .where(and(eq(models.id, model.id), eq(models.revision, model.revision)))
-  return result.meta.changes === 1
-}
-
 /** A model with its active mask; `mask` is null while it serves dense weights. */
 export interface ServedModel {
   model: ModelRow
