@@ -57,7 +57,7 @@ export function candidateTemperature(
   count: number,
   isMasked: boolean,
 ): number | undefined {
-  const { temperature, topP, topK, minP, topLogprobs } = spec
+  const { temperature, topK, minP, topLogprobs } = spec
   const changesLogits =
     spec.presencePenalty !== 0 ||
     spec.frequencyPenalty !== 0 ||
@@ -65,7 +65,7 @@ export function candidateTemperature(
     (spec.logitBias ?? []).length > 0
   if (changesLogits || topLogprobs > count) return undefined
   if (temperature === 0) return 1
-  const keepsMore = minP === 0 && (isMasked ? topK === 0 || topK > count : topK > count && topP >= 1)
+  const keepsMore = minP === 0 && (topK > count || (isMasked && topK === 0))
   return temperature < MIN_TEMPERATURE || keepsMore ? undefined : temperature
 }
 
@@ -121,7 +121,7 @@ export function drawFromCandidates(
   if (isUncut && pairs.length / 2 < vocabSize)
     return drawFromPart(candidates, best, { temperature: cuts.temperature, chance })
   const weights = weigh(candidates, best, cuts)
-  const kept = weights && keepTopP(candidates, weights, cuts.topP)
+  const kept = weights && keepTopP(candidates, weights, cuts)
   const rank = kept && drawByToken(pairs, kept, chance)
   return rank === undefined ? undefined : { token: tokenAt(pairs, rank), logit: logitAt(pairs, rank) }
 }
@@ -200,11 +200,13 @@ function weigh(
 
 /** Applies top-p. Undefined if it keeps more than the candidates, or if its border is not certain. */
 function keepTopP(
-  { pairs, sumAtTemperature }: Candidates,
+  { pairs, vocabSize, sumAtTemperature }: Candidates,
   { weights, isComplete }: Weights,
-  topP: number,
+  { topP, topK }: SamplingCuts,
 ): Float64Array | undefined {
   if (topP >= 1) return isComplete ? weights : undefined
+  // The weight that top-k keeps is unknown.
+  if (!isComplete && topK > 0 && topK < vocabSize) return undefined
   const total = isComplete ? weights.reduce((sum, weight) => sum + weight, 0) : sumAtTemperature
   const [target, error] = [topP * total, (isComplete ? ROUNDING : SUM_ERROR) * total]
   let count = 0
