@@ -17,6 +17,7 @@ const OWN_PROCESS = [
   // Measure how much the memory of their process grows.
   'test/gpu-node/serving/backends/sparse/{sparse-backend,swap-fuzz}.test.ts',
   'test/gpu-node/serving/grammar/grammar-compiler.test.ts',
+  'test/gpu-node/serving/server/generation/waiting-choices.test.ts',
 ]
 /** Conformance tests that start a service of their own. */
 const OWN_SERVICE = ['test/conformance/{schemathesis,openai-errors,lm-eval}.test.ts']

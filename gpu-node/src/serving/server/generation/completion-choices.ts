@@ -94,28 +94,42 @@ function seedOf(seed: number, choice: number): number {
   return choice === 0 ? seed : philox([choice, 0, 0, 1], [seed >>> 0, 0])[0]
 }
 
-/** Yields the events of all choices as they arrive. Calls `onAbandon` when the consumer stops early or a choice fails. */
+/** What a choice gave when it was read: its next event, its end, or its failure. */
+type Read = { choice: number } & ({ result: IteratorResult<GenerateEvent> } | { error: unknown })
+
+/**
+ * Yields the events of all choices as they arrive. Calls `onAbandon` when the consumer stops early or a choice fails.
+ *
+ * Reads are queued and not raced: a choice that waits would keep a part of each race that others win.
+ */
 async function* mergeEvents(
   sources: readonly AsyncIterable<GenerateEvent>[],
   onAbandon: () => void,
 ): AsyncGenerator<ChoiceEvent, void, undefined> {
   const iterators = sources.map((source) => source[Symbol.asyncIterator]())
-  const read = async (choice: number) => ({ choice, result: await iterators[choice]!.next() })
-  const next = (choice: number) => {
-    const reading = read(choice)
-    // A consumer that stopped reading does not await this promise, so its error would be unhandled.
-    reading.catch(() => undefined)
-    return reading
+  const arrived: Read[] = []
+  let wake = () => {}
+  const add = (read: Read) => {
+    arrived.push(read)
+    wake()
   }
-  const pending = new Map(iterators.map((_, choice) => [choice, next(choice)]))
+  const readNext = (choice: number) =>
+    void iterators[choice]!.next().then(
+      (result) => add({ choice, result }),
+      (error: unknown) => add({ choice, error }),
+    )
+  let open = iterators.length
+  for (const choice of iterators.keys()) readNext(choice)
   let isComplete = false
   try {
-    while (pending.size > 0) {
-      const { choice, result } = await Promise.race(pending.values())
-      if (result.done) pending.delete(choice)
+    while (open > 0) {
+      const read = arrived.shift()
+      if (!read) await new Promise<void>((resolve) => (wake = resolve))
+      else if ('error' in read) throw read.error
+      else if (read.result.done) open -= 1
       else {
-        pending.set(choice, next(choice))
-        yield { choice, event: result.value }
+        readNext(read.choice)
+        yield { choice: read.choice, event: read.result.value }
       }
     }
     isComplete = true
