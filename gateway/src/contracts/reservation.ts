@@ -1,4 +1,4 @@
-import type { LimitedAccount } from './limits.ts'
+import type { LimitedAccount, UsageOwner } from './limits.ts'
 
 /** The usage that one request asks to reserve. */
 export interface ReservationRequest {
@@ -46,6 +46,13 @@ export interface UnchargedUsage {
   beforeMs: number
   /** Requests that are charged by themselves, because they ran at the end of the period. */
   except?: readonly string[]
+}
+
+/** The tokens that a stored receipt has charged to its key and tenant, and when it was stored. */
+export interface ChargedReceipt {
+  owners: UsageOwner[]
+  tokens: number
+  atMs: number
 }
 
 /** The units of limits per minute. */

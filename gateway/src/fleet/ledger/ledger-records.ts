@@ -9,7 +9,7 @@ export type ReservationResult =
   | { ok: true; maxTokens: number | null; rates: Rates }
   | { ok: false; rejection: LimitRejection }
 
-/** A reservation as stored, or what is left of one that was settled by an estimate. */
+/** A reservation as stored. */
 export interface Reservation {
   requestId: string
   leaseId: string
@@ -19,8 +19,6 @@ export interface Reservation {
   /** The slot of the sliding minute in which it is counted. */
   second: number
   touchedAtMs: number
-  /** The tokens that settled the reservation, and when; its receipt may still arrive. An open reservation has none. */
-  estimate?: Charge
 }
 
 /** The tokens that a settled request was charged. */
@@ -29,6 +27,11 @@ export interface Charge {
   /** The month that is charged, as in D1: the one in which it was settled. */
   month: number
   atMs: number
+}
+
+/** A reservation that was settled, with what it was charged. Stored as long as this is an estimate that its receipt may correct. */
+export interface SettledRequest extends Charge {
+  reservation: Reservation
 }
 
 /** An account as stored. */
@@ -41,8 +44,16 @@ export interface AccountRecord {
   unreadBeforeMs?: number
 }
 
+/** What is stored of a ledger: accounts by their ids, the others by the ids of their requests. */
+export interface LedgerRecords {
+  accounts: ReadonlyMap<string, AccountRecord>
+  reservations: ReadonlyMap<string, Reservation>
+  estimates: ReadonlyMap<string, SettledRequest>
+}
+
 /** Changes of a ledger: records to store, and undefined for ids to delete. */
-export interface LedgerChanges {
-  accounts: Map<string, AccountRecord | undefined>
-  reservations: Map<string, Reservation | undefined>
+export type LedgerChanges = {
+  [Kind in keyof LedgerRecords]: LedgerRecords[Kind] extends ReadonlyMap<string, infer Record>
+    ? Map<string, Record | undefined>
+    : never
 }

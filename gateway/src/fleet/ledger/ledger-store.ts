@@ -1,8 +1,12 @@
 import type { Ledger } from './ledger.ts'
-import type { AccountRecord, Reservation } from './ledger-records.ts'
+import type { LedgerChanges, LedgerRecords } from './ledger-records.ts'
 
-const ACCOUNT_KEY = 'account:'
-const RESERVATION_KEY = 'hold:'
+/**
+ * The prefix of the keys of each kind of record. A version without estimates leaves theirs alone; under the prefix of reservations
+ * it would take them for open ones, and charge them again.
+ */
+const PREFIXES = { accounts: 'account:', reservations: 'hold:', estimates: 'estimate:' } as const
+const KINDS = ['accounts', 'reservations', 'estimates'] as const
 /** The maximum number of keys that a Durable Object stores or deletes in one call. */
 const KEYS_PER_CALL = 128
 /** The delay before changes are stored, for many requests at once. A crash loses at most this time. */
@@ -21,10 +25,14 @@ export class LedgerStore {
 
   /** Restores the ledger, and returns the ids of its reserved attempts and of those that were settled by an estimate. */
   async load(nowMs: number): Promise<string[]> {
-    const accounts = await this.#read<AccountRecord>(ACCOUNT_KEY)
-    const reservations = await this.#read<Reservation>(RESERVATION_KEY)
-    this.#ledger.restore(accounts, reservations, nowMs)
-    return [...reservations.values()].map(({ leaseId }) => leaseId)
+    const [accounts, reservations, estimates] = [
+      await this.#read('accounts'),
+      await this.#read('reservations'),
+      await this.#read('estimates'),
+    ]
+    this.#ledger.restore({ accounts, reservations, estimates }, nowMs)
+    const settled = [...estimates.values()].map(({ reservation }) => reservation)
+    return [...reservations.values(), ...settled].map(({ leaseId }) => leaseId)
   }
 
   /** Stores the changes of the ledger soon. */
@@ -40,13 +48,10 @@ export class LedgerStore {
   async save(): Promise<void> {
     clearTimeout(this.#scheduled)
     this.#scheduled = undefined
-    const { accounts, reservations } = this.#ledger.takeChanges(Date.now())
-    if (accounts.size === 0 && reservations.size === 0) return
+    const taken = this.#ledger.takeChanges(Date.now())
+    const changes = KINDS.flatMap((kind) => keyed(kind, taken))
+    if (changes.length === 0) return
     try {
-      const changes = [
-        ...[...accounts].map(([id, record]) => [ACCOUNT_KEY + id, record] as const),
-        ...[...reservations].map(([id, reservation]) => [RESERVATION_KEY + id, reservation] as const),
-      ]
       const options = { allowUnconfirmed: true }
       const writes: Promise<unknown>[] = []
       const stored = changes.filter(([, value]) => value !== undefined)
@@ -57,13 +62,19 @@ export class LedgerStore {
         writes.push(this.#storage.delete(gone.slice(from, from + KEYS_PER_CALL), options))
       await Promise.all(writes)
     } catch (error) {
-      this.#ledger.returnChanges({ accounts, reservations })
+      this.#ledger.returnChanges(taken)
       throw error
     }
   }
 
-  async #read<T>(prefix: string): Promise<Map<string, T>> {
-    const found = await this.#storage.list<T>({ prefix })
-    return new Map([...found].map(([key, value]) => [key.slice(prefix.length), value]))
+  async #read<Kind extends keyof LedgerRecords>(kind: Kind): Promise<LedgerRecords[Kind]> {
+    const prefix = PREFIXES[kind]
+    const found = await this.#storage.list({ prefix })
+    return new Map([...found].map(([key, value]) => [key.slice(prefix.length), value])) as LedgerRecords[Kind]
   }
+}
+
+/** Returns the changes of one kind by the keys of their records. */
+function keyed(kind: keyof LedgerChanges, taken: LedgerChanges): (readonly [string, unknown])[] {
+  return [...taken[kind]].map(([id, record]) => [PREFIXES[kind] + id, record] as const)
 }

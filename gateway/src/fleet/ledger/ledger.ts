@@ -4,24 +4,21 @@ import { monthOf, monthStartMs } from '../../runtime/month.ts'
 import type {
   AccountRecord,
   Charge,
-  Reservation,
   LedgerChanges,
+  LedgerRecords,
+  Reservation,
   ReservationResult,
+  SettledRequest,
 } from './ledger-records.ts'
-import type { UnchargedUsage, ReservationRequest } from '../../contracts/reservation.ts'
+import type { ChargedReceipt, UnchargedUsage, ReservationRequest } from '../../contracts/reservation.ts'
 import { findRejection, ratesOf, sizeReservation, type OpenedAccount } from './reservation-rules.ts'
+import { SettledRequests } from './settled-requests.ts'
 import { SlidingMinute } from './sliding-minute.ts'
 
 /** The lifetime of a reservation that no node reports. */
 export const RESERVATION_MS = 120_000
-/** How long a settled request is remembered for a retry of it. Short, because thousands may be settled per second. */
-const REMEMBER_MS = 30_000
-/** How long a request that was settled by an estimate is remembered, for the receipt that corrects it. */
-const REMEMBER_ESTIMATE_MS = 600_000
-
-interface Settled extends Charge {
-  reservation: Reservation
-}
+/** How long it is remembered what an attempt was charged without a reservation. */
+const REMEMBER_UNRESERVED_MS = 30_000
 
 /**
  * The usage and the reservations of all limited accounts. Pure: it has no clock of its own.
@@ -36,9 +33,7 @@ export class Ledger {
   /** The reservations by their current attempt. */
   readonly #byLease = new Map<string, Reservation>()
   readonly #runningRequests = new Set<string>()
-  readonly #settled = new Map<string, Settled>()
-  /** The settled requests whose receipt may still arrive, by attempt. */
-  readonly #estimates = new Map<string, Settled>()
+  readonly #settled = new SettledRequests()
   /** What attempts were charged to accounts without a reservation, by attempt. */
   readonly #unreserved = new Map<string, Charge & { accounts: string[] }>()
   #changedAccounts = new Set<string>()
@@ -126,16 +121,15 @@ export class Ledger {
    */
   settle(leaseId: string, tokens: number, nowMs: number): void {
     const reservation = this.#byLease.get(leaseId)
-    if (reservation) return this.#settle(reservation, tokens, false, nowMs)
-    const estimate = this.#estimates.get(leaseId)
-    if (!estimate) return
-    this.#endEstimate(estimate.reservation)
+    if (reservation) this.#settle(reservation, tokens, false, nowMs)
+    const estimate = reservation ? undefined : this.#settled.findAttempt(leaseId)
+    if (!estimate || !this.#settled.isEstimate(estimate)) return
     this.#charge(estimate.reservation, tokens - estimate.tokens, nowMs)
     // The month of the estimate has ended: this one has the receipt alone.
     if (estimate.month !== monthOf(nowMs))
       for (const account of this.#accountsOf(estimate.reservation.accounts, nowMs))
         account.spent += estimate.tokens
-    Object.assign(estimate, { tokens, month: monthOf(nowMs) })
+    this.#settled.correct(estimate, { tokens, month: monthOf(nowMs) })
   }
 
   /**
@@ -157,12 +151,36 @@ export class Ledger {
     this.#unreserved.delete(leaseId)
   }
 
+  /** Returns whether the ledger knows by itself what an attempt was charged, or that it was charged nothing yet. */
+  remembers(leaseId: string): boolean {
+    return (
+      this.#byLease.has(leaseId) ||
+      this.#unreserved.has(leaseId) ||
+      this.#settled.findAttempt(leaseId) !== undefined
+    )
+  }
+
+  /** Charges nothing for an attempt whose client got no output. The next attempt, if there is one, has taken over its reservation. */
+  giveBack(leaseId: string, nowMs: number): void {
+    this.refundUnlimited(leaseId, nowMs)
+    const reservation = this.#byLease.get(leaseId)
+    if (reservation) this.#settle(reservation, 0, false, nowMs)
+    else this.#refund(this.#settled.findAttempt(leaseId), nowMs)
+  }
+
+  /** Gives back what a receipt has charged, which this ledger does not remember, to the accounts whose month includes it. */
+  refundReceipt({ owners, tokens, atMs }: ChargedReceipt, nowMs: number): void {
+    if (monthOf(atMs) !== monthOf(nowMs)) return
+    const ids = owners.map(accountId)
+    const charged = ids.filter((id) => atMs >= (this.#accounts.get(id)?.unreadBeforeMs ?? Infinity))
+    this.#spend(charged, -tokens, nowMs)
+  }
+
   /** Removes a reservation as if the request had never arrived, because it got no node. */
   cancel(requestId: string, nowMs: number): void {
     const reservation = this.#reservations.get(requestId)
     if (!reservation) return
-    this.#settle(reservation, 0, false, nowMs)
-    this.#settled.delete(requestId)
+    this.#settled.delete(this.#settle(reservation, 0, false, nowMs))
     for (const account of this.#accountsOf(reservation.accounts, nowMs))
       account.minute.correct(reservation.second, -1, 0)
   }
@@ -170,7 +188,7 @@ export class Ledger {
   /** Ends a running request. If its client got no output it is settled with no usage, otherwise it awaits its receipt. */
   finish(requestId: string, gaveNothing: boolean, nowMs: number): void {
     const reservation = this.#reservations.get(requestId)
-    if (!reservation) return gaveNothing ? this.#refund(requestId, nowMs) : undefined
+    if (!reservation) return gaveNothing ? this.#refund(this.#settled.find(requestId), nowMs) : undefined
     this.#stop(reservation, nowMs)
     if (gaveNothing) this.#settle(reservation, 0, false, nowMs)
   }
@@ -204,14 +222,9 @@ export class Ledger {
       lost.map(({ leaseId }) => leaseId),
       nowMs,
     )
-    for (const [requestId, { atMs, reservation }] of this.#settled) {
-      if (nowMs - atMs < (this.#estimates.has(reservation.leaseId) ? REMEMBER_ESTIMATE_MS : REMEMBER_MS))
-        continue
-      this.#settled.delete(requestId)
-      this.#endEstimate(reservation)
-    }
+    this.#settled.sweep(nowMs)
     for (const [leaseId, { atMs }] of this.#unreserved)
-      if (nowMs - atMs >= REMEMBER_MS) this.#unreserved.delete(leaseId)
+      if (nowMs - atMs >= REMEMBER_UNRESERVED_MS) this.#unreserved.delete(leaseId)
     const month = monthOf(nowMs)
     const inUse = new Set([...this.#reservations.values()].flatMap(({ accounts }) => accounts))
     for (const [id, account] of this.#accounts) {
@@ -224,7 +237,7 @@ export class Ledger {
 
   /** True if there is nothing that can expire. */
   get empty(): boolean {
-    return this.#reservations.size === 0 && this.#accounts.size === 0 && this.#estimates.size === 0
+    return this.#reservations.size === 0 && this.#accounts.size === 0 && this.#settled.size === 0
   }
 
   /** Returns and clears the changes to store since the last call. */
@@ -235,56 +248,35 @@ export class Ledger {
       const { minute, month, spent, unreadBeforeMs } = found
       return { slots: minute.slots(nowMs), month, spent, unreadBeforeMs }
     }
-    const reservation = (id: string): Reservation | undefined =>
-      this.#reservations.get(id) ?? this.#estimated(this.#settled.get(id))
     const accounts = new Map([...this.#changedAccounts].map((id) => [id, account(id)]))
-    const reservations = new Map([...this.#changedReservations].map((id) => [id, reservation(id)]))
+    const reservations = new Map([...this.#changedReservations].map((id) => [id, this.#reservations.get(id)]))
     this.#changedAccounts = new Set()
     this.#changedReservations = new Set()
-    return { accounts, reservations }
+    return { accounts, reservations, estimates: this.#settled.takeChanges() }
   }
 
   /** Returns changes of {@link takeChanges} that could not be stored; the next call includes them again. */
-  returnChanges({ accounts, reservations }: LedgerChanges): void {
+  returnChanges({ accounts, reservations, estimates }: LedgerChanges): void {
     for (const id of accounts.keys()) this.#changedAccounts.add(id)
     for (const requestId of reservations.keys()) this.#changedReservations.add(requestId)
+    this.#settled.returnChanges(estimates)
   }
 
   /** Restores stored records. Reservations count as reported now, because nodes could not report them meanwhile. */
-  restore(
-    accounts: ReadonlyMap<string, AccountRecord>,
-    reservations: ReadonlyMap<string, Reservation>,
-    nowMs: number,
-  ): void {
+  restore({ accounts, reservations, estimates }: LedgerRecords, nowMs: number): void {
     for (const [id, { slots, month, spent, unreadBeforeMs = 0 }] of accounts) {
       const minute = new SlidingMinute(slots)
       const unread = { unreadBeforeMs, unreadExcept: [] }
       this.#accounts.set(id, { minute, month, spent, reserved: 0, running: 0, ...unread })
     }
-    for (const { estimate, ...reservation } of reservations.values()) {
-      if (estimate) {
-        const settled = { reservation, ...estimate }
-        this.#settled.set(reservation.requestId, settled)
-        this.#estimates.set(reservation.leaseId, settled)
-        continue
-      }
+    for (const reservation of reservations.values()) {
       for (const account of this.#accountsOf(reservation.accounts, nowMs)) {
         account.reserved += reservation.tokens
         account.running += 1
       }
       this.#add({ ...reservation, touchedAtMs: nowMs })
     }
-  }
-
-  /** Returns the record of a settled request if its receipt may still correct it. */
-  #estimated(settled: Settled | undefined): Reservation | undefined {
-    if (!settled || !this.#estimates.has(settled.reservation.leaseId)) return undefined
-    const { reservation, ...estimate } = settled
-    return { ...reservation, estimate }
-  }
-
-  #endEstimate({ requestId, leaseId }: Reservation): void {
-    if (this.#estimates.delete(leaseId)) this.#changedReservations.add(requestId)
+    for (const settled of estimates.values()) this.#settled.restore(settled)
   }
 
   #add(reservation: Reservation): void {
@@ -293,7 +285,7 @@ export class Ledger {
     this.#runningRequests.add(reservation.requestId)
   }
 
-  #settle(reservation: Reservation, tokens: number, estimated: boolean, nowMs: number): void {
+  #settle(reservation: Reservation, tokens: number, isEstimate: boolean, nowMs: number): SettledRequest {
     this.#stop(reservation, nowMs)
     this.#reservations.delete(reservation.requestId)
     this.#byLease.delete(reservation.leaseId)
@@ -305,8 +297,8 @@ export class Ledger {
     }
     this.#charge(reservation, tokens - reservation.tokens, nowMs)
     const settled = { reservation, tokens, month: monthOf(nowMs), atMs: nowMs }
-    this.#settled.set(reservation.requestId, settled)
-    if (estimated) this.#estimates.set(reservation.leaseId, settled)
+    this.#settled.add(settled, isEstimate)
+    return settled
   }
 
   /** Corrects the tokens that a settled request is charged. */
@@ -322,21 +314,18 @@ export class Ledger {
   }
 
   /** Gives the tokens of a settled request back, whose receipt came before the gateway knew that its response was lost. */
-  #refund(requestId: string, nowMs: number): void {
-    const settled = this.#settled.get(requestId)
-    if (!settled || settled.month !== monthOf(nowMs)) return
+  #refund(settled: SettledRequest | undefined, nowMs: number): void {
+    if (settled?.month !== monthOf(nowMs)) return
     this.#charge(settled.reservation, -settled.tokens, nowMs)
-    this.#endEstimate(settled.reservation)
-    settled.tokens = 0
+    this.#settled.correct(settled, { tokens: 0 })
   }
 
   /** Reopens a settled reservation, because the receipt of a failed attempt can arrive before the next attempt. */
   #reopen(requestId: string, nowMs: number): Reservation | undefined {
-    const settled = this.#settled.get(requestId)
+    const settled = this.#settled.find(requestId)
     if (!settled) return undefined
     const { reservation, tokens, month } = settled
-    this.#settled.delete(requestId)
-    this.#endEstimate(reservation)
+    this.#settled.delete(settled)
     for (const account of this.#accountsOf(reservation.accounts, nowMs)) {
       account.minute.correct(reservation.second, 0, reservation.tokens - tokens)
       account.running += 1

@@ -1,4 +1,5 @@
 import type { Lease } from '../../contracts/lease.ts'
+import type { ChargedReceipt } from '../../contracts/reservation.ts'
 import { openDatabase } from '../../storage/db/open-database.ts'
 import {
   insertReceipts,
@@ -30,15 +31,17 @@ export async function storeEstimates(
  * receipt is recognised which arrives when the fleet has forgotten the attempt.
  *
  * @param lease of the attempt, unless it is settled
+ * @returns what the receipt had charged; undefined if nothing
  */
 export async function storeSuperseded(
   binding: D1Database,
   attemptId: string,
   lease: Lease | undefined,
   nowMs: number,
-): Promise<void> {
-  await supersedeReceipt(openDatabase(binding), attemptId)
+): Promise<ChargedReceipt | undefined> {
+  const charged = await supersedeReceipt(openDatabase(binding), attemptId)
   if (lease) await storeEstimates(binding, lease.nodeId, [lease], () => true, nowMs)
+  return charged
 }
 
 /**
@@ -47,18 +50,20 @@ export async function storeSuperseded(
  * has none either.
  *
  * @param lease of the attempt, unless it is settled
+ * @returns what the receipt had charged; undefined if nothing
  */
 export async function storeUndelivered(
   binding: D1Database,
   attemptId: string,
   lease: Lease | undefined,
   nowMs: number,
-): Promise<void> {
+): Promise<ChargedReceipt | undefined> {
   const db = openDatabase(binding)
-  await undeliverReceipt(db, attemptId)
-  if (!lease) return
+  const charged = await undeliverReceipt(db, attemptId)
+  if (!lease) return charged
   const estimate = estimateReceipt({ ...lease, promptTokens: 0, completionTokens: 0 }, 'error', nowMs)
   await insertReceipts(db, lease.nodeId, [estimate], 'estimate', nowMs)
+  return charged
 }
 
 /** Creates the receipt of a request whose node died before it sent one, from the last reported usage. */

@@ -1,6 +1,7 @@
 import type { FailedAttempt } from '../../contracts/acquire.ts'
 import type { FailedAttempts as FoundAttempts } from '../../contracts/fleet-object.ts'
 import type { Lease } from '../../contracts/lease.ts'
+import type { ChargedReceipt } from '../../contracts/reservation.ts'
 import { storeSuperseded, storeUndelivered } from './estimated-receipts.ts'
 import { RecentAttempts, type Outcome } from './recent-attempts.ts'
 
@@ -24,6 +25,14 @@ export interface FailedAttemptsHost {
   readonly binding: D1Database
   readonly storage: DurableObjectStorage
   readonly waitUntil: (work: Promise<unknown>) => void
+  /** Returns whether the ledger knows what an attempt without a lease was charged. */
+  readonly remembers: (attemptId: string) => boolean
+  /**
+   * Called when the outcome of an attempt is in the database.
+   *
+   * @param forgotten what its receipt had charged, if the ledger did not remember that when the attempt failed
+   */
+  readonly onStored: (attemptId: string, forgotten: ChargedReceipt | undefined) => void
 }
 
 /** A failed attempt whose outcome is not in the database yet, as the object stores it. */
@@ -31,6 +40,8 @@ interface PendingAttempt {
   outcome: Outcome
   lease: Lease | undefined
   atMs: number
+  /** Whether the ledger had forgotten by then what its receipt had charged; left out in records that are older than the field. */
+  isForgotten?: boolean
 }
 
 /**
@@ -39,8 +50,8 @@ interface PendingAttempt {
  */
 export class FailedAttempts {
   readonly #recent = new RecentAttempts()
-  /** The attempts in storage, which are not in the database yet. */
-  readonly #pending = new Set<string>()
+  /** The attempts in storage, which are not in the database yet, and whether the ledger had forgotten their charges. */
+  readonly #pending = new Map<string, boolean>()
   readonly #host: FailedAttemptsHost
   /** The key of the attempt that {@link storePending} tried last; the next call goes on after it. */
   #lastTried: string | undefined
@@ -71,9 +82,9 @@ export class FailedAttempts {
   /** Remembers the attempts that are not in the database yet, after a restart of the object. */
   async restore(): Promise<void> {
     const pending = await this.#host.storage.list<PendingAttempt>({ prefix: KEY, limit: MAX_PENDING })
-    for (const [key, { outcome }] of pending) {
+    for (const [key, { outcome, isForgotten = false }] of pending) {
       const requestId = key.slice(KEY.length)
-      this.#pending.add(requestId)
+      this.#pending.set(requestId, isForgotten)
       this.#recent.add(requestId, outcome, Date.now())
     }
   }
@@ -86,14 +97,11 @@ export class FailedAttempts {
   /**
    * Stores attempts that were not stored in time, because the database failed or the object restarted. One that the database does not
    * take is tried again by later calls, after the others.
-   *
-   * @returns the ids of those that are stored now
    */
-  async storePending(): Promise<string[]> {
+  async storePending(): Promise<void> {
     const after = this.#lastTried === undefined ? {} : { startAfter: this.#lastTried }
     const range = { prefix: KEY, limit: MAX_STORED_AT_ONCE, ...after }
     const pending = await this.#host.storage.list<PendingAttempt>(range)
-    const stored: string[] = []
     let failures = 0
     for (const [key, attempt] of pending) {
       const requestId = key.slice(KEY.length)
@@ -102,17 +110,15 @@ export class FailedAttempts {
       if (!this.#recent.outcomeOf(requestId)) this.#recent.add(requestId, attempt.outcome, Date.now())
       try {
         await this.#store(requestId, attempt)
-        stored.push(requestId)
         failures = 0
       } catch (error) {
         await this.#storeLater(key, attempt, error)
         failures += 1
-        if (failures === MAX_FAILURES) return stored
+        if (failures === MAX_FAILURES) return
       }
     }
     // The next call begins with the first one again.
     if (pending.size < MAX_STORED_AT_ONCE) this.#lastTried = undefined
-    return stored
   }
 
   /** Keeps an attempt that the database did not take for a later call, or drops it if it is old. */
@@ -138,9 +144,10 @@ export class FailedAttempts {
     // come and ended the lease.
     const hasRun = how === 'refused' ? outcome === 'undelivered' && lease?.named !== false : how !== 'full'
     if (!hasRun) return
-    const attempt: PendingAttempt = { outcome, lease, atMs }
-    const { storage, waitUntil } = this.#host
-    if (this.#pending.size < MAX_PENDING) this.#pending.add(requestId)
+    const { storage, waitUntil, remembers } = this.#host
+    const isForgotten = this.#pending.get(requestId) ?? (lease === undefined && !remembers(requestId))
+    const attempt: PendingAttempt = { outcome, lease, atMs, isForgotten }
+    if (this.#pending.size < MAX_PENDING) this.#pending.set(requestId, isForgotten)
     if (this.#pending.has(requestId))
       waitUntil(storage.put(KEY + requestId, attempt, { allowUnconfirmed: true }))
     waitUntil(
@@ -153,10 +160,12 @@ export class FailedAttempts {
   }
 
   /** Stores the last outcome of an attempt in the database. */
-  async #store(requestId: string, { outcome, lease }: PendingAttempt): Promise<void> {
-    const { binding } = this.#host
+  async #store(requestId: string, { outcome, lease, isForgotten }: PendingAttempt): Promise<void> {
+    const { binding, onStored } = this.#host
     const isSuperseded = (this.#recent.outcomeOf(requestId) ?? outcome) === 'superseded'
-    await (isSuperseded ? storeSuperseded : storeUndelivered)(binding, requestId, lease, Date.now())
+    const store = isSuperseded ? storeSuperseded : storeUndelivered
+    const charged = await store(binding, requestId, lease, Date.now())
+    onStored(requestId, isForgotten ? charged : undefined)
     await this.#forget(requestId)
   }
 

@@ -72,6 +72,14 @@ export class Fleet extends DurableObject<Bindings> implements FleetObject {
       binding: env.DB,
       storage: ctx.storage,
       waitUntil: (work) => ctx.waitUntil(work),
+      remembers: (attemptId) => this.#ledger.remembers(attemptId),
+      onStored: (attemptId, forgotten) => {
+        // A lease and a reservation that ended just before a restart are here again.
+        this.#state.release([attemptId])
+        this.#ledger.giveBack(attemptId, Date.now())
+        if (forgotten) this.#ledger.refundReceipt(forgotten, Date.now())
+        this.#ledgerStore.saveSoon()
+      },
     })
     this.#ledgerStore = new LedgerStore(this.#ledger, ctx.storage)
     this.#state = new FleetState(this.#policy)
@@ -280,13 +288,7 @@ export class Fleet extends DurableObject<Bindings> implements FleetObject {
   /** Settles expired leases with the last reported usage, and forgets nodes that have been gone for long. */
   override async alarm(): Promise<void> {
     await this.#settleUnconfirmed()
-    const stored = await this.#failed.storePending()
-    // A lease and a reservation that ended just before a restart are here again.
-    this.#state.release(stored)
-    for (const attemptId of stored) {
-      this.#refund(attemptId)
-      this.#ledger.settle(attemptId, 0, Date.now())
-    }
+    await this.#failed.storePending()
     const nowMs = Date.now()
     const { leases, forgotten } = this.#state.expire(nowMs)
     for (const nodeId of forgotten) this.#signatures.forget(nodeId)
@@ -301,8 +303,8 @@ export class Fleet extends DurableObject<Bindings> implements FleetObject {
     this.#dispatcher.serveQueue()
     const isOpen = (id: string) => this.#state.leaseOf(id) !== undefined || this.#dispatcher.isWaiting(id)
     this.#ledger.sweep(nowMs, isOpen)
-    await chargeUnreadUsage(this.env.DB, this.#ledger)
     this.#ledgerStore.saveSoon()
+    await chargeUnreadUsage(this.env.DB, this.#ledger, () => this.#ledgerStore.saveSoon())
   }
 
   async #settleExpired(nodeId: string, expired: readonly Lease[], nowMs: number): Promise<void> {

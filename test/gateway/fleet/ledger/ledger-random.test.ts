@@ -65,7 +65,7 @@ function playRandomly(seed: number): { violations: string[]; admitted: number; r
       ledger.finish(chosen.id, true, nowMs)
     } else {
       ledger = new Ledger()
-      ledger.restore(stored.accounts, stored.reservations, nowMs)
+      ledger.restore(stored, nowMs)
     }
     storeChanges(ledger, nowMs, stored)
     const inLastMinute = admitted.filter(({ atMs }) => atMs > nowMs - MINUTE_MS)

@@ -55,13 +55,13 @@ describe('a reservation without a receipt', () => {
     before.sweep(settledMs, () => false)
     storeChanges(before, settledMs, stored)
     const ledger = new Ledger()
-    ledger.restore(stored.accounts, stored.reservations, settledMs)
+    ledger.restore(stored, settledMs)
     expect(ledger.reserve(reservationRequest('b', accounts), settledMs).ok).toBe(true)
     ledger.cancel('b', settledMs)
     ledger.sweep(settledMs + afterMs, () => false)
     for (const tokens of [40, 20]) ledger.settle('a', tokens, settledMs + afterMs)
     storeChanges(ledger, settledMs + afterMs, stored)
-    expect([stored.accounts.get('key:k')?.spent, stored.reservations.size]).toEqual([spent, 0])
+    expect([stored.accounts.get('key:k')?.spent, stored.estimates.size]).toEqual([spent, 0])
   })
 
   test('is corrected by its receipt within ten minutes, while one settled by a receipt is forgotten within one minute', () => {
@@ -127,7 +127,7 @@ test('stored records restore accounts and reservations, and are deleted when the
   const stored = storeChanges(ledger, START_MS)
   expect([...stored.reservations.keys()]).toEqual(['b'])
   const restored = new Ledger()
-  restored.restore(stored.accounts, stored.reservations, START_MS)
+  restored.restore(stored, START_MS)
   for (const each of [ledger, restored]) {
     expect(each.reserve(reservationRequest('c', accounts), START_MS)).toMatchObject({
       ok: false,

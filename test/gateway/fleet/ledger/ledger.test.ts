@@ -168,9 +168,8 @@ describe('the monthly budget', () => {
       return result.ok ? undefined : result.rejection.remaining
     }
     const restarted = (ledger: Ledger, nowMs: number) => {
-      const { accounts: records, reservations } = storeChanges(ledger, nowMs)
       const next = new Ledger()
-      next.restore(records, reservations, nowMs)
+      next.restore(storeChanges(ledger, nowMs), nowMs)
       return next
     }
 

@@ -160,6 +160,9 @@ test('the receipt of a lease that expired corrects its estimate, also after a re
       return (await storage.get<AccountRecord>('account:key:k'))?.spent
     })
   expect(await spent()).toBe(12)
+  // An earlier version would take it for an open reservation, and charge it again.
+  const holds = await runInDurableObject(fleet, (_, { storage }) => storage.list({ prefix: 'hold:' }))
+  expect(holds.size).toBe(0)
   await evictDurableObject(fleet)
   await fleet.settle([{ requestId: 'late', tokens: 20, succeeded: true }])
   expect(await spent()).toBe(20)

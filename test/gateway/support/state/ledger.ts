@@ -1,6 +1,10 @@
 import type { Ledger } from '../../../../gateway/src/fleet/ledger/ledger.ts'
 import type { LimitedAccount, Limits } from '../../../../gateway/src/contracts/limits.ts'
-import type { AccountRecord, Reservation } from '../../../../gateway/src/fleet/ledger/ledger-records.ts'
+import type {
+  AccountRecord,
+  Reservation,
+  SettledRequest,
+} from '../../../../gateway/src/fleet/ledger/ledger-records.ts'
 import type { ReservationRequest } from '../../../../gateway/src/contracts/reservation.ts'
 
 /** Start time of tests, in the middle of a month. */
@@ -29,9 +33,13 @@ export const reservationRequest = (
 export function storeChanges(
   ledger: Ledger,
   nowMs: number,
-  into = { accounts: new Map<string, AccountRecord>(), reservations: new Map<string, Reservation>() },
+  into = {
+    accounts: new Map<string, AccountRecord>(),
+    reservations: new Map<string, Reservation>(),
+    estimates: new Map<string, SettledRequest>(),
+  },
 ) {
-  const { accounts, reservations } = ledger.takeChanges(nowMs)
+  const { accounts, reservations, estimates } = ledger.takeChanges(nowMs)
   const apply = <T>(changes: Map<string, T | undefined>, kept: Map<string, T>) => {
     for (const [id, value] of changes) {
       if (value === undefined) kept.delete(id)
@@ -40,5 +48,6 @@ export function storeChanges(
   }
   apply(accounts, into.accounts)
   apply(reservations, into.reservations)
+  apply(estimates, into.estimates)
   return into
 }

@@ -311,9 +311,7 @@ async function createRun(seed: number, counts: Record<'admitted' | 'month' | 'mi
         const id = `account:${account.kind}:${account.name}`
         const { record, holds } = await runInDurableObject(fleet(), async (_fleet, { storage }) => ({
           record: await storage.get<AccountRecord>(id),
-          holds: [...(await storage.list<Reservation>({ prefix: 'hold:' })).values()].filter(
-            ({ estimate }) => estimate === undefined,
-          ),
+          holds: [...(await storage.list<Reservation>({ prefix: 'hold:' })).values()],
         }))
         const told = usedOf({ of: '', most: 0, keys: [...of], from: 0 }, atLeast)
         const inReceipts = await sumChargedTokens(openDatabase(env.DB), account, {

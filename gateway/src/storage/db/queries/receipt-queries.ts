@@ -1,6 +1,9 @@
-import { eq, getTableColumns, sql } from 'drizzle-orm'
+import { and, eq, getTableColumns, ne, sql } from 'drizzle-orm'
 import type { Receipt } from '@copal/shared/wire/receipts.ts'
 import type { Database } from '../../../contracts/database.ts'
+import type { UsageOwner } from '../../../contracts/limits.ts'
+import type { ChargedReceipt } from '../../../contracts/reservation.ts'
+import { apiKeys } from '../schema/keys.ts'
 import { receiptHorizons, receipts } from '../schema/usage.ts'
 import { domainOf } from './found-domain-sql.ts'
 import { isAmong } from './is-among.ts'
@@ -123,26 +126,33 @@ export async function insertReceipts(
  * Marks the stored receipt of an attempt as that of a superseded one, and takes it out of totals, usage days and periods, unless it
  * is marked. It arrived before the retry, so it was counted. Counters do not fall by it: what they are too high is in the sums
  * with the finish reason `moved`.
+ *
+ * @returns what was taken out of the usage days; undefined if nothing was
  */
-export async function supersedeReceipt(db: Database, attemptId: string): Promise<void> {
+export async function supersedeReceipt(db: Database, attemptId: string): Promise<ChargedReceipt | undefined> {
   const changes = supersededChanges(attemptId)
   // One transaction.
-  await db.batch([
+  const [charged] = await db.batch([
+    findCharged(db, attemptId),
     addChangesToTotals(db, changes),
     addChangesToUsageDays(db, changes),
     addChangesToPeriods(db, changes),
     db.update(receipts).set({ finishReason: 'superseded' }).where(eq(receipts.requestId, attemptId)),
   ])
+  return charged.map(chargedReceipt)[0]
 }
 
 /**
  * Makes the stored receipt of an attempt that of a request without tokens, whose client got no output. One that was superseded counts
  * from now on: the attempt after it got no node. Counters do not fall by it, as in {@link supersedeReceipt}.
+ *
+ * @returns what was taken out of the usage days; undefined if nothing was
  */
-export async function undeliverReceipt(db: Database, attemptId: string): Promise<void> {
+export async function undeliverReceipt(db: Database, attemptId: string): Promise<ChargedReceipt | undefined> {
   const changes = undeliveredChanges(attemptId)
   // One transaction.
-  await db.batch([
+  const [charged] = await db.batch([
+    findCharged(db, attemptId),
     addChangesToTotals(db, changes),
     addChangesToUsageDays(db, changes),
     addChangesToPeriods(db, changes),
@@ -152,6 +162,30 @@ export async function undeliverReceipt(db: Database, attemptId: string): Promise
       .set({ promptTokens: 0, completionTokens: 0, finishReason: sql.raw(undeliveredReason('receipts')) })
       .where(eq(receipts.requestId, attemptId)),
   ])
+  return charged.map(chargedReceipt)[0]
+}
+
+/** Creates a query of the receipt of an attempt, if it is one that is charged. */
+function findCharged(db: Database, attemptId: string) {
+  const { requestId, promptTokens, completionTokens, finishReason, keyId, createdAt: atMs } = receipts
+  const tokens = sql`${promptTokens} + ${completionTokens}`.mapWith(Number)
+  return db
+    .select({ keyId, tenant: apiKeys.tenant, tokens, atMs })
+    .from(receipts)
+    .innerJoin(apiKeys, eq(apiKeys.id, keyId))
+    .where(and(eq(requestId, attemptId), ne(finishReason, 'superseded')))
+}
+
+function chargedReceipt({
+  keyId,
+  tenant,
+  ...charged
+}: Awaited<ReturnType<typeof findCharged>>[number]): ChargedReceipt {
+  const owners: UsageOwner[] = [
+    { kind: 'key', name: keyId ?? '' },
+    { kind: 'tenant', name: tenant },
+  ]
+  return { owners, ...charged }
 }
 
 /** Returns the settled ones of some requests with their tokens; if `estimated`, their node's receipt may still arrive. */
