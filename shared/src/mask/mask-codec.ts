@@ -137,39 +137,6 @@ export function checkMaskHeader(
 }
 
 /**
- * Returns the fraction of weights that a mask prunes.
- *
- * @param shapes of all linears of the model, so that dense ones count too; without it only masked linears count
- */
-export function maskSparsity(mask: Mask, shapes?: MaskTarget['shapes']): number {
-  let pruned = 0
-  let masked = 0
-  for (const { rows, cols, bits } of mask.linears.values()) {
-    pruned += rows * cols - countBits(bits)
-    masked += rows * cols
-  }
-  const all = shapes ? [...shapes.values()].reduce((sum, [rows, cols]) => sum + rows * cols, 0) : masked
-  return all === 0 ? 0 : pruned / all
-}
-
-/**
- * Returns the fraction of weights whose bit differs between two masks of one model, over the linears that either masks.
- * Values are not compared.
- *
- * @throws AppError `mask_invalid` when one of them lacks a linear that it does not declare dense
- */
-export function maskChurn(a: Mask, b: Mask): number {
-  let differing = 0
-  let all = 0
-  for (const name of new Set([...a.linears.keys(), ...b.linears.keys()])) {
-    const change = linearChurn(name, linearOrDense(a, name), linearOrDense(b, name))
-    differing += change.differing
-    all += change.all
-  }
-  return all === 0 ? 0 : differing / all
-}
-
-/**
  * Counts the weights of one linear whose bit differs between two masks, and all its weights. Null stands for a linear
  * that is left dense.
  *
@@ -188,13 +155,6 @@ export function linearChurn(
     throw maskInvalid(`tensor '${name}' has no counterpart of the same shape in the other mask`)
   }
   return { differing: countDifferingBits(a.bits, b.bits), all }
-}
-
-function linearOrDense(mask: Mask, name: string): MaskLinear | null {
-  const linear = mask.linears.get(name)
-  if (linear) return linear
-  requireDense(mask.meta, name)
-  return null
 }
 
 /**

@@ -25,19 +25,6 @@ const DTYPE_BYTES: Readonly<Record<string, number>> = {
 /** The reference implementation has the same limit. */
 const MAX_HEADER_BYTES = 100_000_000
 
-/** One tensor in memory: `data` is row-major, `shape` product × dtype size bytes. */
-export interface SafetensorsTensor {
-  dtype: string
-  shape: readonly number[]
-  data: Uint8Array
-}
-
-/** A whole file in memory. */
-export interface SafetensorsContent {
-  metadata: Readonly<Record<string, string>>
-  tensors: ReadonlyMap<string, SafetensorsTensor>
-}
-
 /** The location of a tensor: `begin` and `end` are byte offsets from the start of the file. */
 export interface SafetensorsEntry {
   dtype: string
@@ -50,8 +37,6 @@ export interface SafetensorsEntry {
 export interface SafetensorsHeader {
   metadata: Readonly<Record<string, string>>
   tensors: ReadonlyMap<string, SafetensorsEntry>
-  /** Bytes of length prefix and JSON, which is the offset of the first tensor. */
-  headerBytes: number
   /** Bytes of the whole file. */
   fileBytes: number
 }
@@ -77,7 +62,7 @@ export interface SafetensorsLayout {
  */
 export function layOutSafetensors(
   metadata: Readonly<Record<string, string>>,
-  tensors: ReadonlyMap<string, Pick<SafetensorsTensor, 'dtype' | 'shape'>>,
+  tensors: ReadonlyMap<string, Pick<SafetensorsEntry, 'dtype' | 'shape'>>,
 ): SafetensorsLayout {
   const sorted = [...tensors].sort(
     ([nameA, a], [nameB, b]) =>
@@ -106,27 +91,6 @@ export function layOutSafetensors(
     { dtype, shape, begin: headerBytes + (ends[index - 1] ?? 0), end: headerBytes + (ends[index] as number) },
   ])
   return { header, entries: new Map(entries), fileBytes: headerBytes + offset }
-}
-
-/**
- * Serialises tensors in the order of {@link layOutSafetensors}.
- *
- * @throws SafetensorsError when a tensor's bytes do not match its dtype and shape
- */
-export function encodeSafetensors({ metadata, tensors }: SafetensorsContent): Uint8Array<ArrayBuffer> {
-  const { header, entries, fileBytes } = layOutSafetensors(metadata, tensors)
-  const file = new Uint8Array(fileBytes)
-  file.set(header)
-  for (const [name, { dtype, shape, data }] of tensors) {
-    const { begin, end } = entries.get(name) as SafetensorsEntry
-    if (data.byteLength !== end - begin) {
-      throw new SafetensorsError(
-        `tensor '${name}' has ${data.byteLength} bytes, but ${dtype} [${shape.join(', ')}] takes ${end - begin}`,
-      )
-    }
-    file.set(data, begin)
-  }
-  return file
 }
 
 /**
@@ -179,26 +143,7 @@ export function readSafetensorsHeader(bytes: Uint8Array): SafetensorsHeader {
     }
     at = entry.end
   }
-  return { metadata, tensors: new Map(entries), headerBytes, fileBytes: at }
-}
-
-/**
- * Parses a whole file; tensor data are views of `bytes`.
- *
- * @throws SafetensorsError also when bytes are missing or left over
- */
-export function decodeSafetensors(bytes: Uint8Array): SafetensorsContent {
-  const header = readSafetensorsHeader(bytes)
-  if (header.fileBytes !== bytes.byteLength) {
-    throw new SafetensorsError(
-      `the header describes ${header.fileBytes} bytes, but the file has ${bytes.byteLength}`,
-    )
-  }
-  const tensors = new Map<string, SafetensorsTensor>()
-  for (const [name, { dtype, shape, begin, end }] of header.tensors) {
-    tensors.set(name, { dtype, shape, data: bytes.subarray(begin, end) })
-  }
-  return { metadata: header.metadata, tensors }
+  return { metadata, tensors: new Map(entries), fileBytes: at }
 }
 
 function parseEntry(name: string, value: Record<string, unknown>, headerBytes: number): SafetensorsEntry {

@@ -1,7 +1,7 @@
 import { readdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { expect, test, vi } from 'vitest'
-import { checkMask, decodeMask, encodeMask, maskSparsity } from '@copal/shared/mask/mask-codec.ts'
+import { checkMask, decodeMask, encodeMask } from '@copal/shared/mask/mask-codec.ts'
 import type { EvaluateJob } from '@copal/shared/wire/adaptation-jobs.ts'
 import type { Heartbeat } from '@copal/shared/wire/heartbeat.ts'
 import { WAIT } from '../../support/harness/wait.ts'
@@ -19,6 +19,7 @@ import {
   prepareWholeNodes,
   withValues,
 } from '../../support/processes/whole-node.ts'
+import { maskSparsity } from '../../support/models/mask-figures.ts'
 
 prepareWholeNodes()
 

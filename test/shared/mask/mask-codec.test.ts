@@ -4,19 +4,20 @@ import {
   checkMask,
   decodeMask,
   encodeMask,
-  maskChurn,
-  maskSparsity,
+  linearChurn,
+  requireDense,
   type Mask,
   type MaskLinear,
   type MaskMeta,
 } from '@copal/shared/mask/mask-codec.ts'
 import { rowBytes } from '@copal/shared/mask/bit-rows.ts'
 import { readMaskHeader } from '@copal/shared/mask/mask-header.ts'
+import { maskSparsity } from '../../support/models/mask-figures.ts'
 import {
   decodeSafetensors,
   encodeSafetensors,
   type SafetensorsTensor,
-} from '@copal/shared/mask/safetensors-container.ts'
+} from '../../support/models/safetensors-content.ts'
 
 const BASE = 'ab'.repeat(32)
 const Q = 'model.layers.0.self_attn.q_proj.weight'
@@ -65,9 +66,9 @@ const target = {
 }
 
 /** Returns the error of reading and checking a mask file. */
-function errorOf(bytes: Uint8Array, against = target): AppError {
+function errorOf(bytes: Uint8Array): AppError {
   try {
-    checkMask(decodeMask(bytes), against)
+    checkMask(decodeMask(bytes), target)
   } catch (error) {
     if (error instanceof AppError) return error
     throw error
@@ -78,9 +79,8 @@ function errorOf(bytes: Uint8Array, against = target): AppError {
 /** Returns the file with changed metadata and tensors, encoded as a valid container. */
 function altered(
   change: (metadata: Record<string, string>, tensors: Map<string, SafetensorsTensor>) => void,
-  of: Mask = mask(),
 ): Uint8Array {
-  const content = decodeSafetensors(encodeMask(of))
+  const content = decodeSafetensors(encodeMask(mask()))
   const metadata = { ...content.metadata }
   const tensors = new Map(content.tensors)
   change(metadata, tensors)
@@ -266,17 +266,16 @@ test('an implausibly long header is rejected before it is read', () => {
   expect(errorOf(bytes).message).toContain('its first eight bytes are not a header length')
 })
 
-test('churn is the fraction of changed bits', () => {
-  const a = mask()
-  expect(maskChurn(a, a)).toBe(0)
-  expect(
-    maskChurn(
-      a,
-      mask({}, (row, col) => (row + col) % 2 === 1),
-    ),
-  ).toBe(1)
-  const b = decodeMask(encodeMask(a))
-  b.linears.get(Q)!.bits[0]! ^= 0b11
-  expect(maskChurn(a, b)).toBeCloseTo(2 / (72 + 48), 12)
-  expect(() => maskChurn(a, { meta: a.meta, linears: new Map() })).toThrow('cover different linears')
+test('churn counts the changed bits of a linear, and the pruned weights where the other mask leaves it dense', () => {
+  const { meta, linears } = mask()
+  const masked = linears.get(Q)!
+  expect(linearChurn(Q, masked, masked)).toEqual({ differing: 0, all: 72 })
+  const opposite = mask({}, (row, col) => (row + col) % 2 === 1).linears.get(Q)!
+  expect(linearChurn(Q, masked, opposite)).toEqual({ differing: 72, all: 72 })
+  const [first = 0, ...others] = masked.bits
+  const changed = { ...masked, bits: Uint8Array.of(first ^ 0b11, ...others) }
+  expect(linearChurn(Q, masked, changed)).toEqual({ differing: 2, all: 72 })
+  expect(linearChurn(Q, masked, null)).toEqual({ differing: 36, all: 72 })
+  expect(linearChurn(Q, null, masked)).toEqual({ differing: 36, all: 72 })
+  expect(() => requireDense(meta, Q)).toThrow('cover different linears')
 })

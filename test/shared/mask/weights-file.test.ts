@@ -5,21 +5,19 @@ import {
   checkMask,
   decodeMask,
   encodeMask,
-  maskChurn,
-  maskSparsity,
   type Mask,
   type MaskLinear,
   type MaskMeta,
 } from '@copal/shared/mask/mask-codec.ts'
 import { readMaskHeader } from '@copal/shared/mask/mask-header.ts'
 import { keptCounts, parsePattern, type MaskScope } from '@copal/shared/mask/sparsity-pattern.ts'
+import { packValues, unpackValues } from '@copal/shared/mask/packed-values.ts'
+import { createRandom, normals } from '../../support/harness/random.ts'
 import {
   decodeSafetensors,
   encodeSafetensors,
   type SafetensorsTensor,
-} from '@copal/shared/mask/safetensors-container.ts'
-import { packValues, unpackValues } from '@copal/shared/mask/packed-values.ts'
-import { createRandom, normals } from '../../support/harness/random.ts'
+} from '../../support/models/safetensors-content.ts'
 
 const BASE = 'ab'.repeat(32)
 const Q = 'model.layers.0.self_attn.q_proj.weight'
@@ -315,16 +313,4 @@ test('a dense linear must be declared, and not all linears can be dense', () => 
   )
   const nothing = { meta: { ...meta, patterns: { [Q]: 'dense', [DOWN]: 'dense' } }, linears: new Map() }
   expect(errorOf(encodeMask(nothing)).message).toContain('it masks no linear')
-})
-
-test('sparsity counts dense linears where the shapes are known; churn counts their pruned weights', () => {
-  const some = weightsFile({ patterns: { [Q]: 'dense' } })
-  expect(maskSparsity(some)).toBe(0.5)
-  expect(maskSparsity(some, TARGET.shapes)).toBe(32 / (72 + 64))
-  const all = weightsFile()
-  const same: Mask = { meta: all.meta, linears: new Map([...all.linears, [DOWN, some.linears.get(DOWN)!]]) }
-  expect(maskChurn(same, some)).toBe(36 / (72 + 64))
-  expect(maskChurn(some, same)).toBe(36 / (72 + 64))
-  // Values do not count.
-  expect(maskChurn(all, { meta: all.meta, linears: weightsFile({}, 1).linears })).toBe(0)
 })

@@ -1,17 +1,13 @@
 import { env } from 'cloudflare:workers'
 import { expect, test } from 'vitest'
-import {
-  encodeMask,
-  maskChurn as churnOf,
-  type Mask,
-  type MaskLinear,
-} from '@copal/shared/mask/mask-codec.ts'
+import { encodeMask, type Mask, type MaskLinear } from '@copal/shared/mask/mask-codec.ts'
 import type { MaskChurn, MaskLinears } from '@copal/shared/wire/admin-mask-linears.ts'
 import { sha256 } from '@copal/shared/wire/signature.ts'
 import { openDatabase } from '../../../../gateway/src/storage/db/open-database.ts'
 import { masks } from '../../../../gateway/src/storage/db/schema/masks.ts'
 import { admin, adminJson } from '../../support/doubles/simulated-node.ts'
 import { errorOf, sendHeartbeat } from '../../support/requests/gateway-requests.ts'
+import { maskChurn as churnOf } from '../../../support/models/mask-figures.ts'
 
 const db = openDatabase(env.DB)
 const META = {

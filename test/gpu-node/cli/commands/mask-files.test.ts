@@ -2,7 +2,6 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { decodeMask, encodeMask } from '@copal/shared/mask/mask-codec.ts'
-import { decodeSafetensors } from '@copal/shared/mask/safetensors-container.ts'
 import { runCommand } from '../../../../gpu-node/cli/program.ts'
 import { openModel } from '../../../../gpu-node/src/model/open-model.ts'
 import { randomHalfMask } from '../../../support/models/random-masks.ts'
@@ -11,6 +10,7 @@ import { temporaryDir } from '../../../support/harness/temporary.ts'
 import { maskGateway, sha256, type MaskGatewayOptions } from '../../../support/doubles/mask-gateway.ts'
 import { recordedTerminal, type RecordedTerminal } from '../../../support/doubles/recorded-terminal.ts'
 import { openTinyModel, type TinyModel } from '../../../support/models/tiny-model.ts'
+import { decodeSafetensors } from '../../../support/models/safetensors-content.ts'
 
 const Q = 'model.layers.0.self_attn.q_proj.weight'
 

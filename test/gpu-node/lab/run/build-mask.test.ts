@@ -3,7 +3,7 @@ import { mkdirSync, mkdtempSync, readdirSync, readFileSync, renameSync, rmSync, 
 import { tmpdir } from 'node:os'
 import { basename, join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
-import { checkMask, decodeMask, maskChurn } from '@copal/shared/mask/mask-codec.ts'
+import { checkMask, decodeMask } from '@copal/shared/mask/mask-codec.ts'
 import { runCommand } from '../../../../gpu-node/cli/program.ts'
 import { calibrateAndSelect } from '../../../../gpu-node/src/pruning/runs/calibrate-and-select.ts'
 import {
@@ -24,6 +24,7 @@ import { statisticsFolderOf } from '../../../support/pruning/stored-statistics.t
 import { generatedResults } from '../../../support/pruning/lab-results.ts'
 import { recordedTerminal } from '../../../support/doubles/recorded-terminal.ts'
 import { createTinyLlama } from '../../../support/models/tiny-llama.ts'
+import { maskChurn } from '../../../support/models/mask-figures.ts'
 
 let dir: string
 let model: DenseModel

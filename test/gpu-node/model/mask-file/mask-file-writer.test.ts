@@ -8,8 +8,6 @@ import {
   checkMask,
   decodeMask,
   encodeMask,
-  maskChurn,
-  maskSparsity,
   type Mask,
   type MaskKind,
   type MaskMeta,
@@ -20,6 +18,7 @@ import { maskFileChurn, openMaskFile } from '../../../../gpu-node/src/model/mask
 import { createMaskFileWriter } from '../../../../gpu-node/src/model/mask-file/mask-file-writer.ts'
 import { createRandom, normals } from '../../../support/harness/random.ts'
 import { temporaryDir } from '../../../support/harness/temporary.ts'
+import { maskChurn, maskSparsity } from '../../../support/models/mask-figures.ts'
 
 const SHAPES = new Map<string, readonly [number, number]>([
   ['model.layers.0.self_attn.q_proj.weight', [6, 12]],

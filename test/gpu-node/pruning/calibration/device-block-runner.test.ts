@@ -1,6 +1,6 @@
 /** Tests blocks that run on a GPU, also a software driver, against those of the processor. */
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { decodeMask, maskChurn } from '@copal/shared/mask/mask-codec.ts'
+import { decodeMask } from '@copal/shared/mask/mask-codec.ts'
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { GpuAddon, GpuCalibratorOptions } from '../../../../gpu-node/gpu/addon.d.ts'
@@ -26,6 +26,7 @@ import { createRandom } from '../../../support/harness/random.ts'
 import { temporaryDir } from '../../../support/harness/temporary.ts'
 import { openTinyModel, type TinyModel } from '../../../support/models/tiny-model.ts'
 import { writeWordsDataset } from '../../../support/pruning/calibration-datasets.ts'
+import { maskChurn } from '../../../support/models/mask-figures.ts'
 
 skipWithoutGpu('blocks of a calibration')
 describe.runIf('addon' in gpu)('blocks on a GPU', () => {

@@ -1,7 +1,7 @@
 import { readdir, readFile, rename, truncate, writeFile } from 'node:fs/promises'
 import { basename, join } from 'node:path'
 import { afterAll, beforeAll, expect, onTestFinished, test } from 'vitest'
-import { decodeMask, maskChurn } from '@copal/shared/mask/mask-codec.ts'
+import { decodeMask } from '@copal/shared/mask/mask-codec.ts'
 import type { SelectionSpec } from '@copal/shared/wire/selection.ts'
 import { loadNativeIfThere } from '../../../../gpu-node/src/platform/native-addon.ts'
 import { LINEAR_INPUT } from '../../../../gpu-node/src/pruning/statistics/statistic-names.ts'
@@ -21,6 +21,7 @@ import { writeDataset, writeWordsDataset } from '../../../support/pruning/calibr
 import { storedStatistics, statisticsFolderOf } from '../../../support/pruning/stored-statistics.ts'
 import { referenceBlock, type Matrix } from '../../../support/models/reference-block.ts'
 import { openTinyModel, type TinyModel } from '../../../support/models/tiny-model.ts'
+import { maskChurn } from '../../../support/models/mask-figures.ts'
 
 let tiny: TinyModel
 let datasets: DatasetFile[]

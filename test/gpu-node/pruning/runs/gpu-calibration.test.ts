@@ -2,12 +2,13 @@
 import { join } from 'node:path'
 import { readFile } from 'node:fs/promises'
 import { expect, onTestFinished, test } from 'vitest'
-import { decodeMask, maskChurn } from '@copal/shared/mask/mask-codec.ts'
+import { decodeMask } from '@copal/shared/mask/mask-codec.ts'
 import { deviceExchangeBytes } from '../../../../gpu-node/src/pruning/calibration/device-memory.ts'
 import { runCalibration } from '../../../../gpu-node/src/pruning/runs/run-calibration.ts'
 import { gpu, skipWithoutGpu } from '../../../support/engine/gpu.ts'
 import { openTinyModel } from '../../../support/models/tiny-model.ts'
 import { writeWordsDataset } from '../../../support/pruning/calibration-datasets.ts'
+import { maskChurn } from '../../../support/models/mask-figures.ts'
 
 skipWithoutGpu('the mask of an update')
 test.runIf('addon' in gpu)(

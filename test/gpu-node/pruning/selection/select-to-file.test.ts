@@ -3,7 +3,7 @@ import { readFile, readdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { countBits } from '@copal/shared/mask/bit-rows.ts'
-import { checkMask, decodeMask, maskChurn, type Mask } from '@copal/shared/mask/mask-codec.ts'
+import { checkMask, decodeMask, type Mask } from '@copal/shared/mask/mask-codec.ts'
 import { readMaskHeader } from '@copal/shared/mask/mask-header.ts'
 import { parsePattern } from '@copal/shared/mask/sparsity-pattern.ts'
 import { packValues, unpackValues } from '@copal/shared/mask/packed-values.ts'
@@ -29,6 +29,7 @@ import { writeWordsDataset } from '../../../support/pruning/calibration-datasets
 import { storedStatistics } from '../../../support/pruning/stored-statistics.ts'
 import { layerSensitivityOf, rowSensitivityOf } from '../../../support/models/sensitivities.ts'
 import { openTinyModel, type TinyModel } from '../../../support/models/tiny-model.ts'
+import { maskChurn } from '../../../support/models/mask-figures.ts'
 
 let tiny: TinyModel
 let legal: DatasetFile
