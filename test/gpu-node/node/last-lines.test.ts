@@ -4,7 +4,13 @@ import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { expect, onTestFinished, test } from 'vitest'
 import { MAIN, startNodeProcess, type NodeProcess } from '../../support/processes/node-process.ts'
-import { heartbeatWhere, prepareNode, prepareWholeNodes, urlOf } from '../../support/processes/whole-node.ts'
+import {
+  heartbeatWhere,
+  prepareNode,
+  prepareWholeNodes,
+  tinyFiles,
+  urlOf,
+} from '../../support/processes/whole-node.ts'
 import { startOtlpReceiver } from '../../support/telemetry/otlp-receiver.ts'
 
 /** The tiny model's end of text. */
@@ -60,7 +66,8 @@ test('a collector learns of the unexpected error that ends a node', async () => 
   expect(JSON.stringify(line?.attributes)).toContain('a defect')
 })
 
-test('a node that ends after an unexpected error ends its streams, while a collector is slow to take its last lines', async () => {
+/** Starts a collector that never responds, and returns the settings of a node that sends its log there. */
+async function startSlowCollector(): Promise<Record<string, string>> {
   const collector = createServer(() => {})
   await once(collector.listen(0, '127.0.0.1'), 'listening')
   onTestFinished(() => {
@@ -68,13 +75,16 @@ test('a node that ends after an unexpected error ends its streams, while a colle
     collector.close()
   })
   const { port } = collector.address() as AddressInfo
-  const { gateway, start } = await prepareNode()
-  const node = await start({
-    ...WITH_DEFECT,
+  return {
     OTEL_EXPORTER_OTLP_ENDPOINT: `http://127.0.0.1:${port}`,
     OTEL_TRACES_EXPORTER: 'none',
     OTEL_METRICS_EXPORTER: 'none',
-  })
+  }
+}
+
+test('a node that ends after an unexpected error ends its streams, while a collector is slow to take its last lines', async () => {
+  const { gateway, start } = await prepareNode()
+  const node = await start({ ...WITH_DEFECT, ...(await startSlowCollector()) })
   await heartbeatWhere(gateway, (beat) => beat.weightSets[0]?.state === 'ready')
   const response = await gateway.callNode(await urlOf(node), 'POST', '/rpc/completions', {
     requestId: 'request-1',
@@ -94,4 +104,29 @@ test('a node that ends after an unexpected error ends its streams, while a colle
   expect(stream).toContain('"error":')
   expect(stream).not.toContain('[DONE]')
   expect(await node.end('SIGCONT')).toBe(1)
+})
+
+test('a node with an unexpected error while it starts does not start, while a collector is slow to take its last lines', async () => {
+  const { gateway, home } = await prepareNode()
+  // Once the node handles such errors.
+  const defect = `const timer = setInterval(() => {
+    if (process.listenerCount('uncaughtException') === 0) return
+    clearInterval(timer)
+    throw new Error('a defect')
+  }, 1)`
+  const node = startNodeProcess({
+    COPAL_MODEL: tinyFiles().tiny.dir,
+    COPAL_HOME: home,
+    COPAL_CACHE: home,
+    COPAL_NODE_PORT: '0',
+    COPAL_GATEWAY_URL: gateway.url,
+    COPAL_NODE_SECRET: gateway.secret,
+    COPAL_BACKEND: 'onnx',
+    NODE_OPTIONS: `--import "data:text/javascript,${encodeURI(defect)}"`,
+    ...(await startSlowCollector()),
+  })
+  expect(await once(node.child, 'exit')).toEqual([1, null])
+  expect(node.messages.filter(({ type }) => type !== 'progress')).toEqual([
+    { type: 'failed', message: 'a defect' },
+  ])
 })
