@@ -55,7 +55,7 @@ const cases = SETS.flatMap(({ known, unknown }) =>
       const training = known.flatMap((kind) =>
         promptsOf(kind, length, 'training').filter((_, index) => index % DRAWS.length === draw),
       )
-      const classifier = trainClassifier(training, { background, minTokens: 0 })
+      const classifier = { ...trainClassifier(training, background), minTokens: 0 }
       const found = heldOut.map((text) => ({ ...text, found: classify(classifier, text) }))
       return {
         labelled: training.length,
@@ -75,7 +75,8 @@ const cases = SETS.flatMap(({ known, unknown }) =>
         ),
       }
     })
-    const { clusters, unassigned } = clusterTexts(heldOut)
+    const clusters = clusterTexts(heldOut)
+    const assigned = clusters.reduce((sum, { members }) => sum + members.length, 0)
     const ofLargestKind = clusters.reduce((sum, { members }) => {
       const kinds = Map.groupBy(members, (index) => heldOut[index]?.domain)
       return sum + Math.max(...[...kinds.values()].map((own) => own.length))
@@ -86,8 +87,8 @@ const cases = SETS.flatMap(({ known, unknown }) =>
       held_out: heldOut.length,
       draws,
       clusters: clusters.map(({ name, members }) => ({ name, texts: members.length })),
-      purity: rounded(ofLargestKind / (heldOut.length - unassigned.length)),
-      unassigned: unassigned.length,
+      purity: rounded(ofLargestKind / assigned),
+      unassigned: heldOut.length - assigned,
     }
   }),
 )

@@ -17,18 +17,6 @@ export interface Background {
   texts: readonly Omit<LabelledText, 'domain'>[]
 }
 
-/** Settings of a training. */
-export interface TrainingOptions {
-  /** Used if the examples have embeddings, and those of the background are of the same size. */
-  background?: Background | undefined
-  /** Most examples that are trained on, drawn evenly from the domains. 600 by default, which bounds the time. */
-  maxExamples?: number
-  /** Share of the examples' own kinds that may be rejected as unknown. 0.03 by default. */
-  falseRejections?: number
-  /** Texts of fewer tokens are not classified. 48 by default. */
-  minTokens?: number
-}
-
 /**
  * A linear machine of one output a class, over features that it shifts and scales itself. The classes are the domains, and
  * after them the background, if there is one.
@@ -80,8 +68,6 @@ export type Classification =
       domain: string
       /** Probability that the text is of the domain, 0 to 1. */
       probability: number
-      /** Difference to the probability of the second best domain; 1 where there is one domain only. */
-      margin: number
     }
   | {
       /** `too_short`: too few tokens to tell. `unknown`: unlike every domain. */

@@ -10,14 +10,13 @@ export function classify(classifier: DomainClassifier, text: UnlabelledText): Cl
   const ofDomains = outputs.logits.slice(0, domains.length)
   const largest = Math.max(...ofDomains)
   const total = ofDomains.reduce((sum, logit) => sum + Math.exp(logit - largest), 0)
-  const ranked = ofDomains
+  const [first] = ofDomains
     .map((logit, c) => ({ domain: domains[c]!, probability: Math.exp(logit - largest) / total }))
     .toSorted((a, b) => b.probability - a.probability)
-  const [first, second] = ranked
   if (!first) return { rejected: 'unknown', nearest: null }
   if (text.tokens < classifier.minTokens) return { rejected: 'too_short', nearest: first.domain }
   if (isUnknown(classifier, outputs)) return { rejected: 'unknown', nearest: first.domain }
-  return { ...first, margin: first.probability - (second?.probability ?? 0) }
+  return first
 }
 
 /**

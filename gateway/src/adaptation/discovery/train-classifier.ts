@@ -1,13 +1,18 @@
-import type { DomainClassifier, LabelledText, LinearMachine, TrainingOptions } from './classifier.ts'
+import type { Background, DomainClassifier, LabelledText, LinearMachine } from './classifier.ts'
 import { GRAM_BUCKETS, gramVector, inverseFrequencies, weigh, type SparseVector } from './gram-vector.ts'
 import { backgroundLead, combineWithLead } from './background-lead.ts'
 import { fitRidge, type Ridge } from './ridge.ts'
 import { fitNovelty, meanAndDeviation, thresholdOf } from './novelty.ts'
 import { standardise } from './standardise.ts'
 
-const MAX_EXAMPLES = 600
+/**
+ * Most examples that are trained on beside the background, drawn evenly from the domains. They take the isolate's time, which grows
+ * with the cube of both.
+ */
+export const MAX_EXAMPLES = 480
+/** Share of the examples' own kinds that may be rejected as unknown. */
 const FALSE_REJECTIONS = 0.03
-/** Kinds of text are not told apart by 30 tokens, and mostly by 60. */
+/** Texts of fewer tokens are not classified: kinds of text are not told apart by 30, and mostly by 60. */
 export const MIN_TOKENS = 48
 /** Most examples that a text is compared with to tell whether it is like none, and most values of their embeddings. */
 const NOVELTY_EXAMPLES = 200
@@ -20,18 +25,17 @@ const GRAM_PENALTY = 0.1
 /**
  * Trains a classifier. The same examples in the same order give the same classifier. Domains need two examples or more; more
  * domains than `maxDomains` of their embeddings' size cannot be stored.
+ *
+ * @param unlabelled used if the examples have embeddings, and those of the background are of the same size
  */
 export function trainClassifier(
   examples: readonly LabelledText[],
-  options: TrainingOptions = {},
+  unlabelled?: Background,
 ): DomainClassifier {
-  const chosen = drawEvenly(examples, options.maxExamples ?? MAX_EXAMPLES)
+  const chosen = drawEvenly(examples)
   const domains = [...new Set(chosen.map(({ domain }) => domain))].toSorted()
   const size = embeddingSize(chosen)
-  const background =
-    size > 0 && options.background && embeddingSize(options.background.texts) === size
-      ? options.background
-      : null
+  const background = size > 0 && unlabelled && embeddingSize(unlabelled.texts) === size ? unlabelled : null
   const all = [...chosen, ...(background?.texts ?? [])]
   const classes = domains.length + (background ? 1 : 0)
   const labels = chosen.map(({ domain }) => domains.indexOf(domain))
@@ -45,11 +49,10 @@ export function trainClassifier(
     ...gramWeights(vectors, gramFit, classes),
     sharpness: sharpness(gramFit, allLabels, classes),
   }
-  const falseRejections = options.falseRejections ?? FALSE_REJECTIONS
-  const common = { domains, minTokens: options.minTokens ?? MIN_TOKENS, grams }
+  const common = { domains, minTokens: MIN_TOKENS, grams }
   const ofGrams = labels.map((_, i) => gramFit.leftOut.subarray(i * classes, (i + 1) * classes))
   const certainty = ofGrams.map((outputs) => (background ? -backgroundLead(outputs) : Math.max(...outputs)))
-  const gramThreshold = quantile(certainty, falseRejections)
+  const gramThreshold = quantile(certainty, FALSE_REJECTIONS)
   if (size === 0) return { ...common, background: null, dense: null, novelty: null, gramThreshold }
   const { rows, mean, scale } = standardise(
     all.map(({ embedding }) => embedding),
@@ -68,7 +71,7 @@ export function trainClassifier(
     Float32Array.from(compared.flatMap((index) => [...rows.subarray(index * size, (index + 1) * size)])),
     size,
     compared.map((index) => labels[index]!),
-    falseRejections,
+    FALSE_REJECTIONS,
   )
   const withDense = { ...common, dense, novelty, gramThreshold }
   if (!background) return { ...withDense, background: null }
@@ -81,7 +84,7 @@ export function trainClassifier(
   )
   const lead = meanAndDeviation(leads)
   const unlike = leads.map((value, at) => combineWithLead(lead, value, leftOut[at]!))
-  const threshold = thresholdOf(unlike, falseRejections)
+  const threshold = thresholdOf(unlike, FALSE_REJECTIONS)
   return { ...withDense, background: { version: background.version, lead, threshold } }
 }
 
@@ -103,9 +106,9 @@ function evenIndices(length: number, max: number): number[] {
 }
 
 /** Takes examples from the domains in turn, evenly spread over each, until there are enough. */
-function drawEvenly(examples: readonly LabelledText[], max: number): LabelledText[] {
+function drawEvenly(examples: readonly LabelledText[]): LabelledText[] {
   const byDomain = Map.groupBy(examples, ({ domain }) => domain)
-  const share = Math.max(2, Math.floor(max / Math.max(1, byDomain.size)))
+  const share = Math.max(2, Math.floor(MAX_EXAMPLES / Math.max(1, byDomain.size)))
   return [...byDomain.values()].flatMap((all) => {
     const step = Math.max(1, all.length / share)
     return Array.from({ length: Math.min(all.length, share) }, (_, index) => all[Math.floor(index * step)]!)

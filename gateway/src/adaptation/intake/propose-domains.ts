@@ -60,7 +60,10 @@ export async function proposeDomains(
   ])
   const texts = described.filter(({ embedding, tokens }) => embedding.length > 0 && tokens >= MIN_TOKENS)
   const stored = await loadClassifier(deps, model)
-  const found = clusterTexts(texts, { taken: domains.map(({ name }) => name) }).clusters
+  const found = clusterTexts(
+    texts,
+    domains.map(({ name }) => name),
+  )
   const clusters = found.filter(
     ({ members }) =>
       !stored ||

@@ -3,15 +3,13 @@ import type { Deps } from '../../contracts/bindings.ts'
 import type { ModelRow } from '../../storage/db/queries/model-queries.ts'
 import type { Background, LabelledText } from '../discovery/classifier.ts'
 import { maxDomains } from '../discovery/classifier-codec.ts'
-import { trainClassifier } from '../discovery/train-classifier.ts'
+import { MAX_EXAMPLES, trainClassifier } from '../discovery/train-classifier.ts'
 import { EXAMPLES } from '../sampling/reservoir-descriptions.ts'
 import { backgroundVersion, loadBackground } from './background-store.ts'
 import { loadClassifier, storeClassifier } from './classifier-store.ts'
 import { countExamples, MIN_EXAMPLES } from './count-examples.ts'
 import type { DescribeBudget } from './describe-stored.ts'
 
-/** Most examples of a training beside the background, which takes the isolate's time: it grows with the cube of both. */
-const MAX_TRAINED = 480
 /** Calls that storing a classifier takes: its file, its version, and the files of older ones. */
 const STORE_CALLS = 6
 /** A classifier is trained anew when it could learn from this many times as many examples. */
@@ -51,7 +49,7 @@ export async function trainOnExamples(
   if (isCurrent && stored.classifier.background?.version === (await backgroundVersion())) return false
   const background = await findBackground(deps, model, budget, bases)
   if (isCurrent && background?.texts[0]?.embedding.length !== size) return false
-  const perDomain = Math.max(MIN_EXAMPLES, Math.floor(MAX_TRAINED / counts.size))
+  const perDomain = Math.max(MIN_EXAMPLES, Math.floor(MAX_EXAMPLES / counts.size))
   // Until the turn of this task, in which they are enough.
   if (deps.calls.left < counts.size + STORE_CALLS) return false
   const examples: LabelledText[] = []
@@ -62,7 +60,7 @@ export async function trainOnExamples(
     const usable = described.filter(({ embedding }) => embedding.length > 0)
     examples.push(...usable.map(({ text, embedding }) => ({ text, embedding, domain })))
   }
-  const classifier = trainClassifier(examples, { maxExamples: MAX_TRAINED, background })
+  const classifier = trainClassifier(examples, background)
   await storeClassifier(deps, model, classifier, total)
   return true
 }
