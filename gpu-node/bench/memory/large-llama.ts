@@ -43,7 +43,7 @@ export async function writeLargeLlama(dir: string, config: LlamaConfig): Promise
   await json('config.json', llamaConfigJson(config, 'bfloat16'))
   await json('tokenizer.json', byteTokenizerJson())
   await json('tokenizer_config.json', { tokenizer_class: 'GPT2Tokenizer', eos_token: '<|im_end|>' })
-  const tile = asBf16(normalTile(1, 1 / Math.sqrt(config.hiddenSize)))
+  const tile = asBf16(normalTile(1 / Math.sqrt(config.hiddenSize)))
   const tensors = modelTensors(config)
   const weightMap: Record<string, string> = {}
   let bytes = 0

@@ -7,8 +7,8 @@ const TILE_VALUES = 1_000_003
  * Draws the values that a large random model repeats, approximately normal with mean 0: each is the sum of four uniform
  * draws.
  */
-export function normalTile(seed: number, deviation: number): Float32Array {
-  const draw = randomBits(seed)
+export function normalTile(deviation: number): Float32Array {
+  const draw = randomBits(1)
   const uniform = () => draw() * 2 ** -32
   return Float32Array.from(
     { length: TILE_VALUES },

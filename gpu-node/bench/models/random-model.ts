@@ -56,7 +56,7 @@ export async function writeRandomModel(
 /** Writes a master of seeded random weights; needs four bytes of disk a weight. */
 export async function writeRandomMaster(path: string, config: LlamaConfig): Promise<DenseMaster> {
   const { header, tensors, fileBytes } = masterLayout(config, { format: 'copal-dense' })
-  const tile = new Uint8Array(normalTile(1, 1 / Math.sqrt(config.hiddenSize)).buffer)
+  const tile = new Uint8Array(normalTile(1 / Math.sqrt(config.hiddenSize)).buffer)
   const file = await open(path, 'w')
   try {
     await file.writeFile(header)

@@ -3,15 +3,10 @@ import type OpenAI from 'openai'
 import { until, type Service } from './service.ts'
 
 /** Calls the API with the service's key. Sends a string body as it is. */
-export function post(
-  service: Service,
-  path: string,
-  body: unknown,
-  headers: Record<string, string> = {},
-): Promise<Response> {
+export function post(service: Service, path: string, body: unknown): Promise<Response> {
   return fetch(`${service.baseUrl}${path}`, {
     method: 'POST',
-    headers: { authorization: `Bearer ${service.apiKey}`, 'content-type': 'application/json', ...headers },
+    headers: { authorization: `Bearer ${service.apiKey}`, 'content-type': 'application/json' },
     body: typeof body === 'string' ? body : JSON.stringify(body),
   })
 }

@@ -141,14 +141,14 @@ export async function until<T>(
 }
 
 /** Waits until an update has ended and returns it. */
-export function untilUpdateEnded(service: Service, id: string, timeoutMs = 600_000): Promise<UpdateEntry> {
+export function untilUpdateEnded(service: Service, id: string): Promise<UpdateEntry> {
   return until(
     `the end of update ${id}`,
     async () => {
       const update = await service.admin<UpdateEntry>('GET', `/admin/updates/${id}`)
       return update.finished_at === null ? undefined : update
     },
-    timeoutMs,
+    600_000,
   )
 }
 

@@ -2,12 +2,9 @@ import { distinct, methodLabel } from '../../results/labels.ts'
 import type { LabResults, LabRun } from '../../results/lab-results.ts'
 import { styleSeries, type SeriesStyle } from '../plots/plot-theme.ts'
 
-/** Groups the runs of one purpose by pattern, in the order of the result. */
-export function runsByPattern(
-  { runs }: Pick<LabResults, 'runs'>,
-  purpose: LabRun['purpose'],
-): { pattern: string; runs: LabRun[] }[] {
-  const chosen = runs.filter((run) => run.purpose === purpose)
+/** Groups the main runs by pattern, in the order of the result. */
+export function mainRunsByPattern({ runs }: Pick<LabResults, 'runs'>): { pattern: string; runs: LabRun[] }[] {
+  const chosen = runs.filter((run) => run.purpose === 'main')
   return distinct(chosen.map(({ pattern }) => pattern)).map((pattern) => ({
     pattern,
     runs: chosen.filter((run) => run.pattern === pattern),

@@ -49,12 +49,12 @@ export function labelsOf(
 export function gapPlot(title: string, points: readonly GapPoint[], marks: readonly GapMark[]): TopLevelSpec {
   const style = styleSeries([...new Set(points.map(({ line }) => line))])
   const { color, shape } = seriesEncoding(style)
-  const time = (field: string) => ({
-    field,
+  const time = {
+    field: 'atMs',
     type: 'temporal',
     scale: { type: 'utc' },
     axis: { title: 'time, UTC', grid: false, tickCount: 6, format: '%-d %b %H:%M' },
-  })
+  }
   const gap = (field: string) => ({
     field,
     type: 'quantitative',
@@ -71,7 +71,7 @@ export function gapPlot(title: string, points: readonly GapPoint[], marks: reado
       {
         data: { values: [...marks] },
         mark: { type: 'rule', strokeDash: [4, 4], color: 'currentColor', opacity: 0.5 },
-        encoding: { x: time('atMs') },
+        encoding: { x: time },
       },
       ...(['before', 'after'] as const).map((side) => ({
         data: { values: labels.filter((label) => label.side === side) },
@@ -84,13 +84,13 @@ export function gapPlot(title: string, points: readonly GapPoint[], marks: reado
           color: 'currentColor',
           opacity: 0.7,
         },
-        encoding: { x: time('atMs'), y: { value: 4 }, text: { field: 'label' } },
+        encoding: { x: time, y: { value: 4 }, text: { field: 'label' } },
       })),
       {
         data: { values },
         mark: { type: 'area', opacity: 0.18 },
         encoding: {
-          x: time('atMs'),
+          x: time,
           y: gap('lower'),
           y2: { field: 'upper' },
           color,
@@ -99,12 +99,12 @@ export function gapPlot(title: string, points: readonly GapPoint[], marks: reado
       {
         data: { values },
         mark: { type: 'line', strokeWidth: 1.5 },
-        encoding: { x: time('atMs'), y: gap('mean'), color },
+        encoding: { x: time, y: gap('mean'), color },
       },
       {
         data: { values },
         mark: { type: 'point', filled: true, size: 22, opacity: 1 },
-        encoding: { x: time('atMs'), y: gap('mean'), color, shape },
+        encoding: { x: time, y: gap('mean'), color, shape },
       },
     ],
   })

@@ -10,11 +10,11 @@ import {
 } from '../document/report-document.ts'
 import { linePlot } from '../plots/line-plot.ts'
 import { arithmeticMean, MISSING } from '../document/report-cells.ts'
-import { methodStyle, panelName, runsByPattern } from '../document/report-runs.ts'
+import { methodStyle, panelName, mainRunsByPattern } from '../document/report-runs.ts'
 
 /** Returns the section on how much of a mask changes from one stage to the next. */
 export function churnSection(results: LabResults): Section | undefined {
-  const patterns = runsByPattern(results, 'main').flatMap(({ pattern, runs }) => {
+  const patterns = mainRunsByPattern(results).flatMap(({ pattern, runs }) => {
     const withChurn = runs.filter(({ matrices }) => matrices.some(({ churn }) => churn.length > 0))
     return withChurn.length > 0 ? [{ pattern, runs: withChurn }] : []
   })

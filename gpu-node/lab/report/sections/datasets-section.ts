@@ -4,11 +4,11 @@ import type { LabResults, LabRun, StageMatrix } from '../../results/lab-results.
 import { hasWeightStasis } from '../../results/summary.ts'
 import { numberColumn, paragraph, textColumn, type Section, type Table } from '../document/report-document.ts'
 import { arithmeticMean, differenceCell, MISSING, perplexityCell } from '../document/report-cells.ts'
-import { runsByPattern } from '../document/report-runs.ts'
+import { mainRunsByPattern } from '../document/report-runs.ts'
 
 /** Returns the section with the R matrix by dataset and stage, averaged over permutations. */
 export function datasetsSection(results: LabResults): Section | undefined {
-  const patterns = runsByPattern(results, 'main').flatMap(({ pattern, runs }) => {
+  const patterns = mainRunsByPattern(results).flatMap(({ pattern, runs }) => {
     const withMatrices = runs.filter(({ matrices }) => matrices.length > 0)
     return withMatrices.length > 0 ? [{ pattern, runs: withMatrices }] : []
   })

@@ -13,13 +13,13 @@ import { methodLabel, patternLabel } from '../../results/labels.ts'
 import type { LabResults, LabRun } from '../../results/lab-results.ts'
 import { hasWeightStasis } from '../../results/summary.ts'
 import { numberColumn, paragraph, textColumn, type Section, type Table } from '../document/report-document.ts'
-import { runsByPattern } from '../document/report-runs.ts'
+import { mainRunsByPattern } from '../document/report-runs.ts'
 
 const DATASETS = { none: 'none', newest: 'newest only', accumulated: 'accumulated' }
 
 /** Returns the section with the paper's main table, one per pattern. */
 export function forgettingSection(results: LabResults): Section | undefined {
-  const patterns = runsByPattern(results, 'main')
+  const patterns = mainRunsByPattern(results)
   if (patterns.length === 0) return undefined
   const intervalsOf = createPerplexityIntervals(results)
   return {

@@ -11,13 +11,13 @@ import {
 } from '../document/report-document.ts'
 import { dotPlot } from '../plots/dot-plot.ts'
 import { emphasiseLowest, geometricMean, perplexityCell, ratioCell } from '../document/report-cells.ts'
-import { panelName, runsByPattern } from '../document/report-runs.ts'
+import { panelName, mainRunsByPattern } from '../document/report-runs.ts'
 
 /**
  * Returns the section with the perplexity by domain after the last stage, also for domains that were not calibrated on.
  */
 export function lastStageSection(results: LabResults): Section | undefined {
-  const patterns = runsByPattern(results, 'main')
+  const patterns = mainRunsByPattern(results)
   if (patterns.length === 0) return undefined
   const panels = patterns.flatMap(({ pattern, runs }) => overviewPanel(results, pattern, runs) ?? [])
   const restarts = patterns.some(({ runs }) => runs.some(({ datasets }) => datasets === 'newest'))

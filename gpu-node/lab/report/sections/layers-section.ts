@@ -5,7 +5,7 @@ import { numberColumn, paragraph, textColumn, type Panel, type Section } from '.
 import { linePlot, type LinePoint } from '../plots/line-plot.ts'
 import { styleSeries } from '../plots/plot-theme.ts'
 import { MISSING, geometricMean } from '../document/report-cells.ts'
-import { panelName, runsByPattern } from '../document/report-runs.ts'
+import { panelName, mainRunsByPattern } from '../document/report-runs.ts'
 
 /** Output error of a linear after its refinement, relative to that of the mask selected by scores only. */
 interface RelativeError {
@@ -18,7 +18,7 @@ interface RelativeError {
 
 /** Returns the section on how much of each layer's output error swaps and reconstruction remove. */
 export function layersSection(results: LabResults): Section | undefined {
-  const patterns = runsByPattern(results, 'main')
+  const patterns = mainRunsByPattern(results)
   const refined = patterns.flatMap(({ runs }) =>
     runs.flatMap((run) => {
       const errors = relativeErrors(run, results)

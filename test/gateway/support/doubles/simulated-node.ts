@@ -133,18 +133,17 @@ const SCORED_TOKENS = 511
 export function evaluationOf(
   { sha256: holdoutSha256, domain }: DatasetRef,
   nllMean: number | null,
-  windows = WINDOWS,
 ): EvaluateResult['domains'][number] {
   const ofWindow = (window: number) =>
     nllMean === null ? null : nllMean + (DEVIATIONS[window % DEVIATIONS.length] ?? 0)
   return {
     domain,
     holdoutSha256,
-    tokens: windows * SCORED_TOKENS,
+    tokens: WINDOWS * SCORED_TOKENS,
     nllMean,
     perplexity: nllMean === null || !Number.isFinite(Math.exp(nllMean)) ? null : Math.exp(nllMean),
-    windowNll: Array.from({ length: windows }, (_, window) => ofWindow(window)),
-    windowTokens: Array.from({ length: windows }, () => SCORED_TOKENS),
+    windowNll: Array.from({ length: WINDOWS }, (_, window) => ofWindow(window)),
+    windowTokens: Array.from({ length: WINDOWS }, () => SCORED_TOKENS),
   }
 }
 
