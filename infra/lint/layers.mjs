@@ -7,7 +7,15 @@
  */
 import { posix, relative, sep } from 'node:path'
 
-const SHARED = under('shared/src', ['wire', 'mask', 'metrics', 'telemetry', '.'])
+const SHARED = under('shared/src', [
+  'settings-table.ts',
+  'wire',
+  'mask',
+  'metrics',
+  'telemetry',
+  'settings',
+  '.',
+])
 
 const GATEWAY = [
   ...under('gateway/src', [

@@ -43,7 +43,7 @@ test(`${PAGE} has the settings of the table (to update it: ${UPDATE})`, async ()
 
 test('each variable is described once, in the file of its subject', () => {
   const described = repositoryFiles(SUBJECTS).flatMap((path) =>
-    [...readText(path).matchAll(/^  ([A-Z][A-Z0-9_]*): \{$/gm)].map(([, name]) => name),
+    [...readText(path).matchAll(/^  ([A-Z][A-Z0-9_]*): \{$/gm)].map(([, name = '']) => name),
   )
   expect(described.toSorted()).toEqual(Object.keys(SETTINGS).toSorted())
 })

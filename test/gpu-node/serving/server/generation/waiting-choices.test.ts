@@ -27,7 +27,13 @@ test('choices that wait take no memory for each event of those that run', async 
   }
   const { events } = startChoices(
     { generate: () => ({ events: eventsOf(started++), outcome: new Promise(() => {}) }) },
-    { prompts: [[1]], choicesPerPrompt: CHOICES, sampling: { ...GREEDY, seed: 1 }, stops: [], maxTokens: null },
+    {
+      prompts: [[1]],
+      choicesPerPrompt: CHOICES,
+      sampling: { ...GREEDY, seed: 1 },
+      stops: [],
+      maxTokens: null,
+    },
     { id: 'request-1', restartable: false, partition: undefined, deadlineMs: undefined, weights: null },
     ending,
   )
