@@ -96,6 +96,33 @@ export interface GpuEngineOptions extends EngineOptions {
   device?: string | null | undefined
 }
 
+/** A step of the native engine, and the adjustments of its logits. */
+export interface GpuStep extends EngineStep {
+  /** None by default. */
+  adjustments?: LogitAdjustments | undefined
+}
+
+/**
+ * The tokens whose logits the caller adjusts before it samples: by biases and penalties. A row is that of a token with
+ * {@link GpuEngine.candidates}: of each item with output 5, and of each of its drafts. All arrays but `counts` join the tokens of
+ * all rows.
+ *
+ * The caller gets the logits of these tokens unadjusted, and adjusts them in its own precision. What the device computes by these
+ * numbers only decides which part of the vocabulary it returns.
+ */
+export interface LogitAdjustments {
+  /** The number of tokens of each row, at most {@link GpuEngine.maxAdjusted}. */
+  counts: Int32Array
+  /** Those of a row rise. */
+  tokens: Int32Array
+  /** Added to the logit first. */
+  biases: Float32Array
+  /** Then divides it if it is positive, and multiplies it if not; above 0. */
+  factors: Float32Array
+  /** Subtracted last. */
+  deductions: Float32Array
+}
+
 /** Bytes of the device's memory that an engine holds. */
 export interface GpuMemory {
   /** Weights of all sets, shared ones once, the embedding included. */
@@ -123,6 +150,8 @@ export interface GpuEngine {
   readonly device: GpuDevice
   /** Candidates of an item with output 5: 256, or all tokens of a smaller vocabulary. */
   readonly candidates: number
+  /** Tokens of a row in {@link LogitAdjustments}, at most: 2048, and fewer than the vocabulary has. */
+  readonly maxAdjusted: number
   /**
    * Like `Engine.load` of the native addon, always packed: `form` is ignored. Weights go to the device in bounded pieces,
    * beside running steps.
@@ -138,11 +167,13 @@ export interface GpuEngine {
    *   the order of the tokens, and the sum of the terms before the part. A part is `ceil(vocab / 256)` tokens. −1 for none;
    * - the {@link candidates} most probable tokens, each followed by its logit, most probable first, ties to the lower id.
    *   NaN counts as the most probable;
-   * - the logits of the part, −∞ after the last token.
+   * - the logits of the part, −∞ after the last token;
+   * - the logits of the adjusted tokens of {@link LogitAdjustments}, in their order.
    *
-   * The errors of the sums are less than 2⁻¹⁶ of the whole sum where the temperature is at least 0.01.
+   * Everything but the last of these leaves adjusted tokens out, as if their logit were −10³⁰. Only the part is chosen with
+   * them: it is the one in which the random number falls among all tokens, by their adjusted weights. The errors of the sums are less than 2⁻¹⁶ of the whole sum where the temperature is at least 0.01.
    */
-  step(weights: EngineWeights, step: EngineStep): Promise<Float32Array>
+  step(weights: EngineWeights, step: GpuStep): Promise<Float32Array>
   /**
    * Downloads rows of logits of items of the last step that had output 5, all at once, after the steps that were requested
    * before. Rows are numbered as those of {@link logits}; those that are here already are left alone.

@@ -137,7 +137,7 @@ fn scores(
         for (other, text) in texts.iter().enumerate() {
             works.push(work(1 + other as u64, first, &text[part.clone()], &pages[1 + other], Output::None));
         }
-        engine.step(weights, &works, &mut all)?;
+        engine.step(weights, &works, &[], &mut all)?;
     }
     engine.drop_sequences_of(weights);
     Ok(all)

@@ -134,7 +134,7 @@ fn decode(engine: &mut Engine, weights: &WeightSet, run: &Run) -> Result<f64, Bo
         });
         let works: Vec<_> = works.collect();
         let mut results = Vec::new();
-        engine.step(weights, &works, &mut results)?;
+        engine.step(weights, &works, &[], &mut results)?;
         Ok::<_, Box<dyn Error>>(results)
     };
     let mut results = Vec::new();

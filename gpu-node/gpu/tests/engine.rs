@@ -5,7 +5,7 @@ use crate::support::native::model::model;
 use crate::support::reference::{Reference, nll};
 use crate::support::{BF16, bits, engine, load, pages_of, step, tokens, work};
 use copal_gpu::device::Gpu;
-use copal_gpu::engine::{Downloads, Fault, Output, PAGE_TOKENS, StepError};
+use copal_gpu::engine::{Adjustments, Downloads, Fault, Output, PAGE_TOKENS, StepError, Work};
 use std::collections::HashSet;
 use std::sync::Arc;
 
@@ -200,6 +200,72 @@ fn candidates_come_with_the_step_and_their_logits_on_demand() {
     engine.gpu().lose();
     assert!(matches!(step(&mut engine, &weights, &works), Err(Fault::Device(_))));
     assert!(engine.logits(0).is_none());
+}
+
+#[test]
+fn adjusted_tokens_are_in_no_candidates_and_their_logits_follow_those() {
+    let model = model("gpu-adjusted");
+    let mut engine = engine(&model, BF16, 8);
+    let weights = load(&engine, &model);
+    let vocab = model.config.vocab;
+    let text = tokens(5, 12);
+    let pages: Vec<_> = (0..3).map(pages_of).collect();
+    let works = |output: fn(usize) -> Output<'static>| -> Vec<Work<'_>> {
+        (0..3).map(|index| work(index as u64, 0, &text, &pages[index], output(index))).collect()
+    };
+    let drafts = |index| [2, 0, 1][index];
+    step(&mut engine, &weights, &works(|index| Output::Drafted { drafts: [2, 0, 1][index] })).unwrap();
+    let rows = (0..3).map(|index| 1 + drafts(index)).sum();
+    let logits: Vec<_> = (0..rows).map(|row| engine.logits(row).unwrap().to_vec()).collect();
+    let sampled = works(|index| match index {
+        1 => Output::Logits,
+        _ => Output::Candidates { temperature: 0.5, chances: &[0.5, 0.2, 0.9][..1 + [2, 0, 1][index]] },
+    });
+    // Of the rows with candidates: three of the first work, two of the last one.
+    let lists: [&[u32]; 5] = [&[0, 7, 98], &[], &[3], &[1, 2, 3, 4, 5, 6], &[50]];
+    let numbers = [1.0; 8];
+    let adjustments = lists.map(|tokens| {
+        let numbers = &numbers[..tokens.len()];
+        Adjustments { tokens, biases: numbers, factors: numbers, deductions: numbers }
+    });
+    let mut found = Vec::new();
+    engine.step(&weights, &sampled, &adjustments, &mut found).unwrap();
+    let mut rest = &found[..];
+    for (row, tokens) in [0, 1, 2, 4, 5].into_iter().zip(lists) {
+        let (list, others) = rest.split_at(4 + 2 * engine.candidates() + 1);
+        let (own, others) = others.split_at(tokens.len());
+        rest = others;
+        let mut ranked: Vec<usize> = (0..vocab).filter(|&token| !tokens.contains(&(token as u32))).collect();
+        ranked.sort_by(|&a, &b| logits[row][b].total_cmp(&logits[row][a]).then(a.cmp(&b)));
+        for (pair, &token) in list[4..].chunks(2).zip(&ranked) {
+            assert_eq!((pair[0], pair[1].to_bits()), (token as f32, logits[row][token].to_bits()), "{row}");
+        }
+        let expected: Vec<f32> = tokens.iter().map(|&token| logits[row][token as usize]).collect();
+        assert_eq!(bits(own), bits(&expected), "{row}");
+    }
+    assert!(rest.is_empty());
+    // The logits themselves are not adjusted.
+    assert_eq!(engine.download_logits(&[0, 1, 2, 4, 5]).unwrap(), None);
+    (0..rows).for_each(|row| assert_eq!(bits(engine.logits(row).unwrap()), bits(&logits[row]), "{row}"));
+    let before = engine.usage();
+    for (tokens, part) in [
+        (&[5, 4][..], "must rise"),
+        (&[4, 4][..], "must rise"),
+        (&[99][..], "in the vocabulary of 99 tokens"),
+        (&[0; 99][..], "at most 98"),
+    ] {
+        let numbers = vec![1.0; tokens.len()];
+        let (biases, factors, deductions) = (&numbers[..], &numbers[..], &numbers[..]);
+        let mut wrong = adjustments;
+        wrong[3] = Adjustments { tokens, biases, factors, deductions };
+        match engine.step(&weights, &sampled, &wrong, &mut found) {
+            Err(Fault::Step(StepError::Misfit(message))) => assert!(message.contains(part), "{message}"),
+            other => panic!("{other:?}"),
+        }
+    }
+    let few = engine.step(&weights, &sampled, &adjustments[..4], &mut found);
+    assert!(matches!(few, Err(Fault::Step(StepError::Misfit(_)))));
+    assert_eq!(engine.usage(), before);
 }
 
 #[test]

@@ -1,8 +1,9 @@
 use super::devices::JsDevice;
 use super::errors::{device_error, engine_error};
+use super::stepped::{AdjustmentLists, Stepped};
 use super::weights::{JsLoadCancellation, JsWeights, LoadJob};
 use crate::device::{DeviceDescription, Gpu};
-use crate::engine::{Engine, EngineOptions, Forms, ModelConfig, Usage, WeightLibrary, WeightSet, Work};
+use crate::engine::{Engine, EngineOptions, Forms, ModelConfig, Usage, WeightLibrary, Work};
 use crate::layout::Form;
 use copal_native::engine_binding::background::{Background, Job};
 use copal_native::engine_binding::errors::{Failure, Result, guarded};
@@ -33,6 +34,7 @@ pub struct JsEngine {
     device: DeviceDescription,
     layers: usize,
     candidates: usize,
+    max_adjusted: usize,
     /// For tests: makes steps hang.
     hangs: Arc<AtomicBool>,
 }
@@ -75,10 +77,12 @@ impl Job for OpenEngineJob {
         let engine = Engine::new(self.config.clone(), gpu, &self.options).map_err(engine_error)?;
         let (library, gpu) = (Arc::clone(engine.library()), Arc::clone(engine.gpu()));
         let (device, candidates) = (gpu.description().clone(), engine.candidates());
+        let max_adjusted = engine.max_adjusted();
         let hangs = Arc::clone(engine.hang_switch());
         let running = Some(RunningEngine::start(engine, Arc::default())?);
         let layers = self.config.layers;
-        Ok(JsEngine { running, library: Some(library), gpu: Some(gpu), device, layers, candidates, hangs })
+        let (library, gpu) = (Some(library), Some(gpu));
+        Ok(JsEngine { running, library, gpu, device, layers, candidates, max_adjusted, hangs })
     }
 
     fn into_js(engine: JsEngine) -> JsEngine {
@@ -125,6 +129,12 @@ impl JsEngine {
         self.candidates as f64
     }
 
+    /// Adjusted tokens of a row with candidates, at most.
+    #[napi(getter)]
+    pub fn max_adjusted(&self) -> f64 {
+        self.max_adjusted as f64
+    }
+
     /// The device.
     #[napi(getter)]
     pub fn device(&self) -> JsDevice {
@@ -163,8 +173,9 @@ impl JsEngine {
         step: Unknown<'_>,
     ) -> Result<Object<'env>> {
         guarded(|| {
-            let step = Step::read(&step, || weights.loaded())?;
-            self.running()?.step(env, step)
+            let adjustments = AdjustmentLists::read(&step)?;
+            let stepped = || Ok(Arc::new(Stepped { weights: weights.loaded()?, adjustments }));
+            self.running()?.step(env, Step::read(&step, stepped)?)
         })
     }
 
@@ -187,7 +198,7 @@ impl JsEngine {
         &self,
         mut weights: ClassInstance<'_, JsWeights>,
     ) -> AsyncTask<Background<ReleaseJob<Engine>>> {
-        let job = ReleaseJob::new(weights.weights.take(), self.running.as_ref());
+        let job = ReleaseJob::new(weights.weights.take().map(Stepped::alone), self.running.as_ref());
         AsyncTask::new(Background(job))
     }
 
@@ -247,20 +258,21 @@ impl JsEngine {
 }
 
 impl StepEngine for Engine {
-    type Weights = WeightSet;
+    type Weights = Stepped;
 
     const THREAD: &'static str = "copal-gpu";
 
-    fn step(&mut self, weights: &WeightSet, work: &[Work<'_>], results: &mut Vec<f32>) -> Result<()> {
-        self.step(weights, work, results).map_err(engine_error)
+    fn step(&mut self, stepped: &Stepped, work: &[Work<'_>], results: &mut Vec<f32>) -> Result<()> {
+        let adjustments = stepped.adjustments.rows();
+        self.step(&stepped.weights, work, &adjustments, results).map_err(engine_error)
     }
 
-    fn drop_sequence(&mut self, weights: &WeightSet, sequence: u64) {
-        self.drop_sequence(weights, sequence);
+    fn drop_sequence(&mut self, stepped: &Stepped, sequence: u64) {
+        self.drop_sequence(&stepped.weights, sequence);
     }
 
-    fn drop_sequences_of(&mut self, weights: &WeightSet) {
-        self.drop_sequences_of(weights);
+    fn drop_sequences_of(&mut self, stepped: &Stepped) {
+        self.drop_sequences_of(&stepped.weights);
     }
 
     fn logits(&self, index: usize) -> Option<&[f32]> {

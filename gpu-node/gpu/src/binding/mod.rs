@@ -8,6 +8,7 @@ mod engine;
 mod errors;
 mod exchanger;
 mod idle;
+mod stepped;
 mod weights;
 
 use napi_derive::napi;

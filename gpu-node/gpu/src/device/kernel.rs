@@ -14,6 +14,9 @@ pub(crate) const CALL_BYTES: u64 = 48;
 pub(crate) const CANDIDATES: usize = 256;
 /// Parts of a vocabulary, of as many tokens each: one for each thread of the kernel that lists candidates.
 pub(crate) const VOCAB_PARTS: usize = 256;
+/// Adjusted tokens of a row of logits, at most: as many as the penalties of a long prompt have. Longer lists cost about as much
+/// as a row.
+pub(crate) const MAX_ADJUSTED: usize = 2048;
 /// Positions of a span of attention. Results depend on it, so that it is the same whatever runs.
 pub(crate) const ATTENTION_SPAN: usize = 512;
 /// Groups of threads that fill the largest cards, about two for each of their multiprocessors.
@@ -42,7 +45,7 @@ pub(crate) enum KernelKind {
     Gate,
     /// Log-likelihoods: `[logits, results]`.
     Score,
-    /// What sampling needs of logits: `[logits, results]`.
+    /// What sampling needs of logits, which are the same before and after: `[logits, results]`.
     Candidates,
     /// Adds rows to a sum: `[rows, sums]`.
     Sum,

@@ -1,6 +1,7 @@
 //! Activations, and the buffers that a step is transferred by.
 
 use super::ModelConfig;
+use super::adjustments::most_adjusted;
 use super::plan::candidate_floats;
 use crate::device::kernel::{ATTENTION_SPAN, FILLING_GROUPS};
 use crate::device::{Bound, Buffer, BufferUse, Gpu};
@@ -83,7 +84,9 @@ impl Activations {
             up: floats(max_tokens * intermediate)?,
             picked: floats(logit_rows * hidden)?,
             logits: floats(logit_rows * vocab)?,
-            scores: floats(logit_rows * MAX_SCORE_FLOATS.max(candidate_floats(vocab)))?,
+            scores: floats(
+                logit_rows * MAX_SCORE_FLOATS.max(candidate_floats(vocab) + most_adjusted(vocab)),
+            )?,
             sums: floats(2 * hidden)?,
             bytes,
         })

@@ -3,7 +3,7 @@
 mod attention;
 mod heads;
 
-use super::{ModelConfig, Output, PAGE_TOKENS, Work};
+use super::{Adjustments, ModelConfig, Output, PAGE_TOKENS, Work};
 use crate::device::AttentionLimits;
 use crate::device::kernel::{CALL_STRIDE, CANDIDATES, VOCAB_PARTS};
 use attention::Spans;
@@ -82,7 +82,7 @@ pub(super) struct SumPlan {
 pub(super) struct Sizes {
     pub(super) max_tokens: usize,
     pub(super) logit_rows: usize,
-    /// Floats of a list of candidates.
+    /// Floats of a list of candidates, without adjusted tokens.
     pub(super) candidates: usize,
     /// Spans of attention that the device stores.
     pub(super) max_spans: usize,
@@ -90,14 +90,19 @@ pub(super) struct Sizes {
 }
 
 /// Floats of a list of candidates: two sums, a part of the vocabulary and the sum before it, for each candidate the token
-/// and its logit, and the logits of the part.
+/// and its logit, and the logits of the part. Those of adjusted tokens follow.
 pub(super) fn candidate_floats(vocab: usize) -> usize {
     4 + 2 * vocab.min(CANDIDATES) + vocab.div_ceil(VOCAB_PARTS)
 }
 
 impl Plan {
     /// Plans a step that was checked.
-    pub(super) fn new(config: &ModelConfig, sizes: Sizes, work: &[Work<'_>]) -> Plan {
+    pub(super) fn new(
+        config: &ModelConfig,
+        sizes: Sizes,
+        work: &[Work<'_>],
+        adjustments: &[Adjustments<'_>],
+    ) -> Plan {
         let mut plan = Plan::default();
         let tables: Vec<usize> = work
             .iter()
@@ -107,7 +112,7 @@ impl Plan {
         let parts: Vec<_> = batches(work, sizes.max_tokens).collect();
         plan.batches = parts.iter().map(|batch| plan.batch(config, sizes, batch, &tables)).collect();
         for (index, batch) in parts.iter().enumerate() {
-            plan.batches[index].heads = plan.heads(sizes, batch);
+            plan.batches[index].heads = plan.heads(sizes, batch, adjustments);
             plan.batches[index].sums = plan.sums(batch);
         }
         plan

@@ -1,12 +1,13 @@
 //! Steps: they run the tokens of many sequences through the blocks, in batches, and collect the results.
 
+use super::adjustments::{check_adjustments, most_adjusted};
 use super::buffers::{Activations, StepBytes, Transfers};
 use super::fault::Fault;
 use super::pages::PagePool;
 use super::plan::{LogitRow, Plan, Sizes, candidate_floats};
 use super::record::{Bindings, Recorder};
 use super::weights::{Forms, WeightLibrary, WeightSet};
-use super::{ModelConfig, Output, PAGE_TOKENS, Usage, Work};
+use super::{Adjustments, ModelConfig, Output, PAGE_TOKENS, Usage, Work};
 use crate::device::kernel::{CANDIDATES, MAX_HEAD_DIM};
 use crate::device::{AttentionLimits, Command, Gpu};
 use crate::fault::DeviceFault;
@@ -168,6 +169,11 @@ impl Engine {
         CANDIDATES.min(self.config.vocab)
     }
 
+    /// Adjusted tokens of a row of logits, at most.
+    pub fn max_adjusted(&self) -> usize {
+        most_adjusted(self.config.vocab)
+    }
+
     /// The downloads since the engine was made.
     pub fn downloads(&self) -> Downloads {
         self.downloads
@@ -260,10 +266,13 @@ impl Engine {
     /// Runs a step. Appends to `results` the negative log-likelihoods and sums of hidden states, `[hidden]`, of the works
     /// that asked for them, and the candidates, in the order of the works. With alternatives, each log-likelihood is followed by them, most
     /// probable first: the token, and its negative log-likelihood. Logits can be read until the next step.
+    ///
+    /// `adjustments` is empty, or has a list for each row with candidates, whose logits follow those candidates.
     pub fn step(
         &mut self,
         weights: &WeightSet,
         work: &[Work<'_>],
+        adjustments: &[Adjustments<'_>],
         results: &mut Vec<f32>,
     ) -> Result<(), Fault> {
         self.logits.clear();
@@ -272,6 +281,7 @@ impl Engine {
         let held = |sequence| self.sequences.get(&(weights.id(), sequence)).copied().unwrap_or(0);
         check_work(&self.config, self.pool.written(), &mut self.page_uses, held, work)
             .map_err(Fault::Step)?;
+        check_adjustments(self.config.vocab, work, adjustments).map_err(Fault::Step)?;
         if work.is_empty() {
             return Ok(());
         }
@@ -282,7 +292,7 @@ impl Engine {
             max_spans: self.max_spans,
             attention: self.attention,
         };
-        let plan = Plan::new(&self.config, sizes, work);
+        let plan = Plan::new(&self.config, sizes, work, adjustments);
         let upload = plan.upload();
         let ModelConfig { hidden, vocab, .. } = self.config;
         let floats = plan.scores + plan.sums * hidden + plan.logits * vocab;
@@ -306,7 +316,9 @@ impl Engine {
         let (sums, logits) = rest.split_at(plan.sums * hidden);
         self.logits.extend_from_slice(logits);
         self.rows = plan.rows;
-        join(work, scores, sums, (hidden, candidate_floats(vocab)), results);
+        let mut adjusted = adjustments.iter().map(|list| list.tokens.len());
+        let mut list_floats = || candidate_floats(vocab) + adjusted.next().unwrap_or(0);
+        join(work, scores, sums, (hidden, &mut list_floats), results);
         for item in work {
             self.sequences.insert((weights.id(), item.sequence), item.end());
         }
@@ -339,12 +351,13 @@ impl Engine {
     }
 }
 
-/// Joins scores, candidates and sums in the order of the works.
+/// Joins scores, candidates and sums in the order of the works. `list_floats` gives the floats of each list of candidates in
+/// turn.
 fn join(
     work: &[Work<'_>],
     mut scores: &[f32],
     mut sums: &[f32],
-    (hidden, candidates): (usize, usize),
+    (hidden, list_floats): (usize, &mut dyn FnMut() -> usize),
     results: &mut Vec<f32>,
 ) {
     for item in work {
@@ -355,7 +368,7 @@ fn join(
             scores = rest;
         }
         if let Output::Candidates { chances, .. } = item.output {
-            let (own, rest) = scores.split_at(chances.len() * candidates);
+            let (own, rest) = scores.split_at(chances.iter().map(|_| list_floats()).sum());
             results.extend_from_slice(own);
             scores = rest;
         }

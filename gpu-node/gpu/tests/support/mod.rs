@@ -57,7 +57,7 @@ pub fn work<'a>(
 
 pub fn step(engine: &mut Engine, weights: &WeightSet, works: &[Work<'_>]) -> Result<Vec<f32>, Fault> {
     let mut results = Vec::new();
-    engine.step(weights, works, &mut results)?;
+    engine.step(weights, works, &[], &mut results)?;
     Ok(results)
 }
 

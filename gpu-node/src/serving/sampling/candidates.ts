@@ -1,6 +1,8 @@
 import { AppError } from '@copal/shared/errors.ts'
 import type { SamplerSpec, TokenMask } from '../contract/backend.ts'
+import type { AdjustedTokens } from './logit-adjuster.ts'
 import type { SamplingCuts } from './logit-kernels.ts'
+import type { WithheldTokens } from './withheld-tokens.ts'
 
 /** The part of a row's logits that a device returns instead of all of them. */
 export interface Candidates {
@@ -13,6 +15,10 @@ export interface Candidates {
   sumAtTemperature: number
   /** Where the random number falls among all tokens in the order of their ids; undefined if rounding hides it. */
   part: VocabularyPart | undefined
+  /** An upper bound of the weights of all tokens that are not among the pairs; under a mask, in place of the two above. */
+  unseen?: number
+  /** Tokens that are not in any of the above but the size of the vocabulary; absent if there are none. */
+  withheld?: WithheldTokens
 }
 
 /** Tokens whose ids follow each other. */
@@ -30,6 +36,16 @@ export interface CandidateRequest {
   temperature: number
   /** The random numbers that decide, one for each token, in [0, 1). */
   chances: readonly number[]
+  /** The tokens to withhold from the candidates of each of them, because their logits are adjusted; absent if none are. */
+  adjusted?: readonly AdjustedTokens[]
+}
+
+/** What a device can list. */
+export interface CandidateLimits {
+  /** Candidates that it returns. */
+  count: number
+  /** Tokens that it withholds, at most. */
+  maxAdjusted: number
 }
 
 /** A token and its logit. */
@@ -46,50 +62,56 @@ const ROUNDING = 1e-9
 const MIN_TEMPERATURE = 0.01
 
 /**
- * Returns the temperature at which a sampler needs {@link Candidates}; undefined if it needs the whole logits: with biases
- * and penalties, which change any logit, for a top-k of more than the candidates, and under a mask without a cut that the
- * candidates decide.
+ * Returns the temperature at which a sampler needs {@link Candidates}; undefined if it needs the whole logits, as for a top-k of
+ * more than the candidates.
  *
  * @param count candidates that the device returns
  */
-export function candidateTemperature(
-  spec: SamplerSpec,
-  count: number,
-  isMasked: boolean,
-): number | undefined {
+export function candidateTemperature(spec: SamplerSpec, count: number): number | undefined {
   const { temperature, topK, minP, topLogprobs } = spec
-  const changesLogits =
-    spec.presencePenalty !== 0 ||
-    spec.frequencyPenalty !== 0 ||
-    spec.repetitionPenalty !== 1 ||
-    (spec.logitBias ?? []).length > 0
-  if (changesLogits || topLogprobs > count) return undefined
+  if (topLogprobs > count) return undefined
   if (temperature === 0) return 1
-  const keepsMore = minP === 0 && (topK > count || (isMasked && topK === 0))
+  const keepsMore = minP === 0 && topK > count
   return temperature < MIN_TEMPERATURE || keepsMore ? undefined : temperature
 }
 
 /**
- * Returns those of the candidates that a mask allows, as candidates of a vocabulary of the allowed tokens. The sum over the
- * weights of these is unknown.
+ * Returns those of the candidates that a mask allows, as candidates of a vocabulary of the allowed tokens. The weights of
+ * allowed tokens that are no candidates are unknown, but together they are at most those of all tokens that are no candidates,
+ * and each is at most that of the last candidate.
+ *
+ * @param temperature the one at which the device added up the weights
  */
-export function allowedCandidates({ pairs, sum }: Candidates, allowed: TokenMask): Candidates {
+export function allowedCandidates(
+  { pairs, sum, sumAtTemperature }: Candidates,
+  allowed: TokenMask,
+  temperature: number,
+): Candidates {
+  const count = pairs.length / 2
+  const best = logitAt(pairs, 0)
+  let others = sumAtTemperature * (1 + SUM_ERROR)
   const open = new Float32Array(pairs.length)
   let length = 0
-  for (let rank = 0; rank < pairs.length / 2; rank++) {
+  for (let rank = 0; rank < count; rank++) {
     const token = tokenAt(pairs, rank)
+    others -= Math.exp((logitAt(pairs, rank) - best) / temperature)
     if ((((allowed[token >>> 5] ?? 0) >>> (token & 31)) & 1) === 0) continue
     open[length++] = token
     open[length++] = logitAt(pairs, rank)
   }
   let vocabSize = 0
   for (let index = 0; index < allowed.length; index++) vocabSize += bitCount(allowed[index] as number)
+  const least = Math.exp((logitAt(pairs, count - 1) - best) / temperature)
+  const rest = vocabSize - length / 2
+  // Relative to the most probable token that is allowed.
+  const scale = Math.exp((best - logitAt(open, 0)) / temperature)
   return {
     pairs: open.subarray(0, length),
     vocabSize,
     sum,
     sumAtTemperature: Number.NaN,
     part: undefined,
+    unseen: rest === 0 ? 0 : Math.max(0, Math.min(others, rest * least)) * scale,
   }
 }
 
@@ -118,11 +140,12 @@ export function drawFromCandidates(
   requireLogit(best, pairs)
   if (cuts.temperature === 0) return { token: tokenAt(pairs, 0), logit: best }
   const isUncut = cuts.topK === 0 && cuts.minP === 0 && cuts.topP >= 1
-  if (isUncut && pairs.length / 2 < vocabSize)
+  if (isUncut && candidates.unseen === undefined && pairs.length / 2 < vocabSize)
     return drawFromPart(candidates, best, { temperature: cuts.temperature, chance })
   const weights = weigh(candidates, best, cuts)
-  const kept = weights && keepTopP(candidates, weights, cuts)
-  const rank = kept && drawByToken(pairs, kept, chance)
+  const unseen = isUncut ? (candidates.unseen ?? 0) : 0
+  const kept = isUncut ? weights?.weights : weights && keepTopP(candidates, weights, cuts)
+  const rank = kept && drawByToken(pairs, kept, chance, unseen)
   return rank === undefined ? undefined : { token: tokenAt(pairs, rank), logit: logitAt(pairs, rank) }
 }
 
@@ -200,15 +223,22 @@ function weigh(
 
 /** Applies top-p. Undefined if it keeps more than the candidates, or if its border is not certain. */
 function keepTopP(
-  { pairs, vocabSize, sumAtTemperature }: Candidates,
+  { pairs, vocabSize, sumAtTemperature, unseen }: Candidates,
   { weights, isComplete }: Weights,
   { topP, topK }: SamplingCuts,
 ): Float64Array | undefined {
   if (topP >= 1) return isComplete ? weights : undefined
   // The weight that top-k keeps is unknown.
-  if (!isComplete && topK > 0 && topK < vocabSize) return undefined
-  const total = isComplete ? weights.reduce((sum, weight) => sum + weight, 0) : sumAtTemperature
-  const [target, error] = [topP * total, (isComplete ? ROUNDING : SUM_ERROR) * total]
+  if (!isComplete && unseen === undefined && topK > 0 && topK < vocabSize) return undefined
+  let total = sumAtTemperature
+  let error = SUM_ERROR * total
+  if (isComplete || unseen !== undefined) {
+    const seen = weights.reduce((sum, weight) => sum + weight, 0)
+    const half = isComplete ? 0 : (unseen ?? 0) / 2
+    total = seen + half
+    error = half + ROUNDING * total
+  }
+  const target = topP * total
   let count = 0
   let mass = 0
   let before = 0
@@ -228,8 +258,17 @@ function keepTopP(
   return isOrdered ? weights.subarray(0, count) : undefined
 }
 
-/** Returns the rank of the token at `chance` of the total weight, where tokens are in order of their ids. */
-function drawByToken(pairs: Float32Array, weights: Float64Array, chance: number): number | undefined {
+/**
+ * Returns the rank of the token at `chance` of the total weight, where tokens are in order of their ids.
+ *
+ * @param unseen most weight of further tokens, which may be anywhere between these
+ */
+function drawByToken(
+  pairs: Float32Array,
+  weights: Float64Array,
+  chance: number,
+  unseen: number,
+): number | undefined {
   const ranks = Uint16Array.from(weights, (_, rank) => rank).sort(
     (a, b) => tokenAt(pairs, a) - tokenAt(pairs, b),
   )
@@ -239,9 +278,12 @@ function drawByToken(pairs: Float32Array, weights: Float64Array, chance: number)
   let mass = 0
   for (const [index, rank] of ranks.entries()) {
     const end = mass + (weights[rank] as number)
-    const isLast = index === ranks.length - 1
+    const isLast = unseen === 0 && index === ranks.length - 1
     if (remaining < end || isLast) {
-      const isCertain = (index === 0 || remaining - mass > error) && (isLast || end - remaining > error)
+      // All of the further tokens may be before it, or all behind it.
+      const isCertain =
+        ((index === 0 && unseen === 0) || remaining - mass > error + (1 - chance) * unseen) &&
+        (isLast || end - remaining > error + chance * unseen)
       return isCertain ? rank : undefined
     }
     mass = end

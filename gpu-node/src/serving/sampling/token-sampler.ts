@@ -6,10 +6,16 @@ import {
   drawFromCandidates,
   logitAt,
   tokenAt,
+  type CandidateLimits,
   type CandidateRequest,
   type Candidates,
 } from './candidates.ts'
+import { createLogitAdjuster } from './logit-adjuster.ts'
 import { randomDraw } from './random-draw.ts'
+import { joinWithheld, type WithheldTokens } from './withheld-tokens.ts'
+
+const NO_TOKENS = new Int32Array(0)
+const NONE_WITHHELD: WithheldTokens = { tokens: NO_TOKENS, logits: new Float32Array(0) }
 
 /** Samples the tokens of one sequence. */
 export interface Sampler {
@@ -25,19 +31,16 @@ export interface Sampler {
   sample(logits: Float32Array, position: number, allowed?: TokenMask | null): SampledToken
   /**
    * Returns what a device needs for the {@link Candidates} of the token at `position` and of those after its drafts;
-   * undefined if they rarely suffice.
-   *
-   * @param count candidates that the device returns
-   * @param isMasked whether the tokens that may be drawn will be restricted
+   * undefined if they rarely suffice, or if the device cannot list them.
    */
   candidateRequest(
-    count: number,
+    limits: CandidateLimits,
     position: number,
-    drafts?: number,
-    isMasked?: boolean,
+    drafts?: Int32Array,
   ): CandidateRequest | undefined
   /**
    * Draws the token that {@link sample} draws from all logits. Log-probabilities differ by the rounding of the device.
+   * The drafts before `position` must have been observed.
    *
    * @param allowed tokens that may be drawn; null for all
    * @returns undefined if the candidates do not decide: then sample from the logits
@@ -54,67 +57,54 @@ export interface Sampler {
  * The work is linear in the vocabulary: cuts are found by selection, not by sorting.
  */
 export function createSampler(spec: SamplerSpec, kernels: LogitKernels): Sampler {
-  const penalised = spec.presencePenalty !== 0 || spec.frequencyPenalty !== 0
-  const countsTokens = penalised || spec.repetitionPenalty !== 1
-  const biases = spec.logitBias ?? []
-  /** How often each token was generated; 0 for tokens that are only in the prompt. */
-  const generated = new Map<number, number>()
-  let seen = 0
-
-  const penalise = (logits: Float32Array) => {
-    for (const [token, count] of generated) {
-      let logit = logits[token] as number
-      logit = logit > 0 ? logit / spec.repetitionPenalty : logit * spec.repetitionPenalty
-      logit -= count * spec.frequencyPenalty + (count > 0 ? spec.presencePenalty : 0)
-      logits[token] = logit
-    }
-  }
+  const adjuster = createLogitAdjuster(spec)
 
   const chanceAt = (position: number) =>
     spec.temperature === 0 ? 0 : randomDraw(spec.seed, position - spec.promptTokens)
 
   return {
-    observe(tokens, position) {
-      if (!countsTokens) return
-      for (const [offset, token] of tokens.entries()) {
-        if (position + offset < seen) continue
-        const isOutput = position + offset >= spec.promptTokens
-        generated.set(token, (generated.get(token) ?? 0) + (isOutput ? 1 : 0))
-      }
-      seen = Math.max(seen, position + tokens.length)
-    },
+    observe: (tokens, position) => adjuster?.observe(tokens, position),
 
     sample(logits, position, allowed = null) {
       const wantsLogprobs = spec.topLogprobs >= 0
       const logSumExp = wantsLogprobs ? kernels.logSumExp(logits) : NaN
       const top = mostProbable(logits, Math.max(spec.topLogprobs, 0), logSumExp)
-      const unpenalised =
-        wantsLogprobs && (countsTokens || biases.length > 0 || allowed) ? logits.slice() : logits
-      for (const { token, bias } of biases) logits[token] = (logits[token] as number) + bias
-      if (countsTokens) penalise(logits)
+      const unpenalised = wantsLogprobs && (adjuster || allowed) ? logits.slice() : logits
+      adjuster?.adjustAll(logits)
       if (allowed) forbidOthers(logits, allowed)
       const token = kernels.draw(logits, spec, chanceAt(position))
       return { token, logprob: (unpenalised[token] as number) - logSumExp, top }
     },
 
-    candidateRequest(count, position, drafts = 0, isMasked = false) {
-      const temperature = candidateTemperature(spec, count, isMasked)
+    candidateRequest({ count, maxAdjusted }, position, drafts = NO_TOKENS) {
+      const temperature = candidateTemperature(spec, count)
       if (temperature === undefined) return undefined
-      const chances = Array.from({ length: 1 + drafts }, (_, place) => chanceAt(position + place))
-      return { temperature, chances }
+      const places = Array.from({ length: 1 + drafts.length }, (_, place) => place)
+      const chances = places.map((place) => chanceAt(position + place))
+      if (!adjuster) return { temperature, chances }
+      const adjusted = places.map((place) => adjuster.listAfter(drafts.subarray(0, place)))
+      return adjusted.some(({ tokens }) => tokens.length > maxAdjusted)
+        ? undefined
+        : { temperature, chances, adjusted }
     },
 
     sampleFrom(candidates, position, allowed = null) {
-      const { pairs, sum } = candidates
-      const open = allowed ? allowedCandidates(candidates, allowed) : candidates
+      const adjusted = adjuster
+        ? joinWithheld(candidates, spec.temperature || 1, (token, logit) => adjuster.adjust(token, logit))
+        : candidates
+      const open = allowed ? allowedCandidates(adjusted, allowed, spec.temperature || 1) : adjusted
       const drawn = drawFromCandidates(open, spec, chanceAt(position))
       if (!drawn) return undefined
-      const logSumExp = spec.topLogprobs >= 0 ? logitAt(pairs, 0) + Math.log(sum) : NaN
-      const top = Array.from({ length: Math.max(spec.topLogprobs, 0) }, (_, at) => ({
+      if (spec.topLogprobs < 0) return { token: drawn.token, logprob: NaN, top: [] }
+      const { pairs, sum } = joinWithheld(candidates, 1, (_, logit) => logit)
+      const logSumExp = logitAt(pairs, 0) + Math.log(sum)
+      const top = Array.from({ length: spec.topLogprobs }, (_, at) => ({
         token: tokenAt(pairs, at),
         logprob: logitAt(pairs, at) - logSumExp,
       }))
-      return { token: drawn.token, logprob: drawn.logit - logSumExp, top }
+      const { tokens, logits } = candidates.withheld ?? NONE_WITHHELD
+      const logit = logits[tokens.indexOf(drawn.token)] ?? drawn.logit
+      return { token: drawn.token, logprob: logit - logSumExp, top }
     },
   }
 }

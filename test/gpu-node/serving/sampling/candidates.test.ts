@@ -2,6 +2,7 @@
 import { expect, test } from 'vitest'
 import type { SamplerSpec } from '../../../../gpu-node/src/serving/contract/backend.ts'
 import { GREEDY } from '../../../../gpu-node/src/serving/contract/greedy.ts'
+import type { AdjustedTokens } from '../../../../gpu-node/src/serving/sampling/logit-adjuster.ts'
 import type { Candidates } from '../../../../gpu-node/src/serving/sampling/candidates.ts'
 import { createScriptLogitKernels } from '../../../../gpu-node/src/serving/sampling/logit-kernels.ts'
 import { createSampler } from '../../../../gpu-node/src/serving/sampling/token-sampler.ts'
@@ -9,10 +10,19 @@ import { maskOf } from '../../../support/engine/token-masks.ts'
 import { createRandom, normals } from '../../../support/harness/random.ts'
 
 const COUNT = 64
+const LIMITS = { count: COUNT, maxAdjusted: 200 }
 const SPEC: SamplerSpec = { ...GREEDY, temperature: 1, seed: 7, promptTokens: 0 }
 
 /** Computes what a device returns for some logits. `error` is the relative error of its sums. */
-function candidatesOf(logits: Float32Array, temperature: number, chance = 0, error = 0): Candidates {
+function candidatesOf(
+  all: Float32Array,
+  temperature: number,
+  chance = 0,
+  error = 0,
+  adjusted?: AdjustedTokens,
+): Candidates {
+  const logits = all.slice()
+  for (const token of adjusted?.tokens ?? []) logits[token] = -1e30
   const order = [...logits.keys()].sort((a, b) => logits[b]! - logits[a]! || a - b)
   const best = logits[order[0]!]!
   const sumAt = (t: number) =>
@@ -20,11 +30,23 @@ function candidatesOf(logits: Float32Array, temperature: number, chance = 0, err
   const [size, total] = [Math.ceil(logits.length / 256), sumAt(temperature)]
   const weightOf = (tokens: Float32Array) =>
     tokens.reduce((sum, logit) => sum + Math.exp((logit - best) / temperature), 0)
+  /** The weight of the adjusted tokens before a token. */
+  const adjustedBefore = (end: number) => {
+    let sum = 0
+    for (const [index, token] of adjusted?.tokens.entries() ?? []) {
+      const biased = all[token]! + adjusted!.biases[index]!
+      const factor = adjusted!.factors[index]!
+      const logit = (biased > 0 ? biased / factor : biased * factor) - adjusted!.deductions[index]!
+      if (token < end) sum += Math.exp(Math.min((logit - best) / temperature, 80))
+    }
+    return sum
+  }
+  const target = chance * (total + adjustedBefore(logits.length))
   let start = 0
   let before = 0
   while (start + size < logits.length) {
     const next = before + weightOf(logits.subarray(start, start + size))
-    if (chance * total < next) break
+    if (target < next + adjustedBefore(start + size)) break
     before = next
     start += size
   }
@@ -36,6 +58,14 @@ function candidatesOf(logits: Float32Array, temperature: number, chance = 0, err
     vocabSize: logits.length,
     sum: sumAt(1),
     sumAtTemperature: total,
+    ...(adjusted && adjusted.tokens.length > 0
+      ? {
+          withheld: {
+            tokens: adjusted.tokens,
+            logits: Float32Array.from(adjusted.tokens, (token) => all[token]!),
+          },
+        }
+      : {}),
   }
 }
 
@@ -76,14 +106,14 @@ test.each<[string, Partial<SamplerSpec>, 'always' | 'often' | 'sometimes']>([
   let [draws, none] = [0, 0]
   for (const vocab of [1, 64, 65, 900]) {
     const sampler = samplerOf(spec, vocab)
-    const request = sampler.candidateRequest(COUNT, 0)
+    const request = sampler.candidateRequest(LIMITS, 0)
     expect(request?.temperature).toBe(spec.temperature === 0 ? 1 : (spec.temperature ?? 1))
     for (const [shape, logitsOf] of SHAPES) {
       for (let position = 0; position < 6; position++) {
         const logits = logitsOf(random, vocab)
         // The sign of the error changes: a device may be off by as much.
         const error = (position % 3) * 2 ** -17 - 2 ** -17
-        const { temperature, chances } = sampler.candidateRequest(COUNT, position)!
+        const { temperature, chances } = sampler.candidateRequest(LIMITS, position)!
         const found = sampler.sampleFrom(candidatesOf(logits, temperature, chances[0], error), position)
         draws += 1
         if (found === undefined) none += 1
@@ -101,6 +131,8 @@ test.each<[string, Partial<SamplerSpec>, number]>([
   ['top-k', { topK: 5 }, 0.4],
   ['top-k and top-p', { topK: 5, topP: 0.8 }, 0.5],
   ['min-p', { minP: 0.3 }, 0.5],
+  ['top-p', { topP: 0.7 }, 0.7],
+  ['no cut', {}, 0.6],
 ])('%s under a mask: the token of all logits, or none', (_, spec, most) => {
   const random = createRandom(6)
   let [draws, none] = [0, 0]
@@ -115,7 +147,7 @@ test.each<[string, Partial<SamplerSpec>, number]>([
       for (const [shape, logitsOf] of SHAPES) {
         for (let position = 0; position < 4; position++) {
           const logits = logitsOf(random, vocab)
-          const { temperature, chances } = sampler.candidateRequest(COUNT, position, 0, true)!
+          const { temperature, chances } = sampler.candidateRequest(LIMITS, position)!
           const found = sampler.sampleFrom(candidatesOf(logits, temperature, chances[0]), position, allowed)
           draws += 1
           if (found === undefined) none += 1
@@ -131,13 +163,12 @@ test.each<[string, Partial<SamplerSpec>, number]>([
   expect(none / draws).toBeLessThan(most)
 })
 
-test('a token that the mask alone leaves is certain without a cut, and one of many is not looked for', () => {
+test('a token that the mask alone leaves is certain without a cut', () => {
   const logits = normals(createRandom(8), 900, 0, 3)
   const sampler = samplerOf({}, 900)
   const candidates = candidatesOf(logits, 1, 0.5)
   const third = candidates.pairs[4]!
   expect(sampler.sampleFrom(candidates, 2, maskOf(900, [third]))?.token).toBe(third)
-  expect(sampler.candidateRequest(COUNT, 2, 0, true)).toBeUndefined()
 })
 
 test('a cut whose border is within the error of the sum decides nothing', () => {
@@ -153,10 +184,115 @@ test('a cut whose border is within the error of the sum decides nothing', () => 
   expect(drawn(0.76)).toBeLessThan(3)
 })
 
+/** Settings that adjust logits. */
+const ADJUSTED: [string, Partial<SamplerSpec>][] = [
+  ['repetition', { repetitionPenalty: 1.3 }],
+  ['repetition that favours', { repetitionPenalty: 0.7 }],
+  ['frequency and presence', { frequencyPenalty: 0.7, presencePenalty: -0.9 }],
+  ['a forced token', { logitBias: [{ token: 2, bias: 100 }] }],
+  [
+    'everything',
+    {
+      repetitionPenalty: 1.7,
+      frequencyPenalty: 0.3,
+      presencePenalty: 0.4,
+      logitBias: [
+        { token: 0, bias: -100 },
+        { token: 1, bias: 3.3 },
+        { token: 1, bias: 0.1 },
+        { token: 2, bias: 5 },
+      ],
+    },
+  ],
+]
+const CUTS: Partial<SamplerSpec>[] = [
+  { temperature: 0 },
+  { topK: 40 },
+  { topP: 0.9, temperature: 0.7 },
+  {},
+  { minP: 0.1, temperature: 1.5 },
+]
+
+test.each(ADJUSTED.flatMap(([name, spec]) => [false, true].map((isMasked) => ({ name, spec, isMasked }))))(
+  'adjusted by $name (under a mask: $isMasked): the token of all logits, or none',
+  ({ spec, isMasked }) => {
+    const random = createRandom(11)
+    let [draws, none] = [0, 0]
+    for (const vocab of [3, 65, 100, 900]) {
+      const prompt = Int32Array.from({ length: Math.min(vocab >> 1, 80) }, () => Math.floor(random() * vocab))
+      const output = prompt.subarray(prompt.length >> 1)
+      const allowed = isMasked
+        ? maskOf(
+            vocab,
+            Array.from({ length: vocab }, (_, token) => token).filter((token) => token % 2 === 0),
+          )
+        : null
+      for (const cuts of CUTS) {
+        const own = {
+          ...spec,
+          ...cuts,
+          topLogprobs: Math.min(vocab, 5),
+          promptTokens: prompt.length - output.length,
+        }
+        const sampler = samplerOf(own, vocab)
+        sampler.observe(prompt, 0)
+        for (const [shape, logitsOf] of SHAPES) {
+          for (let position = prompt.length; position < prompt.length + 4; position++) {
+            const request = sampler.candidateRequest(LIMITS, position)
+            if (!request) continue
+            const logits = logitsOf(random, vocab)
+            const error = (position % 3) * 2 ** -17 - 2 ** -17
+            const { temperature, chances, adjusted } = request
+            const candidates = candidatesOf(logits, temperature, chances[0], error, adjusted?.[0])
+            const found = sampler.sampleFrom(candidates, position, allowed)
+            draws += 1
+            if (found === undefined) none += 1
+            const expected = found && sampler.sample(logits.slice(), position, allowed)
+            const where = { cuts, shape, vocab, position }
+            const tokensOf = (sampled: typeof found) =>
+              [sampled, ...(sampled?.top ?? [])].map((each) => each?.token)
+            expect({ ...where, tokens: tokensOf(found) }).toEqual({ ...where, tokens: tokensOf(expected) })
+            expect(found?.logprob ?? 0).toBeCloseTo(expected?.logprob ?? 0, 4)
+          }
+        }
+      }
+    }
+    expect(none / draws).toBeLessThan(0.4)
+  },
+)
+
+test('the places after drafts have the adjustments of the drafts before them', () => {
+  const sampler = samplerOf({ frequencyPenalty: 1, presencePenalty: 0.5, promptTokens: 2 }, 900)
+  sampler.observe(Int32Array.of(8, 9, 5), 0)
+  const { adjusted } = sampler.candidateRequest(LIMITS, 3, Int32Array.of(7, 5))!
+  expect(adjusted!.map(({ tokens, deductions }) => [[...tokens], [...deductions]])).toEqual([
+    [[5], [1.5]],
+    [
+      [5, 7],
+      [1.5, 1.5],
+    ],
+    [
+      [5, 7],
+      [2.5, 1.5],
+    ],
+  ])
+  sampler.observe(Int32Array.of(7), 3)
+  expect(sampler.candidateRequest(LIMITS, 4)!.adjusted![0]).toEqual(adjusted![1])
+})
+
+test('a withheld logit that is no number is an error', () => {
+  const logits = normals(createRandom(8), 900, 0, 3)
+  logits[4] = NaN
+  const sampler = samplerOf({ logitBias: [{ token: 4, bias: 1 }], topLogprobs: 2 }, 900)
+  const { adjusted } = sampler.candidateRequest(LIMITS, 0)!
+  const action = () => sampler.sampleFrom(candidatesOf(logits, 1, 0.5, 0, adjusted![0]), 0)
+  expect(action).toThrow('are not numbers (token 4)')
+})
+
 test('drafts take the random numbers of their positions', () => {
   const sampler = samplerOf({ topK: 3 }, 900)
-  const chancesAt = (position: number) => sampler.candidateRequest(COUNT, position)!.chances
-  expect(sampler.candidateRequest(COUNT, 4, 2)).toEqual({
+  const chancesAt = (position: number) => sampler.candidateRequest(LIMITS, position)!.chances
+  expect(sampler.candidateRequest(LIMITS, 4, Int32Array.of(1, 2))).toEqual({
     temperature: 1,
     chances: [4, 5, 6].flatMap(chancesAt),
   })
@@ -164,14 +300,14 @@ test('drafts take the random numbers of their positions', () => {
 
 test.each<[string, Partial<SamplerSpec>]>([
   ['top-k above the candidates', { topK: COUNT + 1 }],
-  ['a logit bias', { temperature: 0, logitBias: [{ token: 1, bias: 1 }] }],
-  ['a presence penalty', { temperature: 0, presencePenalty: 0.1 }],
-  ['a frequency penalty', { temperature: 0, frequencyPenalty: -0.1 }],
-  ['a repetition penalty', { temperature: 0, repetitionPenalty: 1.1 }],
+  [
+    'more biases than the device takes',
+    { temperature: 0, logitBias: Array.from({ length: 201 }, (_, token) => ({ token, bias: 1 })) },
+  ],
   ['more alternatives than candidates', { temperature: 0, topLogprobs: COUNT + 1 }],
   ['a temperature near 0', { temperature: 0.001, topK: 5 }],
 ])('%s needs the whole logits', (_, spec) => {
-  expect(samplerOf(spec, 900).candidateRequest(COUNT, 3)).toBeUndefined()
+  expect(samplerOf(spec, 900).candidateRequest(LIMITS, 3)).toBeUndefined()
 })
 
 test('log-probabilities are those of all tokens, most probable first', () => {

@@ -94,9 +94,8 @@ fn uses(kind: KernelKind) -> Vec<Use> {
         KernelKind::Place => vec![Write, Read, Read, Write, Write],
         KernelKind::Attention | KernelKind::AttentionSpans => vec![Read, Read, Read, Write],
         KernelKind::Gate => vec![Write, Read],
-        KernelKind::AttentionJoin | KernelKind::Score | KernelKind::Candidates | KernelKind::Sum => {
-            vec![Read, Write]
-        }
+        KernelKind::AttentionJoin | KernelKind::Score | KernelKind::Sum => vec![Read, Write],
+        KernelKind::Candidates => vec![Write, Write],
         KernelKind::Product(form, _) => [&[Read, Write, Uniform], &vec![Read; form.buffers()][..]].concat(),
         KernelKind::Calibration(kind) => match kind {
             CalibrationKind::Linear | CalibrationKind::Statistic => vec![Read, Read, Write],

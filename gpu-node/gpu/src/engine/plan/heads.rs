@@ -1,7 +1,7 @@
 //! The rows of a batch whose logits are computed.
 
 use super::{Call, CallId, LogitRow, Plan, Sizes};
-use crate::engine::{Output, Work};
+use crate::engine::{Adjustments, Output, Work};
 use copal_native::engine::{Batch, Span};
 
 /// Rows of a batch whose logits are computed together: first those that stay on the device, then those that are returned. So
@@ -12,8 +12,9 @@ pub(in crate::engine) struct HeadPlan {
     picks: Vec<u32>,
     /// For each score the row of the logits, the target, the number of alternatives, and the place of its floats.
     entries: Vec<u32>,
-    /// For each list of candidates the row of the logits, the place of its floats, the temperature and the random number.
-    candidates: Vec<u32>,
+    /// For each list of candidates the row of the logits, the place of its floats, the temperature, the random number, and
+    /// the place and number of its adjusted tokens. The place counts from the first entry.
+    candidates: Vec<[u32; 6]>,
     /// Floats of the scores and candidates, and their place among those of the step.
     pub(in crate::engine) floats: usize,
     pub(in crate::engine) place: usize,
@@ -61,16 +62,21 @@ pub(in crate::engine) struct HeadCalls {
 
 impl Plan {
     /// The rows of a batch that need logits, in groups that fit the buffers.
-    pub(super) fn heads(&mut self, sizes: Sizes, batch: &Batch<'_>) -> Vec<HeadPlan> {
+    pub(super) fn heads(
+        &mut self,
+        sizes: Sizes,
+        batch: &Batch<'_>,
+        adjustments: &[Adjustments<'_>],
+    ) -> Vec<HeadPlan> {
         let (mut rows, mut end) = (Vec::new(), 0);
         for span in batch.spans() {
             rows.extend(head_rows(&span, end));
             end += span.tokens.len();
         }
-        rows.chunks(sizes.logit_rows).map(|rows| self.head(sizes, rows)).collect()
+        rows.chunks(sizes.logit_rows).map(|rows| self.head(sizes, rows, adjustments)).collect()
     }
 
-    fn head(&mut self, sizes: Sizes, rows: &[HeadRow]) -> HeadPlan {
+    fn head(&mut self, sizes: Sizes, rows: &[HeadRow], adjustments: &[Adjustments<'_>]) -> HeadPlan {
         let count = |is: fn(&Sampled) -> bool| rows.iter().filter(|row| is(&row.sampled)).count();
         let kept = count(|sampled| matches!(sampled, Sampled::Candidates(_)));
         let returned = count(|sampled| matches!(sampled, Sampled::Logits));
@@ -82,6 +88,7 @@ impl Plan {
             ..HeadPlan::default()
         };
         let [mut next_kept, mut next_returned, mut next_other] = [0, kept, kept + returned];
+        let mut adjusted = Vec::new();
         for HeadRow { row, target, sampled } in rows {
             let next = match sampled {
                 Sampled::Candidates(_) => &mut next_kept,
@@ -97,8 +104,13 @@ impl Plan {
             }
             match *sampled {
                 Sampled::Candidates([temperature, chance]) => {
-                    head.candidates.extend([place as u32, head.floats as u32, temperature, chance]);
-                    head.floats += sizes.candidates;
+                    // Rows with candidates come in the order of the adjustments.
+                    let list = adjustments.get(self.kept).copied().unwrap_or_default();
+                    let (first, count) = (6 * kept + adjusted.len(), list.tokens.len());
+                    let [place, floats, first] = [place, head.floats, first].map(|number| number as u32);
+                    head.candidates.push([place, floats, temperature, chance, first, count as u32]);
+                    head.floats += sizes.candidates + count;
+                    adjusted.extend(list.words());
                     self.rows.push(LogitRow::Kept(self.kept));
                     self.kept += 1;
                 }
@@ -112,7 +124,7 @@ impl Plan {
         self.scores += head.floats;
         let picks = self.push(head.picks.iter().copied());
         let entries = self.push(head.entries.iter().copied());
-        let candidates = self.push(head.candidates.iter().copied());
+        let candidates = self.push(head.candidates.as_flattened().iter().copied().chain(adjusted));
         let mut call = |rows: u32, picks| self.call(Call { rows: rows as usize, picks, ..Call::default() });
         head.calls = Some(HeadCalls {
             logits: call(head.rows(), picks),
@@ -136,7 +148,7 @@ impl HeadPlan {
 
     /// The number of lists of candidates.
     pub(in crate::engine) fn candidates(&self) -> u32 {
-        self.candidates.len() as u32 / 4
+        self.candidates.len() as u32
     }
 }
 

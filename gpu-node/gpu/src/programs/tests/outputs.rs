@@ -121,10 +121,126 @@ fn a_logit_that_is_nan_makes_the_score_nan() {
 
 /// Candidates for entries of `[row, place, temperature, random number]`, as words.
 fn candidates(device: &Device, logits: &[f32], entries: &[[u32; 4]], words: usize) -> Vec<u32> {
-    let out = device.floats(&vec![f32::NAN; words]);
-    let buffers = [&device.floats(logits), &out];
-    let launch = (&device.kernels.candidates, &buffers[..], (entries.len() as u32, 1));
-    device.run([1, 0, 0, 0, 0, 0, 0, 0], entries.as_flattened(), launch, (&out, words))
+    adjusted_candidates(device, logits, entries, &[], words).0
+}
+
+/// The tokens of a row that are adjusted, each with its bias, factor and deduction.
+type Adjusted = Vec<(u32, [f32; 3])>;
+
+/// Candidates, and the logits after the kernel has run. Rows without a list have none.
+fn adjusted_candidates(
+    device: &Device,
+    logits: &[f32],
+    entries: &[[u32; 4]],
+    lists: &[Adjusted],
+    words: usize,
+) -> (Vec<u32>, Vec<u32>) {
+    let (mut data, mut listed) = (Vec::new(), Vec::new());
+    for (index, entry) in entries.iter().enumerate() {
+        let list = lists.get(index).map_or(&[][..], |list| &list[..]);
+        let place = 6 * entries.len() + listed.len();
+        data.extend(entry.iter().copied().chain([place as u32, list.len() as u32]));
+        listed.extend(list.iter().map(|&(token, _)| token));
+        (0..3).for_each(|kind| listed.extend(list.iter().map(|(_, numbers)| numbers[kind].to_bits())));
+    }
+    data.extend(listed);
+    let (inputs, out) = (device.floats(logits), device.floats(&vec![f32::NAN; words]));
+    let buffers = [&inputs, &out];
+    let launch = || (&device.kernels.candidates, &buffers[..], (entries.len() as u32, 1));
+    let found = device.run([1, 0, 0, 0, 0, 0, 0, 0], &data, launch(), (&out, words));
+    // A second run finds the logits as they were.
+    (found, device.run([1, 0, 0, 0, 0, 0, 0, 0], &data, launch(), (&inputs, logits.len())))
+}
+
+#[test]
+fn adjusted_tokens_are_left_out_and_returned_and_decide_the_part_with_the_others() {
+    for vocab in [3, 257, 3000] {
+        let device = Device::new(ModelConfig { vocab, ..config() });
+        let count = vocab.min(CANDIDATES);
+        let normals = Random::new(vocab as u64 + 1).normals(vocab, 3.0);
+        let every = |step: usize, numbers: [f32; 3]| -> Adjusted {
+            (0..vocab as u32).step_by(step).map(|token| (token, numbers)).collect()
+        };
+        let penalised = |token: u32| [0.0, 1.3, (token % 4) as f32 * 0.6];
+        let best = (0..vocab as u32).max_by(|&a, &b| normals[a as usize].total_cmp(&normals[b as usize]));
+        let lists: [Adjusted; 6] = [
+            every(3, [0.0; 3]).into_iter().map(|(token, _)| (token, penalised(token))).collect(),
+            vec![],
+            vec![(best.unwrap(), [-100.0, 1.0, 0.0])],
+            vec![(2, [100.0, 1.0, 0.0])],
+            // All tokens but the first, as far as a list goes.
+            every(1, [0.5, 0.8, -1.0]).into_iter().skip(1).take(2048).collect(),
+            vec![(1, [1.0, 2.0, 3.0]), (2, [-1.0, 2.0, 0.0])],
+        ];
+        let part_size = vocab.div_ceil(VOCAB_PARTS);
+        let plain = 4 + 2 * count + part_size;
+        let places = lists.iter().scan(0, |end, list| {
+            let place = *end;
+            *end += plain + list.len();
+            Some(place)
+        });
+        let places: Vec<usize> = places.collect();
+        let (temperatures, chances) = ([1.0, 0.7, 1.5, 1.0, 0.4, 2.0], [0.31, 0.5, 0.93, 0.6, 0.77, 0.2f32]);
+        let entry = |row: usize| {
+            [row as u32, places[row] as u32, f32::to_bits(temperatures[row]), f32::to_bits(chances[row])]
+        };
+        let entries: Vec<_> = (0..lists.len()).map(entry).collect();
+        let logits = normals.repeat(lists.len());
+        let words = places[5] + plain + lists[5].len();
+        let (found, after) = adjusted_candidates(&device, &logits, &entries, &lists, words);
+        assert_eq!(after, logits.iter().map(|logit| logit.to_bits()).collect::<Vec<_>>());
+        for (row, list) in lists.iter().enumerate() {
+            let found = &found[places[row]..][..plain + list.len()];
+            let temperature = f64::from(temperatures[row]);
+            let mut others = normals.clone();
+            list.iter().for_each(|&(token, _)| others[token as usize] = -1e30);
+            let mut ranked: Vec<usize> = (0..vocab).collect();
+            ranked.sort_by(|&a, &b| others[b].total_cmp(&others[a]).then(a.cmp(&b)));
+            for (pair, &token) in found[4..4 + 2 * count].chunks(2).zip(&ranked) {
+                let pair = (f32::from_bits(pair[0]), pair[1]);
+                assert_eq!(pair, (token as f32, others[token].to_bits()), "{vocab}, row {row}");
+            }
+            let returned = list.iter().map(|&(token, _)| normals[token as usize].to_bits());
+            assert_eq!(found[plain..], returned.collect::<Vec<_>>(), "{vocab}, row {row}");
+            let top = f64::from(others[ranked[0]]);
+            let weight = |logit: f64, temperature: f64| ((logit - top) / temperature).exp();
+            let sum = |tokens: &[f32], temperature| -> f64 {
+                tokens.iter().map(|&logit| weight(f64::from(logit), temperature)).sum()
+            };
+            let numbers = [found[0], found[1], found[2], found[3]].map(f32::from_bits);
+            for (number, temperature) in numbers.iter().zip([1.0, temperature]) {
+                let error = (f64::from(*number) / sum(&others, temperature) - 1.0).abs();
+                assert!(error < 2f64.powi(-16), "{vocab}, row {row}: error {error:e}");
+            }
+            // The adjusted weights of the tokens before one.
+            let adjusted = |end: usize| -> f64 {
+                let before = list.iter().filter(|(token, _)| (*token as usize) < end);
+                let weights = before.map(|&(token, numbers)| {
+                    let [bias, factor, deduction] = numbers.map(f64::from);
+                    let biased = f64::from(normals[token as usize]) + bias;
+                    let divided = if biased > 0.0 { biased / factor } else { biased * factor };
+                    weight((divided - deduction).min(top + 80.0 * temperature), temperature)
+                });
+                weights.sum()
+            };
+            let start = numbers[2] as usize * part_size;
+            let end = vocab.min(start + part_size);
+            let before = sum(&others[..start], temperature);
+            let error = sum(&others, temperature) * 2f64.powi(-16);
+            assert!((f64::from(numbers[3]) - before).abs() < error, "{vocab}, row {row}");
+            let total = sum(&others, temperature) + adjusted(vocab);
+            let (target, error) = (f64::from(chances[row]) * total, total * 2f64.powi(-14));
+            let upper = sum(&others[..end], temperature) + adjusted(end);
+            assert!(
+                before + adjusted(start) - error < target && target < upper + error,
+                "{vocab}, row {row}"
+            );
+            for (at, &bits) in found[4 + 2 * count..plain].iter().enumerate() {
+                let logit = others.get(start + at).copied().unwrap_or(f32::NEG_INFINITY);
+                assert_eq!(bits, logit.to_bits(), "{vocab}, row {row}, token {}", start + at);
+            }
+        }
+    }
 }
 
 #[test]

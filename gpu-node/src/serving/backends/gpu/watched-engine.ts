@@ -41,6 +41,7 @@ export function watchedEngine(engine: GpuEngine, watch: CallWatch, timeoutMs: Ca
   return {
     kernel: engine.kernel,
     candidates: engine.candidates,
+    maxAdjusted: engine.maxAdjusted,
     load: (source, cancellation) => watch.run('a load', () => engine.load(source, cancellation), timeoutMs()),
     loadCancellation: () => engine.loadCancellation(),
     step: (weights, step) => watch.run('a step', () => engine.step(weights, step), timeoutMs(step)),

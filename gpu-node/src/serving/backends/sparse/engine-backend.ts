@@ -231,7 +231,8 @@ export function createEngineBackend(options: EngineBackendOptions): EngineBacken
           config: loaded.config,
           samplers,
           results,
-          candidates: (index) => (requests[index] ? (engine.native.candidates ?? 0) : 0),
+          candidates: engine.native.candidates ?? 0,
+          requests,
           logits,
           row: loaded.logits,
         }),
@@ -301,12 +302,13 @@ function accept(
  */
 function candidateRequestOf(
   { native }: ModelEngine,
-  { output, allowed, drafts = 0, promptScores, position, tokens }: SequenceWork,
+  { output, drafts = 0, promptScores, position, tokens }: SequenceWork,
   sampler: Sampler | undefined,
 ): CandidateRequest | undefined {
   if (native.candidates === undefined || output !== 'token' || promptScores) return undefined
-  const end = position + tokens.length - drafts
-  return sampler?.candidateRequest(native.candidates, end, drafts, allowed !== undefined)
+  const limits = { count: native.candidates, maxAdjusted: native.maxAdjusted ?? 0 }
+  const own = tokens.length - drafts
+  return sampler?.candidateRequest(limits, position + own, tokens.subarray(own))
 }
 
 /**

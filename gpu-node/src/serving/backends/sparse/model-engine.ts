@@ -1,5 +1,6 @@
 import { AppError, type ErrorCode } from '@copal/shared/errors.ts'
 import { maskInvalid } from '@copal/shared/mask/mask-error.ts'
+import type { GpuStep } from '../../../../gpu/addon.d.ts'
 import type {
   AddonErrorCode,
   Engine,
@@ -19,6 +20,7 @@ import { BLOCK_LINEARS, linearName, type LlamaConfig } from '../../../model/conf
 import type { DenseModel } from '../../../model/master/dense-model.ts'
 import { PAGE_TOKENS, type SequenceWork } from '../../contract/backend.ts'
 import type { CandidateRequest } from '../../sampling/candidates.ts'
+import { joinAdjustments } from './join-adjustments.ts'
 import type { MaskPlaces } from './mask-locations.ts'
 import { createOwnPages } from './owned-pages.ts'
 
@@ -34,11 +36,15 @@ export const SELF_TEST_TOKENS = 8 * 2 * PAGE_TOKENS
 /** The common part of the engines of the native addon and of the GPU addon. */
 export interface AddonEngine extends Pick<
   Engine,
-  'load' | 'loadCancellation' | 'step' | 'logits' | 'release' | 'close' | 'usage' | 'provokePanic'
+  'load' | 'loadCancellation' | 'logits' | 'release' | 'close' | 'usage' | 'provokePanic'
 > {
   readonly kernel: string
   /** Candidates that a step returns in place of logits; absent where it always returns logits. */
   readonly candidates?: number
+  /** Tokens that each of those lists leaves out, at most, because their logits are adjusted; absent where there are none. */
+  readonly maxAdjusted?: number
+  /** As `Engine.step`; adjustments are for an engine with candidates. */
+  step(weights: EngineWeights, step: GpuStep): Promise<Float32Array>
   /** Downloads rows of logits of works with candidates; absent where there are none. */
   downloadLogits?(rows: Int32Array): Promise<void>
   /** Absent where new weights are tried in steps. */
@@ -308,6 +314,7 @@ function runStep(
       alternatives,
       temperatures: Float32Array.from(work, (_, index) => requests[index]?.temperature ?? 0),
       chances: Float32Array.from(requests.flatMap((request) => request?.chances ?? [])),
+      adjustments: joinAdjustments(requests),
       drafts: Uint8Array.from(work, ({ drafts = 0 }) => drafts),
       cachedLengths,
       pageCounts,

@@ -33,6 +33,7 @@ export async function sampleCertain(source: TokenSource): Promise<Sampled> {
   let next = placeAfter(tokens, source, masks)
   try {
     while (next !== undefined) {
+      if (next > 0) observeDraft(source, next)
       const from = candidates?.[next]
       const token = from && sampler.sampleFrom(from, end + next, masks[next])
       if (!token) break
@@ -58,12 +59,12 @@ export async function sampleTokens(
   { tokens, next }: Sampled,
   readLogits: (place: number) => Promise<Float32Array>,
 ): Promise<SampledToken[]> {
-  const { sampler, candidates, end, drafts } = source
+  const { sampler, candidates, end } = source
   const masks = await masksOf(source)
   const sampled = [...tokens]
   try {
     for (let place = next; place !== undefined; place = placeAfter(sampled, source, masks)) {
-      if (place > 0) sampler.observe(drafts.subarray(place - 1, place), end + place - 1)
+      if (place > 0) observeDraft(source, place)
       const from = place === next ? undefined : candidates?.[place]
       const token = from && sampler.sampleFrom(from, end + place, masks[place])
       sampled.push(token ?? sampler.sample(await readLogits(place), end + place, masks[place]))
@@ -74,6 +75,11 @@ export async function sampleTokens(
     if (sampled.length === 0) throw error
   }
   return sampled
+}
+
+/** Passes the draft before a place to the sampler: it is what was sampled. A second time it is skipped. */
+function observeDraft({ sampler, drafts, end }: TokenSource, place: number): void {
+  sampler.observe(drafts.subarray(place - 1, place), end + place - 1)
 }
 
 /** Returns the first place, and then the one after each draft that is what was sampled. */

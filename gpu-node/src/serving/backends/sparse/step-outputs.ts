@@ -3,7 +3,7 @@ import type { LlamaConfig } from '../../../model/config/llama-config.ts'
 import type { SampledToken, SequenceOutput, SequenceWork } from '../../contract/backend.ts'
 import { failedOutput } from '../../contract/failed-output.ts'
 import { scoredTargets } from '../../contract/token-scores.ts'
-import type { Candidates } from '../../sampling/candidates.ts'
+import type { CandidateRequest, Candidates } from '../../sampling/candidates.ts'
 import type { Sampler } from '../../sampling/token-sampler.ts'
 import type { StepLogits } from './model-engine.ts'
 import { readTokenScores } from './read-token-scores.ts'
@@ -21,8 +21,9 @@ interface StepResults {
   samplers: readonly (Sampler | undefined)[]
   /** As `ModelEngine.step` returns it. */
   results: Float32Array
-  /** Returns how many candidates each token of a work has among the results. */
-  candidates: (index: number) => number
+  /** How many candidates each token of a work with a request has among the results. */
+  candidates: number
+  requests: readonly (CandidateRequest | undefined)[]
   logits: StepLogits
   /** Scratch space, f32 `[vocab]`. */
   row: Float32Array
@@ -99,7 +100,7 @@ async function outputOf(
 /** Divides the results of the addon, and the rows of logits, among the works. */
 function divideResults(
   work: readonly SequenceWork[],
-  { config, samplers, results, candidates }: StepResults,
+  { config: { hiddenSize, vocabSize }, samplers, results, candidates, requests }: StepResults,
 ): WorkResults[] {
   let read = 0
   const take = (size: number) => results.subarray(read, (read += size))
@@ -110,14 +111,16 @@ function divideResults(
     const scores = take(
       targets ? scoredTargets({ targets }) * (1 + 2 * (promptScores?.alternatives ?? 0)) : 0,
     )
-    const count = candidates(index)
-    const lists =
-      count > 0
-        ? Array.from({ length: 1 + drafts }, () =>
-            readCandidates(take(candidateFloats(count, config.vocabSize)), count, config.vocabSize),
-          )
-        : null
-    const sum = take(output === 'hidden_sum' ? config.hiddenSize : 0)
+    const request = requests[index]
+    const listOf = (place: number): Candidates => {
+      const list = readCandidates(take(candidateFloats(candidates, vocabSize)), candidates, vocabSize)
+      const adjusted = request?.adjusted?.[place]?.tokens
+      return adjusted && adjusted.length > 0
+        ? { ...list, withheld: { tokens: adjusted, logits: take(adjusted.length) } }
+        : list
+    }
+    const lists = request ? request.chances.map((_, place) => listOf(place)) : null
+    const sum = take(output === 'hidden_sum' ? hiddenSize : 0)
     const sampler = output === 'token' ? samplers[index] : undefined
     if (!sampler) return { work: item, scores, sum, source: undefined }
     const source: TokenSource = {

@@ -2,8 +2,14 @@
 // - two sums over all tokens: of exp(logit − largest), and of the weights exp((logit − largest) / temperature);
 // - the part of PART tokens in which a random number times the sum of the weights falls, and the weights before it;
 // - the COUNT most probable tokens, most probable first, ties to the lower token, each followed by its logit;
-// - the logits of the part.
-// It takes four words of `step`: the row of logits, the place of the results, the temperature, and the random number.
+// - the logits of the part;
+// - the logits of the adjusted tokens.
+// It takes six words of `step`: the row of logits, the place of the results, the temperature, the random number, and the place
+// and number of adjusted tokens. The place counts from the first entry, and there are arrays of as many words each: the
+// tokens, the lowest first; their biases; their factors; their deductions.
+//
+// Adjusted tokens have the logit WITHHELD while the kernel runs, so that they are no candidates and their terms are 0. Only
+// the part is chosen with their adjusted weights.
 // Grid: (lists).
 //
 // Each of the 256 threads finds the largest of its logits. The least of these, the bound, is no larger than the last candidate,
@@ -22,6 +28,10 @@ DEVICE u32 key_of(u32 bits) {
 }
 
 constexpr u32 SORTED = 4096;
+// −10³⁰, whose term is 0 at any temperature.
+constexpr u32 WITHHELD = 0xf149f2cau;
+// The largest exponent of an adjusted weight: sums of many such weights are finite.
+constexpr float MAX_EXPONENT = 80;
 
 // The largest first; of equal ones that with the lower token.
 DEVICE u64 entry_of(u32 key, u32 token) { return (u64)key << 32 | (0xffffffffu - token); }
@@ -42,15 +52,49 @@ DEVICE void sort_down(u64* numbers, u32 count) {
   }
 }
 
-KERNEL(256) candidates(const u32* step, u32 at, const u32* logits, u32* results) {
+// The adjusted tokens of a row: `words` are those of the step, `logits` the ones that were returned.
+struct Adjusted {
+  const u32 *words, *logits;
+  u32 count;
+
+  DEVICE u32 token(u32 index) const { return __ldg(words + index); }
+  DEVICE float number(u32 kind, u32 index) const { return __uint_as_float(__ldg(words + kind * count + index)); }
+  // The weights of the tokens from `first` to `end`.
+  DEVICE float weights(u32 first, u32 end, float top, float inverse) const {
+    u32 low = 0, high = count;
+    while (low < high) {
+      u32 middle = (low + high) / 2;
+      if (token(middle) < first) low = middle + 1;
+      else high = middle;
+    }
+    float sum = 0;
+    for (u32 index = low; index < count && token(index) < end; index++) {
+      float biased = __uint_as_float(logits[index]) + number(1, index), factor = number(2, index);
+      float logit = (biased > 0 ? biased / factor : biased * factor) - number(3, index);
+      sum += expf(fminf((logit - top) * inverse, MAX_EXPONENT));
+    }
+    return sum;
+  }
+};
+
+KERNEL(256) candidates(const u32* step, u32 at, u32* logits, u32* results) {
   __shared__ u64 entries[SORTED];
   __shared__ u32 counts[256], words[8], found, digit, above;
   __shared__ float2 sums[256];
+  __shared__ float adjusted[256];
   const u32 thread = threadIdx.x, lane = lane_id(), warp = warp_id(), all = 0xffffffffu;
-  const u32* entry = Call(step, at).picks() + 4 * blockIdx.x;
-  const u32* row = logits + (u64)__ldg(entry) * VOCAB;
+  const u32 *entries_of_call = Call(step, at).picks(), *entry = entries_of_call + 6 * blockIdx.x;
+  u32* row = logits + (u64)__ldg(entry) * VOCAB;
   u32* out = results + __ldg(entry + 1);
   const float inverse = 1.f / __uint_as_float(__ldg(entry + 2)), chance = __uint_as_float(__ldg(entry + 3));
+  u32* withheld = out + 4 + 2 * COUNT + PART;
+  const Adjusted list = {entries_of_call + __ldg(entry + 4), withheld, __ldg(entry + 5)};
+  for (u32 index = thread; index < list.count; index += 256) {
+    u32* logit = row + list.token(index);
+    withheld[index] = *logit;
+    *logit = WITHHELD;
+  }
+  __syncthreads();
 
   // The bound. Threads without tokens have 0, so that every logit is larger.
   u32 bound = 0;
@@ -147,20 +191,24 @@ KERNEL(256) candidates(const u32* step, u32 at, const u32* logits, u32* results)
     sum = make_float2(warp_sum(sum.x), warp_sum(sum.y));
     if (lane == 0) sums[part] = sum;
   }
+  adjusted[thread] = list.weights(thread * PART, min((thread + 1) * PART, VOCAB), top, inverse);
   if (thread == 0) found = 256;
   __syncthreads();
   // Sums up to each part (Hillis and Steele 1986).
   for (u32 distance = 1; distance < 256; distance *= 2) {
     float2 lower = thread >= distance ? sums[thread - distance] : make_float2(0, 0);
+    float lower_adjusted = thread >= distance ? adjusted[thread - distance] : 0;
     __syncthreads();
     sums[thread].x += lower.x;
     sums[thread].y += lower.y;
+    adjusted[thread] += lower_adjusted;
     __syncthreads();
   }
   const float2 total = sums[255];
-  const float before = thread > 0 ? sums[thread - 1].y : 0, target = chance * total.y;
+  const float before = thread > 0 ? sums[thread - 1].y : 0, target = chance * (total.y + adjusted[255]);
+  const float adjusted_before = thread > 0 ? adjusted[thread - 1] : 0;
   // Rounding may let two parts have it, or none.
-  if (before <= target && target < sums[thread].y) atomicMin(&found, thread);
+  if (before + adjusted_before <= target && target < sums[thread].y + adjusted[thread]) atomicMin(&found, thread);
   __syncthreads();
   const u32 part = found;
   if (thread == 0) {
@@ -174,4 +222,6 @@ KERNEL(256) candidates(const u32* step, u32 at, const u32* logits, u32* results)
     // −∞
     out[4 + 2 * COUNT + index] = token < VOCAB ? row[token] : 0xff800000u;
   }
+  __syncthreads();
+  for (u32 index = thread; index < list.count; index += 256) row[list.token(index)] = withheld[index];
 }
