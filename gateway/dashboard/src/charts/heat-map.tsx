@@ -13,26 +13,21 @@ interface HeatMapProps {
   format: (value: number) => string
   /** Text of a cell. Default: none, for maps of many cells; the cell under the cursor is described above. */
   text?: (row: number, column: number) => string
-  /** Full text of a cell. Default: its row, column and value. */
-  describe?: (row: number, column: number) => string
+  /** Full text of a cell. */
+  describe: (row: number, column: number) => string
   /** The title of the rows, above them. */
-  corner?: string
+  corner: string
   /** A column that is marked. */
   currentColumn?: number
 }
 
 /** A table whose cells have colours. The arrow keys move between cells; the one with the focus is described above. */
 export function HeatMap(props: HeatMapProps) {
-  const { title, summary, rows, columns, values, scale, format, text, corner = '', currentColumn } = props
+  const { title, summary, rows, columns, values, scale, format, text, describe, corner, currentColumn } =
+    props
   const range = useMemo(() => heatRange(values, scale), [values, scale])
   const [current, setCurrent] = useState<readonly [row: number, column: number]>()
   const table = useRef<HTMLTableElement>(null)
-  const describe =
-    props.describe ??
-    ((row: number, column: number) => {
-      const value = values[row]?.[column]
-      return `${rows[row]}, ${columns[column]}: ${typeof value === 'number' ? format(value) : 'not known'}`
-    })
   const [focusRow, focusColumn] = current ?? [0, 0]
   const move = (row: number, column: number) => {
     const next = [clamp(row, rows.length), clamp(column, columns.length)] as const

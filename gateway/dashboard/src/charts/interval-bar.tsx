@@ -3,7 +3,7 @@ interface IntervalBarProps {
   lower: number | null
   upper: number | null
   /** Limit of the value. */
-  bound?: number | null
+  bound: number | null
   /** Ends of the scale, the same for all bars of a column. */
   range: readonly [low: number, high: number]
   /** The content in words, for screen readers. */
@@ -32,7 +32,7 @@ export function IntervalBar({ value, lower, upper, bound, range: [low, high], la
       {lower !== null && upper !== null && (
         <line class="interval-range" x1={place(lower)} x2={place(upper)} y1={HEIGHT / 2} y2={HEIGHT / 2} />
       )}
-      {bound !== null && bound !== undefined && (
+      {bound !== null && (
         <line class="interval-bound" x1={place(bound)} x2={place(bound)} y1="0" y2={HEIGHT} />
       )}
       {value !== null && <circle class="interval-value" cx={place(value)} cy={HEIGHT / 2} r="3.5" />}

@@ -26,23 +26,18 @@ interface ConfirmProps {
   isReady?: boolean
   /** Asks for a reason of at least so many characters. */
   reason?: { label: string; minLength: number }
-  disabled?: boolean
-  /** Why it is disabled. */
-  hint?: string | undefined
   small?: boolean
 }
 
 /** A button whose action must be confirmed in a dialog that explains it. */
 export function ConfirmButton(props: ConfirmProps) {
-  const { label, about, tone = 'harm', disabled = false, hint, small = false } = props
+  const { label, about, tone = 'harm', small = false } = props
   const [isOpen, setOpen] = useState(false)
   return (
     <>
       <button
         type="button"
         class={`button button-${tone} ${small ? 'button-small' : ''}`}
-        disabled={disabled}
-        title={hint}
         aria-label={about === undefined ? undefined : `${label}: ${about}`}
         onClick={() => setOpen(true)}
       >

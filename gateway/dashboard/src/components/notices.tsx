@@ -14,7 +14,7 @@ export function Empty({ title, children }: { title: string; children?: Component
 }
 
 /** An error with advice. A service without a node is not an error: it has not begun. */
-export function Failing({ error, reload }: { error: ApiError; reload?: () => void }) {
+export function Failing({ error, reload }: { error: ApiError; reload: () => void }) {
   if (error.code === 'no_node_available')
     return (
       <Empty title="There is no node.">
@@ -29,11 +29,9 @@ export function Failing({ error, reload }: { error: ApiError; reload?: () => voi
       </p>
       <p class="soft">
         {advice(error)}{' '}
-        {reload && (
-          <button type="button" class="link" onClick={reload}>
-            Try again
-          </button>
-        )}
+        <button type="button" class="link" onClick={reload}>
+          Try again
+        </button>
       </p>
     </div>
   )
