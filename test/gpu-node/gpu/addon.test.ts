@@ -3,7 +3,13 @@ import { spawnSync } from 'node:child_process'
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
-import type { GpuAddon, GpuEngine, GpuEngineOptions, GpuErrorCode } from '../../../gpu-node/gpu/addon.d.ts'
+import type {
+  GpuAddon,
+  GpuEngine,
+  GpuEngineOptions,
+  GpuErrorCode,
+  LogitAdjustments,
+} from '../../../gpu-node/gpu/addon.d.ts'
 import { GPU_CRATE } from '../../../gpu-node/gpu/source-hash.mjs'
 import type { EngineStep, LinearName, LinearPlace, WeightSource } from '../../../gpu-node/native/addon.d.ts'
 import { BLOCK_LINEARS } from '../../../gpu-node/src/model/config/llama-config.ts'
@@ -146,6 +152,50 @@ function testAddon(addon: GpuAddon): void {
     const lists = await engine.step(weights, drafted)
     expect(lists).toHaveLength(2 * (4 + 2 * 11 + 1))
     expect([...lists.subarray(lists.length / 2)]).toEqual([sum, atTemperature, part, before, ...rest])
+    await engine.release(weights)
+    await engine.close()
+  })
+
+  test('adjusted tokens are in no candidates, and their logits come last', async () => {
+    const engine = await addon.openEngine(OPTIONS)
+    expect(engine.maxAdjusted).toBe(10)
+    const weights = await engine.load(source())
+    await engine.step(weights, stepOf([1, 2, 3]))
+    const logits = new Float32Array(11)
+    engine.logits(0, logits)
+    const step = {
+      ...stepOf([1, 2, 3]),
+      outputs: Uint8Array.of(5),
+      temperatures: Float32Array.of(1),
+      chances: Float32Array.of(0.5),
+    }
+    const adjustments: LogitAdjustments = {
+      counts: Int32Array.of(2),
+      tokens: Int32Array.of(1, 4),
+      biases: Float32Array.of(3, 0),
+      factors: Float32Array.of(1, 1.2),
+      deductions: Float32Array.of(0, 0.5),
+    }
+    const found = await engine.step(weights, { ...step, adjustments })
+    expect(found).toHaveLength(4 + 2 * 11 + 1 + 2)
+    expect([...found.subarray(-2)]).toEqual([logits[1], logits[4]])
+    const tokens = Array.from({ length: 11 }, (_, rank) => found[4 + 2 * rank]!)
+    const others = [0, 2, 3, 5, 6, 7, 8, 9, 10].sort((a, b) => logits[b]! - logits[a]!)
+    expect(tokens).toEqual([...others, 1, 4])
+    const rejected = async (wrong: object) => {
+      const run = async () => engine.step(weights, { ...step, adjustments: { ...adjustments, ...wrong } })
+      return run().catch((error: unknown) => (error as { code?: unknown }).code)
+    }
+    expect(await rejected({ counts: Int32Array.of(1) })).toBe('InvalidArg')
+    expect(await rejected({ counts: Int32Array.of(3, -1) })).toBe('InvalidArg')
+    expect(await rejected({ biases: Float32Array.of(1) })).toBe('InvalidArg')
+    expect(await rejected({ factors: [1, 1] })).toBe('InvalidArg')
+    expect(await rejected({ counts: Int32Array.of(1, 1) })).toBe('InvalidStep')
+    expect(await rejected({ tokens: Int32Array.of(4, 1) })).toBe('InvalidStep')
+    expect(await rejected({ tokens: Int32Array.of(-1, 1) })).toBe('InvalidStep')
+    expect(await rejected({ tokens: Int32Array.of(1, 11) })).toBe('InvalidStep')
+    expect(await rejected({ factors: Float32Array.of(1, 0) })).toBe('InvalidStep')
+    expect(await engine.step(weights, { ...step, adjustments })).toEqual(found)
     await engine.release(weights)
     await engine.close()
   })
