@@ -45,6 +45,7 @@ export function eventStream(
   let { lateMask } = options
   let events: string[] | undefined = capture && []
   let sizeBytes = 0
+  let isCancelled = false
 
   const send = (controller: ReadableStreamDefaultController<Uint8Array>, event: string): void => {
     const bytes = ENCODER.encode(event)
@@ -75,16 +76,15 @@ export function eventStream(
       try {
         await step(controller)
       } catch (thrown) {
+        // The client has left: what was being written has no reader, and its stream takes nothing.
+        if (isCancelled) return
         options.onError(thrown)
-        try {
-          controller.enqueue(ENCODER.encode(serialize(error(toAppError(thrown)), namesEvents)))
-          controller.close()
-        } catch {
-          // The client cancelled meanwhile; no one reads the error.
-        }
+        controller.enqueue(ENCODER.encode(serialize(error(toAppError(thrown)), namesEvents)))
+        controller.close()
       }
     },
     cancel() {
+      isCancelled = true
       options.onCancel()
       // Frees the events that were not read.
       iterator.return?.().catch(() => undefined)

@@ -1,5 +1,6 @@
 import { once } from 'node:events'
 import { connect } from 'node:net'
+import { setImmediate as nextTurn } from 'node:timers/promises'
 import { expect, onTestFinished, test } from 'vitest'
 import { AppError, errorBody } from '@copal/shared/errors.ts'
 import { arrayAsWritten, LongObject } from '../../../../../gpu-node/src/serving/server/formats/as-written.ts'
@@ -71,6 +72,30 @@ test('a stream that breaks ends with its error as one complete event', async () 
   expect(JSON.parse(writes.at(-1)?.slice('data: '.length) ?? '')).toMatchObject({
     error: { code: 'node_failed' },
   })
+})
+
+test('a client that leaves while an event is written breaks no stream', async () => {
+  const LENGTH = 2000
+  const broken: unknown[] = []
+  const begun = Promise.withResolvers<void>()
+  const written = Promise.withResolvers<void>()
+  async function* objects() {
+    yield new LongObject({
+      numbers: arrayAsWritten(LENGTH, (from, to) => {
+        occupyMs(2)
+        begun.resolve()
+        if (to === LENGTH) written.resolve()
+        return Array.from({ length: to - from }, () => 0)
+      }),
+    })
+  }
+  const stream = eventStream(objects(), { ...OPTIONS, onError: (thrown) => broken.push(thrown) })
+  await begun.promise
+  await stream.cancel()
+  await written.promise
+  // Until the written event is sent.
+  for (let turn = 0; turn < 3; turn++) await nextTurn()
+  expect(broken).toEqual([])
 })
 
 test('a stream that ends well is captured without its keep-alives; one that breaks, is cancelled or is too large is not', async () => {
