@@ -2,6 +2,7 @@ import { sha256 } from '@copal/shared/wire/signature.ts'
 import { isCallsUsedUp } from '../../calls/call-budget.ts'
 import type { Deps } from '../../contracts/bindings.ts'
 import { classifierKey } from '../../storage/artifacts/artifact-keys.ts'
+import { claimFile } from '../../storage/artifacts/file-claims.ts'
 import {
   findClassifier,
   forgetClassifiers,
@@ -83,6 +84,7 @@ export async function storeClassifier(
   // A cast instead of a copy, because it may be large; the encoder's buffer is never shared.
   const bytes = encodeClassifier(classifier) as Uint8Array<ArrayBuffer>
   const hash = await sha256(bytes)
+  await claimFile(deps, classifierKey(hash))
   await deps.artifacts.put(classifierKey(hash), bytes, {
     sha256: hash,
     customMetadata: { base: model.baseSha256 },

@@ -13,6 +13,7 @@ import { actorId } from '../../keys/actor-id.ts'
 import type { Database } from '../../contracts/database.ts'
 import { findMask, listMasks, type MaskRow } from '../../storage/db/queries/mask-queries.ts'
 import { setPinned } from '../../storage/db/queries/sweep-queries.ts'
+import { claimFile } from '../../storage/artifacts/file-claims.ts'
 import { storeMaskFile } from '../../storage/artifacts/mask-files.ts'
 import { maskEntry } from '../../adaptation/masks/mask-entry.ts'
 import { importMaskFile } from '../../adaptation/masks/import-mask-file.ts'
@@ -64,9 +65,8 @@ export function maskRoutes(): Hono<ActorEnv> {
     .put('/masks/:sha256', async (c) => {
       const { sha256 } = validate(maskPath, c.req.param())
       const request = validate(importMask, c.req.query())
-      const { artifacts } = c.var.deps
       const imported = await importMaskFile(c.var.deps, sha256, request, {
-        store: () => storeMaskFile(artifacts, sha256, c.req.raw),
+        store: () => storeMaskFile(c.var.deps, sha256, c.req.raw),
         actor: actorId(c.var.deps, c.var.actor),
       })
       return c.json(beginImported(c.var.deps, imported), 201)
@@ -75,9 +75,8 @@ export function maskRoutes(): Hono<ActorEnv> {
       const { sha256 } = validate(maskPath, c.req.param())
       const request = validate(importMask, c.req.query())
       const { parts } = await readAdminBody(c, joinMaskParts)
-      const { artifacts } = c.var.deps
       const imported = await importMaskFile(c.var.deps, sha256, request, {
-        store: () => joinMaskFile(artifacts, sha256, parts),
+        store: () => joinMaskFile(c.var.deps, sha256, parts),
         actor: actorId(c.var.deps, c.var.actor),
       })
       return c.json(beginImported(c.var.deps, imported), 201)
@@ -104,7 +103,8 @@ async function findNamedMask(db: Database, modelId: string, named: string): Prom
 
 /** Pins a mask, or ends that. Pinning keeps a file that is not deleted yet. */
 async function pin(c: Context<ActorEnv>, pinned: boolean): Promise<MaskEntry> {
-  const { db, artifacts } = c.var.deps
+  const { deps } = c.var
+  const { db, artifacts } = deps
   const model = await findOperatorModel(db, c.req.query('model'))
   const named = c.req.param('version') ?? ''
   const mask = await findNamedMask(db, model.id, named)
@@ -112,6 +112,7 @@ async function pin(c: Context<ActorEnv>, pinned: boolean): Promise<MaskEntry> {
     const message = `'${model.id}' has no mask ${nameMask(named)}. 'GET /admin/masks' lists the masks.`
     throw new AppError('not_found', message)
   }
+  if (pinned) await claimFile(deps, maskKey(mask.sha256))
   if (pinned && !(await artifacts.head(maskKey(mask.sha256)))) {
     throw new AppError('conflict', `The file of mask m${mask.version} of '${model.id}' was deleted already.`)
   }

@@ -41,7 +41,7 @@ export function artifactRoutes(): Hono<AppEnv> {
       const hash = pathHash(c)
       await requireSignature(c, hash)
       await requireFirstUse(c)
-      await storeMaskFile(c.var.deps.artifacts, hash, c.req.raw)
+      await storeMaskFile(c.var.deps, hash, c.req.raw)
       return c.json<StoredFile>({ sha256: hash }, 201)
     })
     .post('/masks/:sha256', async (c) => {
@@ -49,7 +49,7 @@ export function artifactRoutes(): Hono<AppEnv> {
       const { body } = await readSignedBody(c, MAX_LIST_BYTES)
       await requireFirstUse(c)
       const { parts } = validate(joinMaskParts, parseJson(decodeBody(body)))
-      await joinMaskFile(c.var.deps.artifacts, hash, parts)
+      await joinMaskFile(c.var.deps, hash, parts)
       return c.json<StoredFile>({ sha256: hash }, 201)
     })
     .put('/masks/:sha256/parts/:part', async (c) => {

@@ -5,6 +5,7 @@ import type { SampleSource, StoredText } from '../../contracts/reservoir-object.
 import { findUnusedDatasets, forgetDatasets, insertDataset } from '../db/queries/dataset-queries.ts'
 import type { Deps } from '../../contracts/bindings.ts'
 import { datasetKey } from './artifact-keys.ts'
+import { claimFile } from './file-claims.ts'
 import { deleteStatisticsOf } from './statistics-files.ts'
 
 /** R2's maximum of objects that a call deletes. */
@@ -29,6 +30,7 @@ export async function freezeDataset(
   // A cast instead of a copy, because it may be large; the encoder's buffer is never shared.
   const bytes = new TextEncoder().encode(lines.join('')) as Uint8Array<ArrayBuffer>
   const hash = await sha256(bytes)
+  await claimFile(deps, datasetKey(hash))
   await deps.artifacts.put(datasetKey(hash), bytes, { sha256: hash })
   const dataset = { sha256: hash, domain, samples: texts.length }
   await insertDataset(deps.db, { ...dataset, bytes: bytes.byteLength, createdAt: deps.nowMs() })

@@ -2,7 +2,12 @@ import { AppError } from '@copal/shared/errors.ts'
 import { readMaskHeader, type MaskHeader } from '@copal/shared/mask/mask-header.ts'
 import { maskInvalid } from '@copal/shared/mask/mask-error.ts'
 import { MASK_PART_BYTES, MAX_MASK_PARTS } from '@copal/shared/wire/mask-parts.ts'
+import type { Deps } from '../../contracts/bindings.ts'
 import { maskKey } from './artifact-keys.ts'
+import { claimFile } from './file-claims.ts'
+
+/** What storing a mask file needs. */
+export type MaskFileDeps = Pick<Deps, 'db' | 'artifacts' | 'nowMs'>
 
 /**
  * The maximum size of a mask file, with or without values. A weights file has about 1.1 bytes per weight at half sparsity.
@@ -21,11 +26,14 @@ const BAD_DIGEST = '(10037)'
  * @throws AppError `invalid_request`, `body_too_large`, `mask_invalid`, `service_unavailable`
  */
 export async function storeMaskFile(
-  artifacts: R2Bucket,
+  deps: MaskFileDeps,
   sha256: string,
   request: Pick<Request, 'headers' | 'body'>,
 ): Promise<boolean> {
+  const { artifacts } = deps
   const body = requireSizedBody(request, 'A mask file', MAX_FILE_BYTES)
+  // Before it is looked up: an existing file may be about to be deleted.
+  await claimFile(deps, maskKey(sha256))
   if (await artifacts.head(maskKey(sha256))) {
     // Read the body, because otherwise the connection breaks before the sender receives the response.
     await body.pipeTo(new WritableStream())

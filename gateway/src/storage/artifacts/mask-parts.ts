@@ -1,7 +1,14 @@
 import { AppError } from '@copal/shared/errors.ts'
 import { MASK_PART_BYTES } from '@copal/shared/wire/mask-parts.ts'
 import { MASK_PART_PREFIX, maskKey, maskPartKey } from './artifact-keys.ts'
-import { storeCheckedMask, MAX_FILE_BYTES, storageError, requireSizedBody } from './mask-files.ts'
+import { claimFile } from './file-claims.ts'
+import {
+  storeCheckedMask,
+  MAX_FILE_BYTES,
+  storageError,
+  requireSizedBody,
+  type MaskFileDeps,
+} from './mask-files.ts'
 
 /** How long parts are kept until they are joined. */
 const PART_LIFETIME_MS = 24 * 60 * 60 * 1000
@@ -35,10 +42,12 @@ export async function storeMaskPart(
  * @throws AppError `not_found` if a part was not sent; `body_too_large`; `mask_invalid`; `service_unavailable`
  */
 export async function joinMaskFile(
-  artifacts: R2Bucket,
+  deps: MaskFileDeps,
   sha256: string,
   parts: readonly string[],
 ): Promise<boolean> {
+  const { artifacts } = deps
+  await claimFile(deps, maskKey(sha256))
   const isNew = (await artifacts.head(maskKey(sha256))) ? false : await join(artifacts, sha256, parts)
   await artifacts.delete([...new Set(parts)].map((part) => maskPartKey(sha256, part)))
   return isNew

@@ -111,7 +111,7 @@ test('a sweep that has too few calls for all files of a digit goes on after them
   const isStored = async (hash: string) => (await env.ARTIFACTS.head(`classifiers/${hash}`)) !== null
   /** Runs the task with calls for a thousand files of the last kind. */
   const sweepPage = () =>
-    sweepArtifacts(meterDeps(testDeps({ maskDays: 0, nowMs: () => nowMs }), createCallBudget(15)))
+    sweepArtifacts(meterDeps(testDeps({ maskDays: 0, nowMs: () => nowMs }), createCallBudget(20)))
   await put(last)
   await sweepPage()
   expect(await isStored(last)).toBe(true)
