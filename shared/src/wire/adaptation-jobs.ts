@@ -127,8 +127,6 @@ export const calibrateResult = z.object({
   tokens: boundedArray(z.object({ sha256: sha256Hex, tokens: count })),
   /** Fraction of mask bits that equal those of `compareWith`. */
   agreement: z.number().min(0).max(1).optional(),
-  /** Artifacts that the node has stored at the gateway in this job; only older nodes name them, and nothing reads them. */
-  statistics: boundedArray(statisticsRef).optional(),
   calibrateMs: z.number(),
   selectMs: z.number(),
   /** Methods with `+swaps`: squared output error of each linear, mean over tokens, before and after the exchange. */

@@ -38,7 +38,7 @@ export async function storedResult(
   result: NonNullable<JobReport['result']>,
 ): Promise<JobRow['result']> {
   if (result.kind !== 'calibrate' || payload.kind !== 'calibrate') return result
-  const { statistics: _, tokens, ...figures } = result
+  const { tokens, ...figures } = result
   const own = new Set(payload.datasets.map(({ sha256 }) => sha256))
   return {
     ...figures,
