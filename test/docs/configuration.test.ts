@@ -66,6 +66,25 @@ test('every variable of the table is read by code', () => {
   expect(unread).toEqual([])
 })
 
+test('the programs that read a variable are its readers', () => {
+  const folders: [SettingReader, string[]][] = [
+    ['gateway', ['gateway/src']],
+    ['start', ['infra/local/start', 'infra/local/service']],
+    ['command', ['gpu-node/cli']],
+  ]
+  const unnamed = folders.flatMap(([reader, paths]) =>
+    repositoryFiles(...paths)
+      .flatMap((path) => [...readText(path).matchAll(/\benv(?:\.|\[')(COPAL_[A-Z0-9_]+)/g)])
+      .map(([, name = '']) => ({ reader, name }))
+      .filter(({ name }) => {
+        const { readers = [] }: Partial<Setting> = SETTINGS[name as keyof typeof SETTINGS] ?? {}
+        // `npm start` passes the gateway its variables.
+        return !readers.includes(reader) && !(reader === 'start' && readers.includes('gateway'))
+      }),
+  )
+  expect(unnamed).toEqual([])
+})
+
 test('the README quotes defaults of the table', () => {
   const { rows } = tableWith(readText('README.md'), 'Variable', 'Default')
   const quoted = rows.map(([variable = '', standard]) => ({ variable, default: standard }))

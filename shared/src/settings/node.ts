@@ -69,7 +69,7 @@ export const NODE_SETTINGS = {
     meaning: 'The other half of that token.',
   },
   COPAL_THREADS: {
-    readers: ['node'],
+    readers: ['node', 'command'],
     unset: 'all cores, at most 256 for the sparse engine',
     meaning: 'Threads of a step.',
   },
@@ -90,7 +90,7 @@ export const NODE_SETTINGS = {
     meaning: 'Requests that run at once, 1 to 4096.',
   },
   COPAL_BACKEND: {
-    readers: ['node'],
+    readers: ['node', 'start', 'command'],
     default: 'auto',
     meaning:
       '`sparse`: the Rust engine, which stores only the weights that survive. `gpu`: the same on a GPU ([GPU nodes](architecture/gpu-nodes.md)). `onnx`: ONNX Runtime in f32. `auto`: the sparse engine where its addon is built, otherwise ONNX.',
@@ -102,12 +102,12 @@ export const NODE_SETTINGS = {
       'A part of the interface and name of the GPU of `COPAL_BACKEND=gpu`, where there are several: `L4`, `cuda` or `vulkan NVIDIA L4`.',
   },
   COPAL_PRECISION: {
-    readers: ['node'],
+    readers: ['node', 'command'],
     default: 'bf16',
     meaning: "The sparse engine's linears: `bf16`, `int8` or `int4`.",
   },
   COPAL_HEAD_PRECISION: {
-    readers: ['node'],
+    readers: ['node', 'command'],
     default: 'int8',
     meaning: "The sparse engine's head: `bf16`, `int8` or `int4`.",
   },
@@ -118,7 +118,7 @@ export const NODE_SETTINGS = {
       "The sparse engine's keys and values: `f16`, or `int8` with half of the memory, at a thousandth more perplexity ([figures](measurements/keys-and-values.md)).",
   },
   COPAL_FORM: {
-    readers: ['node'],
+    readers: ['node', 'command'],
     default: 'auto',
     meaning:
       'How the sparse engine stores pruned weights: `packed` (without them), `dense` (with zeros, faster on some machines), or `auto`: what is fastest on this machine and fits COPAL_WEIGHT_BYTES, which may be both at once and then takes more memory than dense weights. The node measures that for some seconds when it first loads a mask of a kind. The form changes no output but in int4: the dense form has more perplexity, and `auto` takes the packed one with kernels that have expanding moves (`amx`, `avx512bf16`, `avx512vbmi2`). On a GPU it has no effect: pruned bf16 and int4 are packed, and int8 is stored dense.',
