@@ -26,10 +26,8 @@ export async function startBuiltGateway(options: {
   root: string
   dir: string
   variables?: Record<string, string>
-  /** Port of V8's inspector, for profiling; 0 for any free port. */
-  inspectorPort?: number
 }): Promise<BuiltGateway> {
-  const { root, dir, variables, inspectorPort } = options
+  const { root, dir, variables } = options
   mkdirSync(dir, { recursive: true })
   const bundle = await gatewayBundle(root)
   const adminKey = randomSecret()
@@ -45,7 +43,6 @@ export async function startBuiltGateway(options: {
         ADMIN_KEY_SHA256: createHash('sha256').update(adminKey).digest('hex'),
         ...variables,
       },
-      ...(inspectorPort === undefined ? {} : { inspectorPort }),
     } satisfies RunWorker)
     return {
       url,

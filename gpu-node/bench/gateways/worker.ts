@@ -2,11 +2,12 @@
  * The process that runs a Worker in workerd. Requests reach it on a socket of the Worker, and it calls nodes directly
  * over the network, so Wrangler is not involved.
  */
-import { readdirSync, readFileSync } from 'node:fs'
+import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { convertV4MiniflareOptions, Miniflare } from 'miniflare'
 import type { GatewayBundle } from '../../../infra/local/service/gateway-bundle.ts'
 import { WORKER_NAME, workerOptions } from '../../../infra/local/service/worker-options.ts'
+import { applyMigrations } from './apply-migrations.ts'
 import { childrenOf } from './processes.ts'
 
 /** Message to the process: the Worker to run. */
@@ -19,8 +20,6 @@ export interface RunWorker {
   }
   stateDir: string
   variables: Record<string, string>
-  /** Port of V8's inspector, for profiling; 0 for any free port. */
-  inspectorPort?: number
 }
 /** Message from the process: the address of the Worker. */
 export type WorkerMessage = { url: string; pids: number[] } | { error: string }
@@ -32,7 +31,7 @@ process.on('disconnect', () => process.exit())
 const BARE_WORKER = join(import.meta.dirname, 'bare-worker.mjs')
 const COMPATIBILITY_DATE = '2026-01-01'
 
-async function run({ gateway, stateDir, variables, inspectorPort }: RunWorker): Promise<void> {
+async function run({ gateway, stateDir, variables }: RunWorker): Promise<void> {
   try {
     const options = gateway ? workerOptions(gateway.bundle, variables) : bareOptions(variables)
     const worker = new Miniflare(
@@ -40,14 +39,10 @@ async function run({ gateway, stateDir, variables, inspectorPort }: RunWorker): 
         ...options,
         unsafeDirectSockets: [{ host: '127.0.0.1', port: 0 }],
         resourcePersistencePath: stateDir,
-        ...(inspectorPort === undefined ? {} : { inspectorPort }),
       }),
     )
     await worker.ready
-    if (gateway) {
-      const database = await worker.getD1Database('DB')
-      await database.batch(migrations(gateway.root).map((statement) => database.prepare(statement)))
-    }
+    if (gateway) await applyMigrations(worker, gateway.root)
     const url = await worker.unsafeGetDirectURL(WORKER_NAME)
     const pids = childrenOf(process.pid)
     process.send?.({ url: url.origin, pids } satisfies WorkerMessage)
@@ -65,13 +60,4 @@ function bareOptions(variables: Record<string, string>) {
     serviceBindings: { NETWORK: { network: { allow: ['private', 'public'] } } },
     durableObjects: { COUNTER: 'Counter' },
   }
-}
-
-function migrations(root: string): string[] {
-  const dir = join(root, 'migrations')
-  return readdirSync(dir)
-    .filter((name) => name.endsWith('.sql'))
-    .toSorted()
-    .flatMap((name) => readFileSync(join(dir, name), 'utf8').split('--> statement-breakpoint'))
-    .filter((statement) => statement.trim() !== '')
 }

@@ -1,6 +1,7 @@
-import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { convertV4MiniflareOptions, Miniflare } from 'miniflare'
+import { applyMigrations } from '../gateways/apply-migrations.ts'
 import { childrenOf, usageOf } from '../gateways/processes.ts'
 import { runWrangler } from '../../../infra/local/toolchain/run-wrangler.ts'
 
@@ -66,8 +67,7 @@ export async function startReceiptStorage(root: string, dir: string): Promise<Re
       resourcePersistencePath: join(dir, 'state'),
     }),
   )
-  const database = await worker.getD1Database('DB')
-  await database.batch(migrations(root).map((statement) => database.prepare(statement)))
+  const database = await applyMigrations(worker, root)
   const pids = childrenOf(process.pid).filter((pid) => !others.has(pid))
   return {
     processorMs: () => usageOf(pids)?.processorMs ?? Number.NaN,
@@ -90,13 +90,4 @@ export async function startReceiptStorage(root: string, dir: string): Promise<Re
     },
     stop: () => worker.dispose(),
   }
-}
-
-function migrations(root: string): string[] {
-  const dir = join(root, 'migrations')
-  return readdirSync(dir)
-    .filter((name) => name.endsWith('.sql'))
-    .toSorted()
-    .flatMap((name) => readFileSync(join(dir, name), 'utf8').split('--> statement-breakpoint'))
-    .filter((statement) => statement.trim() !== '')
 }

@@ -1,25 +1,11 @@
-import type { MaskEntry, NodeEntry } from '@copal/shared/wire/admin.ts'
 import { ConfirmButton } from '../../components/confirm-button.tsx'
 import { useClient } from '../../data/data.tsx'
 import { maskName, maskNameFirst, maskVerb } from '../../format/mask-names.ts'
 import { useSession } from '../../session/session.tsx'
-import { activationConsequences } from './activation-words.ts'
-
-interface ActivateButtonProps {
-  model: string
-  /** The version that is active now. */
-  from: number
-  /** The version that becomes active; 0 is dense. */
-  to: number
-  masks: readonly MaskEntry[]
-  nodes: readonly NodeEntry[]
-  /** The mask `to` was rolled back before. */
-  wasRolledBack?: boolean
-  label?: string
-}
+import { activationConsequences, type Activation } from './activation-words.ts'
 
 /** Makes an earlier mask active, after a confirmation. */
-export function ActivateButton(props: ActivateButtonProps) {
+export function ActivateButton(props: Activation & { label?: string }) {
   const { model, from, to } = props
   const client = useClient()
   const { may_change: mayChange } = useSession()

@@ -7,7 +7,9 @@ import { plural } from '../../format/numbers.ts'
 /** A change of the active mask. */
 export interface Activation {
   model: string
+  /** The version that is active now. */
   from: number
+  /** The version that becomes active; 0 is dense. */
   to: number
   masks: readonly MaskEntry[]
   nodes: readonly NodeEntry[]
