@@ -19,22 +19,32 @@ export function sizeReservation(
   accounts: readonly OpenedAccount[],
   nowMs: number,
 ): { tokens: number; maxTokens: number | null } {
-  const { promptTokens, contextLength, prompts = 1, choices = 1 } = request
-  // Prompts of different lengths leave together as much room as that many prompts of the mean length.
-  const inContext =
-    contextLength === undefined ? Infinity : Math.max(0, contextLength - Math.floor(promptTokens / prompts))
-  if (request.maxTokens !== null)
-    return { tokens: promptTokens + choices * Math.min(request.maxTokens, inContext), maxTokens: null }
-  const maxCompletion = Math.min(DEFAULT_COMPLETION_TOKENS, inContext)
+  const { promptTokens, contextLength = Infinity, choices = 1 } = request
+  const reserve = (completion: number) => Math.max(promptTokens, mostTokens(request, completion))
+  if (request.maxTokens !== null) return { tokens: reserve(request.maxTokens), maxTokens: null }
+  const maxCompletion = Math.min(DEFAULT_COMPLETION_TOKENS, contextLength)
   const remaining = accounts.flatMap(({ limits, account: { minute, spent, reserved } }) => {
     const { tokensPerMinute = Infinity, tokensPerMonth = Infinity } = limits
     return [tokensPerMinute - minute.used('tokens', nowMs), tokensPerMonth - spent - reserved]
   })
   const left = Math.min(...remaining)
-  if (left === Infinity) return { tokens: promptTokens + choices * maxCompletion, maxTokens: null }
+  if (left === Infinity) return { tokens: reserve(maxCompletion), maxTokens: null }
   const room = Math.floor((left - promptTokens) / choices)
   const completion = Math.max(Math.min(maxCompletion, MIN_COMPLETION_TOKENS), Math.min(maxCompletion, room))
-  return { tokens: promptTokens + choices * completion, maxTokens: completion }
+  return { tokens: reserve(completion), maxTokens: completion }
+}
+
+/**
+ * Returns the most tokens that a request uses whose prompt has at most the estimated tokens and whose output is bounded. In another
+ * script a prompt may have a third of them, and then the context has room for more output, of each choice.
+ */
+function mostTokens(
+  { promptTokens, prompts = 1, choices = 1, contextLength = Infinity }: ReservationRequest,
+  completion: number,
+): number {
+  // Longer prompts shorten the output. With several choices that takes more from the output than it adds to the prompt.
+  const unshortened = Math.max(0, contextLength - completion)
+  return Math.min(promptTokens, prompts * unshortened) + choices * Math.min(completion, contextLength)
 }
 
 /** Returns the first limit of the accounts that a request of `tokens` would exceed; undefined if there is none. */

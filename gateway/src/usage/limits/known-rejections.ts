@@ -97,9 +97,7 @@ function isAtLeast(one: MeteredSize, other: MeteredSize): boolean {
   return (
     isBound &&
     one.model === other.model &&
-    // A longer prompt leaves less of the context to each of several choices, so that these may need fewer tokens.
-    (one.promptTokens === other.promptTokens ||
-      (one.promptTokens > other.promptTokens && (other.choices ?? 1) === 1)) &&
+    one.promptTokens >= other.promptTokens &&
     (one.prompts ?? 1) === (other.prompts ?? 1) &&
     (one.choices ?? 1) >= (other.choices ?? 1)
   )

@@ -95,6 +95,34 @@ describe('tokens', () => {
     expect(unlimited).toMatchObject({ ok: true, maxTokens: null })
   })
 
+  test.each([
+    [1, 9_000],
+    [2, 8_192 - DEFAULT_COMPLETION_TOKENS + 2 * DEFAULT_COMPLETION_TOKENS],
+  ])(
+    'are left for %i choices without a bound also if the prompt is estimated longer than the context, as one in another script',
+    (choices, reserved) => {
+      const ledger = new Ledger()
+      const accounts = [key({ tokensPerMinute: 20_000 })]
+      const wanted = { promptTokens: 9_000, maxTokens: null, choices, contextLength: 8_192 }
+      expect(ledger.reserve(reservationRequest('a', accounts, wanted), START_MS)).toMatchObject({
+        ok: true,
+        maxTokens: DEFAULT_COMPLETION_TOKENS,
+        rates: { tokens: { remaining: 20_000 - reserved } },
+      })
+    },
+  )
+
+  test('of several choices are reserved also if the prompt is estimated longer than the context', () => {
+    const ledger = new Ledger()
+    const accounts = [key({ tokensPerMinute: 20_000 })]
+    // Of a prompt that has 3,000 tokens, each choice may have 5,000.
+    const wanted = { promptTokens: 9_000, maxTokens: 5_000, choices: 16, contextLength: 8_192 }
+    expect(ledger.reserve(reservationRequest('a', accounts, wanted), START_MS)).toMatchObject({
+      ok: false,
+      rejection: { limit: 'tokens', needed: 8_192 - 5_000 + 16 * 5_000 },
+    })
+  })
+
   test('of several choices are reserved for each choice, and those of the prompt once', () => {
     const ledger = new Ledger()
     const accounts = [key({ tokensPerMinute: 300 })]
