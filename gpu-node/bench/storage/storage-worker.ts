@@ -19,7 +19,9 @@ export default {
     const body = await request.json()
     if (new URL(request.url).pathname === '/insert')
       return Response.json(await insertReceipts(db, 'node-1', body.receipts, 'node', body.nowMs))
-    await deleteOldReceipts({ db, nowMs: () => body.nowMs, receiptDays: body.days, maxReceipts: 0 })
+    await deleteOldReceipts({
+      db, nowMs: () => body.nowMs, receiptDays: body.days, maxReceipts: 0, calls: { left: Infinity }, policy: { totalMs: 0 },
+    })
     return Response.json(0)
   },
 }
