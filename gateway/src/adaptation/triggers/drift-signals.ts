@@ -16,23 +16,12 @@ export interface HeldAlert {
 }
 
 /** The facts about a domain that its drift is judged by. */
-export interface DriftInput {
-  domain: string
-  policy: AdaptationPolicy['triggers']
+export interface DriftFacts {
   /** The scores under the active mask alone: what was scored before it became active says nothing about it. */
   scored: ScoredTraffic | undefined
-  /** Alerts of the domain that hold. */
+  /** Drift alerts that hold: those of Page-Hinkley and ADWIN, which a task of the cron trigger advances. */
   alerts: readonly HeldAlert[]
 }
-
-/** A reason to update a domain because its traffic changed, or is served worse than it should be. */
-export interface DriftSignal {
-  /** The finding, for people: `its scored gap is 0.62 nats a token, above 0.5`. */
-  reason: string
-}
-
-/** Finds drift of a domain. A pure function of what was measured, so that a plan can be explained. */
-export type DriftDetector = (input: DriftInput) => DriftSignal | undefined
 
 /** Minimum of scored tokens for a gap: the mean over fewer says little. */
 const MIN_SCORED_TOKENS = 2_048
@@ -43,34 +32,22 @@ export function scoredGap(scored: ScoredTraffic | undefined): number | undefined
   return (scored.nllMasked - scored.nllDense) / scored.tokens
 }
 
-const gapDetector: DriftDetector = ({ policy: { max_gap: maxGap }, scored }) => {
+/**
+ * Returns why a domain is to be updated because its traffic changed, or is served worse than it should be, for people: `its scored gap
+ * is 0.62 nats a token, above 0.5`. Undefined if it is not.
+ */
+export function findDrift(
+  { scored, alerts }: DriftFacts,
+  { max_gap: maxGap, drift }: AdaptationPolicy['triggers'],
+): string | undefined {
   const gap = scoredGap(scored)
-  if (maxGap === null || gap === undefined || gap <= maxGap) return undefined
-  return { reason: `its scored gap is ${gap.toFixed(3)} nats a token, above ${maxGap}` }
-}
-
-/** The alerts are those of Page-Hinkley and ADWIN, which a task of the cron trigger advances. */
-const alertDetector: DriftDetector = ({ policy: { drift }, alerts }) => {
-  if (drift === 'off') return undefined
+  if (maxGap !== null && gap !== undefined && gap > maxGap)
+    return `its scored gap is ${gap.toFixed(3)} nats a token, above ${maxGap}`
+  const alertOf = (kind: AlertKind) => alerts.find((alert) => alert.kind === kind)
   const change = ({ reference, level }: HeldAlert) =>
     `${level.toFixed(2)} nats a token, and was ${reference.toFixed(2)}`
-  const gap = alerts.find(({ kind }) => kind === 'gap_drift')
-  if (gap) return { reason: `what pruning costs it rose: it is ${change(gap)}` }
-  const input = drift === 'any' ? alerts.find(({ kind }) => kind === 'input_drift') : undefined
-  return input && { reason: `its traffic changed: its dense loss is ${change(input)}` }
-}
-
-/** The detectors; the first one that finds something makes a domain due. */
-const DETECTORS: readonly DriftDetector[] = [gapDetector, alertDetector]
-
-/** Returns the first signal of the detectors. */
-export function findDrift(
-  input: DriftInput,
-  detectors: readonly DriftDetector[] = DETECTORS,
-): DriftSignal | undefined {
-  for (const detect of detectors) {
-    const signal = detect(input)
-    if (signal) return signal
-  }
-  return undefined
+  const costs = drift === 'off' ? undefined : alertOf('gap_drift')
+  if (costs) return `what pruning costs it rose: it is ${change(costs)}`
+  const traffic = drift === 'any' ? alertOf('input_drift') : undefined
+  return traffic && `its traffic changed: its dense loss is ${change(traffic)}`
 }

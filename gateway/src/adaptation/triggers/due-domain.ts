@@ -5,7 +5,7 @@ import { nextOccurrence } from '../policy/schedule.ts'
 import { estimateTokens, heldOutTokens, minHeldOutTokens } from '../holdouts/holdout-rules.ts'
 import { isEnough, missingTokens, type TextDemand } from '../updates/text-sufficiency.ts'
 import type { DomainHistory } from './domain-history.ts'
-import { findDrift, type DriftDetector, type HeldAlert, type ScoredTraffic } from './drift-signals.ts'
+import { findDrift, type DriftFacts } from './drift-signals.ts'
 
 /** The tokens of a segment, by which the policy counts text. */
 export const SEGMENT_TOKENS = 512
@@ -14,7 +14,7 @@ export const SEGMENT_TOKENS = 512
 export type AutomaticTrigger = Exclude<UpdateTrigger, 'manual'>
 
 /** The known facts about a domain. */
-export interface DomainFacts {
+export interface DomainFacts extends DriftFacts {
   domain: string
   /** False until the texts were counted: the sizes below are 0 then, and say nothing. */
   isCounted: boolean
@@ -26,9 +26,6 @@ export interface DomainFacts {
   takeableBytes: number
   /** Characters of held-out text: of its latest version, if it has one, and in the reservoir. */
   heldOut: { latest: number | undefined; reservoir: number }
-  scored: ScoredTraffic | undefined
-  /** Drift alerts that hold. */
-  alerts: readonly HeldAlert[]
   /** Tokens that were settled under the active and the previous mask. */
   trafficTokens: number
   history: DomainHistory | undefined
@@ -43,7 +40,6 @@ export interface DueRules {
   policySetMs: number
   demand: TextDemand
   windowTokens: number
-  detectors?: readonly DriftDetector[] | undefined
 }
 
 /** Whether a domain is due, and why. */
@@ -107,15 +103,15 @@ function lacksHeldOut(tokens: number): string {
 function triggerOf(
   facts: DomainFacts,
   newSegments: number,
-  { nowMs, policy, policySetMs, detectors }: DueRules,
+  { nowMs, policy, policySetMs }: DueRules,
 ): { due: AutomaticTrigger | undefined; reason: string } {
-  const { domain, scored, alerts, history, createdAtMs } = facts
+  const { history, createdAtMs } = facts
   const text = `${newSegments} new segments`
   if (newSegments >= policy.new_segments) {
     return { due: 'volume', reason: `${text}, and ${policy.new_segments} are enough` }
   }
-  const drift = findDrift({ domain, policy, scored, alerts }, detectors)
-  if (drift) return { due: 'drift', reason: `${drift.reason}; ${text}` }
+  const drift = findDrift(facts, policy)
+  if (drift !== undefined) return { due: 'drift', reason: `${drift}; ${text}` }
   const sinceMs = Math.max(history?.lastStartMs ?? 0, policySetMs, createdAtMs)
   // The next time of a schedule takes longer to find than all else of a plan.
   if (policy.schedule !== null && newSegments > 0) {

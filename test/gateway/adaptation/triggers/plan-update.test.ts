@@ -147,12 +147,6 @@ describe('a domain is due', () => {
     ])
   })
 
-  test('by the signal of a further detector', () => {
-    const detectors = [() => ({ reason: 'its vocabulary changed' })]
-    const { domains } = plan([domain('legal', { segments: 5 })], { detectors })
-    expect(domains[0]).toMatchObject({ due: 'drift', reason: 'its vocabulary changed; 5 new segments' })
-  })
-
   test('by the schedule once since its last update, and however late the minute is', () => {
     // 03:00 every night; now is noon.
     const policy = { ...POLICY, schedule: '0 3 * * *' }
