@@ -20,7 +20,7 @@ export interface WatchLimits {
   idleMs: number
   /** Processor time without a response with which processes compute without end. */
   busyMs: number
-  /** Time in which a gateway that was started again must respond. Each start gets twice the time of the one before. */
+  /** Time in which a gateway that was started again must be healthy. Each start gets twice the time of the one before. */
   startMs: number
 }
 
@@ -33,7 +33,7 @@ const LIMITS: WatchLimits = { watchMs: 1500, idleMs: 200, busyMs: 130_000, start
 const PARTIAL_FAILURES = 3
 /** The checks after which it is judged by its processor time, if all of its processes run. */
 const WHOLE_FAILURES = 20
-/** Starts in a row without a response after which the service ends. */
+/** Starts in a row after which the service ends if none gave a healthy gateway. */
 const MAX_STARTS = 3
 /** The name of the process that runs the Worker. */
 const RUNTIME = 'workerd'
@@ -54,7 +54,7 @@ interface Processes {
  * that they get.
  *
  * @param print receives one line each time that it kills the gateway
- * @throws StartError when the gateway was started again several times and never responded; the reason of `signal`
+ * @throws StartError when the gateway was started again several times and was never healthy; the reason of `signal`
  */
 export async function watchGateway(
   gateway: WatchedGateway,
@@ -106,7 +106,7 @@ async function untilDown(
 }
 
 /**
- * Waits until a gateway that is started again responds, and kills it if it does not in its time.
+ * Waits until a gateway that is started again is healthy, and kills it if it is not in its time.
  *
  * @throws StartError after {@link MAX_STARTS} starts
  */
@@ -121,12 +121,12 @@ async function untilStartedAgain(
     if (await isHealthyWithin(timeoutMs, gateway.origin, signal)) return
     if (start === MAX_STARTS) break
     print(
-      `The gateway was started again and did not respond in ${formatDuration(timeoutMs)}, so it is killed.`,
+      `The gateway was started again and was not healthy within ${formatDuration(timeoutMs)}, so it is killed.`,
     )
     gateway.kill()
   }
   throw new StartError(
-    `The gateway was started again ${MAX_STARTS} times and never responded. Its log, ${gateway.logPath}, ends:\n${lastLines(gateway.logPath, 8)}`,
+    `The gateway was started again ${MAX_STARTS} times and was never healthy. Its log, ${gateway.logPath}, ends:\n${lastLines(gateway.logPath, 8)}`,
   )
 }
 

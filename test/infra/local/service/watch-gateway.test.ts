@@ -71,7 +71,7 @@ async function startWatch(
   watching.catch(() => undefined)
   onTestFinished(async () => {
     ending.abort()
-    await expect(watching).rejects.toThrow(/aborted|never responded/)
+    await expect(watching).rejects.toThrow(/aborted|never healthy/)
     timeout.mockRestore()
     server.close()
   })
@@ -135,7 +135,7 @@ test('a gateway that has ended is not killed while it is started again, however 
   expect(lines).toEqual([])
 })
 
-test('a gateway that never responds after it was started again is killed and started anew, and then ends the service with its log', async () => {
+test('a gateway that is never healthy after it was started again is killed and started anew, and then ends the service with its log', async () => {
   const waiting = await startProcess('waits')
   const limits = { idleMs: 0, busyMs: Infinity, startMs: 20 }
   const { state, kill, lines, watching, gateway } = await startWatch([waiting, process.pid], limits, false)
@@ -143,12 +143,12 @@ test('a gateway that never responds after it was started again is killed and sta
   const failure = await watching.catch((error: unknown) => error)
   expect(failure).toBeInstanceOf(StartError)
   expect((failure as Error).message).toBe(
-    `The gateway was started again 3 times and never responded. Its log, ${gateway.logPath}, ends:\nthe database is damaged`,
+    `The gateway was started again 3 times and was never healthy. Its log, ${gateway.logPath}, ends:\nthe database is damaged`,
   )
   expect(kill).toHaveBeenCalledTimes(3)
   expect(lines).toEqual([
     'The gateway does not respond, so it is killed.',
-    'The gateway was started again and did not respond in 0 s, so it is killed.',
-    'The gateway was started again and did not respond in 0 s, so it is killed.',
+    'The gateway was started again and was not healthy within 0 s, so it is killed.',
+    'The gateway was started again and was not healthy within 0 s, so it is killed.',
   ])
 })
