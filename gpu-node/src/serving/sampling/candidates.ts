@@ -143,9 +143,10 @@ export function drawFromCandidates(
   if (isUncut && candidates.unseen === undefined && pairs.length / 2 < vocabSize)
     return drawFromPart(candidates, best, { temperature: cuts.temperature, chance })
   const weights = weigh(candidates, best, cuts)
-  const unseen = isUncut ? (candidates.unseen ?? 0) : 0
-  const kept = isUncut ? weights?.weights : weights && keepTopP(candidates, weights, cuts)
-  const rank = kept && drawByToken(pairs, kept, chance, unseen)
+  const kept = weights && keepTopP(candidates, weights, cuts)
+  const unseen = weights?.isComplete || cuts.topP < 1 ? 0 : candidates.unseen
+  if (!kept || unseen === undefined) return undefined
+  const rank = drawByToken(pairs, kept, chance, unseen)
   return rank === undefined ? undefined : { token: tokenAt(pairs, rank), logit: logitAt(pairs, rank) }
 }
 
@@ -227,7 +228,7 @@ function keepTopP(
   { weights, isComplete }: Weights,
   { topP, topK }: SamplingCuts,
 ): Float64Array | undefined {
-  if (topP >= 1) return isComplete ? weights : undefined
+  if (topP >= 1) return weights
   // The weight that top-k keeps is unknown.
   if (!isComplete && unseen === undefined && topK > 0 && topK < vocabSize) return undefined
   let total = sumAtTemperature

@@ -128,8 +128,8 @@ test.each<[string, Partial<SamplerSpec>, 'always' | 'often' | 'sometimes']>([
 
 test.each<[string, Partial<SamplerSpec>, number]>([
   ['greedy', { temperature: 0 }, 0.2],
-  ['top-k', { topK: 5 }, 0.4],
-  ['top-k and top-p', { topK: 5, topP: 0.8 }, 0.5],
+  ['top-k', { topK: 5 }, 0.2],
+  ['top-k and top-p', { topK: 5, topP: 0.8 }, 0.35],
   ['min-p', { minP: 0.3 }, 0.5],
   ['top-p', { topP: 0.7 }, 0.7],
   ['no cut', {}, 0.6],
