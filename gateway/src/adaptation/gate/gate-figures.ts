@@ -46,7 +46,7 @@ export function ratioFigure(
   name: string,
   bounded: BoundedMean,
   limit: number,
-  rest: Partial<DecisionFigure> = {},
+  rest: Partial<DecisionFigure>,
   isStrict = false,
 ): DecisionFigure {
   const upper = perplexity(bounded.upper)
@@ -66,7 +66,7 @@ export function pointFigure(
   name: string,
   logRatio: number,
   limit: number,
-  rest: Partial<DecisionFigure> = {},
+  rest: Partial<DecisionFigure>,
 ): DecisionFigure {
   const value = perplexity(logRatio)
   return figure(name, value <= limit, { value: finiteOrNull(value), limit, ...rest })

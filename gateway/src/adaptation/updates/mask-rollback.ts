@@ -6,10 +6,9 @@ import type { ModelRow } from '../../storage/db/queries/model-queries.ts'
 import {
   activateEarlier,
   listServedMasks,
-  type ActivationChange,
+  type ActivationDecision,
 } from '../../storage/db/queries/rollback-queries.ts'
 import { findUpdateOfMask } from '../../storage/db/queries/update-queries.ts'
-import { SERVICE_ACTOR } from '../../storage/db/queries/decision-queries.ts'
 import { removalDecision } from '../own-masks/remove-own-masks.ts'
 import { releaseFrozenTexts } from '../statistics/release-texts.ts'
 import { planRollback } from '../statistics/rollback-plan.ts'
@@ -103,27 +102,23 @@ export async function rollBackTo(
   deps: RollbackDeps,
   model: ModelRow,
   version: number,
-  decision?: ActivationChange['decision'],
+  decision: ActivationDecision,
 ): Promise<boolean> {
   const { rolledBack, kept } = planRollback(
     await listServedMasks(deps.db, model.id),
     version,
     model.activeVersion,
   )
+  const reason = `${nameOf(version)} became active by a roll-back.`
+  const removals = [...model.domainVersions.keys()].map((domain) =>
+    removalDecision(model, { domain, reason }, decision.actor, deps.nowMs()),
+  )
   const change = {
     version,
     rolledBack: { masks: rolledBack, from: statesBefore('rolled_back'), to: 'rolled_back' },
     reinstated: { masks: kept, from: statesBefore('reinstated'), to: 'promoted' },
     superseded: { from: statesBefore('failed'), to: 'failed', error: superseded(model) },
-    decision,
-    removals: [...model.domainVersions.keys()].map((domain) =>
-      removalDecision(
-        model,
-        { domain, reason: `${nameOf(version)} became active by a roll-back.` },
-        decision?.actor ?? SERVICE_ACTOR,
-        deps.nowMs(),
-      ),
-    ),
+    decisions: [decision, ...removals],
   } as const
   const ended = await activateEarlier(deps.db, model, change, deps.nowMs())
   if (!ended) return false

@@ -58,13 +58,15 @@ export interface ActivationChange {
   reinstated: UpdateChange
   /** The change of updates that run, or can still be forced, and whose masks are selected from texts that do not count any more. */
   superseded: Omit<UpdateChange, 'masks'> & { error: { code: string; message: string } }
-  decision?: Omit<typeof decisions.$inferInsert, 'id' | 'model' | 'createdAt'> | undefined
-  /** The decisions that single domains lose their own masks, which were compared with another shared mask. */
-  removals: readonly Omit<typeof decisions.$inferInsert, 'id' | 'model' | 'createdAt'>[]
+  /** The decision itself, and those that single domains lose their own masks, which were compared with another shared mask. */
+  decisions: readonly ActivationDecision[]
 }
 
+/** A decision, without what it takes from the change. */
+export type ActivationDecision = Omit<typeof decisions.$inferInsert, 'id' | 'model' | 'createdAt'>
+
 /**
- * Makes an earlier mask active and the active one the previous, moves updates and their batches, and stores the decision, in
+ * Makes an earlier mask active and the active one the previous, moves updates and their batches, and stores the decisions, in
  * one transaction, by compare-and-set on the model. So an update that is promoting cannot activate its mask afterwards.
  *
  * @returns the updates that were superseded; undefined if the model has another revision, then nothing is changed
@@ -72,7 +74,7 @@ export interface ActivationChange {
 export async function activateEarlier(
   db: Database,
   model: Pick<ModelRow, 'id' | 'revision'>,
-  { version, rolledBack, reinstated, superseded, decision, removals }: ActivationChange,
+  { version, rolledBack, reinstated, superseded, decisions: made }: ActivationChange,
   nowMs: number,
 ): Promise<UpdateRow[] | undefined> {
   const { id, revision } = model
@@ -115,7 +117,7 @@ export async function activateEarlier(
       ),
     )
     .returning()
-  const stored = [...(decision ? [decision] : []), ...removals].map((each) =>
+  const stored = made.map((each) =>
     db.insert(decisions).select(
       sql`select null, ${id}, ${each.updateId ?? null}, ${each.maskVersion ?? null}, ${each.kind},
         ${each.verdict}, ${each.reason}, ${JSON.stringify(each.figures ?? [])}, ${each.actor}, ${nowMs}
