@@ -14,7 +14,6 @@ import {
 import { keepFile } from '../../storage/db/queries/sweep-queries.ts'
 import { findModel, type ModelRow } from '../../storage/db/queries/model-queries.ts'
 import type { Deps } from '../../contracts/bindings.ts'
-import { maskKey } from '../../storage/artifacts/artifact-keys.ts'
 import { activateMask, type ImportUpdate } from './activate-imported.ts'
 import { findOperatorModel } from '../models/find-operator-model.ts'
 import { readStoredHeader } from '../../storage/artifacts/mask-files.ts'
@@ -28,7 +27,7 @@ const MAX_DOMAINS = 256
  *
  * Only the header is checked here. Nodes check the bits: a node that cannot load the mask keeps serving the previous one.
  *
- * @param store stores the file in R2 and returns whether it is new
+ * @param store stores the file in R2
  * @param actor the id of the admin key
  * @returns the update that evaluates the mask, if there is one
  * @throws AppError `mask_invalid`, `mask_base_mismatch`, `model_not_found`, `conflict` with `activate` for a mask that was
@@ -38,17 +37,12 @@ export async function importMaskFile(
   deps: Pick<Deps, 'db' | 'artifacts' | 'reservoir' | 'nowMs'>,
   sha256: string,
   request: ImportMask,
-  { store, actor }: { store: () => Promise<boolean>; actor: string },
+  { store, actor }: { store: () => Promise<unknown>; actor: string },
 ): Promise<{ model: ModelRow; mask: MaskRow; update?: ImportUpdate }> {
   const model = await findOperatorModel(deps.db, request.model)
-  const isNew = await store()
-  let mask: MaskRow
-  try {
-    mask = await register(deps, model, sha256, request.dense_weights)
-  } catch (error) {
-    if (isNew) await deps.artifacts.delete(maskKey(sha256))
-    throw error
-  }
+  await store()
+  // The sweep deletes a file that cannot be registered: meanwhile a node or another import may have come to need it.
+  const mask = await register(deps, model, sha256, request.dense_weights)
   if (!request.activate) return { model, mask }
   const update = await activateMask(deps, model, mask, actor)
   if (update) return { model, mask, update }

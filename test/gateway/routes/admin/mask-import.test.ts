@@ -2,7 +2,10 @@ import { env } from 'cloudflare:workers'
 import { describe, expect, test } from 'vitest'
 import { encodeMask, type MaskMeta } from '@copal/shared/mask/mask-codec.ts'
 import type { DriftReport, ImportedMask, MaskEntry } from '@copal/shared/wire/admin.ts'
+import { importMask } from '@copal/shared/wire/mask-import.ts'
 import { sha256 } from '@copal/shared/wire/signature.ts'
+import { importMaskFile } from '../../../../gateway/src/adaptation/masks/import-mask-file.ts'
+import { storeMaskFile } from '../../../../gateway/src/storage/artifacts/mask-files.ts'
 import {
   admin,
   adminJson,
@@ -11,6 +14,7 @@ import {
   signedCall,
   SimulatedNode,
   startUpdate,
+  testDeps,
 } from '../../support/doubles/simulated-node.ts'
 import { fetchDocumented } from '../../support/requests/documented.ts'
 import { sendHeartbeat, createKey, errorOf, ORIGIN } from '../../support/requests/gateway-requests.ts'
@@ -270,7 +274,6 @@ describe('an import is rejected and not stored for', () => {
       status,
       expect.stringMatching(message),
     ])
-    expect(await env.ARTIFACTS.head(await fileKey(bytes))).toBeNull()
     expect((await adminJson<{ data: MaskEntry[] }>('GET', '/masks?model=import-d')).data).toEqual([])
   })
 
@@ -289,10 +292,25 @@ describe('an import is rejected and not stored for', () => {
   })
 })
 
-test('a rejected import does not delete a file that a node had stored', async () => {
-  await known('import-e')
-  const bytes = weightsFile('p', { baseSha256: 'b'.repeat(64) })
-  await signedCall('PUT', `/internal/masks/${await sha256(bytes)}`, bytes)
-  expect((await put(bytes, '?model=import-e')).status).toBe(422)
-  expect(await env.ARTIFACTS.head(await fileKey(bytes))).not.toBeNull()
-})
+test.each(['before', 'meanwhile'])(
+  'a rejected import does not delete a file that a node has stored %s',
+  async (when) => {
+    await known('import-e')
+    const bytes = weightsFile(when, { baseSha256: 'b'.repeat(64) })
+    const hash = await sha256(bytes)
+    const send = () => signedCall('PUT', `/internal/masks/${hash}`, bytes)
+    if (when === 'before') await send()
+    const store = async () => {
+      const { headers, body } = new Response(bytes, { headers: { 'content-length': String(bytes.length) } })
+      const isNew = await storeMaskFile(testDeps(), hash, { headers, body })
+      if (when === 'meanwhile') await send()
+      return isNew
+    }
+    const imported = importMaskFile(testDeps(), hash, importMask.parse({ model: 'import-e' }), {
+      store,
+      actor: 'operator',
+    })
+    await expect(imported).rejects.toMatchObject({ code: 'mask_base_mismatch' })
+    expect(await env.ARTIFACTS.head(await fileKey(bytes))).not.toBeNull()
+  },
+)
