@@ -77,7 +77,8 @@ test('the programs that read a variable are its readers', () => {
       .flatMap((path) => [...readText(path).matchAll(/\benv(?:\.|\[')(COPAL_[A-Z0-9_]+)/g)])
       .map(([, name = '']) => ({ reader, name }))
       .filter(({ name }) => {
-        const readers = settings.find(([known]) => known === name)?.[1].readers ?? []
+        const readers: readonly SettingReader[] =
+          settings.find(([known]) => known === name)?.[1].readers ?? []
         // `npm start` passes the gateway its variables.
         return !readers.includes(reader) && !(reader === 'start' && readers.includes('gateway'))
       }),
