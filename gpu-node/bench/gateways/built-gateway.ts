@@ -26,8 +26,10 @@ export async function startBuiltGateway(options: {
   root: string
   dir: string
   variables?: Record<string, string>
+  /** Port of V8's inspector, for profiling; 0 for any free port. */
+  inspectorPort?: number
 }): Promise<BuiltGateway> {
-  const { root, dir, variables } = options
+  const { root, dir, variables, inspectorPort } = options
   mkdirSync(dir, { recursive: true })
   const bundle = await gatewayBundle(root)
   const adminKey = randomSecret()
@@ -43,6 +45,7 @@ export async function startBuiltGateway(options: {
         ADMIN_KEY_SHA256: createHash('sha256').update(adminKey).digest('hex'),
         ...variables,
       },
+      ...(inspectorPort === undefined ? {} : { inspectorPort }),
     } satisfies RunWorker)
     return {
       url,

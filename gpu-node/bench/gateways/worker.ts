@@ -20,6 +20,8 @@ export interface RunWorker {
   }
   stateDir: string
   variables: Record<string, string>
+  /** Port of V8's inspector, for profiling; 0 for any free port. */
+  inspectorPort?: number
 }
 /** Message from the process: the address of the Worker. */
 export type WorkerMessage = { url: string; pids: number[] } | { error: string }
@@ -31,7 +33,7 @@ process.on('disconnect', () => process.exit())
 const BARE_WORKER = join(import.meta.dirname, 'bare-worker.mjs')
 const COMPATIBILITY_DATE = '2026-01-01'
 
-async function run({ gateway, stateDir, variables }: RunWorker): Promise<void> {
+async function run({ gateway, stateDir, variables, inspectorPort }: RunWorker): Promise<void> {
   try {
     const options = gateway ? workerOptions(gateway.bundle, variables) : bareOptions(variables)
     const worker = new Miniflare(
@@ -39,6 +41,7 @@ async function run({ gateway, stateDir, variables }: RunWorker): Promise<void> {
         ...options,
         unsafeDirectSockets: [{ host: '127.0.0.1', port: 0 }],
         resourcePersistencePath: stateDir,
+        ...(inspectorPort === undefined ? {} : { inspectorPort }),
       }),
     )
     await worker.ready
