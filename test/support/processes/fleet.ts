@@ -51,7 +51,7 @@ export interface TestFleet {
   /** Returns the secret of a node. */
   nodeSecret(id: string): Promise<string>
   readonly adminKey: string
-  admin<T>(method: string, path: string, body?: unknown): Promise<T>
+  admin<T>(method: string, path: string, body?: unknown, timeoutMs?: number): Promise<T>
   /** Creates an API key. */
   key(limits?: object, tenant?: string): Promise<{ id: string; key: string }>
   /** Returns the metrics that a key of a tenant with the scope `read-metrics` sees. */
@@ -111,12 +111,12 @@ export async function startFleet({
   const nodes = new Map<string, FleetNode & { relay: Relay }>()
   let gateway: ChildProcess | undefined
 
-  const admin = async <T>(method: string, path: string, body?: unknown): Promise<T> => {
+  const admin = async <T>(method: string, path: string, body?: unknown, timeoutMs = 60_000): Promise<T> => {
     const response = await fetch(url + path, {
       method,
       headers: { authorization: `Bearer ${home.secrets.adminKey}`, 'content-type': 'application/json' },
       ...(body === undefined ? {} : { body: JSON.stringify(body) }),
-      signal: AbortSignal.timeout(60_000),
+      signal: AbortSignal.timeout(timeoutMs),
     })
     const text = await response.text()
     if (!response.ok) throw new Error(`${method} ${path}: ${response.status} ${text}`)
