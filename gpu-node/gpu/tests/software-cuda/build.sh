@@ -20,7 +20,7 @@ source=$(pwd)
 
 # The version of what compiled kernels and the driver share: a kernel from a cache must be of the same.
 abi=$(cat device/* | cksum | cut -d ' ' -f 1)
-options="-std=c++17 -O3 -fPIC -fvisibility=hidden -pthread -Wall -Wextra -ffp-contract=off -U_FORTIFY_SOURCE"
+options="-std=c++17 -O2 -fPIC -fvisibility=hidden -pthread -Wall -Wextra -ffp-contract=off -U_FORTIFY_SOURCE"
 definitions="-DSOFTWARE_CUDA_ABI=${abi}u -DSOFTWARE_CUDA_DEVICE=\"$source/device\""
 
 # Compiles the sources that changed, or all after a header did, two at a time. `make` would do, but needs a package.

@@ -27,7 +27,7 @@ const Settings &settings() {
       size_t(std::strtoull(variable("SOFTWARE_CUDA_BYTES", "4294967296"), nullptr, 10)),
       std::strtol(variable("SOFTWARE_CUDA_DELAY_US", "0"), nullptr, 10),
       digits(variable("SOFTWARE_CUDA_NVRTC", "0")),
-      variable("SOFTWARE_CUDA_OPTIMIZATION", "-O0"),
+      variable("SOFTWARE_CUDA_OPTIMIZATION", "-Og"),
       digits(variable("SOFTWARE_CUDA_RACES", "0")) != 0,
       variable("SOFTWARE_CUDA_FAIL", ""),
   };

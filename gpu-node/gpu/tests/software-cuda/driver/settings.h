@@ -14,7 +14,7 @@ struct Settings {
   long delay_microseconds;
   /// `SOFTWARE_CUDA_NVRTC`, such as `12.4`: the version of the compiler, as 124; 0 if it is not set.
   unsigned compiler;
-  /// `SOFTWARE_CUDA_OPTIMIZATION`: how g++ optimizes kernels. Tests compile more than they compute.
+  /// `SOFTWARE_CUDA_OPTIMIZATION`: how g++ optimizes kernels. Tests compile as much as they compute.
   std::string optimization;
   /// `SOFTWARE_CUDA_RACES`: whether races are searched.
   bool finds_races;
