@@ -84,6 +84,7 @@ pub struct Activations {
     encoding: Encoding,
     bf16_words: Bf16Words,
     chunk_tokens: usize,
+    in_planes: bool,
     tokens: usize,
     cols: usize,
     words: AlignedBuffer<u32>,
@@ -120,6 +121,7 @@ impl Activations {
             encoding: Encoding::Bf16,
             bf16_words: Bf16Words::Floats,
             chunk_tokens: CHUNK_TOKENS,
+            in_planes: false,
             tokens: 0,
             cols: 0,
             words: AlignedBuffer::zeros(max_tokens * padded),
@@ -171,6 +173,7 @@ impl Activations {
             (implementation.multiply.bf16_words, implementation.chunk_tokens(encoding));
         let (bf16_words, chunk_tokens) = (self.bf16_words, self.chunk_tokens);
         let in_planes = implementation.has_planes(encoding, tokens);
+        self.in_planes = in_planes;
         let (words, groups) = self.sizes_per_token();
         let chunks = tokens.div_ceil(chunk_tokens);
         let all_words = Disjoint::new(&mut self.words);
@@ -206,6 +209,11 @@ impl Activations {
         }
         let parts = pool.threads();
         pool.run(&|part| (chunks * part / parts..chunks * (part + 1) / parts).for_each(&encode))
+    }
+
+    /// Whether integers are planes of bytes.
+    pub(super) fn in_planes(&self) -> bool {
+        self.in_planes
     }
 
     /// The number of chunks.

@@ -73,8 +73,10 @@ pub(crate) struct MultiplyFns {
     dense_bf16: ByTokens,
     dense_int8: ByGroup<ByTokens>,
     dense_int4: ByGroup<ByTokens>,
-    /// For dense groups that several chunks read from the nearest cache; `None`: those for memory.
+    /// For dense groups of bf16 and int8 that several chunks read from the nearest cache; `None`: those for memory.
     near: Option<NearFns>,
+    /// For int4 whose inputs are planes; `None`: the others read planes.
+    int4_in_planes: Option<Int4InPlanes>,
     sparse_bf16: ByTokens,
     sparse_int8: ByGroup<ByTokens>,
     sparse_int4: ByGroup<ByTokens>,
@@ -92,7 +94,15 @@ pub(crate) struct MultiplyFns {
 struct NearFns {
     bf16: ByTokens,
     int8: ByGroup<ByTokens>,
-    int4: ByGroup<ByTokens>,
+}
+
+/// Functions of int4 that several chunks of tokens are multiplied by: its groups are expanded to a byte for each code.
+#[derive(Debug)]
+struct Int4InPlanes {
+    expand_dense: ByGroup<ExpandFn>,
+    dense: ByGroup<ByTokens>,
+    expand_sparse: ByGroup<ExpandFn>,
+    sparse: ByGroup<ByTokens>,
 }
 
 /// For weights of a precision, the number of tokens from which on their integer inputs are planes of bytes.
@@ -265,7 +275,7 @@ impl Implementation {
         let by_tokens = match format.precision() {
             Precision::Bf16 => &fns.bf16,
             Precision::Int8 => fns.int8.of(format.group()),
-            Precision::Int4 => fns.int4.of(format.group()),
+            Precision::Int4 => return self.dense_fn(format, tokens),
         };
         by_tokens[tokens - 1]
     }

@@ -3,7 +3,9 @@
 use super::activations::fits_activations;
 use super::aligned_buffer::AlignedBuffer;
 use super::disjoint::Disjoint;
-use super::{Activations, BlockSums, CHUNK_TOKENS, Encoding, Expansion, MAX_GROUP_BYTES};
+use super::{
+    Activations, BlockFn, BlockSums, CHUNK_TOKENS, Encoding, Expansion, Int4InPlanes, MAX_GROUP_BYTES,
+};
 use crate::cpu::Implementation;
 use crate::pool::{Panicked, Pool};
 use crate::prefetch::prefetch_bytes;
@@ -261,7 +263,10 @@ impl MatrixProduct<'_> {
 
     /// Returns the most chunks of tokens of which each reads the whole of a block.
     fn max_passes(&self, block: usize) -> usize {
-        if self.matrix.is_sparse() && self.matrix.block_bytes(block) <= MAX_PASS_BYTES {
+        if self.matrix.is_sparse()
+            && self.int4_in_planes().is_none()
+            && self.matrix.block_bytes(block) <= MAX_PASS_BYTES
+        {
             self.implementation.max_passes(self.matrix.format())
         } else {
             1
@@ -317,7 +322,7 @@ impl MatrixProduct<'_> {
                         self.implementation.dense_fn(format, panel.tokens)
                     }
                     None => self.implementation.near_fn(format, panel.tokens),
-                    Some(_) => self.implementation.expanded_fn(format, panel.tokens),
+                    Some(_) => self.expanded_fn(panel.tokens),
                 };
                 // SAFETY: the slice is dense or expanded and has these groups, with a vector behind them; the panel
                 // was encoded for the matrix's columns.
@@ -327,9 +332,36 @@ impl MatrixProduct<'_> {
         }
     }
 
-    /// Returns how the matrix's groups are expanded; `None` where they are dense.
+    /// Returns how the matrix's groups are expanded; `None` where they are read as they are.
     fn expansion(&self) -> Option<Expansion> {
-        self.matrix.is_sparse().then(|| self.implementation.expansion(self.matrix.format()))
+        let format = self.matrix.format();
+        match self.int4_in_planes() {
+            Some(fns) if self.matrix.is_sparse() => {
+                Some(Expansion::Alone(*fns.expand_sparse.of(format.group())))
+            }
+            Some(fns) => Some(Expansion::Alone(*fns.expand_dense.of(format.group()))),
+            None => self.matrix.is_sparse().then(|| self.implementation.expansion(format)),
+        }
+    }
+
+    /// Returns the function that multiplies the matrix's groups after their expansion by a panel of `tokens` tokens.
+    fn expanded_fn(&self, tokens: usize) -> BlockFn {
+        let format = self.matrix.format();
+        match self.int4_in_planes() {
+            Some(fns) if self.matrix.is_sparse() => fns.sparse.of(format.group())[tokens - 1],
+            Some(fns) => fns.dense.of(format.group())[tokens - 1],
+            None => self.implementation.expanded_fn(format, tokens),
+        }
+    }
+
+    /// The functions for a matrix of int4 whose inputs are planes, if there are functions for that alone.
+    fn int4_in_planes(&self) -> Option<&'static Int4InPlanes> {
+        let is_int4 = self.matrix.format().precision() == Precision::Int4;
+        self.implementation
+            .multiply
+            .int4_in_planes
+            .as_ref()
+            .filter(|_| is_int4 && self.activations.in_planes())
     }
 
     /// Writes the products of a block's rows and a chunk.

@@ -17,6 +17,7 @@ pub(crate) const SCALAR: MultiplyFns = MultiplyFns {
     encode,
     release: None,
     near: None,
+    int4_in_planes: None,
     dense_bf16: by_tokens!(dense_bf16),
     dense_int8: by_group_and_tokens!(dense_int8),
     dense_int4: by_group_and_tokens!(dense_int4),

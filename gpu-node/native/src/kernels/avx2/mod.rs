@@ -29,6 +29,7 @@ pub(crate) const AVX2: MultiplyFns = MultiplyFns {
     encode,
     release: None,
     near: None,
+    int4_in_planes: None,
     dense_bf16: by_tokens!(bf16::dense),
     dense_int8: by_group_and_tokens!(int8::dense),
     dense_int4: by_group_and_tokens!(int4::dense),

@@ -1,9 +1,11 @@
-//! Expansion of sparse groups.
+//! Expansion of sparse groups, and of dense ones of int4.
 
-use super::int4::header_of_sparse;
+use super::int4::{header_of_sparse, nibbles, scale_upper_nibbles};
+use super::integers::load_halves;
 use super::{TILES, load, moves, shuffles, store};
 use crate::cpu::levels::{avx512, avx512vbmi2};
 use crate::storage::{BLOCK_ROWS, EXPANDED_INT4_HEADER, Format, TILE_ROWS, VECTOR_BYTES};
+use std::arch::x86_64::*;
 
 /// Defines the functions that expand by `$expand`, compiled for `$level`.
 macro_rules! expand_fns {
@@ -130,3 +132,61 @@ macro_rules! expand_fns {
 
 expand_fns!(by_shuffles, shuffles, avx512);
 expand_fns!(by_moves, moves, avx512vbmi2);
+
+avx512!(
+    /// Expands dense groups to a byte for each code; those of the second tile stay in the upper nibbles. Before them are the scales and the
+    /// minimums as f32.
+    ///
+    /// # Safety
+    ///
+    /// The contract of an `ExpandFn`, for dense groups.
+    pub(super) unsafe fn dense_int4<const GROUP: usize>(
+        stream: &[u8],
+        groups: usize,
+        out: &mut [u8],
+    ) -> usize {
+        let nibbles = nibbles();
+        let mut at = stream.as_ptr();
+        let mut out = out.as_mut_ptr();
+        for _ in 0..groups {
+            // SAFETY: a dense group is two f16 for each row and half a byte for each code; `out` has room for the groups, by the
+            // contract.
+            unsafe {
+                let scales = scale_upper_nibbles(load_halves(at));
+                let minimums = load_halves(at.add(2 * BLOCK_ROWS));
+                at = at.add(4 * BLOCK_ROWS);
+                for (index, floats) in [scales, minimums].as_flattened().iter().enumerate() {
+                    _mm512_storeu_ps(out.add(index * VECTOR_BYTES).cast(), *floats);
+                }
+                out = out.add(EXPANDED_INT4_HEADER);
+                for _ in 0..GROUP / 4 {
+                    let both = load(at);
+                    at = at.add(VECTOR_BYTES);
+                    store(out, _mm512_and_si512(both, nibbles[0]));
+                    store(out.add(VECTOR_BYTES), _mm512_and_si512(both, nibbles[1]));
+                    out = out.add(TILES * VECTOR_BYTES);
+                }
+            }
+        }
+        at.addr() - stream.as_ptr().addr()
+    }
+);
+
+avx512!(
+    /// The scales and the minimums of a group that [`dense_int4`] expanded.
+    ///
+    /// # Safety
+    ///
+    /// `at` points to such a group.
+    #[inline]
+    pub(super) unsafe fn read_dense_int4_header(at: *const u8) -> [[__m512; TILES]; 2] {
+        let at = at.cast::<f32>();
+        // SAFETY: guaranteed by the caller.
+        unsafe {
+            [
+                [_mm512_loadu_ps(at), _mm512_loadu_ps(at.add(TILE_ROWS))],
+                [_mm512_loadu_ps(at.add(BLOCK_ROWS)), _mm512_loadu_ps(at.add(BLOCK_ROWS + TILE_ROWS))],
+            ]
+        }
+    }
+);

@@ -16,8 +16,8 @@ mod two_of_four;
 use super::activations::{ChunkMut, encode_chunk};
 use super::function_tables::{ByGroup, by_16_tokens, by_group_and_tokens, by_tokens};
 use super::{
-    Bf16Words, BlockSums, CHUNK_TOKENS, Expansion, MAX_CHUNK_TOKENS, MaxPasses, MinPlaneTokens, MultiplyFns,
-    NearFns, Panel,
+    Bf16Words, BlockSums, CHUNK_TOKENS, Expansion, Int4InPlanes, MAX_CHUNK_TOKENS, MaxPasses, MinPlaneTokens,
+    MultiplyFns, NearFns, Panel,
 };
 use crate::cpu::levels::avx512;
 use crate::prefetch::prefetch_line;
@@ -49,6 +49,7 @@ pub(crate) const AVX512: MultiplyFns = MultiplyFns {
     encode,
     release: None,
     near: None,
+    int4_in_planes: None,
     dense_bf16: by_tokens!(bf16::dense),
     dense_int8: by_group_and_tokens!(int8::dense),
     dense_int4: by_group_and_tokens!(int4::dense),
@@ -101,17 +102,22 @@ pub(crate) const AVX512_BF16: MultiplyFns = MultiplyFns {
     ..AVX512_VBMI2
 };
 
-/// AVX-512 with AMX tiles for bf16, for int8 of four tokens and more, and for int4 of several chunks. For fewer tokens the integer
-/// products of tiles cost more than they save.
+/// AVX-512 with AMX tiles for bf16, for int8 of four tokens and more, and for int4 of three chunks and more. For fewer tokens the
+/// integer products of tiles cost more than they save.
 pub(crate) const AMX: MultiplyFns = MultiplyFns {
     bf16_words: Bf16Words::Rows,
     release: Some(amx::release),
-    min_plane_tokens: MinPlaneTokens { int8: amx::integers::MIN_TOKENS, int4: CHUNK_TOKENS + 1 },
-    max_passes: MaxPasses::ONE,
+    min_plane_tokens: MinPlaneTokens { int8: amx::integers::MIN_TOKENS, int4: 2 * CHUNK_TOKENS + 1 },
+    max_passes: MaxPasses { bf16: 1, int8: 1, ..AVX512_VBMI2.max_passes },
     near: Some(NearFns {
         bf16: by_16_tokens!(amx::bf16::near),
         int8: by_group_and_tokens!(amx::integers::dense_int8),
-        int4: by_group_and_tokens!(amx::integers::dense_int4),
+    }),
+    int4_in_planes: Some(Int4InPlanes {
+        expand_dense: ByGroup { of_64: expand::dense_int4::<64>, of_32: expand::dense_int4::<32> },
+        dense: by_group_and_tokens!(amx::integers::dense_int4),
+        expand_sparse: ByGroup { of_64: expand::by_moves::int4::<64>, of_32: expand::by_moves::int4::<32> },
+        sparse: by_group_and_tokens!(amx::integers::sparse_int4),
     }),
     dense_bf16: by_16_tokens!(amx::bf16::dense),
     dense_int8: ByGroup {
@@ -122,11 +128,6 @@ pub(crate) const AMX: MultiplyFns = MultiplyFns {
     sparse_int8: ByGroup {
         of_64: tiles_from_4!(int8::sparse_vbmi2, sparse_int8, 64),
         of_32: tiles_from_4!(int8::sparse_vbmi2, sparse_int8, 32),
-    },
-    expanded_int4: by_group_and_tokens!(amx::integers::expanded_int4),
-    expand_int4: ByGroup {
-        of_64: Expansion::Alone(expand::by_moves::int4::<64>),
-        of_32: Expansion::Alone(expand::by_moves::int4::<32>),
     },
     two_of_four_int8: ByGroup {
         of_64: tiles_from_4!(int8::sparse_vbmi2, sparse_int8, 64),

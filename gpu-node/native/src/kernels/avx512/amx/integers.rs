@@ -9,11 +9,12 @@
 use super::configure;
 use crate::cpu::levels::avx512vbmi2;
 use crate::kernels::CHUNK_TOKENS;
+use crate::kernels::avx512::expand;
 use crate::kernels::avx512::expand::by_moves::expand_int8;
-use crate::kernels::avx512::int4::{Scales, add_minimums, nibbles, scale_upper_nibbles};
+use crate::kernels::avx512::int4::{Scales, add_minimums};
 use crate::kernels::avx512::integers::{Dots, add_scaled, load_halves};
 use crate::kernels::avx512::{BlockSums, Panel, TILES, Totals};
-use crate::kernels::avx512::{each_token, load, load_totals, prefetch, store, store_totals};
+use crate::kernels::avx512::{each_token, load, load_totals, prefetch, store_totals};
 use crate::kernels::expand_then_multiply::EXPAND_AHEAD;
 use crate::prefetch::prefetch_bytes;
 use crate::storage::{BLOCK_ROWS, EXPANDED_INT4_HEADER, MAX_GROUP, TILE_ROWS, VECTOR_BYTES};
@@ -100,35 +101,24 @@ avx512vbmi2!(
 avx512vbmi2!(
     /// # Safety
     ///
-    /// The contract of a `BlockFn`, for a chunk whose words are planes.
+    /// The contract of a `BlockFn`, for a chunk whose words are planes and groups that [`dense_int4`](expand::dense_int4) expanded.
     pub(in crate::kernels::avx512) unsafe fn dense_int4<const GROUP: usize, const T: usize>(
         stream: &[u8],
         groups: usize,
         panel: Panel<'_>,
         sums: &mut BlockSums,
     ) {
-        let nibbles = nibbles();
         let mut totals = load_totals::<T>(sums);
         let mut products = Products([0; _]);
-        let mut codes = Codes([0; _]);
         let mut at = stream.as_ptr();
         // SAFETY: as above.
         unsafe {
             configure::<GROUP, T>();
             for group in 0..groups {
-                let scales = scale_upper_nibbles(load_halves(at));
-                let minimums = load_halves(at.add(2 * TILES * TILE_ROWS));
-                at = at.add(4 * TILES * TILE_ROWS);
-                let mut out = codes.0.as_mut_ptr();
-                for _ in 0..GROUP / 4 {
-                    prefetch(at);
-                    let both = load(at);
-                    at = at.add(VECTOR_BYTES);
-                    store(out, _mm512_and_si512(both, nibbles[0]));
-                    store(out.add(VECTOR_BYTES), _mm512_and_si512(both, nibbles[1]));
-                    out = out.add(TILES * VECTOR_BYTES);
-                }
-                multiply_plane::<GROUP, T>(codes.0.as_ptr(), panel, group, &mut products);
+                let [scales, minimums] = expand::read_dense_int4_header(at);
+                at = at.add(EXPANDED_INT4_HEADER);
+                multiply_plane::<GROUP, T>(at, panel, group, &mut products);
+                at = at.add(GROUP * BLOCK_ROWS);
                 add_scaled(&products.of_one_plane(), scales, panel, group, &mut totals);
                 add_minimums(minimums, panel, group, &mut totals);
             }
@@ -140,8 +130,8 @@ avx512vbmi2!(
 avx512vbmi2!(
     /// # Safety
     ///
-    /// The contract of a `BlockFn`, for a chunk whose words are planes and expanded groups.
-    pub(in crate::kernels::avx512) unsafe fn expanded_int4<const GROUP: usize, const T: usize>(
+    /// The contract of a `BlockFn`, for a chunk whose words are planes and sparse groups after their expansion.
+    pub(in crate::kernels::avx512) unsafe fn sparse_int4<const GROUP: usize, const T: usize>(
         stream: &[u8],
         groups: usize,
         panel: Panel<'_>,
