@@ -1,3 +1,6 @@
+/** Rows that are mirrored together: one value of each lies side by side below the diagonal. */
+const TILE_ROWS = 16
+
 /**
  * Writes the symmetric matrix of a packed upper triangle into `square`.
  *
@@ -6,10 +9,14 @@
  */
 export function unfoldTriangle(triangle: Float64Array, square: Float64Array, size: number): void {
   for (let row = 0, from = 0; row < size; row++) {
-    for (let col = row; col < size; col++, from++) {
-      const value = triangle[from] as number
-      square[row * size + col] = value
-      square[col * size + row] = value
+    const length = size - row
+    square.set(triangle.subarray(from, from + length), row * size + row)
+    from += length
+  }
+  for (let first = 0; first < size; first += TILE_ROWS) {
+    for (let col = first + 1; col < size; col++) {
+      const end = Math.min(first + TILE_ROWS, col)
+      for (let row = first; row < end; row++) square[col * size + row] = square[row * size + col] as number
     }
   }
 }
