@@ -132,7 +132,7 @@ impl Sequence {
 /// Shapes with whole vectors and with a remainder, for growths that raise references never, after some pages, within a tile,
 /// and at every page; one falls. Each is stored in both precisions.
 fn sequences() -> impl Iterator<Item = Sequence> {
-    let shapes = [(1, 128), (3, 64), (8, 64), (5, 40), (2, 6)];
+    let shapes = [(1, 128), (3, 64), (8, 32), (5, 40), (2, 6)];
     let growths = [0.0, 0.3, 0.7, 1.5, -0.5];
     let of_shape = move |(heads, dim)| {
         growths
@@ -168,8 +168,8 @@ fn attention_agrees_with_f64_at_every_position() {
 fn outputs_are_the_same_bits_whatever_is_computed_together() {
     const SIZES: [usize; 7] = [1, 2, 3, 7, 16, 21, 32];
     for (index, sequence) in sequences().enumerate() {
-        // Three sizes for each sequence. Every shape and every growth meets all of them.
-        let sizes = [0, 1, 2].map(|next| SIZES[(index + next) % SIZES.len()]);
+        // Two sizes for each sequence. Every shape and every growth meets all of them in either precision.
+        let sizes = [0, 1].map(|next| SIZES[(index + next) % SIZES.len()]);
         for implementation in Implementation::with_own_loops() {
             let expected = sequence.attend(implementation, TOKENS, sequence.heads);
             for tokens in sizes {
