@@ -13,8 +13,9 @@ if (!addon) skipWithoutAddon('the sparse engine')
 test.each([...BACKENDS, ...INT8_KEYS])(
   '$name: a prompt whose scores are not numbers fails alone',
   async ({ create }) => {
-    const { model, dir, remove } = await openTinyModel({ tied: false })
-    onTestFinished(() => remove())
+    const tiny = await openTinyModel({ tied: false })
+    onTestFinished(() => tiny.remove())
+    const { model, dir } = tiny
     const { config, master } = model
     const good = randomTokens(49, 6)
     const used = new Set([...good, ...selfTestPrompt(config.vocabSize)])
