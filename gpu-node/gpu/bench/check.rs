@@ -71,8 +71,9 @@ fn check_set(
     let mut largest = 0f64;
     for &length in lengths {
         let text = tokens(7, length);
-        largest = largest.max(compare(engine, &weights, reference, &text)?);
-        let found = bits(&scores(engine, &weights, &text, (length, 0))?);
+        let whole = scores(engine, &weights, &text, (length, 0))?;
+        largest = largest.max(compare(&whole, reference, &text)?);
+        let found = bits(&whole);
         // The last tokens of a long text, in a step of their own, attend to it by spans.
         let steps = if length == TOKENS { &[(1, 0), (3, 0), (5, OTHERS)][..] } else { &[(length - 3, 0)] };
         for &(chunk, others) in steps {
@@ -87,16 +88,10 @@ fn check_set(
     Ok(largest)
 }
 
-/// Returns the largest difference of a log-likelihood of a text from the reference's.
-fn compare(
-    engine: &mut Engine,
-    weights: &WeightSet,
-    reference: &Reference,
-    text: &[u32],
-) -> Result<f64, Box<dyn Error>> {
-    let found = scores(engine, weights, text, (text.len(), 0))?;
+/// Returns the largest difference of the log-likelihoods of a text from those of the reference.
+fn compare(found: &[f32], reference: &Reference, text: &[u32]) -> Result<f64, Box<dyn Error>> {
     let mut largest = 0f64;
-    for (position, ((_, logits), &found)) in reference.run(text).iter().zip(&found).enumerate() {
+    for (position, ((_, logits), &found)) in reference.run(text).iter().zip(found).enumerate() {
         let expected = nll(logits, text[position + 1] as usize);
         let difference = (f64::from(found) - expected).abs();
         if difference.is_nan() || difference > MAX_DIFFERENCE {
