@@ -226,11 +226,12 @@ function weigh(
 function keepTopP(
   { pairs, vocabSize, sumAtTemperature, unseen }: Candidates,
   { weights, isComplete }: Weights,
-  { topP, topK }: SamplingCuts,
+  { topP, topK, minP }: SamplingCuts,
 ): Float64Array | undefined {
   if (topP >= 1) return weights
-  // The weight that top-k keeps is unknown.
-  if (!isComplete && unseen === undefined && topK > 0 && topK < vocabSize) return undefined
+  // The weight that the other cuts keep is unknown.
+  const hasOtherCut = minP > 0 || (topK > 0 && topK < vocabSize)
+  if (!isComplete && unseen === undefined && hasOtherCut) return undefined
   let total = sumAtTemperature
   let error = SUM_ERROR * total
   if (isComplete || unseen !== undefined) {

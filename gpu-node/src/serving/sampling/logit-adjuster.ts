@@ -8,8 +8,8 @@ export interface LogitAdjuster {
   adjustAll(logits: Float32Array): void
   /** Returns the adjusted logit of a token, rounded to f32 as {@link adjustAll} does. */
   adjust(token: number, logit: number): number
-  /** Lists the tokens whose logits are adjusted once these tokens were generated as well. */
-  listAfter(tokens: Int32Array): AdjustedTokens
+  /** Lists the tokens whose logits are adjusted once these tokens were generated as well; undefined if they are more than `max`. */
+  listAfter(tokens: Int32Array, max: number): AdjustedTokens | undefined
 }
 
 /** The tokens of a row of logits that are adjusted, and what a device needs to estimate their adjusted logits. */
@@ -67,11 +67,12 @@ export function createLogitAdjuster(spec: SamplerSpec): LogitAdjuster | undefine
 
     adjust,
 
-    listAfter(tokens) {
-      sorted ??= Int32Array.from(adjusted).sort()
+    listAfter(tokens, max) {
       const further = new Map<number, number>()
       if (isPenalised) for (const token of tokens) further.set(token, (further.get(token) ?? 0) + 1)
       const added = [...further.keys()].filter((token) => !adjusted.has(token))
+      if (adjusted.size + added.length > max) return undefined
+      sorted ??= Int32Array.from(adjusted).sort()
       const listed = added.length === 0 ? sorted : Int32Array.from([...sorted, ...added]).sort()
       const list: AdjustedTokens = {
         tokens: listed,

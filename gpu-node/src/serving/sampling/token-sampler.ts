@@ -10,7 +10,7 @@ import {
   type CandidateRequest,
   type Candidates,
 } from './candidates.ts'
-import { createLogitAdjuster } from './logit-adjuster.ts'
+import { createLogitAdjuster, type AdjustedTokens } from './logit-adjuster.ts'
 import { randomDraw } from './random-draw.ts'
 import { joinWithheld, type WithheldTokens } from './withheld-tokens.ts'
 
@@ -82,10 +82,13 @@ export function createSampler(spec: SamplerSpec, kernels: LogitKernels): Sampler
       const places = Array.from({ length: 1 + drafts.length }, (_, place) => place)
       const chances = places.map((place) => chanceAt(position + place))
       if (!adjuster) return { temperature, chances }
-      const adjusted = places.map((place) => adjuster.listAfter(drafts.subarray(0, place)))
-      return adjusted.some(({ tokens }) => tokens.length > maxAdjusted)
-        ? undefined
-        : { temperature, chances, adjusted }
+      const adjusted: AdjustedTokens[] = []
+      for (const place of places) {
+        const list = adjuster.listAfter(drafts.subarray(0, place), maxAdjusted)
+        if (!list) return undefined
+        adjusted.push(list)
+      }
+      return { temperature, chances, adjusted }
     },
 
     sampleFrom(candidates, position, allowed = null) {

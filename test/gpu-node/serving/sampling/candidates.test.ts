@@ -2,92 +2,25 @@
 import { expect, test } from 'vitest'
 import type { SamplerSpec } from '../../../../gpu-node/src/serving/contract/backend.ts'
 import { GREEDY } from '../../../../gpu-node/src/serving/contract/greedy.ts'
-import type { AdjustedTokens } from '../../../../gpu-node/src/serving/sampling/logit-adjuster.ts'
-import type { Candidates } from '../../../../gpu-node/src/serving/sampling/candidates.ts'
 import { createScriptLogitKernels } from '../../../../gpu-node/src/serving/sampling/logit-kernels.ts'
 import { createSampler } from '../../../../gpu-node/src/serving/sampling/token-sampler.ts'
+import { CANDIDATES, candidatesOf, SHAPES } from '../../../support/engine/device-candidates.ts'
 import { maskOf } from '../../../support/engine/token-masks.ts'
 import { createRandom, normals } from '../../../support/harness/random.ts'
 
-const COUNT = 64
-const LIMITS = { count: COUNT, maxAdjusted: 200 }
+const LIMITS = { count: CANDIDATES, maxAdjusted: 200 }
 const SPEC: SamplerSpec = { ...GREEDY, temperature: 1, seed: 7, promptTokens: 0 }
-
-/** Computes what a device returns for some logits. `error` is the relative error of its sums. */
-function candidatesOf(
-  all: Float32Array,
-  temperature: number,
-  chance = 0,
-  error = 0,
-  adjusted?: AdjustedTokens,
-): Candidates {
-  const logits = all.slice()
-  for (const token of adjusted?.tokens ?? []) logits[token] = -1e30
-  const order = [...logits.keys()].sort((a, b) => logits[b]! - logits[a]! || a - b)
-  const best = logits[order[0]!]!
-  const sumAt = (t: number) =>
-    logits.reduce((sum, logit) => sum + Math.exp((logit - best) / t), 0) * (1 + error)
-  const [size, total] = [Math.ceil(logits.length / 256), sumAt(temperature)]
-  const weightOf = (tokens: Float32Array) =>
-    tokens.reduce((sum, logit) => sum + Math.exp((logit - best) / temperature), 0)
-  /** The weight of the adjusted tokens before a token. */
-  const adjustedBefore = (end: number) => {
-    let sum = 0
-    for (const [index, token] of adjusted?.tokens.entries() ?? []) {
-      const biased = all[token]! + adjusted!.biases[index]!
-      const factor = adjusted!.factors[index]!
-      const logit = (biased > 0 ? biased / factor : biased * factor) - adjusted!.deductions[index]!
-      if (token < end) sum += Math.exp(Math.min((logit - best) / temperature, 80))
-    }
-    return sum
-  }
-  const target = chance * (total + adjustedBefore(logits.length))
-  let start = 0
-  let before = 0
-  while (start + size < logits.length) {
-    const next = before + weightOf(logits.subarray(start, start + size))
-    if (target < next + adjustedBefore(start + size)) break
-    before = next
-    start += size
-  }
-  const part = new Float32Array(size).fill(-Infinity)
-  part.set(logits.subarray(start, start + size))
-  return {
-    part: { start, before: before - error * total, logits: part },
-    pairs: Float32Array.from(order.slice(0, COUNT).flatMap((token) => [token, logits[token]!])),
-    vocabSize: logits.length,
-    sum: sumAt(1),
-    sumAtTemperature: total,
-    ...(adjusted && adjusted.tokens.length > 0
-      ? {
-          withheld: {
-            tokens: adjusted.tokens,
-            logits: Float32Array.from(adjusted.tokens, (token) => all[token]!),
-          },
-        }
-      : {}),
-  }
-}
 
 function samplerOf(spec: Partial<SamplerSpec>, vocab: number) {
   return createSampler({ ...SPEC, ...spec }, createScriptLogitKernels(vocab))
 }
-
-/** Logits that are flat, peaked, and rounded so that many are equal. */
-const SHAPES: [string, (random: () => number, vocab: number) => Float32Array][] = [
-  ['flat', (random, vocab) => normals(random, vocab, 0, 0.01)],
-  ['usual', (random, vocab) => normals(random, vocab, 0, 3)],
-  ['peaked', (random, vocab) => normals(random, vocab, 0, 12)],
-  ['tied', (random, vocab) => normals(random, vocab, 0, 2).map((logit) => Math.round(logit))],
-  ['equal', (_, vocab) => new Float32Array(vocab).fill(-1.5)],
-]
 
 test.each<[string, Partial<SamplerSpec>, 'always' | 'often' | 'sometimes']>([
   ['greedy', { temperature: 0 }, 'always'],
   ['greedy whatever the cuts', { temperature: 0, topP: 0.3, topK: 5, minP: 0.1 }, 'always'],
   ['top-k 1', { topK: 1 }, 'always'],
   ['top-k', { topK: 40 }, 'often'],
-  ['top-k of all candidates, hot', { topK: COUNT, temperature: 2 }, 'often'],
+  ['top-k of all candidates, hot', { topK: CANDIDATES, temperature: 2 }, 'often'],
   ['top-k and top-p', { topK: 40, topP: 0.9, temperature: 0.7 }, 'sometimes'],
   ['top-k and top-p 0', { topK: 40, topP: 0 }, 'often'],
   ['top-p', { topP: 0.9 }, 'sometimes'],
@@ -182,6 +115,18 @@ test('a cut whose border is within the error of the sum decides nothing', () => 
   expect(drawn(0.75 + 2 ** -18)).toBeUndefined()
   expect(drawn(0.74)).toBeLessThan(2)
   expect(drawn(0.76)).toBeLessThan(3)
+})
+
+test('top-p takes its share of what min-p keeps, also where that is more than the candidates', () => {
+  // Weights 1, 100 × 1/100, and 799 × 0.0009, which min-p leaves out.
+  const logits = Float32Array.from({ length: 900 }, (_, token) =>
+    token === 0 ? 0 : Math.log(token <= 100 ? 0.01 : 0.0009),
+  )
+  const sampler = samplerOf({ minP: 0.001, topP: 0.55 }, 900)
+  for (let position = 0; position < 40; position++) {
+    const found = sampler.sampleFrom(candidatesOf(logits, 1), position)?.token
+    expect(found ?? 'undecided').toBeOneOf(['undecided', sampler.sample(logits.slice(), position).token])
+  }
 })
 
 /** Settings that adjust logits. */
@@ -299,12 +244,12 @@ test('drafts take the random numbers of their positions', () => {
 })
 
 test.each<[string, Partial<SamplerSpec>]>([
-  ['top-k above the candidates', { topK: COUNT + 1 }],
+  ['top-k above the candidates', { topK: CANDIDATES + 1 }],
   [
     'more biases than the device takes',
     { temperature: 0, logitBias: Array.from({ length: 201 }, (_, token) => ({ token, bias: 1 })) },
   ],
-  ['more alternatives than candidates', { temperature: 0, topLogprobs: COUNT + 1 }],
+  ['more alternatives than candidates', { temperature: 0, topLogprobs: CANDIDATES + 1 }],
   ['a temperature near 0', { temperature: 0.001, topK: 5 }],
 ])('%s needs the whole logits', (_, spec) => {
   expect(samplerOf(spec, 900).candidateRequest(LIMITS, 3)).toBeUndefined()
