@@ -17,7 +17,7 @@ import type { DeletedNumbers } from './deletion-records.ts'
 type FrozenTextDeps = Pick<Deps, 'db' | 'artifacts' | 'nowMs'>
 
 /** The calls that replacing a dataset takes, with the deletion of four artifacts of statistics. */
-const REPLACEMENT_CALLS = 24
+const REPLACEMENT_CALLS = 25
 /** Datasets that are looked through at most at a time. */
 const MAX_DATASETS = 1_000
 /** The calls that are left for what follows: the audit log, the record of the deletion, which updates run. */
@@ -102,8 +102,7 @@ async function freezeRemaining(
   texts: readonly StoredText[],
 ): Promise<DatasetRef & { characters: number }> {
   const [old] = await findDatasets(deps.db, [hash])
-  const nowMs = () => old?.createdAt ?? deps.nowMs()
-  const dataset = await freezeDataset({ ...deps, nowMs }, domain, texts)
+  const dataset = await freezeDataset(deps, domain, texts, old?.createdAt)
   return { ...dataset, characters: texts.reduce((sum, { text }) => sum + text.length, 0) }
 }
 

@@ -10,8 +10,8 @@ import { loadClassifier, storeClassifier } from './classifier-store.ts'
 import { countExamples, MIN_EXAMPLES } from './count-examples.ts'
 import type { DescribeBudget } from './describe-stored.ts'
 
-/** Calls that storing a classifier takes: its file, its version, and the files of older ones. */
-const STORE_CALLS = 6
+/** Calls that storing a classifier takes: its claim, its file, its version, and the files of older ones. */
+const STORE_CALLS = 7
 /** A classifier is trained anew when it could learn from this many times as many examples. */
 const GROWTH = 1.5
 

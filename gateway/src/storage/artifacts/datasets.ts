@@ -17,11 +17,16 @@ type DatasetLine = TextSample & { domain: string; sources: SampleSource[] }
 /** A line as earlier versions wrote it: with the key of one request, or without even that. */
 type OldDatasetLine = TextSample & { key?: string }
 
-/** Freezes texts as a dataset: newline-delimited JSON in R2, named by its SHA-256. Equal texts give the same dataset. */
+/**
+ * Freezes texts as a dataset: newline-delimited JSON in R2, named by its SHA-256. Equal texts give the same dataset.
+ *
+ * @param createdAt the age that it counts as; the current time unless it replaces an older dataset
+ */
 export async function freezeDataset(
   deps: Pick<Deps, 'db' | 'artifacts' | 'nowMs'>,
   domain: string,
   texts: readonly StoredText[],
+  createdAt = deps.nowMs(),
 ): Promise<DatasetRef> {
   const lines = texts.map(({ text, sources }) => {
     const line: DatasetLine = { domain, sources: sources.map(copySource), text }
@@ -33,7 +38,7 @@ export async function freezeDataset(
   await claimFile(deps, datasetKey(hash))
   await deps.artifacts.put(datasetKey(hash), bytes, { sha256: hash })
   const dataset = { sha256: hash, domain, samples: texts.length }
-  await insertDataset(deps.db, { ...dataset, bytes: bytes.byteLength, createdAt: deps.nowMs() })
+  await insertDataset(deps.db, { ...dataset, bytes: bytes.byteLength, createdAt })
   return dataset
 }
 

@@ -14,8 +14,8 @@ type ClaimDeps = Pick<Deps, 'db' | 'nowMs'>
 const CLAIM_MS = DAY_MS
 /** After this time a deletion was broken off, as a cron event ends after a quarter of it. */
 const BROKEN_OFF_MS = 60 * 60 * 1000
-/** The pauses in which a deletion, which is one call of R2, ends. */
-const PAUSES_MS = [100, 400, 1_000, 2_000]
+/** The pauses before each try to claim a file. In them a deletion ends, which is one call of R2. */
+const PAUSES_MS = [0, 100, 400, 1_000, 2_000]
 /** Calls of {@link deleteUnclaimed}, without those of its options. */
 export const DELETION_CALLS = 3
 
@@ -30,8 +30,8 @@ export const DELETION_CALLS = 3
  */
 export async function claimFile({ db, nowMs }: ClaimDeps, key: string): Promise<void> {
   for (const pauseMs of PAUSES_MS) {
+    if (pauseMs > 0) await new Promise((resolve) => setTimeout(resolve, pauseMs))
     if (await claimStoredFile(db, key, nowMs())) return
-    await new Promise((resolve) => setTimeout(resolve, pauseMs))
   }
   const message = `The file ${key} is being deleted, because nothing needed it. Try again in 5 s.`
   throw new AppError('service_unavailable', message, { retryAfterS: 5 })

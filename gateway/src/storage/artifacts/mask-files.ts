@@ -20,16 +20,15 @@ const MAX_HEADER_BYTES = 4 * 1024 * 1024
 const BAD_DIGEST = '(10037)'
 
 /**
- * Streams a request's body into R2 as a mask file; invalid files are deleted again.
+ * Streams a request's body into R2 as a mask file, unless it exists; invalid files are deleted again.
  *
- * @returns whether it is new; an existing file is not changed
  * @throws AppError `invalid_request`, `body_too_large`, `mask_invalid`, `service_unavailable`
  */
 export async function storeMaskFile(
   deps: MaskFileDeps,
   sha256: string,
   request: Pick<Request, 'headers' | 'body'>,
-): Promise<boolean> {
+): Promise<void> {
   const { artifacts } = deps
   const body = requireSizedBody(request, 'A mask file', MAX_FILE_BYTES)
   // Before it is looked up: an existing file may be about to be deleted.
@@ -37,7 +36,7 @@ export async function storeMaskFile(
   if (await artifacts.head(maskKey(sha256))) {
     // Read the body, because otherwise the connection breaks before the sender receives the response.
     await body.pipeTo(new WritableStream())
-    return false
+    return checkStoredMask(artifacts, sha256)
   }
   return storeCheckedMask(artifacts, sha256, () => artifacts.put(maskKey(sha256), body, { sha256 }))
 }
@@ -45,28 +44,35 @@ export async function storeMaskFile(
 /**
  * Stores a mask file by `put`, during which R2 checks the hash, and then checks its header.
  *
- * @returns whether it is new
- * @throws AppError `mask_invalid`, or the result of {@link storageError}; nothing is stored then
+ * @throws AppError `mask_invalid`, or the result of {@link storageError}
  */
 export async function storeCheckedMask(
   artifacts: R2Bucket,
   sha256: string,
   put: () => Promise<unknown>,
-): Promise<boolean> {
-  const key = maskKey(sha256)
+): Promise<void> {
   try {
     await put()
   } catch (cause) {
-    if (await artifacts.head(key)) return false
-    throw storageError('mask', sha256, cause)
+    // Another call may have stored it meanwhile.
+    if (!(await artifacts.head(maskKey(sha256)))) throw storageError('mask', sha256, cause)
   }
+  await checkStoredMask(artifacts, sha256)
+}
+
+/**
+ * Checks the header of a stored mask file, and deletes an invalid file. One that R2 cannot read now stays, because another call may
+ * have stored it too; it is checked when it is sent again.
+ *
+ * @throws AppError `mask_invalid`, or the result of {@link storageError}
+ */
+export async function checkStoredMask(artifacts: R2Bucket, sha256: string): Promise<void> {
   try {
     await readStoredHeader(artifacts, sha256)
   } catch (error) {
-    await artifacts.delete(key)
-    throw error
+    if (error instanceof AppError && error.code === 'mask_invalid') await artifacts.delete(maskKey(sha256))
+    throw storageError('mask', sha256, error)
   }
-  return true
 }
 
 /**

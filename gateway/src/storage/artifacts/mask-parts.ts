@@ -3,6 +3,7 @@ import { MASK_PART_BYTES } from '@copal/shared/wire/mask-parts.ts'
 import { MASK_PART_PREFIX, maskKey, maskPartKey } from './artifact-keys.ts'
 import { claimFile } from './file-claims.ts'
 import {
+  checkStoredMask,
   storeCheckedMask,
   MAX_FILE_BYTES,
   storageError,
@@ -38,19 +39,18 @@ export async function storeMaskPart(
  * Joins parts to a mask file in R2, without holding it in memory, and deletes the parts.
  *
  * @param parts the SHA-256 of each, in the order of the file
- * @returns whether the file is new
  * @throws AppError `not_found` if a part was not sent; `body_too_large`; `mask_invalid`; `service_unavailable`
  */
 export async function joinMaskFile(
   deps: MaskFileDeps,
   sha256: string,
   parts: readonly string[],
-): Promise<boolean> {
+): Promise<void> {
   const { artifacts } = deps
   await claimFile(deps, maskKey(sha256))
-  const isNew = (await artifacts.head(maskKey(sha256))) ? false : await join(artifacts, sha256, parts)
+  if (await artifacts.head(maskKey(sha256))) await checkStoredMask(artifacts, sha256)
+  else await join(artifacts, sha256, parts)
   await artifacts.delete([...new Set(parts)].map((part) => maskPartKey(sha256, part)))
-  return isNew
 }
 
 /** Deletes parts that were not joined within a day. */
@@ -67,7 +67,7 @@ export async function deleteOldParts({
   if (old.length > 0) await artifacts.delete(old.map(({ key }) => key))
 }
 
-async function join(artifacts: R2Bucket, sha256: string, parts: readonly string[]): Promise<boolean> {
+async function join(artifacts: R2Bucket, sha256: string, parts: readonly string[]): Promise<void> {
   const sizes = new Map<string, number>()
   for (const part of new Set(parts)) {
     const head = await artifacts.head(maskPartKey(sha256, part))

@@ -57,7 +57,7 @@ export async function sweepArtifacts(deps: SweepDeps): Promise<void> {
  */
 async function deleteUnusedOf(deps: SweepDeps, shard: string): Promise<void> {
   const { calls, db, nowMs } = deps
-  if (calls.left < UNUSED_CALLS) return
+  if (!calls.reserve(UNUSED_CALLS)) return
   const unused = await listUnusedDatasets(db, { shard, beforeMs: nowMs() - DAY_MS, nowMs: nowMs() })
   const hashesOf = (keys: readonly string[]) => keys.map((key) => key.slice(datasetKey('').length))
   const deleted = await deleteUnclaimed(deps, unused.map(datasetKey), {
@@ -78,7 +78,7 @@ async function sweep(
   keptOf: (hashes: readonly string[]) => Promise<Set<string>>,
 ): Promise<void> {
   const { calls, db, artifacts, nowMs } = deps
-  if (calls.left < PLACE_CALLS + PAGE_CALLS) return
+  if (!calls.reserve(PLACE_CALLS + PAGE_CALLS)) return
   const prefix = kind + shard
   const keptKeysOf = async (keys: readonly string[]) => {
     const kept = keys.length === 0 ? [] : await keptOf(keys.map((key) => key.slice(kind.length)))
@@ -86,7 +86,7 @@ async function sweep(
   }
   const begin = await findSweepPlace(db, prefix)
   let [after, deleted] = [begin, 0]
-  for (let page = 0; page < MAX_PAGES && calls.left >= PLACE_CALLS + PAGE_CALLS; page += 1) {
+  for (let page = 0; page < MAX_PAGES && calls.reserve(PLACE_CALLS + PAGE_CALLS); page += 1) {
     const listed = await artifacts.list({ prefix, ...(after === undefined ? {} : { startAfter: after }) })
     const old = listed.objects.filter(({ uploaded }) => uploaded.getTime() < nowMs() - DAY_MS)
     const keys = old.map(({ key }) => key)

@@ -4,6 +4,7 @@ import { openDatabase } from '../../../../gateway/src/storage/db/open-database.t
 import { listCounted } from '../../../../gateway/src/storage/db/queries/batch-queries.ts'
 import { forgetDatasets, listDatasetsOf } from '../../../../gateway/src/storage/db/queries/dataset-queries.ts'
 import { ensureDomains } from '../../../../gateway/src/storage/db/queries/domain-queries.ts'
+import { claimUnusedFiles } from '../../../../gateway/src/storage/db/queries/file-claim-queries.ts'
 import {
   findLatestHoldout,
   insertHoldout,
@@ -84,6 +85,14 @@ test('a frozen text that two keys sent stays for the other key, and is gone with
   expect(await env.ARTIFACTS.head(datasetKey(hash))).toBeNull()
   expect(await remove('two-keys', 'key=his')).toMatchObject({ deleted_frozen: 1 })
   expect(await countedTexts('two-keys')).toEqual([wrote('third')])
+})
+
+test('the remaining texts of an old dataset are kept from a sweep that deletes the same texts', async () => {
+  await storeBatch('kept-from-sweeps', [wrote('stays'), wrote('leaves')])
+  await remove('kept-from-sweeps', 'key=leaves')
+  const [{ sha256 } = { sha256: '' }] = await listCounted(db, 'kept-from-sweeps')
+  const beforeMs = Date.now() - 60_000
+  expect(await claimUnusedFiles(db, [datasetKey(sha256)], { beforeMs, nowMs: Date.now() })).toEqual([])
 })
 
 test('texts of one request are deleted, and those of a tenant, also where old ones name only its key', async () => {

@@ -302,9 +302,8 @@ test.each(['before', 'meanwhile'])(
     if (when === 'before') await send()
     const store = async () => {
       const { headers, body } = new Response(bytes, { headers: { 'content-length': String(bytes.length) } })
-      const isNew = await storeMaskFile(testDeps(), hash, { headers, body })
+      await storeMaskFile(testDeps(), hash, { headers, body })
       if (when === 'meanwhile') await send()
-      return isNew
     }
     const imported = importMaskFile(testDeps(), hash, importMask.parse({ model: 'import-e' }), {
       store,

@@ -1,8 +1,11 @@
 /** Files that are stored, or become needed, while a sweep deletes them. */
 import { env } from 'cloudflare:workers'
 import { and, eq } from 'drizzle-orm'
-import { expect, test } from 'vitest'
+import { expect, onTestFinished, test, vi } from 'vitest'
 import { sha256 } from '@copal/shared/wire/signature.ts'
+import { shareCalls } from '../../../../gateway/src/calls/call-budget.ts'
+import { meterDeps } from '../../../../gateway/src/calls/metered-deps.ts'
+import type { Deps } from '../../../../gateway/src/contracts/bindings.ts'
 import { datasetKey, maskKey } from '../../../../gateway/src/storage/artifacts/artifact-keys.ts'
 import { freezeDataset } from '../../../../gateway/src/storage/artifacts/datasets.ts'
 import { storeMaskFile } from '../../../../gateway/src/storage/artifacts/mask-files.ts'
@@ -10,6 +13,10 @@ import { joinMaskFile, storeMaskPart } from '../../../../gateway/src/storage/art
 import { sweepArtifacts } from '../../../../gateway/src/storage/artifacts/sweep-artifacts.ts'
 import { openDatabase } from '../../../../gateway/src/storage/db/open-database.ts'
 import { findDatasets, forgetDatasets } from '../../../../gateway/src/storage/db/queries/dataset-queries.ts'
+import {
+  claimUnusedFiles,
+  endDeletions,
+} from '../../../../gateway/src/storage/db/queries/file-claim-queries.ts'
 import { listMasks } from '../../../../gateway/src/storage/db/queries/mask-queries.ts'
 import { masks } from '../../../../gateway/src/storage/db/schema/masks.ts'
 import { admin, maskFile, testDeps } from '../../support/doubles/simulated-node.ts'
@@ -27,7 +34,7 @@ async function sweepMeanwhile(
   method: 'list' | 'delete',
   key: string,
   meanwhile: () => Promise<unknown>,
-  days = 2,
+  meter: (deps: Deps) => Deps = (deps) => deps,
 ): Promise<void> {
   let calls = 0
   const artifacts = new Proxy(env.ARTIFACTS, {
@@ -45,8 +52,8 @@ async function sweepMeanwhile(
     },
   })
   for (let tick = 0; tick < 16; tick += 1) {
-    const nowMs = Date.now() + days * DAY_MS + tick * TICK_MS
-    await sweepArtifacts(testDeps({ artifacts, maskDays: 1, nowMs: () => nowMs }))
+    const nowMs = Date.now() + 2 * DAY_MS + tick * TICK_MS
+    await sweepArtifacts(meter(testDeps({ artifacts, maskDays: 1, nowMs: () => nowMs })))
   }
   expect(calls).toBeGreaterThan(0)
 }
@@ -80,12 +87,12 @@ test.each(['whole', 'in parts'] as const)(
     expect(await isStored(listed.key)).toBe(true)
 
     const deleted = await unusedMask(`deleted ${how}`)
-    let stored: Promise<boolean> | undefined
+    let stored: Promise<void> | undefined
     await sweepMeanwhile('delete', deleted.key, async () => {
       stored = deleted[how]()
       await new Promise((resolve) => setTimeout(resolve, 50))
     })
-    expect(await stored).toBe(true)
+    await stored
     expect(await isStored(deleted.key)).toBe(true)
   },
 )
@@ -134,6 +141,40 @@ test('a file whose deletion was broken off can be stored an hour later', async (
   await expect(failed).rejects.toThrow('R2 is away')
   await expect(whole()).rejects.toMatchObject({ code: 'service_unavailable', retryAfterS: 5 })
   await sweepArtifacts(testDeps({ maskDays: 1, nowMs: () => Date.now() + 2 * DAY_MS + 3 * 60 * 60 * 1000 }))
+  await whole()
+  expect(await isStored(key)).toBe(true)
+})
+
+test('a file can be stored if its deletion ends during the last pause', async () => {
+  const { key, whole } = await unusedMask('deleted slowly')
+  await claimUnusedFiles(db, [key], { beforeMs: 0, nowMs: Date.now() })
+  const later = globalThis.setTimeout
+  const timers = vi.spyOn(globalThis, 'setTimeout')
+  onTestFinished(() => timers.mockRestore())
+  timers.mockImplementation(((callback: () => void, ms?: number) => {
+    const ended = ms === 2_000 ? endDeletions(db, [key]) : Promise.resolve()
+    return later(() => void ended.then(callback), 0)
+  }) as typeof setTimeout)
+  await whole()
+  expect(await isStored(key)).toBe(true)
+})
+
+test('a sweep ends the deletion that it began, although other tasks use all calls meanwhile', async () => {
+  const { key, whole } = await unusedMask('deleted with the last calls')
+  let useUp = () => {}
+  await sweepMeanwhile(
+    'delete',
+    key,
+    () => Promise.resolve(useUp()),
+    (deps) => {
+      const [ended, own, other] = shareCalls(3, 0, 24)
+      if (!ended || !own || !other) throw new Error('a share is missing')
+      ended.end()
+      useUp = () => other.take(other.left)
+      return meterDeps(deps, own)
+    },
+  )
+  expect(await isStored(key)).toBe(false)
   await whole()
   expect(await isStored(key)).toBe(true)
 })
