@@ -2,7 +2,7 @@
 
 use crate::cpu::Implementation;
 use crate::kernels::{CHUNK_TOKENS, Multiplier, MultiplyError};
-use crate::measure::time_blocks;
+use crate::measure::{PassTime, time_blocks};
 use crate::pool::Pool;
 use crate::storage::{Arena, BLOCK_ROWS, Form, Format, Mask, Matrix, PackError, pack_rows_as};
 use std::sync::Arc;
@@ -12,6 +12,10 @@ use std::{fmt, io};
 const MAX_WEIGHTS: usize = 4 << 20;
 /// Blocks of rows that a cut linear keeps for each thread, so that every thread has work.
 const MIN_BLOCKS: usize = 2;
+
+/// Copies are measured for at least so long, seconds, if there are so many: the first one waits for threads that slept, and a copy
+/// may take but a millisecond or two.
+const MIN_SECONDS: f64 = 0.008;
 
 /// The linears to measure, and limits of the sample.
 pub struct SampleOptions {
@@ -116,16 +120,19 @@ impl FormSample {
         self.matrices(form).iter().map(|matrix| matrix.stream_bytes()).sum()
     }
 
-    /// Multiplies by the matrices of a form once. With more tokens than share one pass over the weights it uses fewer copies,
-    /// so that it takes as long: then memory is less of a limit. Returns seconds for one token and one copy: the lower quartile
-    /// of the copies, which other work that takes the processors for some milliseconds does not change.
+    /// Multiplies by the matrices of a form, at most once by each. With more tokens than share one pass over the weights it uses
+    /// fewer copies, because memory is less of a limit then, but as many as take [`MIN_SECONDS`]. Returns seconds for one token and
+    /// one copy: the lower quartile of the copies, which other work that takes the processors for some milliseconds does not
+    /// change.
     pub fn time(&mut self, form: Form, tokens: usize) -> Result<f64, MultiplyError> {
         let FormSample { multiplier, packed, dense, block } = self;
         let all = if form == Form::Packed { packed } else { dense };
         let copies = all.len() / *block;
-        let used = (copies * CHUNK_TOKENS / tokens.max(CHUNK_TOKENS)).max(1);
-        let times = time_blocks(multiplier, &all[..used * *block], *block, tokens)?;
-        let mut seconds: Vec<f64> = times.iter().map(|time| time.encode_s + time.multiply_s).collect();
+        let least = copies * CHUNK_TOKENS / tokens.max(CHUNK_TOKENS);
+        let times = time_blocks(multiplier, all, *block, tokens, |times| {
+            times.len() >= least && times.iter().map(PassTime::total_s).sum::<f64>() >= MIN_SECONDS
+        })?;
+        let mut seconds: Vec<f64> = times.iter().map(PassTime::total_s).collect();
         seconds.sort_unstable_by(f64::total_cmp);
         Ok(seconds[(seconds.len() - 1) / 4] / tokens as f64)
     }

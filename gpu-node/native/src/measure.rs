@@ -15,6 +15,13 @@ pub struct PassTime {
     pub multiply_s: f64,
 }
 
+impl PassTime {
+    /// Both, seconds.
+    pub fn total_s(&self) -> f64 {
+        self.encode_s + self.multiply_s
+    }
+}
+
 /// Multiplies one matrix after another by `tokens` tokens of synthetic inputs, and measures the time.
 ///
 /// Encodes the inputs only where their number of columns or their encoding changes, as the layers of a model
@@ -24,16 +31,18 @@ pub fn time_pass<M: Deref<Target = Matrix>>(
     matrices: &[M],
     tokens: usize,
 ) -> Result<PassTime, MultiplyError> {
-    let times = time_blocks(multiplier, matrices, matrices.len().max(1), tokens)?;
+    let times = time_blocks(multiplier, matrices, matrices.len().max(1), tokens, |_| false)?;
     Ok(times.into_iter().next().unwrap_or(PassTime { encode_s: 0.0, multiply_s: 0.0 }))
 }
 
-/// As [`time_pass`], and returns the time of each `block` consecutive matrices.
+/// As [`time_pass`], and returns the time of each `block` consecutive matrices. Ends early where `is_enough` says so of the times
+/// so far.
 pub fn time_blocks<M: Deref<Target = Matrix>>(
     multiplier: &mut Multiplier,
     matrices: &[M],
     block: usize,
     tokens: usize,
+    is_enough: impl Fn(&[PassTime]) -> bool,
 ) -> Result<Vec<PassTime>, MultiplyError> {
     let widest = matrices.iter().map(|matrix| matrix.cols()).max().unwrap_or(0);
     let tallest = matrices.iter().map(|matrix| matrix.rows()).max().unwrap_or(0);
@@ -60,6 +69,9 @@ pub fn time_blocks<M: Deref<Target = Matrix>>(
             time.multiply_s += start.elapsed().as_secs_f64();
         }
         times.push(time);
+        if is_enough(&times) {
+            break;
+        }
     }
     black_box(outputs);
     Ok(times)
