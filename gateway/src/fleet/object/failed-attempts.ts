@@ -9,8 +9,8 @@ import { RecentAttempts, type Outcome } from './recent-attempts.ts'
 export const RETRY_MS = 1_000
 /** After this time an attempt is pending: what was to store it has failed, or ended with the object. */
 const PENDING_MS = 5_000
-/** Each takes up to three calls of the thousand that an alarm may make. */
-const MAX_STORED_AT_ONCE = 100
+/** Each takes up to 12 statements of the thousand that an alarm may execute. */
+const MAX_STORED_AT_ONCE = 50
 /** After so many failures in a row the database is taken to be down. */
 const MAX_FAILURES = 3
 /** Attempts that wait in storage for the database at most: the object reads all of them when it starts. */
