@@ -61,7 +61,7 @@ test('a mask that R2 cannot read to check it stays, because another call may hav
 test.each(['whole', 'in parts'])(
   'a file that R2 could not read to check it is checked when it is sent again %s',
   async (how) => {
-    const bytes = new TextEncoder().encode(`no mask, sent ${how}`)
+    const bytes = new Uint8Array(new TextEncoder().encode(`no mask, sent ${how}`))
     const hash = await sha256(bytes)
     await expect(storeMaskFile(failing('get'), hash, requestOf(bytes))).rejects.toMatchObject(outage)
     await storeMaskPart(env.ARTIFACTS, hash, hash, requestOf(bytes))

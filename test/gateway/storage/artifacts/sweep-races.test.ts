@@ -151,10 +151,13 @@ test('a file can be stored if its deletion ends during the last pause', async ()
   const later = globalThis.setTimeout
   const timers = vi.spyOn(globalThis, 'setTimeout')
   onTestFinished(() => timers.mockRestore())
-  timers.mockImplementation(((callback: () => void, ms?: number) => {
-    const ended = ms === 2_000 ? endDeletions(db, [key]) : Promise.resolve()
-    return later(() => void ended.then(callback), 0)
-  }) as typeof setTimeout)
+  timers.mockImplementation((callback: () => void, ms?: number) => {
+    const end = async () => {
+      if (ms === 2_000) await endDeletions(db, [key])
+      callback()
+    }
+    return later(() => void end(), 0)
+  })
   await whole()
   expect(await isStored(key)).toBe(true)
 })
