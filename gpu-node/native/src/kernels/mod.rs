@@ -17,6 +17,7 @@ mod disjoint;
 mod expand_table;
 mod expand_then_multiply;
 mod function_tables;
+mod matrix_product;
 mod multiply;
 #[cfg(target_arch = "aarch64")]
 mod neon;
