@@ -68,7 +68,9 @@ function die(thrown: unknown): void {
   isDying = true
   log.error('the node ends after an unexpected error', { reason: inspect(thrown) })
   const told = node ? undefined : supervisor.tell({ type: 'failed', message: reasonOf(thrown) })
-  void Promise.all([told, sendLastLines()]).then(() => exit(1))
+  const end = () => exit(1)
+  // The defect may be in what sends the lines.
+  void Promise.all([told, sendLastLines()]).then(end, end)
   starting.abort()
   try {
     node?.halt()

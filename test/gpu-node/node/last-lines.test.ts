@@ -19,9 +19,10 @@ const END_TOKEN = 2
 // A long context, so that an output can run until its node ends.
 prepareWholeNodes({ contextLength: 16_384 })
 
-/** Makes a node throw an error that nothing catches when it gets SIGUSR2. */
-const WITH_DEFECT = {
-  NODE_OPTIONS: `--import "data:text/javascript,${encodeURI(`process.on('SIGUSR2', () => { throw new Error('a defect') })`)}"`,
+/** Makes a node throw an error that nothing catches when it gets SIGUSR2, after an action. */
+function withDefect(action = '') {
+  const script = `process.on('SIGUSR2', () => { ${action}; throw new Error('a defect') })`
+  return { NODE_OPTIONS: `--import "data:text/javascript,${encodeURI(script)}"` }
 }
 
 async function startReceiver() {
@@ -59,7 +60,7 @@ test.each([
 test('a collector learns of the unexpected error that ends a node', async () => {
   const { receiver, env } = await startReceiver()
   const { start } = await prepareNode()
-  const node = await start({ ...env, ...WITH_DEFECT })
+  const node = await start({ ...env, ...withDefect() })
   node.child.kill('SIGUSR2')
   expect(await once(node.child, 'exit')).toEqual([1, null])
   const line = receiver.logs().find(({ body }) => body.stringValue.includes('unexpected error'))
@@ -82,9 +83,18 @@ async function startSlowCollector(): Promise<Record<string, string>> {
   }
 }
 
+test('an unexpected error ends a node also if it keeps the last lines from being sent', async () => {
+  const { env } = await startReceiver()
+  const { start } = await prepareNode()
+  const broken = withDefect(`globalThis.clearTimeout = () => { throw new Error('no timers') }`)
+  const node = await start({ ...env, ...broken })
+  node.child.kill('SIGUSR2')
+  expect(await once(node.child, 'exit')).toEqual([1, null])
+})
+
 test('a node that ends after an unexpected error ends its streams, while a collector is slow to take its last lines', async () => {
   const { gateway, start } = await prepareNode()
-  const node = await start({ ...WITH_DEFECT, ...(await startSlowCollector()) })
+  const node = await start({ ...withDefect(), ...(await startSlowCollector()) })
   await heartbeatWhere(gateway, (beat) => beat.weightSets[0]?.state === 'ready')
   const response = await gateway.callNode(await urlOf(node), 'POST', '/rpc/completions', {
     requestId: 'request-1',
