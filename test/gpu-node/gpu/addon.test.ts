@@ -16,6 +16,7 @@ import { BLOCK_LINEARS } from '../../../gpu-node/src/model/config/llama-config.t
 import { gpu, skipWithoutGpu } from '../../support/engine/gpu.ts'
 import { TINY_NATIVE_ENGINE } from '../../support/engine/tiny-native-engine.ts'
 import { createRandom, normals } from '../../support/harness/random.ts'
+import { RUST_TESTS } from '../../support/harness/rust-tests.ts'
 import { temporaryDir } from '../../support/harness/temporary.ts'
 
 const OPTIONS: GpuEngineOptions = { ...TINY_NATIVE_ENGINE, headPrecision: 'bf16' }
@@ -25,8 +26,7 @@ else skipWithoutGpu('the GPU addon')
 
 function testAddon(addon: GpuAddon): void {
   test('the Rust tests pass', { timeout: 900_000 }, () => {
-    const args = ['test', '--profile', 'bench', '--locked', '--no-default-features', '--quiet']
-    const { status, stdout, stderr } = spawnSync('cargo', args, { cwd: GPU_CRATE, encoding: 'utf8' })
+    const { status, stdout, stderr } = spawnSync('cargo', RUST_TESTS, { cwd: GPU_CRATE, encoding: 'utf8' })
     expect(status, `${stdout}\n${stderr}`).toBe(0)
     expect(stdout).toMatch(/test result: ok\. [1-9]/)
   })

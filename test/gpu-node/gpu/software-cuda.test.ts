@@ -7,11 +7,11 @@ import { fileURLToPath } from 'node:url'
 import { afterAll, describe, expect, test } from 'vitest'
 import { GPU_CRATE } from '../../../gpu-node/gpu/source-hash.mjs'
 import { gpu, skipWithoutGpu } from '../../support/engine/gpu.ts'
+import { RUST_TESTS } from '../../support/harness/rust-tests.ts'
 
 /** What two weight sets, keys, values and activations of the program's model, and one calibration take, but not three sets. */
 const DEVICE_BYTES = 21_220_000
 const SOFTWARE_CUDA = join(GPU_CRATE, 'tests', 'software-cuda')
-const TEST_OPTIONS = ['--profile', 'bench', '--locked', '--no-default-features', '--quiet']
 /** The shortest tests that run each kernel. */
 const EVERY_KERNEL = [
   'programs::tests',
@@ -47,7 +47,7 @@ describe.runIf('addon' in gpu)('on software CUDA', () => {
       'a_long_sequence',
     ]
     const names = skipped.flatMap((name) => ['--skip', name])
-    const output = run(GPU_CRATE, 'cargo', ['test', ...TEST_OPTIONS, '--', ...names])
+    const output = run(GPU_CRATE, 'cargo', [...RUST_TESTS, '--', ...names])
     expect(output).toMatch(/test result: ok\. [1-9]/)
   })
 
@@ -56,7 +56,7 @@ describe.runIf('addon' in gpu)('on software CUDA', () => {
     run(SOFTWARE_CUDA, './build.sh', [folder])
     // Kernels from the cache would be those that search none.
     const settings = { SOFTWARE_CUDA_RACES: '1', COPAL_CACHE: join(folder, 'cache-of-races') }
-    const output = run(GPU_CRATE, 'cargo', ['test', ...TEST_OPTIONS, '--', ...EVERY_KERNEL], settings)
+    const output = run(GPU_CRATE, 'cargo', [...RUST_TESTS, '--', ...EVERY_KERNEL], settings)
     expect(output).toMatch(/test result: ok\. [1-9]/)
   })
 

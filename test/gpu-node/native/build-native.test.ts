@@ -6,6 +6,7 @@ import { RUST_WORKSPACE } from '../../../infra/local/build-addon.mjs'
 import { buildNative, offerNative } from '../../../infra/local/build-native.mjs'
 import { isAlive } from '../../../gpu-node/src/platform/process-identity.ts'
 import { until } from '../../support/processes/service.ts'
+import { RUST_TESTS, RUST_UNIT_TESTS } from '../../support/harness/rust-tests.ts'
 import { skipWithoutAddon } from '../../support/harness/skip-without-addon.ts'
 import { temporaryDir } from '../../support/harness/temporary.ts'
 
@@ -149,12 +150,10 @@ function testWithCargo(): void {
   })
 
   test.each([
-    // They compile all kernels again and compute little.
-    ['unit', ['--lib', '--config', 'profile.bench.package.copal-native.opt-level=0']],
-    ['integration', ['--test', '*']],
-  ])('the Rust %s tests pass', { timeout: 900_000 }, (_, which) => {
-    const crates = ['--package', 'copal-native', '--package', 'copal-addon', '--no-default-features']
-    const args = ['test', ...crates, '--profile', 'bench', '--locked', '--quiet', ...which]
+    ['unit', RUST_UNIT_TESTS],
+    ['integration', [...RUST_TESTS, '--test', '*']],
+  ])('the Rust %s tests pass', { timeout: 900_000 }, (_, options) => {
+    const args = [...options, '--package', 'copal-native', '--package', 'copal-addon']
     const { status, stdout, stderr } = spawnSync('cargo', args, { cwd: RUST_WORKSPACE, encoding: 'utf8' })
     expect(status, `${stdout}\n${stderr}`).toBe(0)
     expect(stdout).toMatch(/test result: ok\. [1-9]/)
