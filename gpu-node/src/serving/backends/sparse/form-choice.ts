@@ -46,11 +46,11 @@ const MAX_STREAMS = 32
 /**
  * Chooses the form of a weight set.
  *
- * The speed of packed weights is taken at the low end of its interval, so that noise alone does not replace the dense
- * form. A form qualifies if it is at least {@link MIN_SPEED} × as fast as dense at one stream, at eight, at the expected
- * number of streams and in prefill. Among the forms that qualify and fit the memory, the function chooses the one with the best geometric mean of
- * its speeds at one stream and at the expected number of streams. Of equal ones it chooses the packed form, which takes
- * less memory, and also where no fast form fits.
+ * A form qualifies if it is at least {@link MIN_SPEED} × as fast as dense at one stream, at eight, at the expected number of
+ * streams and in prefill, with the speed of packed weights at the low end of its interval: noise alone does not replace the
+ * dense form. Among the forms that qualify and fit the memory, the function chooses the one with the best geometric mean of
+ * its measured speeds at one stream and at the expected number of streams. Of equal ones it chooses the packed form, which
+ * takes less memory, and also where no fast form fits.
  *
  * Not for int4, whose forms are different weights: see {@link chooseInt4Form}.
  */
@@ -102,8 +102,9 @@ export function chooseInt4Form(kernel: string): FormChoice {
 interface Candidate {
   form: FormChoice['form']
   denseFrom: number
-  /** Mean speed relative to dense. */
+  /** Mean speed relative to dense, as measured. */
   mean: number
+  /** Lowest speed relative to dense that the measurement allows. */
   slowest: number
 }
 
@@ -111,27 +112,36 @@ function candidateForms({ counts, prefill }: FormFigures, streams: number): Cand
   const expected = Math.min(streams, MAX_STREAMS)
   const candidate = (form: FormChoice['form'], denseFrom: number): Candidate => {
     /** Speed of the form relative to dense. */
-    const at = (tokens: number, packed: number) => (tokens >= denseFrom ? 1 : packed)
-    const speeds = counts.map(({ tokens, low }) => ({ tokens, speed: at(tokens, low) }))
-    const speedAt = (tokens: number) => speeds.findLast((count) => count.tokens <= tokens)?.speed ?? 1
+    const at = (figure: 'packedSpeed' | 'low', { tokens, ...speed }: FormSpeed) =>
+      tokens >= denseFrom ? 1 : speed[figure]
+    const decode = (figure: 'packedSpeed' | 'low', tokens: number) => {
+      const speed = counts.findLast((count) => count.tokens <= tokens)
+      return speed ? at(figure, speed) : 1
+    }
     return {
       form,
       denseFrom: form === 'both' ? denseFrom : 0,
-      mean: Math.sqrt(speedAt(1) * speedAt(expected)),
+      mean: Math.sqrt(decode('packedSpeed', 1) * decode('packedSpeed', expected)),
       slowest: Math.min(
-        speedAt(1),
-        speedAt(USUAL_STREAMS),
-        speedAt(expected),
-        at(prefill.tokens, prefill.low),
+        ...[1, USUAL_STREAMS, expected].map((tokens) => decode('low', tokens)),
+        at('low', prefill),
       ),
     }
   }
   // The first count from which on the dense form is never slower. Above the largest count, several passes over the
   // weights begin, as in prefill.
-  const lastPacked = counts.findLastIndex(({ low }) => low > 1)
-  const denseFrom = counts[lastPacked + 1]?.tokens ?? (counts.at(-1)?.tokens ?? 0) + 1
-  // Before dense, so that equal means prefer packed.
-  return [candidate('packed', Infinity), candidate('dense', 0), candidate('both', denseFrom)]
+  const denseFrom = (figure: 'packedSpeed' | 'low') => {
+    const lastPacked = counts.findLastIndex((count) => count[figure] > 1)
+    return counts[lastPacked + 1]?.tokens ?? (counts.at(-1)?.tokens ?? 0) + 1
+  }
+  return [
+    // Before dense, so that equal means prefer packed.
+    candidate('packed', Infinity),
+    candidate('dense', 0),
+    // Where packed weights are faster as measured, or else where they are surely faster.
+    candidate('both', denseFrom('packedSpeed')),
+    candidate('both', denseFrom('low')),
+  ]
 }
 
 /**

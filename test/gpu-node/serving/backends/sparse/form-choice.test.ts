@@ -74,6 +74,11 @@ test('both forms are kept when each is faster at its number of tokens', () => {
   expect(fewTokens, 'a single stream is expected').toMatchObject({ form: 'both', denseFrom: 8 })
 })
 
+test('of both forms the one that was measured faster multiplies, if it is not much slower in the worst case', () => {
+  expect(choose(figuresOf([1.42, 1.4, 1.3, 1.11], 0.95, 0.12))).toMatchObject({ form: 'both', denseFrom: 9 })
+  expect(choose(figuresOf([1.42, 1.4, 1.3, 1.11], 0.95, 0.14))).toMatchObject({ form: 'both', denseFrom: 8 })
+})
+
 test('both forms are not kept for a small gain', () => {
   expect(choose(figuresOf([1.15, 1, 1, 0.9])).form).toBe('dense')
 })
