@@ -107,8 +107,8 @@ export interface GpuStep extends EngineStep {
  * {@link GpuEngine.candidates}: of each item with output 5, and of each of its drafts. All arrays but `counts` join the tokens of
  * all rows.
  *
- * The caller gets the logits of these tokens unadjusted, and adjusts them in its own precision. What the device computes by these
- * numbers only decides which part of the vocabulary it returns.
+ * The addon returns the logits of these tokens unadjusted, and the caller adjusts them in f64 and rounds them to f32. The device
+ * adjusts them in f32 too, but only to decide which part of the vocabulary it returns.
  */
 export interface LogitAdjustments {
   /** The number of tokens of each row, at most {@link GpuEngine.maxAdjusted}. */

@@ -223,7 +223,7 @@ fn adjusted_tokens_are_in_no_candidates_and_their_logits_follow_those() {
         1 => Output::Logits,
         _ => Output::Candidates { temperature: 0.5, chances: &[0.5, 0.2, 0.9][..1 + [2, 0, 1][index]] },
     });
-    // Of the rows with candidates: three of the first work, two of the last one.
+    // Five rows have candidates: three are of the first work, two of the last one.
     let lists: [&[u32]; 5] = [&[0, 7, 98], &[], &[3], &[1, 2, 3, 4, 5, 6], &[50]];
     let numbers = [1.0; 8];
     let adjustments = lists.map(|tokens| {

@@ -44,7 +44,7 @@ export interface AccountRecord {
   unreadBeforeMs?: number
 }
 
-/** What is stored of a ledger: accounts by their ids, the others by the ids of their requests. */
+/** The records of a ledger that the object stores: accounts by their ids, the others by the ids of their requests. */
 export interface LedgerRecords {
   accounts: ReadonlyMap<string, AccountRecord>
   reservations: ReadonlyMap<string, Reservation>

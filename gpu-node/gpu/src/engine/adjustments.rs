@@ -3,8 +3,8 @@
 use super::{Output, StepError, Work};
 use crate::device::kernel::MAX_ADJUSTED;
 
-/// The adjusted tokens of a row of logits. They are left out of its candidates and sums, and their logits are returned, so that
-/// the caller adjusts them in its own precision. What the kernel computes by these numbers only decides which part of the
+/// The adjusted tokens of a row of logits. The kernel leaves them out of its candidates and sums and returns their logits, which
+/// the caller adjusts in f64 and rounds to f32. The kernel adjusts them too, in f32, but only to decide which part of the
 /// vocabulary it returns: `logit + bias`, divided by the factor where it is positive and multiplied by it elsewhere, minus the
 /// deduction.
 #[derive(Clone, Copy, Debug, Default)]

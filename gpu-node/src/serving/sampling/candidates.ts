@@ -40,7 +40,7 @@ export interface CandidateRequest {
   adjusted?: readonly AdjustedTokens[]
 }
 
-/** What a device can list. */
+/** How many tokens a device returns and withholds for a row of logits. */
 export interface CandidateLimits {
   /** Candidates that it returns. */
   count: number

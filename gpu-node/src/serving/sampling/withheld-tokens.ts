@@ -80,7 +80,7 @@ function joinPairs(rest: Float32Array, { tokens, logits }: WithheldTokens, vocab
   return pairs
 }
 
-/** Returns whether the pair of a rank comes before a token with a logit. Those that are NaN come first. */
+/** Returns whether the pair at a rank comes before a token with this logit. Pairs whose logit is NaN come first. */
 function comesBefore(pairs: Float32Array, rank: number, token: number, logit: number): boolean {
   const own = logitAt(pairs, rank)
   return Number.isNaN(own) || own > logit || (own === logit && tokenAt(pairs, rank) < token)

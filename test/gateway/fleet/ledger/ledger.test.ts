@@ -115,7 +115,7 @@ describe('tokens', () => {
   test('of several choices are reserved also if the prompt is estimated longer than the context', () => {
     const ledger = new Ledger()
     const accounts = [key({ tokensPerMinute: 20_000 })]
-    // Of a prompt that has 3,000 tokens, each choice may have 5,000.
+    // If the prompt really has 3,000 tokens, each choice may have 5,000.
     const wanted = { promptTokens: 9_000, maxTokens: 5_000, choices: 16, contextLength: 8_192 }
     expect(ledger.reserve(reservationRequest('a', accounts, wanted), START_MS)).toMatchObject({
       ok: false,

@@ -94,7 +94,7 @@ function seedOf(seed: number, choice: number): number {
   return choice === 0 ? seed : philox([choice, 0, 0, 1], [seed >>> 0, 0])[0]
 }
 
-/** What a choice gave when it was read: its next event, its end, or its failure. */
+/** The result of reading a choice: its next event, its end, or its failure. */
 type Read = { choice: number } & ({ result: IteratorResult<GenerateEvent> } | { error: unknown })
 
 /**
