@@ -12,8 +12,10 @@ type ClaimDeps = Pick<Deps, 'db' | 'nowMs'>
 
 /** How long a file stays that was claimed: within that time the database names it. */
 const CLAIM_MS = DAY_MS
-/** After this time a deletion was broken off, as a cron event ends after a quarter of it. */
-const BROKEN_OFF_MS = 60 * 60 * 1000
+/** How long after its claim a deletion may begin; later the sweep leaves the files to the next one. */
+const DECIDE_MS = 60 * 1000
+/** After this time a deletion was broken off. Shorter than nodes go on sending a mask that they cannot store, some eight minutes. */
+const BROKEN_OFF_MS = 5 * 60 * 1000
 /** The pauses before each try to claim a file. In them a deletion ends, which is one call of R2. */
 const PAUSES_MS = [0, 100, 400, 1_000, 2_000]
 /** Calls of {@link deleteUnclaimed}, without those of its options. */
@@ -31,7 +33,7 @@ export const DELETION_CALLS = 3
 export async function claimFile({ db, nowMs }: ClaimDeps, key: string): Promise<void> {
   for (const pauseMs of PAUSES_MS) {
     if (pauseMs > 0) await new Promise((resolve) => setTimeout(resolve, pauseMs))
-    if (await claimStoredFile(db, key, nowMs())) return
+    if (await claimStoredFile(db, key, { brokenOffMs: nowMs() - BROKEN_OFF_MS, nowMs: nowMs() })) return
   }
   const message = `The file ${key} is being deleted, because nothing needed it. Try again in 5 s.`
   throw new AppError('service_unavailable', message, { retryAfterS: 5 })
@@ -46,8 +48,8 @@ export interface DeletionOptions {
 }
 
 /**
- * Deletes those of up to a thousand files that are not kept and that nobody has claimed within a day. If that fails midway, they cannot
- * be claimed for an hour, because R2 may still delete them.
+ * Deletes those of up to a thousand files that are not kept and that nobody has claimed within a day. If R2 fails meanwhile, they cannot
+ * be claimed for five minutes, because R2 may still delete them.
  *
  * @returns the number of deleted files
  */
@@ -57,16 +59,22 @@ export async function deleteUnclaimed(
   { keptOf, forget }: DeletionOptions,
 ): Promise<number> {
   if (keys.length === 0) return 0
-  const claimed = await claimUnusedFiles(db, keys, { beforeMs: nowMs() - CLAIM_MS, nowMs: nowMs() })
+  const claimedMs = nowMs()
+  const claimed = await claimUnusedFiles(db, keys, { beforeMs: claimedMs - CLAIM_MS, nowMs: claimedMs })
   if (claimed.length === 0) return 0
-  const kept = await keptOf(claimed)
-  const garbage = claimed.filter((key) => !kept.has(key))
-  if (garbage.length > 0) {
+  let isDeleting = false
+  try {
+    const kept = await keptOf(claimed)
+    const garbage = claimed.filter((key) => !kept.has(key))
+    if (garbage.length === 0 || nowMs() - claimedMs > DECIDE_MS) return 0
+    isDeleting = true
     await artifacts.delete(garbage)
+    isDeleting = false
     await forget?.(garbage)
+    return garbage.length
+  } finally {
+    if (!isDeleting) await endDeletions(db, claimed)
   }
-  await endDeletions(db, claimed)
-  return garbage.length
 }
 
 /** Forgets the claims that keep no file any more, and those of deletions that were broken off. */

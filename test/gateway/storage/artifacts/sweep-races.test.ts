@@ -8,6 +8,7 @@ import { meterDeps } from '../../../../gateway/src/calls/metered-deps.ts'
 import type { Deps } from '../../../../gateway/src/contracts/bindings.ts'
 import { datasetKey, maskKey } from '../../../../gateway/src/storage/artifacts/artifact-keys.ts'
 import { freezeDataset } from '../../../../gateway/src/storage/artifacts/datasets.ts'
+import { deleteUnclaimed } from '../../../../gateway/src/storage/artifacts/file-claims.ts'
 import { storeMaskFile } from '../../../../gateway/src/storage/artifacts/mask-files.ts'
 import { joinMaskFile, storeMaskPart } from '../../../../gateway/src/storage/artifacts/mask-parts.ts'
 import { sweepArtifacts } from '../../../../gateway/src/storage/artifacts/sweep-artifacts.ts'
@@ -19,6 +20,7 @@ import {
 } from '../../../../gateway/src/storage/db/queries/file-claim-queries.ts'
 import { listMasks } from '../../../../gateway/src/storage/db/queries/mask-queries.ts'
 import { masks } from '../../../../gateway/src/storage/db/schema/masks.ts'
+import { fileClaims } from '../../../../gateway/src/storage/db/schema/sweeps.ts'
 import { admin, maskFile, testDeps } from '../../support/doubles/simulated-node.ts'
 import { sendHeartbeat } from '../../support/requests/gateway-requests.ts'
 import { seedMasks } from '../../support/state/seed-masks.ts'
@@ -71,6 +73,7 @@ async function unusedMask(text: string) {
   const deps = testDeps({ nowMs: () => Date.now() + 2 * DAY_MS })
   return {
     key: maskKey(hash),
+    bytes: requestOf,
     whole: () => storeMaskFile(deps, hash, requestOf()),
     'in parts': async () => {
       await storeMaskPart(env.ARTIFACTS, hash, hash, requestOf())
@@ -135,13 +138,41 @@ test('a mask whose file a sweep is deleting cannot be pinned', async () => {
   expect(await isStored(key)).toBe(false)
 })
 
-test('a file whose deletion was broken off can be stored an hour later', async () => {
-  const { key, whole } = await unusedMask('broken off')
+test('a file whose deletion fails in R2 can be stored five minutes later, whether a sweep has run or not', async () => {
+  const { key, bytes } = await unusedMask('broken off')
   const failed = sweepMeanwhile('delete', key, () => Promise.reject(new Error('R2 is away')))
   await expect(failed).rejects.toThrow('R2 is away')
-  await expect(whole()).rejects.toMatchObject({ code: 'service_unavailable', retryAfterS: 5 })
-  await sweepArtifacts(testDeps({ maskDays: 1, nowMs: () => Date.now() + 2 * DAY_MS + 3 * 60 * 60 * 1000 }))
+  const storeAfter = (minutes: number) => {
+    const { claimedAt } = claim
+    return storeMaskFile(
+      testDeps({ nowMs: () => claimedAt + minutes * 60_000 }),
+      key.slice(maskKey('').length),
+      bytes(),
+    )
+  }
+  const [claim = { claimedAt: 0 }] = await db.select().from(fileClaims).where(eq(fileClaims.key, key))
+  await expect(storeAfter(4)).rejects.toMatchObject({ code: 'service_unavailable', retryAfterS: 5 })
+  await storeAfter(6)
+  expect(await isStored(key)).toBe(true)
+})
+
+test('a file can be stored at once after a sweep that failed before it asked R2 to delete it', async () => {
+  const { key, whole } = await unusedMask('not deleted')
+  const deps = testDeps({ nowMs: () => Date.now() + 2 * DAY_MS })
+  const keptOf = () => Promise.reject(new Error('D1 is away'))
+  await expect(deleteUnclaimed(deps, [key], { keptOf })).rejects.toThrow('D1 is away')
   await whole()
+  expect(await isStored(key)).toBe(true)
+})
+
+test('a sweep deletes nothing if its claim is old by then', async () => {
+  const { key } = await unusedMask('decided slowly')
+  let nowMs = Date.now() + 2 * DAY_MS
+  const keptOf = () => {
+    nowMs += 2 * 60_000
+    return Promise.resolve(new Set<string>())
+  }
+  expect(await deleteUnclaimed(testDeps({ nowMs: () => nowMs }), [key], { keptOf })).toBe(0)
   expect(await isStored(key)).toBe(true)
 })
 

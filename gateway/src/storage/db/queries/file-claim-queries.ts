@@ -3,15 +3,23 @@ import type { Database } from '../../../contracts/database.ts'
 import { fileClaims } from '../schema/sweeps.ts'
 import { isAmong } from './is-among.ts'
 
-/** Claims a file that is about to be stored, or to be needed. Returns false if a sweep is deleting it. */
-export async function claimStoredFile(db: Database, key: string, nowMs: number): Promise<boolean> {
+/**
+ * Claims a file that is about to be stored, or to be needed. Returns false if a sweep is deleting it, unless that was broken off: it
+ * began before `brokenOffMs`.
+ */
+export async function claimStoredFile(
+  db: Database,
+  key: string,
+  { brokenOffMs, nowMs }: { brokenOffMs: number; nowMs: number },
+): Promise<boolean> {
+  const claim = { claimedAt: nowMs, isDeleting: false }
   const { meta } = await db
     .insert(fileClaims)
-    .values({ key, claimedAt: nowMs, isDeleting: false })
+    .values({ key, ...claim })
     .onConflictDoUpdate({
       target: fileClaims.key,
-      set: { claimedAt: nowMs },
-      setWhere: eq(fileClaims.isDeleting, false),
+      set: claim,
+      setWhere: or(eq(fileClaims.isDeleting, false), lt(fileClaims.claimedAt, brokenOffMs)),
     })
   return meta.changes > 0
 }
