@@ -1,4 +1,4 @@
-import { and, eq, lt, or, sql } from 'drizzle-orm'
+import { and, lt, or, sql } from 'drizzle-orm'
 import type { Database } from '../../../contracts/database.ts'
 import { fileClaims } from '../schema/sweeps.ts'
 import { isAmong } from './is-among.ts'
@@ -19,7 +19,7 @@ export async function claimStoredFile(
     .onConflictDoUpdate({
       target: fileClaims.key,
       set: claim,
-      setWhere: or(eq(fileClaims.isDeleting, false), lt(fileClaims.claimedAt, brokenOffMs)),
+      setWhere: sql`not ${fileClaims.isDeleting} or ${fileClaims.claimedAt} < ${brokenOffMs}`,
     })
   return meta.changes > 0
 }
