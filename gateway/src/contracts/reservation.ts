@@ -46,6 +46,8 @@ export interface UnchargedUsage {
   beforeMs: number
   /** Requests that are charged by themselves, because they ran at the end of the period. */
   except?: readonly string[]
+  /** How many receipts were given back by then; a read beside another such refund does not count. */
+  refunds: number
 }
 
 /** The tokens that a stored receipt has charged to its key and tenant, and when it was stored. */

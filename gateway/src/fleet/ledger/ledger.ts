@@ -38,6 +38,9 @@ export class Ledger {
   readonly #unreserved = new Map<string, Charge & { accounts: string[] }>()
   #changedAccounts = new Set<string>()
   #changedReservations = new Set<string>()
+  /** How many forgotten receipts D1 began to give back, and for how many that has ended. */
+  #refundsBegun = 0
+  #refundsEnded = 0
 
   /**
    * Returns the part of this month whose usage an account has not been charged yet: the time before it was seen first, or before
@@ -52,7 +55,7 @@ export class Ledger {
   ): UnchargedUsage | undefined {
     const { unreadBeforeMs: beforeMs, unreadExcept: except } = this.#openAccount(owner, nowMs, running)
     const fromMs = monthStartMs(nowMs)
-    return fromMs < beforeMs ? { fromMs, beforeMs, except } : undefined
+    return fromMs < beforeMs ? { fromMs, beforeMs, except, refunds: this.#refundsEnded } : undefined
   }
 
   /** Returns the accounts that have not been charged their past usage of this month yet, and the period of it. */
@@ -64,13 +67,24 @@ export class Ledger {
     })
   }
 
-  /** Charges the tokens of the period that {@link unchargedUsage} returned, once. */
-  chargeUsage(owner: UsageOwner, { beforeMs }: UnchargedUsage, tokens: number, nowMs: number): void {
-    if (this.unchargedUsage(owner, nowMs)?.beforeMs !== beforeMs) return
+  /**
+   * Charges the tokens of the period that {@link unchargedUsage} returned, once.
+   *
+   * @returns false if they must be read again, because they may or may not contain a receipt that was given back meanwhile
+   */
+  chargeUsage(
+    owner: UsageOwner,
+    { beforeMs, refunds }: UnchargedUsage,
+    tokens: number,
+    nowMs: number,
+  ): boolean {
+    if (this.unchargedUsage(owner, nowMs)?.beforeMs !== beforeMs) return true
+    if (refunds !== this.#refundsBegun) return false
     const opened = this.#openAccount(owner, nowMs)
     Object.assign(opened, { unreadBeforeMs: 0, unreadExcept: [] })
     opened.spent += tokens
     this.#changedAccounts.add(accountId(owner))
+    return true
   }
 
   /** Reserves usage, or rejects the request without using any. A later attempt takes over the request's reservation. */
@@ -166,6 +180,16 @@ export class Ledger {
     const reservation = this.#byLease.get(leaseId)
     if (reservation) this.#settle(reservation, 0, false, nowMs)
     else this.#refund(this.#settled.findAttempt(leaseId), nowMs)
+  }
+
+  /** Runs what takes a receipt out of D1 that this ledger does not remember, and {@link refundReceipt} with it. */
+  async whileRefunding(work: () => Promise<void>): Promise<void> {
+    this.#refundsBegun += 1
+    try {
+      await work()
+    } finally {
+      this.#refundsEnded += 1
+    }
   }
 
   /** Gives back what a receipt has charged, which this ledger does not remember, to the accounts whose month includes it. */

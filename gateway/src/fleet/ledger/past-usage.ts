@@ -13,7 +13,7 @@ const MAX_FAILURES = 3
 /**
  * Charges an account the usage of this month from before it had limits, or before the ledger forgot it, from D1.
  *
- * @returns false if D1 cannot be read
+ * @returns false if D1 cannot be read, or must be read again
  */
 export async function chargePastUsage(
   binding: D1Database,
@@ -23,8 +23,7 @@ export async function chargePastUsage(
 ): Promise<boolean> {
   try {
     const tokens = await sumChargedTokens(openDatabase(binding), owner, uncharged)
-    ledger.chargeUsage(owner, uncharged, tokens, Date.now())
-    return true
+    return ledger.chargeUsage(owner, uncharged, tokens, Date.now())
   } catch (error) {
     console.error(
       `Cannot read the receipts of ${owner.kind} '${owner.name}'; its monthly usage is incomplete until they can be read:`,

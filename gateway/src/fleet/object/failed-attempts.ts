@@ -33,6 +33,8 @@ export interface FailedAttemptsHost {
    * @param forgotten what its receipt had charged, if the ledger did not remember that when the attempt failed
    */
   readonly onStored: (attemptId: string, forgotten: ChargedReceipt | undefined) => void
+  /** Runs what takes a receipt out of the database whose charge the ledger did not remember. */
+  readonly whileRefunding: (work: () => Promise<void>) => Promise<void>
 }
 
 /** A failed attempt whose outcome is not in the database yet, as the object stores it. */
@@ -77,6 +79,15 @@ export class FailedAttempts {
   /** Returns those of the given attempts that are remembered. */
   find(attemptIds: readonly string[]): FoundAttempts {
     return this.#recent.find(attemptIds)
+  }
+
+  /**
+   * Stores the outcome of a failed attempt whose receipt was stored as one that is charged: it was not known yet that the attempt failed.
+   */
+  correct(requestId: string): void {
+    const outcome = this.#recent.outcomeOf(requestId)
+    if (outcome === undefined || this.#pending.has(requestId)) return
+    this.#storeSoon(requestId, { outcome, lease: undefined, atMs: Date.now(), isForgotten: false })
   }
 
   /** Remembers the attempts that are not in the database yet, after a restart of the object. */
@@ -144,9 +155,14 @@ export class FailedAttempts {
     // come and ended the lease.
     const hasRun = how === 'refused' ? outcome === 'undelivered' && lease?.named !== false : how !== 'full'
     if (!hasRun) return
-    const { storage, waitUntil, remembers } = this.#host
-    const isForgotten = this.#pending.get(requestId) ?? (lease === undefined && !remembers(requestId))
-    const attempt: PendingAttempt = { outcome, lease, atMs, isForgotten }
+    const isForgotten =
+      this.#pending.get(requestId) ?? (lease === undefined && !this.#host.remembers(requestId))
+    this.#storeSoon(requestId, { outcome, lease, atMs, isForgotten })
+  }
+
+  #storeSoon(requestId: string, attempt: PendingAttempt & { isForgotten: boolean }): void {
+    const { storage, waitUntil } = this.#host
+    const { isForgotten } = attempt
     if (this.#pending.size < MAX_PENDING) this.#pending.set(requestId, isForgotten)
     if (this.#pending.has(requestId))
       waitUntil(storage.put(KEY + requestId, attempt, { allowUnconfirmed: true }))
@@ -161,11 +177,14 @@ export class FailedAttempts {
 
   /** Stores the last outcome of an attempt in the database. */
   async #store(requestId: string, { outcome, lease, isForgotten }: PendingAttempt): Promise<void> {
-    const { binding, onStored } = this.#host
+    const { binding, onStored, whileRefunding } = this.#host
     const isSuperseded = (this.#recent.outcomeOf(requestId) ?? outcome) === 'superseded'
     const store = isSuperseded ? storeSuperseded : storeUndelivered
-    const charged = await store(binding, requestId, lease, Date.now())
-    onStored(requestId, isForgotten ? charged : undefined)
+    const work = async () => {
+      const charged = await store(binding, requestId, lease, Date.now())
+      onStored(requestId, isForgotten ? charged : undefined)
+    }
+    await (isForgotten ? whileRefunding(work) : work())
     await this.#forget(requestId)
   }
 

@@ -73,6 +73,7 @@ export class Fleet extends DurableObject<Bindings> implements FleetObject {
       storage: ctx.storage,
       waitUntil: (work) => ctx.waitUntil(work),
       remembers: (attemptId) => this.#ledger.remembers(attemptId),
+      whileRefunding: (work) => this.#ledger.whileRefunding(work),
       onStored: (attemptId, forgotten) => {
         // A lease and a reservation that ended just before a restart are here again.
         this.#state.release([attemptId])
@@ -244,6 +245,7 @@ export class Fleet extends DurableObject<Bindings> implements FleetObject {
       this.#chargeUnlimited(this.#state.leaseOf(requestId), tokens)
       this.#ledger.settle(requestId, tokens, nowMs)
       this.#state.release([requestId])
+      if (tokens > 0) this.#failed.correct(requestId)
     }
     this.#ledgerStore.saveSoon()
     this.#dispatcher.serveQueue()

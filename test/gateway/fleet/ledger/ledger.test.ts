@@ -238,7 +238,7 @@ describe('the monthly budget', () => {
     const ledger = new Ledger()
     const [account] = accounts
     if (!account) throw new Error('no account')
-    const uncharged = { fromMs: Date.UTC(2026, 5, 1), beforeMs: START_MS, except: ['running'] }
+    const uncharged = { fromMs: Date.UTC(2026, 5, 1), beforeMs: START_MS, except: ['running'], refunds: 0 }
     expect(ledger.unchargedUsage(account, START_MS, () => ['running'])).toEqual(uncharged)
     ledger.reserve(reservationRequest('a', [key({ requestsPerMinute: 9 })]), START_MS)
     ledger.settle('a', 40, START_MS + 1_000)

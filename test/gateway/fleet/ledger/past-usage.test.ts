@@ -25,24 +25,27 @@ async function limitedKeys(name: string, count: number) {
     await fleet.acquire({ model: 'm', requestId, domain: 'd', promptTokens: 1, exclude: [], limits })
   }
   await fleet.saveCounts()
-  /** Returns how many of the keys were charged what they used before, as stored. */
-  const charged = () =>
+  const accounts = () =>
     runInDurableObject(fleet, async (_, { storage }) => {
       const stored = await storage.get<AccountRecord>(ids.map((id) => `account:key:${id}`))
-      return [...stored.values()].filter(({ spent }) => spent === 15).length
+      return [...stored.values()]
     })
-  return { fleet, charged }
+  /** Returns how many of the keys were charged what they used before, as stored. */
+  const charged = async () => (await accounts()).filter(({ spent }) => spent === 15).length
+  return { fleet, accounts, charged }
 }
 
 /** Replaces reads of past usage, which are the batches of the database, until the test ends. */
-function replaceReads(read: (call: number, batch: () => Promise<D1Result[]>) => Promise<D1Result[]>): void {
+function replaceReads(
+  read: (call: number, batch: () => Promise<D1Result[]>, statements: number) => Promise<D1Result[]>,
+): void {
   const database = Object.getPrototypeOf(env.DB) as D1Database
   const batch = database.batch.bind(env.DB)
   let calls = 0
   const replaced = vi.spyOn(database, 'batch')
   replaced.mockImplementation((statements) => {
     calls += 1
-    return read(calls, () => batch(statements))
+    return read(calls, () => batch(statements), statements.length)
   })
   onTestFinished(() => replaced.mockRestore())
 }
@@ -83,3 +86,45 @@ test('the past usage of an account is stored while that of the next one is read'
   }
   await expect.poll(charged).toBe(2)
 })
+
+/** Statements of the batch that reads past usage. */
+const READ_STATEMENTS = 3
+
+test.each(['read', 'refund'] as const)(
+  'a refund beside a read of past usage is exact, although the reply of the %s comes last',
+  async (late) => {
+    const name = `refunded beside a read, late ${late}`
+    const { fleet, accounts } = await limitedKeys(name, 1)
+    let state = 'apart'
+    // Polled, because what one object resolves another one cannot await.
+    const until = async (...states: string[]) => {
+      while (!states.includes(state)) await new Promise((resolve) => setTimeout(resolve, 20))
+    }
+    replaceReads(async (_, batch, statements) => {
+      const isLate = (statements === READ_STATEMENTS) === (late === 'read')
+      if (!isLate) await until('begun', 'ended')
+      const results = await batch()
+      if (isLate) {
+        if (state === 'apart') state = 'begun'
+        await until('ended')
+      } else setTimeout(() => (state = 'ended'), 100)
+      return results
+    })
+    // Its receipt is that from before the limit.
+    await fleet.fail({ requestId: `${name}-before-0`, nodeId: node.id, how: 'failed' })
+    if (late === 'refund') await until('begun')
+    await runDurableObjectAlarm(fleet)
+    await until('ended')
+    await new Promise((resolve) => setTimeout(resolve, 200))
+    await expect
+      .poll(
+        async () => {
+          await runDurableObjectAlarm(fleet)
+          await fleet.saveCounts()
+          return accounts()
+        },
+        { timeout: 5_000, interval: 300 },
+      )
+      .toMatchObject([{ spent: 0, unreadBeforeMs: 0 }])
+  },
+)

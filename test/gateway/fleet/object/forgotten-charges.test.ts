@@ -1,6 +1,7 @@
 import { env } from 'cloudflare:workers'
 import { evictDurableObject, runDurableObjectAlarm, runInDurableObject } from 'cloudflare:test'
 import { expect, test, vi } from 'vitest'
+import type { FailedAttempt } from '../../../../gateway/src/contracts/acquire.ts'
 import type { AccountRecord } from '../../../../gateway/src/fleet/ledger/ledger-records.ts'
 import { openDatabase } from '../../../../gateway/src/storage/db/open-database.ts'
 import { insertReceipts } from '../../../../gateway/src/storage/db/queries/receipt-queries.ts'
@@ -12,25 +13,27 @@ import { moveClock } from '../../support/doubles/stopped-clock.ts'
 
 const node = { id: 'node-1', url: 'http://127.0.0.1:9' }
 
-/** A limited request whose receipt of 15 tokens is settled before the gateway knows that its response was lost. */
-async function settledRequest(name: string) {
+/** A limited request on a node. Its receipt of 15 tokens is stored in the database, and then settled. */
+async function limitedRequest(name: string) {
   const { id } = await createKey()
   const open = () => env.FLEET.get(env.FLEET.idFromName(name))
   const accounts = [{ kind: 'key' as const, name: id, limits: { tokensPerMonth: 1_000 } }]
   const limits = { requestId: name, accounts, maxTokens: 50 }
   const asked = { model: 'm', domain: 'd', account: id, promptTokens: 10, exclude: [], limits }
-  const settle = async (requestId: string) => {
+  const store = (requestId: string) => {
     const receipt = receiptOf(requestId, { account: id })
-    await insertReceipts(openDatabase(env.DB), node.id, [receipt], 'node', Date.now())
+    return insertReceipts(openDatabase(env.DB), node.id, [receipt], 'node', Date.now())
+  }
+  const settle = async (requestId: string) => {
+    await store(requestId)
     await open().settle([{ requestId, tokens: 15, succeeded: true }])
   }
   await open().heartbeat(heartbeatOf(node, 'm'), 0)
   await open().acquire({ ...asked, requestId: name })
-  await settle(name)
-  await open().saveCounts()
   const failed = { requestId: name, nodeId: node.id, how: 'failed' as const }
   return {
     open,
+    store,
     settle,
     failed,
     /** Has the fleet forget what it charged. */
@@ -43,8 +46,8 @@ async function settledRequest(name: string) {
       },
       'a restart': () => evictDurableObject(open()),
     },
-    fail: async () => {
-      await open().fail(failed)
+    fail: async (how: FailedAttempt['how'] = 'failed') => {
+      await open().fail({ ...failed, how })
       await open().finish([name], true)
     },
     retry: () => open().acquire({ ...asked, requestId: `${name}.2`, failed }),
@@ -59,6 +62,14 @@ async function settledRequest(name: string) {
       return { ledger: record?.spent ?? 0, receipts }
     },
   }
+}
+
+/** A limited request whose receipt is settled before the gateway knows that its response was lost. */
+async function settledRequest(name: string) {
+  const request = await limitedRequest(name)
+  await request.settle(name)
+  await request.open().saveCounts()
+  return request
 }
 
 test.each(['half a minute', 'a restart'] as const)(
@@ -103,3 +114,16 @@ test('a request of which only the failed attempt is reported is charged nothing'
   await open().fail(failed)
   await expect.poll(charged).toEqual({ ledger: 0, receipts: 0 })
 })
+
+test.each(['failed', 'refused'] as const)(
+  'a request that %s while its receipt is stored is charged nothing',
+  async (how) => {
+    const name = `${how} meanwhile`
+    const { open, store, fail, charged } = await limitedRequest(name)
+    expect(await open().findFailed([name], [])).toEqual({ superseded: [], undelivered: [] })
+    await store(name)
+    await fail(how)
+    await open().settle([{ requestId: name, tokens: 15, succeeded: true }])
+    await expect.poll(charged, { timeout: 3_000 }).toEqual({ ledger: 0, receipts: 0 })
+  },
+)

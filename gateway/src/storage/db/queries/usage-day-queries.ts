@@ -36,7 +36,7 @@ export function addChangesToUsageDays(db: Database, changes: SQL) {
 export async function sumChargedTokens(
   db: Database,
   account: UsageOwner,
-  { fromMs, beforeMs, except = [] }: UnchargedUsage,
+  { fromMs, beforeMs, except = [] }: Omit<UnchargedUsage, 'refunds'>,
 ): Promise<number> {
   const firstDay = Math.floor(fromMs / DAY_MS)
   const lastDay = Math.floor(beforeMs / DAY_MS)
