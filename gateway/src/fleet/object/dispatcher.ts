@@ -83,7 +83,16 @@ export class Dispatcher {
   }
 
   #serveNext(nowMs: number): boolean {
+    /** Whether a node of a model has room for requests of a priority: where none has, their queues need not be tried one by one. */
+    const rooms = new Map<string, boolean>()
+    const hasRoom = ({ model, priority }: AcquireRequest): boolean => {
+      const key = `${priority} ${model}`
+      const known = rooms.get(key) ?? this.#state.hasRoom(model, priority, nowMs)
+      rooms.set(key, known)
+      return known
+    }
     for (const { request, sinceMs, pending } of this.#queue.heads(this.#running)) {
+      if (!hasRoom(request)) continue
       const acquired = this.#state.acquire(request, nowMs, sinceMs)
       if (!acquired.ok) continue
       this.#queue.grant(request.requestId)

@@ -147,16 +147,16 @@ export class FairQueue<T> {
    * @param running returns the number of requests of a tenant that have a node
    */
   heads(running: (tenant: string) => number): QueuedRequest<T>[] {
-    const rank = ({ request, sinceMs }: QueuedRequest<T>) => {
+    const ranked = Array.from(this.#queues.values()).flatMap(([entry]) => {
+      if (!entry) return []
+      const { request, sinceMs } = entry
       const tenant = tenantOf(request)
-      return [priorityRank(request), running(tenant), this.#servedAt(tenant), sinceMs] as const
-    }
-    return [...this.#queues.values()]
-      .flatMap((queue) => [...queue].slice(0, 1))
-      .toSorted((a, b) => {
-        const [first, second] = [rank(a), rank(b)]
-        return first[0] - second[0] || first[1] - second[1] || first[2] - second[2] || first[3] - second[3]
-      })
+      return [
+        { entry, rank: [priorityRank(request), running(tenant), this.#servedAt(tenant), sinceMs] as const },
+      ]
+    })
+    ranked.sort(({ rank: a }, { rank: b }) => a[0] - b[0] || a[1] - b[1] || a[2] - b[2] || a[3] - b[3])
+    return ranked.map(({ entry }) => entry)
   }
 
   #servedAt(tenant: string): number {

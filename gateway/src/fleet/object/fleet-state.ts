@@ -118,6 +118,12 @@ export class FleetState {
     }
   }
 
+  /** Returns whether any node of a model that takes requests has room for one of a priority. */
+  hasRoom(model: string, priority: AcquireRequest['priority'], nowMs: number): boolean {
+    const taking = this.nodes.alive(model, nowMs).filter((node) => !isDraining(node))
+    return taking.some((node) => !isFull(node, this.#loadOf(node), priority))
+  }
+
   /** Returns the reason that a request for a model gets no node now. */
   noNode(request: Pick<AcquireRequest, 'model' | 'version' | 'tenant'>, nowMs: number): NoNode {
     const { model, version } = request
@@ -249,7 +255,7 @@ export class FleetState {
     return this.nodes.all().map((node) => {
       const { heartbeat } = node
       const { load, nodeId } = heartbeat
-      const busy = load.running + load.waiting + this.#leases.countSent(node)
+      const busy = this.#loadOf(node)
       return {
         id: nodeId,
         model: heartbeat.model.id,
@@ -259,11 +265,23 @@ export class FleetState {
         readyVersions: readyVersions(heartbeat),
         load: busy,
         slots: load.slots ?? Infinity,
-        // Receipts arrive before heartbeats, and leases may outlive their requests: the smaller number is right.
-        full: node.atCapacity || Math.min(busy, node.leases.size) >= maxRequests(load.slots, priority),
+        full: isFull(node, busy, priority),
         cachedKeys: (version) => node.prefixes.countMatched(version, prefix, nowMs),
         node,
       }
     })
   }
+
+  /** Returns the running and waiting requests of a node, as far as known. */
+  #loadOf(node: Node): number {
+    const { running, waiting } = node.heartbeat.load
+    return running + waiting + this.#leases.countSent(node)
+  }
+}
+
+/** Returns whether a node with a load takes no more requests of a priority. */
+function isFull(node: Node, load: number, priority: AcquireRequest['priority']): boolean {
+  // Receipts arrive before heartbeats, and leases may outlive their requests: the smaller number is right.
+  const requests = Math.min(load, node.leases.size)
+  return node.atCapacity || requests >= maxRequests(node.heartbeat.load.slots, priority)
 }

@@ -232,3 +232,14 @@ test('a fleet whose retry budget is used up retries nothing', async () => {
   expect(order).toHaveLength(200)
   expect(refused.get('r-249')).toMatchObject({ reason: 'retries' })
 })
+
+test('a full fleet does not try the queue of each tenant whenever something changes', async () => {
+  const { state, dispatcher, order, askMany, end } = setup()
+  for (let tenant = 0; tenant < 20; tenant += 1) await askMany(`t${tenant}`, 2)
+  const acquire = vi.spyOn(state, 'acquire')
+  dispatcher.serveQueue()
+  expect(acquire).not.toHaveBeenCalled()
+  await end(order[0] ?? '')
+  expect(acquire).toHaveBeenCalledOnce()
+  expect(order).toHaveLength(3)
+})
