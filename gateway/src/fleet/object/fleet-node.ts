@@ -9,9 +9,12 @@ import type { NodeView } from '../../contracts/node-view.ts'
 /** Replaced processes of a node that are remembered. */
 const MAX_REPLACED = 16
 
+/** What is kept of a node's last heartbeat: all but what is used once, when it arrives, and may be long. */
+export type KeptHeartbeat = Omit<Heartbeat, 'prefixes' | 'requests' | 'shadows' | 'probes' | 'jobs'>
+
 /** The last report of a node and its desired state, which survive a restart of the Durable Object. */
 interface NodeReport {
-  heartbeat: Heartbeat
+  heartbeat: KeptHeartbeat
   /** The mask version that its model must be served with, from D1. */
   desiredVersion: number
   /** The trials of its model. */
@@ -65,9 +68,7 @@ export function createNode(report: NodeReport): Node {
 
 /** Returns the record to store of a node. */
 export function toRecord(node: Node): NodeRecord {
-  const { desiredVersion, trials, drained, seenAtMs, denseBytes, replacedProcesses, leases } = node
-  // The next heartbeat reports the prefixes again: they are not worth a write every two seconds.
-  const { prefixes: _, ...heartbeat } = node.heartbeat
+  const { heartbeat, desiredVersion, trials, drained, seenAtMs, denseBytes, replacedProcesses, leases } = node
   const report = { heartbeat, desiredVersion, trials, drained, seenAtMs, denseBytes, replacedProcesses }
   return { ...report, leases: [...leases.values()] }
 }
@@ -115,7 +116,7 @@ export function isDraining({ heartbeat, drained }: Pick<Node, 'heartbeat' | 'dra
 }
 
 /** Returns whether requests can start on a version, by default the active one. */
-export function isReady(heartbeat: Heartbeat, version = heartbeat.activeVersion): boolean {
+export function isReady(heartbeat: KeptHeartbeat, version = heartbeat.activeVersion): boolean {
   return readyVersions(heartbeat).includes(version)
 }
 
@@ -125,7 +126,7 @@ export function readyVersions({ weightSets }: Pick<Heartbeat, 'weightSets'>): nu
 }
 
 /** Returns whether a node restarted between two heartbeats, after it shut down or was killed. */
-export function wasRestarted(before: Heartbeat, after: Heartbeat): boolean {
+export function wasRestarted(before: KeptHeartbeat, after: KeptHeartbeat): boolean {
   return before.leaving || before.process !== after.process
 }
 

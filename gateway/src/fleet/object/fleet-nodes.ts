@@ -43,9 +43,17 @@ export class FleetNodes {
     if (desired === undefined) return undefined
     const before = isSame ? registered(known, heartbeat) : {}
     const isRestarted = known !== undefined && wasRestarted(known.heartbeat, heartbeat)
+    const {
+      prefixes,
+      requests: _requests,
+      shadows: _shadows,
+      probes: _probes,
+      jobs: _jobs,
+      ...kept
+    } = heartbeat
     const report = {
       heartbeat: {
-        ...heartbeat,
+        ...kept,
         methods: heartbeat.methods ?? before.methods,
         device: heartbeat.device ?? before.device,
       },
@@ -60,7 +68,7 @@ export class FleetNodes {
     const previousHeartbeatMs = known?.seenAtMs ?? -Infinity
     Object.assign(node, { ...report, previousHeartbeatMs, suspect: false, atCapacity: false })
     if (isRestarted) node.prefixes.forgetDispatched()
-    node.prefixes.update(heartbeat.prefixes, node.leases, nowMs)
+    node.prefixes.update(prefixes, node.leases, nowMs)
     this.#nodes.set(heartbeat.nodeId, node)
     return { node, isRestarted }
   }

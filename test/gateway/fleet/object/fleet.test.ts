@@ -100,12 +100,16 @@ test('the leases of a crowded node are stored, and settled if it dies, in values
     account: 'k'.repeat(64),
     tenant: 't'.repeat(64),
   }
+  const ids = Array.from({ length: 3_500 }, (_, number) => `request-${number}`.padEnd(64, '-'))
   await fleet.heartbeat(heartbeatOf(crowded, model), 0)
   await runInDurableObject(fleet, async (object) => {
-    for (let number = 0; number < 3_500; number += 1)
-      await object.acquire({ ...request, requestId: `request-${number}`.padEnd(64, '-') })
+    for (const requestId of ids) await object.acquire({ ...request, requestId })
   })
-  await fleet.heartbeat(heartbeatOf(crowded, model), 0)
+  const progress = { promptTokens: 30_000, completionTokens: 30_000, idleMs: 1_000, firstTokenWaitMs: 1_000 }
+  const requests = ids.map((requestId) => ({ requestId, ...progress }))
+  // The gateway reads a heartbeat of up to 4 MiB.
+  const jobs = [{ id: 'job', state: 'done' as const, progress: 1, message: 'x'.repeat(MAX_VALUE_BYTES) }]
+  await fleet.heartbeat(heartbeatOf(crowded, model, { requests, jobs }), 0)
   const stored = await runInDurableObject(fleet, async (_, { storage }) =>
     JSON.stringify(await storage.get(`node:${crowded.id}`)),
   )
