@@ -12,7 +12,7 @@ export const NODE_SETTINGS = {
     readers: ['node', 'start', 'command'],
     default: '.copal',
     meaning:
-      'The folder for keys, databases, masks, statistics and logs ([disk](operations.md#disk)). A node takes it from its working directory, the others from the checkout.',
+      'The folder for keys, databases, masks, statistics and logs ([disk](retention.md#disk)). A node takes it from its working directory, the others from the checkout.',
   },
   COPAL_CACHE: {
     readers: ['node', 'start', 'command'],

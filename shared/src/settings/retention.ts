@@ -6,19 +6,19 @@ export const RETENTION_SETTINGS = {
     readers: ['gateway'],
     default: 30,
     meaning:
-      'How long D1 keeps receipts, if they are not too many; 7 or more, 0 keeps all ([receipts](operations.md#receipts)).',
+      'How long D1 keeps receipts, if they are not too many; 7 or more, 0 keeps all ([receipts](retention.md#receipts)).',
   },
   COPAL_MAX_RECEIPTS: {
     readers: ['gateway'],
     default: 16_000_000,
     meaning:
-      'Above how many receipts the oldest are deleted before their days are over; 1000000 or more, 0 keeps all ([receipts](operations.md#receipts)).',
+      'Above how many receipts the oldest are deleted before their days are over; 1000000 or more, 0 keeps all ([receipts](retention.md#receipts)).',
   },
   COPAL_SERIES_MINUTE_DAYS: {
     readers: ['gateway'],
     default: 2,
     meaning:
-      'How long the series of traffic and drift are kept by minutes and five minutes; 2 or more, 0 keeps all ([series](operations.md#series)).',
+      'How long the series of traffic and drift are kept by minutes and five minutes; 2 or more, 0 keeps all ([series](retention.md#series)).',
   },
   COPAL_SERIES_HOUR_DAYS: {
     readers: ['gateway'],
@@ -46,17 +46,17 @@ export const RETENTION_SETTINGS = {
     readers: ['gateway'],
     default: 90,
     meaning:
-      'How long files of masks are kept that are neither in use nor pinned; 0 keeps all ([artifacts](operations.md#artifacts)).',
+      'How long files of masks are kept that are neither in use nor pinned; 0 keeps all ([artifacts](retention.md#artifacts)).',
   },
   COPAL_AUDIT_DAYS: {
     readers: ['gateway'],
     default: 365,
-    meaning: 'How long the audit log is kept; 0 keeps all ([audit log](operations.md#audit-log)).',
+    meaning: 'How long the audit log is kept; 0 keeps all ([audit log](retention.md#audit-log)).',
   },
   COPAL_HISTORY_DAYS: {
     readers: ['gateway'],
     default: 365,
     meaning:
-      'How long records of updates that nothing needs are kept (jobs, decisions, losses, rejected masks), and revoked keys; 31 or more, 0 keeps all ([history](operations.md#history)).',
+      'How long records of updates that nothing needs are kept (jobs, decisions, losses, rejected masks), and revoked keys; 31 or more, 0 keeps all ([history](retention.md#history)).',
   },
 } as const satisfies Record<string, Setting>

@@ -157,7 +157,7 @@ export const ADAPTATION_METRICS = {
     unit: '{record}',
     labels: ['kind'],
     meaning:
-      'What the [retention](operations.md#history) deleted: `receipt`, `score` (of shadows), `job`, `decision`, `usage_total`, `mask`, `evaluation`, `update`, `key`, and `file` (masks, datasets and classifiers in R2).',
+      'What the [retention](retention.md#history) deleted: `receipt`, `score` (of shadows), `job`, `decision`, `usage_total`, `mask`, `evaluation`, `update`, `key`, and `file` (masks, datasets and classifiers in R2).',
   },
   databaseSize: {
     name: 'copal.database.size',
