@@ -19,19 +19,6 @@ const PUBLIC_PATH = '/dashboard/'
 /** Maximum bytes of all files together, each compressed by gzip. */
 const MAX_COMPRESSED_BYTES = 100 * 1024
 
-/** The file of uPlot that is bundled. */
-const UPLOT_FILE = /[\\/]uPlot\.esm\.js$/
-/**
- * Lines of uPlot that keep parts of it in the bundle which no chart uses: steps, bars, smooth lines, and joining of data. They are
- * removed, so that esbuild leaves those parts out.
- */
-const UNUSED_LINES = [
-  '(paths.stepped = stepped);',
-  '(paths.bars    = bars);',
-  '(paths.spline  = monotoneCubic);',
-  'uPlot.join = join;',
-]
-
 const ENTRIES = {
   main: 'src/main.tsx',
   early: 'src/early.ts',
@@ -60,7 +47,6 @@ export async function buildDashboard(folder = DIST) {
     legalComments: 'none',
     charset: 'utf8',
     metafile: true,
-    plugins: [uplotWithoutUnusedParts],
     write: false,
     absWorkingDir: HERE,
     logLevel: 'warning',
@@ -83,28 +69,6 @@ export async function buildDashboard(folder = DIST) {
   await writeFolder(folder, files)
   if (folder === DIST) await writeModule(files)
   return files.map(sizeOf)
-}
-
-/** Bundles uPlot without {@link UNUSED_LINES}; the build fails if another version of it has another file or other lines. */
-export const uplotWithoutUnusedParts = {
-  name: 'uplot-without-unused-parts',
-  setup: ({ onLoad, onEnd }) => {
-    let isTrimmed = false
-    onLoad({ filter: UPLOT_FILE }, async ({ path }) => {
-      let contents = await readFile(path, 'utf8')
-      for (const line of UNUSED_LINES) {
-        if (!contents.includes(line)) throw new Error(`${path} has no line '${line}': adapt UNUSED_LINES.`)
-        contents = contents.replace(line, '')
-      }
-      isTrimmed = true
-      return { contents }
-    })
-    onEnd(({ errors }) => {
-      // Other errors may have kept it from being loaded.
-      if (!isTrimmed && errors.length === 0)
-        throw new Error(`No file of uPlot matches ${UPLOT_FILE}: adapt UPLOT_FILE.`)
-    })
-  },
 }
 
 /** Writes files into a folder, first those that the page loads, then the page, and removes other files. */

@@ -2,7 +2,6 @@ import { execFileSync } from 'node:child_process'
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { build, type BuildOptions, type Plugin } from 'esbuild'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 
 const ROOT = join(import.meta.dirname, '..', '..')
@@ -42,17 +41,4 @@ test('no file loads anything from elsewhere or holds the schemas of the API', ()
     expect(addresses.filter((address) => !/w3\.org|dashboard\.invalid/.test(address))).toEqual([])
     expect(text).not.toContain('ZodObject')
   }
-})
-
-test('a build fails that bundles another file of uPlot than the one whose unused parts are removed', async () => {
-  const { uplotWithoutUnusedParts } = (await import(join(ROOT, 'gateway/dashboard/build.mjs'))) as {
-    uplotWithoutUnusedParts: Plugin
-  }
-  const options: BuildOptions = {
-    stdin: { contents: '' },
-    plugins: [uplotWithoutUnusedParts],
-    write: false,
-    logLevel: 'silent',
-  }
-  await expect(build(options)).rejects.toThrow('adapt UPLOT_FILE')
 })

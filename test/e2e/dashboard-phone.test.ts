@@ -129,7 +129,44 @@ test('a domain without requests says so once, without empty charts', async () =>
   await page.goto(`${url}/domains/(other)`)
   await page.getByText('No requests in this time.').waitFor()
   expect(await page.getByText('No requests in this time.').count()).toBe(1)
-  expect(await page.locator('canvas').count()).toBe(0)
+  expect(await page.locator('.plot').count()).toBe(0)
+})
+
+test('charts of a page share their cursor, which follows the pointer and the arrow keys and ends with them', async () => {
+  await page.goto(`${url}/domains/support`)
+  const plots = page.locator('.plot')
+  const times = page.locator('.readout-x')
+  await plots.nth(2).waitFor()
+  expect(await times.count()).toBe(0)
+  await plots.nth(1).press('Home')
+  await plots.nth(1).press('ArrowRight')
+  const [first, ...others] = await times.allTextContents()
+  expect(first).toMatch(/^\d+ \w+, \d\d:\d\d$/)
+  expect(others).toEqual([first, first])
+  const dots = () =>
+    page.evaluate<number[]>(
+      `[...document.querySelectorAll('.plot circle')].map(({ cx }) => cx.baseVal.value)`,
+    )
+  expect(new Set(await dots()).size).toBe(1)
+  await plots.nth(1).blur()
+  await times.first().waitFor({ state: 'detached' })
+  // The middle of the plot, which axes of 64 pixels at the left and 20 at the right surround.
+  const box = await plots.first().boundingBox()
+  if (!box) throw new Error('The chart is not drawn.')
+  const middle = (64 + box.width - 20) / 2
+  await plots.first().hover({ position: { x: middle, y: 40 } })
+  const [at = 0] = await dots()
+  expect(Math.abs(at - middle)).toBeLessThan(3)
+  await plots.first().hover({ position: { x: 20, y: 40 } })
+  await times.first().waitFor({ state: 'detached' })
+  // The first line is drawn over the others.
+  const strokes = (selector: string) =>
+    page.evaluate<string[]>(
+      `[...document.querySelectorAll('.chart')[1].querySelectorAll('${selector}')].map((each) => each.getAttribute('stroke'))`,
+    )
+  const [drawn, listed] = await Promise.all([strokes('.plot g[stroke^="var(--c"]'), strokes('.swatch line')])
+  expect(drawn).toHaveLength(2)
+  expect(drawn).toEqual(listed.toReversed())
 })
 
 test('Escape closes the menu and gives the focus back to its button', async () => {

@@ -1,5 +1,6 @@
 import { expect, test } from 'vitest'
 import type { SeriesMark } from '@copal/shared/wire/admin-series.ts'
+import { numberTicks, timeTicks } from '../../../gateway/dashboard/src/charts/axis-ticks.ts'
 import { heatClass, heatLegend, heatRange } from '../../../gateway/dashboard/src/charts/heat-levels.ts'
 import {
   groupAt,
@@ -9,10 +10,16 @@ import {
 } from '../../../gateway/dashboard/src/charts/marks.ts'
 import {
   lonelyIndexes,
-  plotData,
+  nearestIndex,
   yRange,
   type Line,
 } from '../../../gateway/dashboard/src/charts/plot-data.ts'
+import {
+  bandPath,
+  intervalPath,
+  linePath,
+  pointPath,
+} from '../../../gateway/dashboard/src/charts/plot-paths.ts'
 import { sparkPath } from '../../../gateway/dashboard/src/charts/spark-path.ts'
 import { timeLabels } from '../../../gateway/dashboard/src/charts/time-axis.ts'
 
@@ -30,15 +37,53 @@ const content = (lines: Line[], bounds: number[] = []) => ({
   markAt: [],
 })
 
-test('bands follow their line, and the first line is drawn over the others', () => {
-  const banded = line([1, 2], { lower: [0, 1], upper: [2, 3] })
-  expect(plotData(content([banded, line([5, null])]))).toEqual([
-    [0, 1],
-    [5, null],
-    [1, 2],
-    [2, 3],
-    [0, 1],
-  ])
+const scales = { x: (index: number) => 10 * index, y: (value: number) => 100 - value }
+
+test('a line and its band have gaps where values are missing', () => {
+  expect(linePath([1, 2, null, 4, 5.25], scales)).toBe('M0 99L10 98M30 96L40 94.8')
+  expect(bandPath([0, 1, null, 3, 4], [2, 3, null, 5, 6], scales)).toBe(
+    'M0 98L10 97L10 99L0 100ZM30 95L40 94L40 96L30 97Z',
+  )
+  expect([linePath([null], scales), bandPath([null, 1], [2, null], scales)]).toEqual(['', ''])
+})
+
+test('a value between gaps is a point with its interval', () => {
+  expect(pointPath([1], [null, 5, null], scales)).toBe('M10 95h0')
+  expect(intervalPath([1], [null, 4, null], [null, 6, null], scales)).toBe('M10 96V94')
+  expect(intervalPath([1], [null, null], [null, 6], scales)).toBe('')
+})
+
+test('the labels of an axis are round numbers that are far enough apart', () => {
+  expect(numberTicks(0, 1, 0.21)).toEqual([0, 0.25, 0.5, 0.75, 1])
+  expect(numberTicks(-0.07, 0.35, 0.1)).toEqual([0, 0.1, 0.2, 0.3])
+  expect(numberTicks(-14, 16, 8)).toEqual([-10, 0, 10])
+  expect(numberTicks(1_200, 11_300, 1_000)).toHaveLength(10)
+  expect(numberTicks(4.1, 4.4, 1)).toEqual([])
+})
+
+test('the labels of a time axis are round times of the local day, also where it has 23 or 25 hours', () => {
+  const at = (month: number, day: number, hour: number, minute = 0) =>
+    new Date(2026, month, day, hour, minute).getTime() / 1000
+  const hours = timeTicks(at(10, 27, 20, 30), at(10, 28, 3), 7_000)
+  expect(hours).toEqual({ ticks: [at(10, 27, 22), at(10, 28, 0), at(10, 28, 2)], stepS: 7_200 })
+  expect(timeTicks(at(10, 27, 20), at(10, 30, 1), 80_000)).toEqual({
+    ticks: [at(10, 28, 0), at(10, 29, 0), at(10, 30, 0)],
+    stepS: 86_400,
+  })
+  for (const [month, day] of [
+    [2, 29],
+    [9, 25],
+  ] as const) {
+    const { ticks } = timeTicks(at(month, day - 1, 12), at(month, day + 1, 12), 3 * 3_600)
+    expect(ticks.filter((tick) => new Date(tick * 1_000).getHours() % 3 !== 0)).toEqual([])
+    expect(new Set(ticks).size).toBe(ticks.length)
+    expect(ticks).toContain(at(month, day + 1, 0))
+  }
+})
+
+test('the cursor is at the nearest value', () => {
+  expect([0, 14, 16, 99].map((value) => nearestIndex([10, 20, 30], value))).toEqual([0, 0, 1, 2])
+  expect(nearestIndex([], 1)).toBeUndefined()
 })
 
 test('the y axis holds bands and bounds', () => {

@@ -30,7 +30,7 @@ const OBSERVE = `
   const look = () => {
     const has = (selector) => document.querySelector(selector) !== null
     // The next task runs when the main thread is free again.
-    if (has('h1') && has('canvas') && !has('.skeleton')) setTimeout(() => { window.readyAt = performance.now() })
+    if (has('h1') && has('.plot svg') && !has('.skeleton')) setTimeout(() => { window.readyAt = performance.now() })
     else requestAnimationFrame(look)
   }
   requestAnimationFrame(look)`
@@ -39,7 +39,7 @@ interface Run {
   work: number
   ready: number
   moved: number
-  canvases: number
+  plots: number
 }
 
 const browser = await openBrowser()
@@ -84,12 +84,12 @@ async function measure(origin: string, path: string): Promise<Run> {
   const seen = await page.evaluate<Pick<Run, 'ready' | 'moved'>>(
     '({ ready: window.readyAt, moved: window.moved })',
   )
-  const canvases = await page.locator('canvas').count()
+  const plots = await page.locator('.plot svg').count()
   await context.close()
   const ms = (name: string) => 1_000 * ((after.get(name) ?? 0) - (before.get(name) ?? 0))
   return {
     ...seen,
-    canvases,
+    plots,
     work: ms('ThreadTime'),
   }
 }
@@ -108,5 +108,5 @@ function describe(runs: readonly Run[]): string {
   }
   const moved = Math.max(...runs.map((run) => run.moved)).toFixed(4)
   const names = (['work', 'ready'] as const).map(range).join('; ')
-  return `${names}; moved ${moved}; ${runs[0]?.canvases} canvases`
+  return `${names}; moved ${moved}; ${runs[0]?.plots} plots`
 }

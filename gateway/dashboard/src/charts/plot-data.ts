@@ -1,4 +1,4 @@
-/** The content of a plot: lines, bounds and marks, and their columns for uPlot. */
+/** The content of a plot: lines, bounds and marks. */
 import type { LineColour } from './colours.ts'
 
 /** Values of a line at each x; null where nothing is known. */
@@ -33,17 +33,6 @@ export interface PlotContent {
   markAt: readonly number[]
 }
 
-/**
- * The columns that uPlot draws: x, then for each line its values and, where it has them, its bounds. The first line comes last,
- * so that it is drawn over the others.
- */
-export function plotData({ x, lines }: PlotContent): (readonly (number | null)[])[] {
-  const columns = lines
-    .toReversed()
-    .flatMap(({ values, lower, upper }) => (lower && upper ? [values, upper, lower] : [values]))
-  return [x, ...columns]
-}
-
 /** The smallest and largest value of lines, bands and bounds, with some room; 0 to 1 without any. */
 export function yRange(content: PlotContent, includesZero: boolean): [number, number] {
   let low = includesZero ? 0 : Number.POSITIVE_INFINITY
@@ -73,4 +62,13 @@ export function lonelyIndexes(values: Values): number[] {
 /** True if no line has a value. */
 export function isEmpty({ lines }: Pick<PlotContent, 'lines'>): boolean {
   return lines.every(({ values }) => values.every((value) => value === null))
+}
+
+/** The index of the x that is nearest to a value; undefined if there is none. */
+export function nearestIndex(x: readonly number[], value: number): number | undefined {
+  let nearest: number | undefined
+  for (const [index, at] of x.entries()) {
+    if (nearest === undefined || Math.abs(at - value) <= Math.abs((x[nearest] ?? 0) - value)) nearest = index
+  }
+  return nearest
 }

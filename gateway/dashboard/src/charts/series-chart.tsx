@@ -1,5 +1,4 @@
-import uPlot from 'uplot'
-import { useEffect, useId, useMemo, useRef, useState } from 'preact/hooks'
+import { useId, useLayoutEffect, useMemo, useRef, useState } from 'preact/hooks'
 import type { SeriesMark } from '@copal/shared/wire/admin-series.ts'
 import { formatNumber } from '../format/numbers.ts'
 import { toMs } from '../format/times.ts'
@@ -8,9 +7,8 @@ import { colourVariable, dashesOf } from './colours.ts'
 import { MarkCard } from './mark-card.tsx'
 import { MarkRow } from './mark-row.tsx'
 import { groupAt, groupMarks, markWithUpdate, minMarkGap, type MarkGroup } from './marks.ts'
-import { isEmpty as hasNoValue, plotData, type Bound, type Line, type PlotContent } from './plot-data.ts'
-import { plotOptions, type PlotShape } from './plot-options.ts'
-import { colourReader, onThemeChange } from './theme-colours.ts'
+import { isEmpty, nearestIndex, type Bound, type Line, type PlotContent } from './plot-data.ts'
+import { EDGES, Plot } from './plot.tsx'
 import { periodLabel } from './time-axis.ts'
 
 interface SeriesChartProps {
@@ -36,8 +34,8 @@ interface SeriesChartProps {
   includesZero?: boolean
   /** Pixels. */
   height?: number
-  /** Charts with the same key share their cursor. */
-  syncKey?: string
+  /** The cursor of charts with the same x, and how to move it. Default: one of its own. */
+  sharedCursor?: [number | undefined, (index: number | undefined) => void]
   /** Shown in the plot while no line has a value. */
   empty?: string
   /** Shows the marks below the axis, not only as lines through the plot. Default: true. */
@@ -59,12 +57,11 @@ const NO_MARKS: readonly SeriesMark[] = []
  */
 export function SeriesChart(props: SeriesChartProps) {
   const { title, summary, x, lines, bounds = NO_BOUNDS, marks = NO_MARKS, formatY = formatNumber } = props
-  const { formatX, includesZero = true, height = 220, syncKey, xTitle = 'Time' } = props
+  const { formatX, includesZero = true, height = 220, xTitle = 'Time' } = props
   const xEnd = props.xEnd ?? x.at(-1) ?? 0
-  const [cursor, setCursor] = useState<number>()
-  const isEmpty = useMemo(() => hasNoValue({ lines }), [lines])
+  const ownCursor = useState<number>()
+  const [cursor, setCursor] = props.sharedCursor ?? ownCursor
   const host = useRef<HTMLDivElement>(null)
-  const plot = useRef<uPlot>(undefined)
   const summaryId = useId()
   const labelX = formatX ?? periodLabel
   const content = useMemo<PlotContent>(
@@ -79,76 +76,29 @@ export function SeriesChart(props: SeriesChartProps) {
     () => <ChartTable title={title} xTitle={xTitle} x={x} lines={lines} labelX={labelX} formatY={formatY} />,
     [title, xTitle, x, lines, labelX, formatY],
   )
-  const contentNow = useRef(content)
-  contentNow.current = content
-  // A plot is made anew when its lines change, and gets new values otherwise.
-  const key = lines
-    .map(
-      ({ label, colour, lower, isBackground }) =>
-        `${label}|${colour}|${lower ? 1 : 0}|${isBackground ? 1 : 0}`,
-    )
-    .join()
-
-  useEffect(() => {
+  useLayoutEffect(() => {
     const element = host.current
     if (!element) return undefined
-    const shape: PlotShape = {
-      height,
-      isTime: formatX === undefined,
-      xTitle,
-      includesZero,
-      formatX: labelX,
-      formatTick: props.formatTick ?? formatY,
-      syncKey,
-    }
-    const make = () => {
-      plot.current?.destroy()
-      const options = plotOptions(
-        shape,
-        () => contentNow.current,
-        colourReader(element),
-        element.clientWidth,
-        setCursor,
-      )
-      plot.current = new uPlot(options, plotData(contentNow.current) as uPlot.AlignedData, element)
-    }
-    make()
-    const resizing = new ResizeObserver(() => {
-      setWidth(element.clientWidth)
-      if (plot.current && plot.current.width !== element.clientWidth)
-        plot.current.setSize({ width: element.clientWidth, height })
-    })
+    const measure = () => setWidth(element.clientWidth)
+    measure()
+    const resizing = new ResizeObserver(measure)
     resizing.observe(element)
-    const stopTheme = onThemeChange(make)
-    return () => {
-      stopTheme()
-      resizing.disconnect()
-      plot.current?.destroy()
-      plot.current = undefined
-    }
-    // `formatX` and `formatY` are pure and do not change while a chart is shown.
-  }, [key, height, includesZero, syncKey])
-  const drawn = useRef<PlotContent>(undefined)
-  useEffect(() => {
-    if (drawn.current !== undefined && drawn.current !== content)
-      plot.current?.setData(plotData(content) as uPlot.AlignedData)
-    drawn.current = content
-  }, [content])
+    return () => resizing.disconnect()
+  }, [])
 
-  /** Moves the cursor, and those of the charts that share it. */
-  const moveCursor = (index: number | undefined) => {
-    const at = index === undefined ? undefined : x[Math.max(0, Math.min(x.length - 1, index))]
-    const shared = syncKey === undefined ? [] : uPlot.sync(syncKey).plots
-    for (const each of new Set([...shared, plot.current])) {
-      if (each && at !== undefined) each.setCursor({ left: each.valToPos(at, 'x'), top: each.height / 3 })
-      else each?.setCursor({ left: -10, top: -10 })
-    }
+  const leave = () => {
+    setNear(undefined)
+    setCursor(undefined)
   }
-  /** Shows the decisions at which the pointer is. */
+  /** Shows the values and the decisions at which the pointer is. */
   const point = (event: MouseEvent) => {
-    const box = plot.current?.over.getBoundingClientRect()
-    if (!box || box.width === 0) return
-    setNear(groupAt(groups, (event.clientX - box.left) / box.width, NEAR_PIXELS / box.width))
+    const box = host.current?.getBoundingClientRect()
+    if (!box) return
+    const plotWidth = box.width - EDGES.left - EDGES.right
+    const position = (event.clientX - box.left - EDGES.left) / plotWidth
+    if (!(position >= 0 && position <= 1)) return leave()
+    setCursor(nearestIndex(x, (x[0] ?? 0) + position * (xEnd - (x[0] ?? 0))))
+    setNear(groupAt(groups, position, NEAR_PIXELS / plotWidth))
   }
   return (
     <figure class="chart">
@@ -164,7 +114,7 @@ export function SeriesChart(props: SeriesChartProps) {
           ref={host}
           class={near && markWithUpdate(near) ? 'plot plot-link' : 'plot'}
           onMouseMove={point}
-          onMouseLeave={() => setNear(undefined)}
+          onMouseLeave={leave}
           onClick={() => {
             const mark = near && markWithUpdate(near)
             if (mark) props.onMark?.(mark)
@@ -184,11 +134,25 @@ export function SeriesChart(props: SeriesChartProps) {
                   : step && (cursor ?? x.length) + step
             if (target === undefined) return
             event.preventDefault()
-            moveCursor(target)
+            setCursor(Math.max(0, Math.min(x.length - 1, target)))
           }}
-          onBlur={() => moveCursor(undefined)}
-        />
-        {isEmpty && <p class="plot-empty soft">{props.empty ?? 'Nothing was scored in this time.'}</p>}
+          onBlur={() => setCursor(undefined)}
+        >
+          <Plot
+            content={content}
+            width={width}
+            height={height}
+            isTime={formatX === undefined}
+            xTitle={xTitle}
+            includesZero={includesZero}
+            formatX={labelX}
+            formatTick={props.formatTick ?? formatY}
+            cursor={cursor}
+          />
+        </div>
+        {isEmpty(content) && (
+          <p class="plot-empty soft">{props.empty ?? 'Nothing was scored in this time.'}</p>
+        )}
         {near && (
           <div class="plot-marks">
             <MarkCard group={near} at="plot" />

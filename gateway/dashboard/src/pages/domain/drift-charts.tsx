@@ -1,4 +1,4 @@
-import { useMemo } from 'preact/hooks'
+import { useMemo, useState } from 'preact/hooks'
 import type { SeriesMark, SeriesReport } from '@copal/shared/wire/admin-series.ts'
 import type { Line } from '../../charts/plot-data.ts'
 import { SeriesChart } from '../../charts/series-chart.tsx'
@@ -18,11 +18,10 @@ import { useNavigation } from '../../navigation/navigation.tsx'
 import { paths } from '../../navigation/routes.ts'
 import { scoredNote, whyNothingScored } from './scored-note.ts'
 
-const SYNC = 'domain'
-
 /** Drift of the traffic (dense) and cost of pruning (gap) over time, with the decisions on the shared axis. */
 export function DriftCharts({ report, domain }: { report: SeriesReport; domain: string }) {
   const { go } = useNavigation()
+  const sharedCursor = useState<number>()
   const joined = useMemo(() => joinMasks(report, domain), [report, domain])
   const lines = useMemo(() => linesOf(joined, report.width), [joined, report.width])
   const marks = useMemo(
@@ -32,7 +31,7 @@ export function DriftCharts({ report, domain }: { report: SeriesReport; domain: 
   const shared = {
     x: report.starts,
     xEnd: (report.starts.at(-1) ?? 0) + report.width,
-    syncKey: SYNC,
+    sharedCursor,
     marks,
     onMark: ({ update }: SeriesMark) => {
       if (update !== null) go(paths.update(update))
