@@ -56,6 +56,8 @@ test.each(Object.entries(KINDS))('scores %s are selected as by a stable sort', (
   for (const [rows, cols] of [
     [3, 61],
     [2, 500],
+    // As a matrix enough for a sample.
+    [40, 500],
   ] as const) {
     const random = createRandom(rows)
     const score = Float64Array.from({ length: rows * cols }, () => draw(random))
@@ -68,10 +70,23 @@ test.each(Object.entries(KINDS))('scores %s are selected as by a stable sort', (
   }
 })
 
+test('scores of which a sample is misleading are selected as by a stable sort', () => {
+  const [rows, cols] = [40, 500]
+  const random = createRandom(1)
+  const score = Float64Array.from({ length: rows * cols }, () => random())
+  // The places of the sample.
+  for (let i = 0; i < 1024; i++)
+    score[Math.floor(((i * ((Math.sqrt(5) - 1) / 2)) % 1) * score.length)] = 2 + random()
+  for (const pattern of ['0.1', '0.5', '0.999'])
+    expect(bitStrings(selectKept(score, rows, cols, parsePattern(pattern), 'matrix'), rows, cols)).toEqual(
+      sortedMask(score, rows, cols, pattern, 'matrix'),
+    )
+})
+
 test.each([Number.NaN, Infinity, -Infinity])(
   'a score of %d is an error, in few scores and in many',
   (score) => {
-    for (const count of [4, 400]) {
+    for (const count of [4, 400, 40_000]) {
       const scores = new Float64Array(count).fill(1).with(count - 1, score)
       expect(() => selectKept(scores, 1, count, parsePattern('0.5'), 'row')).toThrow(RangeError)
     }
