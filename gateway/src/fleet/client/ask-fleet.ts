@@ -32,7 +32,7 @@ export async function askFleet<T>(
   throw new AppError('no_node_available', message, { cause, retryAfterS: 2 })
 }
 
-/** Returns whether an error has the flag that Cloudflare sets if a Durable Object is overloaded. */
-function isOverloaded(error: unknown): boolean {
+/** Returns whether an error has the flag that Cloudflare sets if a Durable Object is overloaded: the call did not reach it. */
+export function isOverloaded(error: unknown): boolean {
   return error instanceof Error && 'overloaded' in error && error.overloaded === true
 }

@@ -72,6 +72,18 @@ test('a call of the fleet is repeated if its object throws, and leases only once
   expect(await leasesOn('throws-1')).toBe(1)
 })
 
+test('a request whose node was leased, but of which no reply arrives, gives the node back', async () => {
+  const { key } = await createKey()
+  const node = await startNode('no-reply-1', [])
+  await sendHeartbeat(node, 'no-reply')
+  replaceAcquire(async (acquire) => {
+    await acquire()
+    throw new Error('the connection to the object was lost')
+  })
+  expect((await ask(key, 'no-reply')).status).toBe(503)
+  await expect.poll(() => leasesOn('no-reply-1'), { timeout: 5_000 }).toBe(0)
+})
+
 test.each([
   ['HTML', 'garbage-a', { 'content-type': 'text/html' }, '<h1>It works!</h1>'],
   ['text that claims to be JSON', 'garbage-b', JSON_TYPE, 'It works!'],
