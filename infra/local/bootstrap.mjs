@@ -6,10 +6,10 @@ import { readTask } from './toolchain/tasks.mjs'
 import { ensureInstalled, exitWith, longestEndMs, ROOT, runTypeScript } from './toolchain/toolchain.mjs'
 
 try {
-  const { help, name, file, args } = readTask(process.argv.slice(2))
+  const { help, name, file, args, options } = readTask(process.argv.slice(2))
   if (help === undefined) {
     await ensureInstalled(ROOT, (line) => process.stderr.write(`${line}\n`))
-    runTypeScript(ROOT, file, args, longestEndMs(name, process.env))
+    runTypeScript(ROOT, file, args, { options, endTimeoutMs: longestEndMs(name, process.env) })
   } else {
     process.stdout.write(`${help}\n`)
   }

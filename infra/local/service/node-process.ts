@@ -7,6 +7,7 @@ import type { Home } from './home.ts'
 import { openLog } from '../processes/log-file.ts'
 import type { Settings } from './service-settings.ts'
 import type { Part } from '../processes/supervise.ts'
+import { SERVING_OPTIONS } from '../toolchain/tasks.mjs'
 
 /** The default name of the node of a local service (COPAL_NODE_ID). */
 export const LOCAL_NODE_ID = 'node-1'
@@ -29,7 +30,7 @@ export async function nodePart(
       const log = openLog(home.nodeLogPath)
       const child: ChildProcess = spawn(
         process.execPath,
-        [...inspectorOption(settings), join(settings.root, 'gpu-node', 'src', 'main.ts')],
+        [...SERVING_OPTIONS, ...inspectorOption(settings), join(settings.root, 'gpu-node', 'src', 'main.ts')],
         {
           cwd: settings.root,
           env: {

@@ -2,9 +2,15 @@
 import { SetupError } from './toolchain.mjs'
 
 /**
- * The file of each task and the text of its `--help`. `takes` names its arguments, which are all required; `rest`
- * describes arguments that it passes on to another program; `settings` are environment variables. A task with `ownHelp`
- * parses its command line itself.
+ * Options of Node for a process that serves tokens. By default four threads of V8 collect garbage beside the engine's threads,
+ * which have a processor each: while a full collection marked, steps took up to five times as long. With one thread, three times.
+ */
+export const SERVING_OPTIONS = ['--v8-pool-size=1']
+
+/**
+ * The file of each task and the text of its `--help`. `options` are those of Node. `takes` names its arguments, which are all
+ * required; `rest` describes arguments that it passes on to another program; `settings` are environment variables. A task with
+ * `ownHelp` parses its command line itself.
  */
 const TASKS = {
   start: {
@@ -47,7 +53,7 @@ const TASKS = {
     ],
   },
   demo: { file: 'infra/local/demo/demo.ts', ownHelp: true },
-  bench: { file: 'gpu-node/bench/main.ts', ownHelp: true },
+  bench: { file: 'gpu-node/bench/main.ts', options: SERVING_OPTIONS, ownHelp: true },
   'lab:texts': {
     file: 'gpu-node/lab/texts/report-texts.ts',
     does: "Writes the texts of the laboratory's report, or those of the named domains, of pinned npm packages.",
@@ -65,6 +71,7 @@ const TASKS = {
   },
   node: {
     file: 'gpu-node/src/main.ts',
+    options: SERVING_OPTIONS,
     does: 'Runs only a node, for a gateway that runs elsewhere.',
     settings: [
       'COPAL_GATEWAY_URL',
@@ -82,17 +89,17 @@ const TASKS = {
 /**
  * Parses the command line of a task.
  *
- * @returns the task, its file and arguments; or its help, if the user asked for it
+ * @returns the task, its file, arguments and options of Node; or its help, if the user asked for it
  * @throws {SetupError} for an unknown task and for arguments that it does not take
  */
 export function readTask([name, ...args]) {
   const task = Object.hasOwn(TASKS, name ?? '') ? TASKS[name] : undefined
   if (task === undefined)
     throw new SetupError(`Unknown task '${name ?? ''}'. Known tasks: ${Object.keys(TASKS).join(', ')}.`)
-  const { file, takes = [], more, rest, ownHelp, settings = [] } = task
-  if (ownHelp) return { name, file, args }
+  const { file, options = [], takes = [], more, rest, ownHelp, settings = [] } = task
+  if (ownHelp) return { name, file, args, options }
   if (args.includes('--help') || args.includes('-h')) return { help: helpOf(name, task) }
-  if (rest !== undefined) return { name, file, args }
+  if (rest !== undefined) return { name, file, args, options }
   const stray = args.find(
     (arg, index) => arg.startsWith('-') || (index >= takes.length && more === undefined),
   )
@@ -100,7 +107,7 @@ export function readTask([name, ...args]) {
     throw new SetupError(`${call(name)} does not take '${stray}'.${advice(name, stray, args, settings)}`)
   if (args.length < takes.length)
     throw new SetupError(`Missing argument '${takes[args.length]}': ${usage(name, task)}`)
-  return { name, file, args }
+  return { name, file, args, options }
 }
 
 /** Returns the variable that an option like `--port 9000` should be, or a pointer to the help. */

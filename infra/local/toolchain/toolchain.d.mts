@@ -13,6 +13,11 @@ export function findNode(root: string): { path: string; env: Record<string, stri
 /** Returns how long a task may take to end after a signal before it is killed. */
 export function longestEndMs(task: string, env: Readonly<Record<string, string | undefined>>): number
 /** Runs one of our TypeScript files to its end and exits with its exit code. */
-export function runTypeScript(root: string, file: string, args: string[], endTimeoutMs?: number): void
+export function runTypeScript(
+  root: string,
+  file: string,
+  args: string[],
+  settings?: { options?: readonly string[]; endTimeoutMs?: number },
+): void
 /** Prints an error, a setup error as one line, and exits with 1; after a signal it ends by that signal. */
 export function exitWith(error: unknown): void

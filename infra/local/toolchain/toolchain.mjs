@@ -260,13 +260,13 @@ export function longestEndMs(task, env) {
 
 /**
  * Runs one of our TypeScript files to its end and exits with its exit code. The file gets an IPC channel, which closes
- * when this process has ended in any way.
+ * when this process has ended in any way. `options` are those of Node.
  */
-export function runTypeScript(root, file, args, endTimeoutMs = END_TIMEOUT_MS) {
+export function runTypeScript(root, file, args, { options = [], endTimeoutMs = END_TIMEOUT_MS } = {}) {
   const node = findNode(root)
   const bin = join(root, 'node_modules', '.bin')
   const delimiter = process.platform === 'win32' ? ';' : ':'
-  const child = spawn(node.path, [join(root, file), ...args], {
+  const child = spawn(node.path, [...options, join(root, file), ...args], {
     stdio: ['inherit', 'inherit', 'inherit', 'ipc'],
     env: {
       // Half of the start of each Node process is compiling TypeScript and packages.

@@ -47,3 +47,9 @@ test('arguments of another program are passed on', () => {
   })
   expect(readTask(['deploy', '--env', 'staging'])).toMatchObject({ args: ['--env', 'staging'] })
 })
+
+test('processes that serve tokens have one thread that collects garbage, others as many as Node gives them', () => {
+  for (const name of ['node', 'bench'])
+    expect(readTask([name])).toMatchObject({ options: ['--v8-pool-size=1'] })
+  expect(readTask(['start'])).toMatchObject({ options: [] })
+})
