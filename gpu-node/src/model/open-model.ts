@@ -56,7 +56,7 @@ export async function openModel(spec: string, options: OpenModelOptions): Promis
     config,
     master,
     codec,
-    tokenizer,
+    tokenizer: JSON.stringify(tokenizer),
     tokenizerSha256: tokenizerSha256(tokenizer),
     layerSensitivity: await findLayerSensitivity(options.cacheDir, config, baseSha256),
     rowSensitivity: await findRowSensitivity(options.cacheDir, config, baseSha256),

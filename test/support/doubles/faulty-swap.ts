@@ -38,12 +38,7 @@ const MODEL: DenseModel = {
     rendersTools: false,
     renderChat: () => '',
   },
-  tokenizer: {
-    json: { added_tokens: [], model: { type: 'BPE', vocab: {} } },
-    chatTemplate: null,
-    bosToken: '',
-    eosToken: '',
-  },
+  tokenizer: '',
   tokenizerSha256: '0'.repeat(64),
   layerSensitivity: null,
   rowSensitivity: null,

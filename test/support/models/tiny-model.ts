@@ -34,7 +34,7 @@ export async function openTinyModel(options: TinyLlamaOptions = {}): Promise<Tin
       config,
       master: { ...unhashed, baseSha256: await hashLinears(unhashed, config) },
       codec: createCodec(tokenizer, 'tiny'),
-      tokenizer,
+      tokenizer: JSON.stringify(tokenizer),
       tokenizerSha256: tokenizerSha256(tokenizer),
       layerSensitivity: null,
       rowSensitivity: null,

@@ -1,4 +1,3 @@
-import type { TokenizerDescription } from '../tokenizer/hub-codec.ts'
 import type { LlamaConfig } from '../config/llama-config.ts'
 import type { LayerSensitivity } from '../sensitivities/layer-sensitivity.ts'
 import type { RowSensitivity } from '../sensitivities/row-sensitivity.ts'
@@ -30,8 +29,8 @@ export interface DenseModel {
   config: LlamaConfig
   master: DenseMaster
   codec: TextCodec
-  /** Source of the text codec. */
-  tokenizer: TokenizerDescription
+  /** The `TokenizerDescription` of the codec as JSON, for a thread with one of its own: as objects it would slow every collection of garbage. */
+  tokenizer: string
   /** SHA-256 of the codec source, without the chat template. */
   tokenizerSha256: string
   /** Measured cost of pruning each linear; null when it was never measured. */

@@ -36,7 +36,7 @@ export interface ChatTemplate {
  */
 export function createChatTemplate(
   template: string | null,
-  tokens: TemplateTokens,
+  { bosToken, eosToken }: TemplateTokens,
   source: string,
 ): ChatTemplate {
   if (template === null) {
@@ -55,8 +55,8 @@ export function createChatTemplate(
     compiled.render({
       messages,
       add_generation_prompt: true,
-      bos_token: tokens.bosToken,
-      eos_token: tokens.eosToken,
+      bos_token: bosToken,
+      eos_token: eosToken,
       ...(tools ? { tools } : {}),
     })
   return {

@@ -1,9 +1,9 @@
 import { createHash } from 'node:crypto'
 import { Tokenizer } from '@huggingface/tokenizers'
 import { AppError } from '@copal/shared/errors.ts'
-import { byteLevelBytes } from './byte-level.ts'
 import { createChatTemplate } from './chat-template.ts'
 import type { TextCodec } from './text-codec.ts'
+import { tokenByteTable } from './token-bytes.ts'
 
 /** A token that is recognised in text as a whole. */
 export interface AddedToken {
@@ -42,7 +42,7 @@ export function tokenizerSha256({ json }: TokenizerDescription): string {
  */
 export function createCodec(description: TokenizerDescription, source: string): TextCodec {
   const tokenizer = createTokenizer(description.json, source)
-  const bytes = tokenByteTable(description.json)
+  const tokenBytes = tokenByteTable(description.json, source)
   const special = new Set(description.json.added_tokens.filter((token) => token.special).map(({ id }) => id))
   const template = createChatTemplate(description.chatTemplate, description, source)
   const encode = (text: string) =>
@@ -55,11 +55,7 @@ export function createCodec(description: TokenizerDescription, source: string): 
       const written = prefix.every((id, index) => ids[index] === id)
       return written ? ids : [...prefix, ...ids]
     },
-    tokenBytes(id) {
-      const found = bytes[id]
-      // The embedding may have more rows than the vocabulary has tokens; such a token has no text.
-      return found === undefined ? new Uint8Array(0) : found.slice()
-    },
+    tokenBytes,
     isSpecial: (id) => special.has(id),
     rendersTools: template.rendersTools,
     renderChat: (messages, tools) => template.render(messages, tools),
@@ -73,8 +69,15 @@ function createTokenizer(json: TokenizerJson, source: string): Tokenizer {
       `${source}: tokenizer model ${json.model.type} is not supported, only BPE.`,
     )
   }
+  // The library keeps the vocabulary and the merges that it is given, some 300,000 objects, though it reads them only now.
+  // These copies are emptied then: every full garbage collection would visit them, and streams wait for it.
+  const merges = mergePairs(json.model['merges'])
+  const model = { ...json.model, merges }
   try {
-    return new Tokenizer(json, { clean_up_tokenization_spaces: false })
+    const tokenizer = new Tokenizer({ ...json, model }, { clean_up_tokenization_spaces: false })
+    merges.length = 0
+    model.vocab = {}
+    return tokenizer
   } catch (cause) {
     const reason = cause instanceof Error ? cause.message : String(cause)
     throw new AppError('unsupported_model', `${source}: the tokenizer is not supported (${reason}).`, {
@@ -83,31 +86,16 @@ function createTokenizer(json: TokenizerJson, source: string): Tokenizer {
   }
 }
 
+/** Returns a copy of the merges as pairs; a tokenizer.json has them as pairs or as text. */
+function mergePairs(merges: unknown): unknown[] {
+  if (!Array.isArray(merges)) return []
+  return merges.map((merge: unknown) => (typeof merge === 'string' ? merge.split(' ', 2) : merge))
+}
+
 /** Returns the tokens that the post-processor puts before a text: the BOS, for models trained with one. */
 function prefixOf(tokenizer: Tokenizer): number[] {
   const text = 'a'
   const [first] = tokenizer.encode(text, { add_special_tokens: false }).ids
   const whole = tokenizer.encode(text, { add_special_tokens: true }).ids
   return whole.slice(0, whole.indexOf(first ?? -1))
-}
-
-/** Returns the bytes of every token by id. */
-function tokenByteTable(json: TokenizerJson): Uint8Array[] {
-  const utf8 = new TextEncoder()
-  const decode = isByteLevel(json)
-    ? (token: string) => byteLevelBytes(token) ?? utf8.encode(token)
-    : (token: string) => {
-        const byte = /^<0x([0-9A-F]{2})>$/.exec(token)
-        return byte === null ? utf8.encode(token.replaceAll('▁', ' ')) : Uint8Array.of(parseInt(byte[1]!, 16))
-      }
-  const table: Uint8Array[] = []
-  for (const [token, id] of Object.entries(json.model.vocab)) table[id] = decode(token)
-  // Added tokens are plain text in either kind of vocabulary.
-  for (const { id, content } of json.added_tokens) table[id] = utf8.encode(content)
-  return table
-}
-
-/** Returns whether tokens are spelt in the byte alphabet; other vocabularies are SentencePiece's, with `▁` for the space. */
-function isByteLevel(json: TokenizerJson): boolean {
-  return JSON.stringify([json['pre_tokenizer'], json['decoder']]).includes('"ByteLevel"')
 }

@@ -51,7 +51,28 @@ test('special tokens in text are recognised, and no BOS token is added', () => {
 })
 
 test('an id outside the vocabulary has no bytes', () => {
-  expect(tiny().tokenBytes(100_000)).toEqual(new Uint8Array(0))
+  const codec = tiny()
+  for (const id of [100_000, 100_001, -1, Object.keys((tokenizerJson() as TokenizerJson).model.vocab).length])
+    expect(codec.tokenBytes(id)).toEqual(new Uint8Array(0))
+})
+
+test.each([-1, 0.5, 4e9, '7'])('a token with the id %o is an error that names it', (id) => {
+  const json = tokenizerJson() as TokenizerJson
+  const vocab = { ...json.model.vocab, wrong: id as number }
+  expect(() => tiny({ json: { ...json, model: { ...json.model, vocab } } })).toThrow(
+    expect.objectContaining({ code: 'unsupported_model', message: expect.stringContaining(`id ${id}.`) }),
+  )
+})
+
+test('a codec leaves its description as it was, with merges as text or as pairs', () => {
+  const json = tokenizerJson() as TokenizerJson
+  const before = JSON.stringify(json)
+  const pairs = (json.model['merges'] as string[]).map((merge) => merge.split(' '))
+  expect(tiny({ json: { ...json, model: { ...json.model, merges: pairs } } }).encode('the rain')).toEqual(
+    tiny({ json }).encode('the rain'),
+  )
+  expect(JSON.stringify(json)).toBe(before)
+  expect(pairs.length).toBeGreaterThan(0)
 })
 
 test('changing returned bytes does not change the codec', () => {

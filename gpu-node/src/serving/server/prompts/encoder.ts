@@ -66,7 +66,7 @@ export function createEncoder(
   const start = (): Worker => {
     const started = new Worker(new URL('./encoder-worker.ts', import.meta.url), {
       execArgv: [],
-      workerData: JSON.stringify(tokenizer),
+      workerData: tokenizer,
     })
     const forget = () => {
       if (thread === started) thread = undefined

@@ -1,6 +1,9 @@
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import type { ChatMessage } from '@copal/shared/wire/chat.ts'
-import { createCodec } from '../../../../../gpu-node/src/model/tokenizer/hub-codec.ts'
+import {
+  createCodec,
+  type TokenizerDescription,
+} from '../../../../../gpu-node/src/model/tokenizer/hub-codec.ts'
 import { chatPrompt } from '../../../../../gpu-node/src/serving/server/prompts/chat-prompt.ts'
 import {
   newClientText,
@@ -73,10 +76,13 @@ test('after the output of a tool nothing is new', async () => {
   ])
 })
 
+/** What the codec of the tiny model was created from. */
+const descriptionOf = ({ model }: TinyModel) => JSON.parse(model.tokenizer) as TokenizerDescription
+
 test('a template that trims or a tokenizer that writes a space before the text hides nothing', async () => {
   const trimming = createCodec(
     {
-      ...tiny.model.tokenizer,
+      ...descriptionOf(tiny),
       chatTemplate:
         "{% for message in messages %}[{{ message['role'] }}] {{ message['content'] | trim }}\n{% endfor %}",
     },
@@ -94,7 +100,7 @@ test('a template that trims or a tokenizer that writes a space before the text h
 test('a message that the template changes stands alone', async () => {
   const upper = createCodec(
     {
-      ...tiny.model.tokenizer,
+      ...descriptionOf(tiny),
       chatTemplate: "{% for message in messages %}{{ message['content'] | upper }}{% endfor %}",
     },
     'test',

@@ -84,8 +84,10 @@ test('tenants take turns for the thread, and one of them cannot fill its queue',
 })
 
 test('a failed thread is reported as a node failure, for that call alone', async () => {
-  const { tokenizer } = tiny.model
-  const broken = { ...tokenizer, json: { ...tokenizer.json, pre_tokenizer: { type: 'Telepathy' } } }
+  const broken = tiny.model.tokenizer.replace(
+    '"pre_tokenizer":{',
+    '"pre_tokenizer":{"type":"Telepathy"},"unread":{',
+  )
   const encoder = createEncoder({ ...tiny.model, tokenizer: broken }, 100_000)
   for (let time = 0; time < 2; time++)
     await expect(encoder.encode([LONG], 'prompt')).rejects.toMatchObject({ code: 'node_failed' })
