@@ -17,5 +17,7 @@ export function fillBucket(
   atMs: number,
 ): TokenBucket {
   if (!bucket) return { left: burst, atMs }
-  return { left: Math.min(burst, bucket.left + (perMinute * (atMs - bucket.atMs)) / 60_000), atMs }
+  // The clock may have been set back.
+  const passedMs = Math.max(0, atMs - bucket.atMs)
+  return { left: Math.min(burst, bucket.left + (perMinute * passedMs) / 60_000), atMs }
 }
