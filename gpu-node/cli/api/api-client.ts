@@ -69,16 +69,15 @@ export function createApiClient(connection: Connection, signal?: AbortSignal): A
     if (!response.ok) throw await asError(response, method)
     return response
   }
+  const noKey = (what: string, advice: string) =>
+    new UserError('no_credentials', `No ${what} is known for the gateway at ${connection.origin}: ${advice}`)
   const adminKey = (): string => {
     if (connection.adminKey) return asHeader(connection.adminKey, 'admin key', 'COPAL_ADMIN_KEY')
-    throw new UserError('no_credentials', 'No admin key is known for this gateway: set COPAL_ADMIN_KEY.')
+    throw noKey('admin key', 'set COPAL_ADMIN_KEY.')
   }
   const apiKey = (): string => {
     if (connection.apiKey) return asHeader(connection.apiKey, 'API key', 'COPAL_API_KEY')
-    throw new UserError(
-      'no_credentials',
-      "No API key is known for this gateway: set COPAL_API_KEY. 'npx copal keys create <name>' makes one.",
-    )
+    throw noKey('API key', "set COPAL_API_KEY. 'npx copal keys create <name>' makes one.")
   }
 
   return {

@@ -64,8 +64,17 @@ const OPTIONS: Readonly<Record<string, string>> = {
 /** Converts an error of the API into one that names options and commands instead of fields and calls. */
 export function toCommandError({ code, message, param }: AppError): UserError {
   const field = Object.keys(OPTIONS).find((name) => param === name || param?.startsWith(`${name}.`))
+  if (code === 'body_too_large') return new UserError(code, withFile(message))
   const asOption = field === undefined ? message : message.replace(`'${field}`, `'${OPTIONS[field]}`)
   return new UserError(code, withCommands(asOption))
+}
+
+/** Says of a body that is too large what a person can change. */
+function withFile(message: string): string {
+  return message.replace(
+    /^The request body is larger than (.+), the maximum for this path\.$/,
+    'The text is larger than $1, the maximum that this command can send. Use a part of it.',
+  )
 }
 
 /** Replaces the API calls that a message recommends by commands. */

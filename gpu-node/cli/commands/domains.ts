@@ -9,6 +9,7 @@ import {
 } from '@copal/shared/wire/admin-domains.ts'
 import { listAll } from '../api/list-all.ts'
 import { counted, formatAge, formatCount, formatMask } from '@copal/gpu-node/platform/quantities.ts'
+import { UserError } from '@copal/gpu-node/platform/user-error.ts'
 import type { Session } from '../api/session.ts'
 import { addMask } from './domains-mask.ts'
 import { addProposals } from './domains-proposed.ts'
@@ -17,6 +18,7 @@ import { addReview } from './domains-review.ts'
 import { addSet } from './domains-set.ts'
 import { addYesOption, confirm } from '../input/confirm.ts'
 import { readTextFile, splitIntoTexts } from '../input/text-file.ts'
+import { createProgressBar } from '../output/progress-bar.ts'
 
 /** About 900 English tokens: enough for one calibration sample, and short enough that a file gives many. */
 const TEXT_CHARACTERS = 4000
@@ -56,11 +58,7 @@ export function addDomains(program: Command, session: Session): void {
       const { json } = command.optsWithGlobals<{ json?: boolean }>()
       const text = readTextFile(file, session.terminal.cwd)
       const texts = splitIntoTexts(text, TEXT_CHARACTERS)
-      for (let start = 0; start < texts.length; start += TEXTS_PER_REQUEST) {
-        await session.client().admin('POST', `/domains/${encodeURIComponent(name)}/texts`, importedTexts, {
-          texts: texts.slice(start, start + TEXTS_PER_REQUEST),
-        })
-      }
+      await importAll(session, name, texts)
       session.print(
         json,
         { domain: name, texts: texts.length, characters: text.length },
@@ -115,6 +113,29 @@ export function addDomains(program: Command, session: Session): void {
   addMask(domains, session)
   addRebuild(domains, session)
   addSet(domains, session)
+}
+
+/** Sends the texts, with a progress bar where that takes more than one request. */
+async function importAll(session: Session, domain: string, texts: readonly string[]): Promise<void> {
+  const bar = createProgressBar(session.terminal.stderr)
+  const all = counted(texts.length, 'text')
+  let sent = 0
+  try {
+    while (sent < texts.length) {
+      if (texts.length > TEXTS_PER_REQUEST)
+        bar.update(`Importing into ${domain}`, sent / texts.length, `${formatCount(sent)} of ${all}`)
+      const part = texts.slice(sent, sent + TEXTS_PER_REQUEST)
+      const path = `/domains/${encodeURIComponent(domain)}/texts`
+      await session.client().admin('POST', path, importedTexts, { texts: part })
+      sent += part.length
+    }
+  } catch (error) {
+    if (sent === 0 || !(error instanceof UserError)) throw error
+    const rest = `${formatCount(sent)} of ${all} were imported. Import the file again: they are not stored twice.`
+    throw new UserError(error.code, `${error.message} ${rest}`, { cause: error })
+  } finally {
+    bar.end()
+  }
 }
 
 /** Describes what was deleted. Finding nothing is no error: the id of a revoked key cannot be checked. */

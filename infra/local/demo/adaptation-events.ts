@@ -1,9 +1,9 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { updateEntry, type UpdateEntry } from '@copal/shared/wire/admin.ts'
-import { domainEntry } from '@copal/shared/wire/admin-domains.ts'
+import { domainEntry, type DomainEntry } from '@copal/shared/wire/admin-domains.ts'
 import { proposalList, type WaitingTexts } from '@copal/shared/wire/admin-proposals.ts'
 import { triggersReport } from '@copal/shared/wire/admin-triggers.ts'
-import { formatMask } from '../../../gpu-node/src/platform/quantities.ts'
+import { counted, formatMask } from '../../../gpu-node/src/platform/quantities.ts'
 import { UserError } from '../../../gpu-node/src/platform/user-error.ts'
 import { followUpdate } from '../../../gpu-node/cli/api/follow-update.ts'
 import { describeFailure } from '../../../gpu-node/cli/commands/update.ts'
@@ -21,7 +21,7 @@ const QUIET_MS = 300_000
  * Prints the domains that are found and the updates that start by themselves, until every new domain is served by a mask that
  * knows it and no update is due.
  *
- * @param known domains from before
+ * @param known {@link domainNames} from before the texts were sent
  * @throws UserError `not_adapted` if nothing happens for minutes and no domain was learned
  */
 export async function followAdaptation(known: readonly string[]): Promise<void> {
@@ -41,13 +41,12 @@ export async function followAdaptation(known: readonly string[]): Promise<void> 
       if (share < 1) bar.update('   Texts that a node has read', share, `${read} of ${waiting.texts}`)
       else bar.end()
     }
-    const { data } = await admin.admin('GET', '/domains', listOf(domainEntry))
-    for (const { name, samples, holdout_samples: heldOut } of data) {
+    for (const { name, samples, holdout_samples: heldOut } of await domains()) {
       if (seen.has(name)) continue
       seen.add(name)
       lastEventMs = Date.now()
       bar.end()
-      print(`   Found the domain '${name}': ${samples} texts to learn from, ${heldOut} held out`)
+      print(`   Found the domain '${name}': ${counted(samples, 'text')} to learn from, ${heldOut} held out`)
     }
     for (const { id } of await updates()) {
       if (ended.has(id)) continue
@@ -57,13 +56,13 @@ export async function followAdaptation(known: readonly string[]): Promise<void> 
       if (update.state === 'promoted') for (const domain of update.domains) learned.add(domain)
       lastEventMs = Date.now()
     }
-    const { domains, running } = await admin.admin('GET', '/triggers', triggersReport)
+    const triggers = await admin.admin('GET', '/triggers', triggersReport)
     const isQuiet = Date.now() - lastEventMs >= QUIET_MS
-    const isDue = running !== null || domains.some(({ due }) => due !== null)
+    const isDue = triggers.running !== null || triggers.domains.some(({ due }) => due !== null)
     if (!isDue && isQuiet) {
       if (learned.size > 0) return
       bar.end()
-      const reasons = domains.map(({ domain, reason }) => `  ${domain}: ${reason}`).join('\n')
+      const reasons = triggers.domains.map(({ domain, reason }) => `  ${domain}: ${reason}`).join('\n')
       throw new UserError(
         'not_adapted',
         `No update started by itself.${describeUnread(waiting)} See: npx copal triggers\n${reasons}`,
@@ -79,6 +78,15 @@ export async function followAdaptation(known: readonly string[]): Promise<void> 
 export function describeUnread(waiting: WaitingTexts | undefined): string {
   if (waiting === undefined || waiting.read === waiting.texts) return ''
   return ` A node has read ${waiting.read} of ${waiting.texts} texts; domains are found when it has read all.`
+}
+
+/** Returns the names of all domains, also of those that no mask knows yet. */
+export async function domainNames(): Promise<string[]> {
+  return (await domains()).map(({ name }) => name)
+}
+
+async function domains(): Promise<DomainEntry[]> {
+  return (await session.client().admin('GET', '/domains', listOf(domainEntry))).data
 }
 
 /** Returns the updates, oldest first. */

@@ -7,7 +7,7 @@ import { formatMask, formatPerplexity } from '../../../gpu-node/src/platform/qua
 import { readDrift } from '../../../gpu-node/cli/api/read-drift.ts'
 import { describeDrift } from '../../../gpu-node/cli/commands/drift.ts'
 import { createProgressBar } from '../../../gpu-node/cli/output/progress-bar.ts'
-import { followAdaptation } from './adaptation-events.ts'
+import { domainNames, followAdaptation } from './adaptation-events.ts'
 import {
   interrupted,
   print,
@@ -51,6 +51,7 @@ export async function demonstrateByItself(model: string, folder: string | undefi
       ? demoTraffic(ROOT, REQUESTS_PER_KIND)
       : folderTraffic(folder, REQUESTS_PER_KIND, session.terminal.cwd)
   const before = await readDrift(session.client())
+  const known = await domainNames()
   const work = (keys: readonly CreatedKey[]) =>
     withPolicy(IMPATIENT, async () => {
       print(
@@ -64,7 +65,7 @@ export async function demonstrateByItself(model: string, folder: string | undefi
       const prompts = traffic.flatMap((kind) => kind.prompts.slice(0, 4))
       const streams = keepStreaming(client!, { model, prompts }, STREAMS)
       try {
-        await followAdaptation(before.r.domains)
+        await followAdaptation(known)
       } finally {
         await streams.stop()
       }

@@ -262,7 +262,9 @@ describe('a gateway that is away', () => {
       env: { COPAL_HOME: home, COPAL_BASE_URL: deadEnd['COPAL_BASE_URL'] ?? '' },
     })
     expect(await runCommand(['status'], terminal)).toBe(1)
-    expect(terminal.errors()).toContain('COPAL_ADMIN_KEY')
+    expect(terminal.errors()).toBe(
+      'copal: No admin key is known for the gateway at http://127.0.0.1:2: set COPAL_ADMIN_KEY.\n',
+    )
   })
 })
 

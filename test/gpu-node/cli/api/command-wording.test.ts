@@ -50,3 +50,13 @@ test.each([
   const error = new AppError('invalid_request', message, param === null ? {} : { param })
   expect(toCommandError(error)).toMatchObject({ code: 'invalid_request', message: told })
 })
+
+test('a body that is too large is the text of a command', () => {
+  const error = new AppError(
+    'body_too_large',
+    'The request body is larger than 16 MiB, the maximum for this path.',
+  )
+  expect(toCommandError(error).message).toBe(
+    'The text is larger than 16 MiB, the maximum that this command can send. Use a part of it.',
+  )
+})

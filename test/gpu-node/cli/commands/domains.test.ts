@@ -1,4 +1,7 @@
-import { expect, test } from 'vitest'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { expect, onTestFinished, test } from 'vitest'
 import { copal } from '../../../support/doubles/copal-command.ts'
 
 test('deleting texts of a key without texts says so, because the id may be mistyped', async () => {
@@ -104,4 +107,32 @@ test('a domain that was not counted yet shows no numbers, but those of its froze
   expect(cells[2]).toEqual(['legal', '-', '-', '-', '-', '3', 'shared', 'shared', '-'])
   expect(cells[3]?.slice(0, 5)).toEqual(['mail', '-', '-', '-', '7 frozen'])
   expect(stdout).toContain('The texts of 2 domains (-) were not counted yet.')
+})
+
+test('a large import shows how far it is, and says what arrived if it breaks off', async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'copal-import-'))
+  onTestFinished(() => rmSync(folder, { recursive: true }))
+  const file = join(folder, 'large.txt')
+  writeFileSync(file, 'Resin hardens. '.repeat(40_000))
+  const args = ['domains', 'import', 'legal', file]
+  const imported = { domain: 'legal', texts: 100, pieces: 100 }
+  const whole = await copal(imported, args, { piped: true })
+  expect([whole.code, whole.calls.length]).toEqual([0, 2])
+  expect(whole.stderr).toContain('Importing into legal   66 %  100 of 151 texts\n')
+  let calls = 0
+  const broken = await copal(() => (++calls === 1 ? imported : undefined), args, { piped: true })
+  expect(broken.code).toBe(1)
+  expect(broken.stderr).toMatch(
+    /^copal: No gateway answers at .* 100 of 151 texts were imported\. Import the file again: they are not stored twice\.$/m,
+  )
+})
+
+test('the import of one request prints its result alone', async () => {
+  const { stdout, stderr } = await copal({ domain: 'legal', texts: 1, pieces: 1 }, [
+    'domains',
+    'import',
+    'legal',
+    join(import.meta.dirname, '../../../../LICENSE'),
+  ])
+  expect([stdout.startsWith('Imported '), stderr]).toEqual([true, ''])
 })
