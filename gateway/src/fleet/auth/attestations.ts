@@ -1,12 +1,10 @@
-import { hmac, isHmac } from '@copal/shared/wire/hmac.ts'
+import { hmac } from '@copal/shared/wire/hmac.ts'
 import type { GatewaySecrets, AttestedCall, Attestations, RequestOrigin } from '../../contracts/node-auth.ts'
 
 /** Separates attestations from other HMACs under the gateway's secret. */
 const LABEL = 'copal attestation 3'
 /** Label of attestations of versions without the origin of the request. */
 const ORIGINLESS_LABEL = 'copal attestation 2'
-/** Label of attestations of versions without a time of issue. */
-const UNTIMED_LABEL = 'copal ticket 1'
 
 /**
  * Days for which a node can report on a request, from its call on.
@@ -50,15 +48,13 @@ export function createAttestations(
     if (attestation?.length !== ATTESTATION_DIGITS) return undefined
     const time = attestation.slice(0, TIME_DIGITS)
     const origin = attestation.slice(TIME_DIGITS, TIME_DIGITS + ORIGIN_DIGITS)
-    const ageMs = nowMs() - Number.parseInt(time, 16) * 1000
+    const ageMs = nowMs() - attestedTime(attestation)
     const lifetimeMs = 'answer' in call.subject ? totalMs + LATE_ANSWER_MS : ATTESTED_DAYS * DAY_MS
+    if (!(ageMs <= lifetimeMs)) return undefined
     for (const secret of secrets) {
-      if (ageMs <= lifetimeMs) {
-        if (isEqual(await issueAt(secret, LABEL, time + origin, call), attestation)) return originOf(origin)
-        // Of requests that were running when the gateway was upgraded. To be removed with the next version.
-        if (isEqual(await issueAt(secret, ORIGINLESS_LABEL, time, call), attestation)) return {}
-      }
-      if (await isHmac(secret, `${UNTIMED_LABEL}\n${contentOf(call)}`, attestation)) return {}
+      if (isEqual(await issueAt(secret, LABEL, time + origin, call), attestation)) return originOf(origin)
+      // Of requests that were running when the gateway was upgraded. To be removed with the next version.
+      if (isEqual(await issueAt(secret, ORIGINLESS_LABEL, time, call), attestation)) return {}
     }
     return undefined
   }
@@ -86,15 +82,9 @@ function originOf(digits: string): RequestOrigin {
   return { conversation: Number.parseInt(digits.slice(0, CONVERSATION_DIGITS), 16), namesWeights }
 }
 
-/**
- * Returns when a verified attestation was issued, Unix milliseconds; undefined if it does not tell.
- *
- * @param nowMs by the clock of the gateway
- */
-export function attestedTime(attestation: string, nowMs: number): number | undefined {
-  const issuedMs = Number.parseInt(attestation.slice(0, TIME_DIGITS), 16) * 1000
-  // Those without a time begin with any digits.
-  return nowMs - issuedMs <= ATTESTED_DAYS * DAY_MS && issuedMs <= nowMs ? issuedMs : undefined
+/** Returns when a verified attestation was issued, Unix milliseconds. */
+export function attestedTime(attestation: string): number {
+  return Number.parseInt(attestation.slice(0, TIME_DIGITS), 16) * 1000
 }
 
 /** Compares two attestations in constant time. */

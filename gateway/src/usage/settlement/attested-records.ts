@@ -6,19 +6,19 @@ import type { RequestOrigin } from '../../contracts/node-auth.ts'
 
 /**
  * Returns the records whose attestation shows that the node was called with their request, with the time of the call and
- * the origin of the request as far as the attestation tells them. The others are logged and dropped.
+ * the origin of the request as far as the attestation tells it. The others are logged and dropped.
  *
  * @param what the kind of the records, for the log
  */
 export async function attestedRecords<T extends Receipt | ShadowScore>(
-  deps: Pick<Deps, 'attestations' | 'nowMs'>,
+  deps: Pick<Deps, 'attestations'>,
   nodeId: string,
   records: readonly T[],
   what: string,
-): Promise<(Omit<T, 'attestation'> & RequestOrigin & { attestedAtMs: number | undefined })[]> {
+): Promise<(Omit<T, 'attestation'> & RequestOrigin & { attestedAtMs: number })[]> {
   const checked = await Promise.all(
     records.map(async ({ attestation, ...rest }) => ({
-      rest: { ...rest, attestedAtMs: attestedTime(attestation ?? '', deps.nowMs()) },
+      rest: { ...rest, attestedAtMs: attestedTime(attestation ?? '') },
       origin: await deps.attestations.read(attestation, { nodeId, subject: { request: rest } }),
     })),
   )

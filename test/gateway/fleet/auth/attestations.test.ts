@@ -74,11 +74,3 @@ test('an attestation of a gateway that told no origin is valid', async () => {
   expect(await attestations.read(attestation, call)).toEqual({})
   expect(await attestations.verify(attestation, { ...call, nodeId: 'node-2' })).toBe(false)
 })
-
-test('an attestation that was issued before the upgrade is valid', async () => {
-  const { attestations } = setup()
-  const facts = JSON.stringify(['node-1', 'request', ...Object.values(request)])
-  const attestation = await hmac(SECRET, `copal ticket 1\n${facts}`)
-  expect(await attestations.verify(attestation, call)).toBe(true)
-  expect(await attestations.verify(attestation, { ...call, nodeId: 'node-2' })).toBe(false)
-})
