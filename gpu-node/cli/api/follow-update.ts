@@ -98,9 +98,17 @@ function gaveUp(last: UserError, id: string, awayMs: number): UserError {
   )
 }
 
+/** The estimate of a job, at the end of its message, of the time left. */
+const TIME_LEFT = /, about (\d+) s left$/
+
 /** Removes the job's own estimate of the time left: the bar shows that of the whole update. */
 function describeProgress(update: UpdateEntry): string {
-  return (update.job?.message || update.message || update.state).replace(/, about \d+ s left$/, '')
+  return (update.job?.message || update.message || update.state).replace(TIME_LEFT, '')
+}
+
+/** Returns the message of a job with its estimate of the time left in minutes or hours where it is long. */
+export function withTimeLeft(message: string): string {
+  return message.replace(TIME_LEFT, (_, s: string) => `, about ${formatDuration(Number(s) * 1_000)} left`)
 }
 
 /** Returns why no node does the work and what to do about it; undefined when a node may start at any moment. */

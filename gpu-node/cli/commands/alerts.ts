@@ -44,7 +44,7 @@ export function addAlerts(program: Command, session: Session): void {
 
 function describe(alerts: readonly AlertEntry[], isActiveOnly: boolean, session: Session): string {
   const holding = alerts.filter(({ ended_at: ended }) => ended === null)
-  if (alerts.length === 0) return isActiveOnly ? 'No alert holds.' : 'There was no alert.'
+  if (alerts.length === 0) return isActiveOnly ? 'No alert is active.' : 'There was no alert.'
   const table = session.table(
     [
       { title: 'RAISED', value: ({ raised_at: at }) => formatTime(at) },

@@ -61,7 +61,7 @@ export function describeDrift(report: DriftReport, table: Session['table']): str
   parts.push('On sampled traffic, in nats per token; the gap is what pruning costs.')
   parts.push(
     report.traffic.length === 0
-      ? 'No sampled request has been scored yet.'
+      ? 'No sampled request has been scored yet. To let requests of a key be sampled: npx copal keys sampling <id> always'
       : table(
           [
             { title: 'DOMAIN', value: (entry) => entry.domain, shrinks: true },

@@ -16,6 +16,7 @@ import {
 } from '@copal/gpu-node/platform/quantities.ts'
 import { UserError } from '@copal/gpu-node/platform/user-error.ts'
 import { withCommands } from '../api/command-wording.ts'
+import { withTimeLeft } from '../api/follow-update.ts'
 import type { Session } from '../api/session.ts'
 import { modelQuery } from '../input/mask-argument.ts'
 import { wholeNumber } from '../options/option-parsers.ts'
@@ -154,7 +155,7 @@ function describeUpdates({ at, updates, canary }: OverviewReport): string {
     const of = `${id} ${listNames(domains)}: ${updateStateWord(update)}`
     if (end !== null) return `Last update ${of}, ${formatTime(end)}. ${withCommands(message)}`
     const age = formatDuration(Date.parse(at) - Date.parse(since))
-    return `Update ${of}, ${formatPercent(progress)}, for ${age}. ${withCommands(message)}`
+    return `Update ${of}, ${formatPercent(progress)}, for ${age}. ${withCommands(withTimeLeft(message))}`
   })
   if (canary?.canary) {
     const { mask_version: version, share, evidence } = canary.canary

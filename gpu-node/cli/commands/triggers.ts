@@ -2,6 +2,7 @@ import type { Command } from 'commander'
 import { triggersReport, type TriggerDomain, type TriggersReport } from '@copal/shared/wire/admin-triggers.ts'
 import { UPDATE_STATES } from '@copal/shared/wire/update-states.ts'
 import { formatTime } from '@copal/gpu-node/platform/quantities.ts'
+import { withTimeLeft } from '../api/follow-update.ts'
 import { modelQuery } from '../input/mask-argument.ts'
 import type { Session } from '../api/session.ts'
 
@@ -42,7 +43,7 @@ function describeRunning(
   { id, state, progress, domains, trigger, job }: NonNullable<TriggersReport['running']>,
   share: number,
 ) {
-  const work = job === null ? '' : `, ${job.message}`
+  const work = job === null ? '' : `, ${withTimeLeft(job.message)}`
   return (
     `Running: ${id} (${trigger}) of ${domains.join(', ')}: ${UPDATE_STATES[state]}, ${Math.floor(progress * 100)} %${work}. ` +
     `It yields to requests, and takes at most ${Math.round(share * 100)} % of a node's time while there are any.`

@@ -2,6 +2,7 @@ import type { Command } from 'commander'
 import { updateEntry, type UpdateEntry } from '@copal/shared/wire/admin.ts'
 import { isRejected, UPDATE_STATES, updateStateWord } from '@copal/shared/wire/update-states.ts'
 import { withCommands } from '../api/command-wording.ts'
+import { withTimeLeft } from '../api/follow-update.ts'
 import { listOf } from '../api/api-client.ts'
 import { formatAge, formatMask } from '@copal/gpu-node/platform/quantities.ts'
 import type { Session } from '../api/session.ts'
@@ -66,7 +67,7 @@ function describeOne(update: UpdateEntry, session: Session): string {
     mask: version === null ? '-' : formatMask(version),
     started: formatAge(update.created_at, Date.now()),
     trigger: update.trigger_reason === '' ? update.trigger : `${update.trigger}: ${update.trigger_reason}`,
-    message: withCommands(error?.message ?? update.job?.message ?? message),
+    message: withCommands(error?.message ?? withTimeLeft(update.job?.message ?? message)),
   }
   const lines = Object.entries(facts).map(([name, value]) => `${name.padEnd(8)} ${value}`)
   const { decisions = [] } = update

@@ -23,6 +23,11 @@ test('a service without problems is well, and says which mask serves for how lon
   expect(read(healthSentence(dense()))).toBe('All is well. The dense weights serve; no mask is active yet.')
 })
 
+test('a number of the health stays on the line of its per cent sign', () => {
+  const health = { problems: ['costly'], text: 'It costs more than 50 %.' }
+  expect(phrasesText(healthSentence(overviewWith({ health })), now)).toContain('than 50\u202f%.')
+})
+
 test('a mask that an operator left for the dense weights is named', () => {
   const left = { ...overviewWith().model, active_version: 0, active_since: null, previous_version: 14 }
   const phrases = healthSentence(overviewWith({ model: left }))
@@ -80,5 +85,10 @@ test('the first request is valid shell and JSON, whatever the name of the model'
     .replaceAll(String.raw`'\''`, '\u0000')
     .replaceAll("'", '')
     .replaceAll('\u0000', "'")
-  expect(JSON.parse(body)).toEqual({ model: `it's "m"`, messages: [{ role: 'user', content: 'Hello.' }] })
+  // A small model may find no end by itself.
+  expect(JSON.parse(body)).toEqual({
+    model: `it's "m"`,
+    max_tokens: 64,
+    messages: [{ role: 'user', content: 'Hello.' }],
+  })
 })

@@ -44,5 +44,5 @@ test('the filters reach the gateway, and an empty list says so', async () => {
     piped: true,
   })
   expect(calls.map(({ call }) => call)).toEqual(['GET /admin/alerts?model=a%2Fb&active=true'])
-  expect(stdout.trim()).toBe('No alert holds.')
+  expect(stdout.trim()).toBe('No alert is active.')
 })

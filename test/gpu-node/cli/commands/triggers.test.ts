@@ -40,7 +40,7 @@ const REPORT: TriggersReport = {
     },
   ],
 }
-const RUNNING: TriggersReport['running'] = {
+const RUNNING: NonNullable<TriggersReport['running']> = {
   id: 'upd_1',
   domains: ['law'],
   state: 'calibrating',
@@ -84,4 +84,11 @@ test('a dry run, and triggers that are off, say so', async () => {
     expect(stdout).toContain('With triggers on, the next update would take law, mail.')
     expect(stdout).not.toMatch(/may start|schedule/)
   }
+})
+
+test('the time that a step takes is in minutes or hours where it is long', async () => {
+  const message = 'calibrating law, block 3 of 30, about 3095 s left'
+  const job = { state: 'running' as const, progress: 0.3, message, node: 'n', attempt: 1 }
+  const { stdout } = await show({ ...REPORT, running: { ...RUNNING, job } })
+  expect(stdout).toContain('block 3 of 30, about 51 min 35 s left. It yields')
 })

@@ -154,7 +154,7 @@ export function probesSentence(probes: readonly ProbeEntry[]): string {
   if (wrong.length === 0) {
     const compared = probes.filter(({ expected }) => expected !== null)
     if (compared.length === 0)
-      return 'No node scores the probe texts unlike before. No two nodes have the same weights, so none is compared with another.'
+      return 'Each node scores the probe texts as it did before. No two nodes have the same weights, so none is compared with another.'
     const versions = new Set(compared.map(({ mask_version: version }) => version))
     return `Nodes with the same weights agree on the probe texts, under ${plural(versions.size, 'weight set')}.`
   }

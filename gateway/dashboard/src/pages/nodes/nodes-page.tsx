@@ -184,7 +184,7 @@ function columnsOf(models: StatusReport['models']): Column<NodeEntry>[] {
     },
     {
       key: 'pages',
-      title: 'Pages',
+      title: 'KV cache',
       align: 'end',
       hint: 'Share of the key/value cache in use.',
       value: (node) => pagesShare(node),

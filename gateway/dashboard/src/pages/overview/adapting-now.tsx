@@ -95,7 +95,7 @@ export function Alerts({ alerts }: { alerts: readonly AlertEntry[] }) {
     <Section title="Alerts" class="min-8">
       {alerts.length === 0 && (
         <p>
-          <Status tone="good">No alert holds.</Status>
+          <Status tone="good">No alert is active.</Status>
         </p>
       )}
       <ul>

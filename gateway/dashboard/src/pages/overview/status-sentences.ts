@@ -9,7 +9,9 @@ import { hasEnded } from '../../format/words.ts'
 
 /** Names the problems, or says that all is well as far as it is known; then the mask that serves, and since when. */
 export function healthSentence({ health, model }: OverviewReport): Phrase[] {
-  const lead: Phrase = health.problems.length === 0 ? health.text : { harm: health.text }
+  // A number stays on the line of its sign.
+  const text = health.text.replaceAll(' %', '\u202f%')
+  const lead: Phrase = health.problems.length === 0 ? text : { harm: text }
   if (model.active_version === 0) {
     const { previous_version: previous } = model
     return previous === null || previous === 0
@@ -87,7 +89,7 @@ export function isUnused({ domains, traffic, decisions }: OverviewReport): boole
 export function curlExample(origin: string, model: string): string {
   const body = [
     `{"model": ${JSON.stringify(model)},`,
-    ` "messages": [{"role": "user", "content": "Hello."}]}`,
+    ` "max_tokens": 64, "messages": [{"role": "user", "content": "Hello."}]}`,
   ].join('\n       ')
   return `curl ${origin}/v1/chat/completions \\
   -H "authorization: Bearer $COPAL_API_KEY" \\
