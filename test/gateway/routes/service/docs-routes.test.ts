@@ -1,8 +1,10 @@
 import { exports } from 'cloudflare:workers'
-import { describe, expect, test } from 'vitest'
+import { describe, expect, test, vi } from 'vitest'
 import { ERROR_CASES } from '@copal/shared/errors.ts'
 import { createApp } from '../../../../gateway/src/app.ts'
+import { renderDocsPage } from '../../../../gateway/src/openapi/docs-page.ts'
 import type { OpenApiDocument } from '../../../../gateway/src/openapi/openapi-document.ts'
+import { docsRoutes } from '../../../../gateway/src/routes/service/docs-routes.ts'
 import { errorOf, ORIGIN } from '../../support/requests/gateway-requests.ts'
 
 const document = async () =>
@@ -200,4 +202,14 @@ describe('the reference page', () => {
       expect([response.status, (await errorOf(response)).code]).toEqual([405, 'method_not_allowed'])
     }
   })
+})
+
+test('the public page is written once for an origin, however often it is asked for', async () => {
+  const render = vi.fn<typeof renderDocsPage>(renderDocsPage)
+  const app = docsRoutes(render)
+  const pageOf = async (origin: string) => (await app.request(`${origin}/docs`)).text()
+  const [first, second] = [await pageOf('https://a.example'), await pageOf('https://a.example')]
+  expect(second).toBe(first)
+  expect(render).toHaveBeenCalledOnce()
+  expect(await pageOf('https://b.example')).toContain('https://b.example')
 })
