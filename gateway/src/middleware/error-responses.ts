@@ -36,7 +36,8 @@ export function notFoundResponse(c: Context<AppEnv>): Response {
   const error = new AppError(
     'not_found',
     `There is no route '${c.req.method} ${c.req.path}'. The inference routes are 'POST /v1/chat/completions', ` +
-      "'POST /v1/completions', 'POST /v1/responses', 'POST /v1/embeddings' and 'GET /v1/models'. If the base URL has a path, it must end in '/v1'.",
+      "'POST /v1/completions', 'POST /v1/responses', 'POST /v1/embeddings' and 'GET /v1/models'. If the base URL has a path, it must end in '/v1'. " +
+      "'GET /docs' describes all routes.",
   )
   return errorResponse(error, c)
 }

@@ -165,18 +165,22 @@ function errors(): string {
 ${headers('Error headers', ERROR_HEADERS)}</section>`
 }
 
-function caption({ signedIn }: DocsExample): string {
-  if (!signedIn) return ''
+function caption({ model, signedIn }: DocsExample): string {
+  const missing =
+    model === undefined
+      ? '<p>Replace <code>…</code> by a model that <code>GET /v1/models</code> lists.</p>'
+      : ''
+  if (!signedIn) return missing
   const { name, keyPrefix } = signedIn
   const key =
     keyPrefix === undefined
       ? 'An API key is needed here; <code>npx copal keys create notebook</code> makes one.'
       : `Its key begins with <code>${escape(keyPrefix)}</code>.`
-  return `<p>Signed in as <strong>${escape(name)}</strong>. ${key}</p>`
+  return `<p>Signed in as <strong>${escape(name)}</strong>. ${key}</p>${missing}`
 }
 
 function curl(origin: string, { model = '…', domain }: DocsExample): string {
-  const body = JSON.stringify({ model, messages: [{ role: 'user', content: 'Hello.' }] })
+  const body = JSON.stringify({ model, max_tokens: 64, messages: [{ role: 'user', content: 'Hello.' }] })
   return [
     `curl ${origin}/v1/chat/completions`,
     '-H "authorization: Bearer $COPAL_API_KEY"',

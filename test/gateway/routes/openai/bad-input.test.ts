@@ -173,12 +173,12 @@ test('a consent header other than true and false is rejected', async () => {
   expect(await errorOf(response)).toMatchObject({ code: 'invalid_request', param: 'x-copal-sample' })
 })
 
-test('an unknown path is a 404 that lists the inference routes', async () => {
+test('an unknown path is a 404 that lists the inference routes, and says where all are', async () => {
   const response = await post(key, '/v1/chat/completion', hello)
   expect(response.status).toBe(404)
   expect(await errorOf(response)).toMatchObject({
     code: 'not_found',
-    message: expect.stringContaining('/v1/chat/completions') as string,
+    message: expect.stringMatching(/\/v1\/chat\/completions.*'GET \/docs' describes all routes\.$/) as string,
   })
   expect((await exports.default.fetch(`${ORIGIN}/nothing`)).status).toBe(404)
 })
