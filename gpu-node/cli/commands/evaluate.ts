@@ -60,7 +60,7 @@ async function follow(session: Session, file: string, body: unknown): Promise<Ev
       bar.update(
         `Evaluating ${file}`,
         windowsDone / Math.max(1, windowsTotal),
-        `${windowsDone} of ${counted(windowsTotal, 'window')}`,
+        windowsTotal === 0 ? 'waiting for the node' : `${windowsDone} of ${counted(windowsTotal, 'window')}`,
       )
     }
   } finally {

@@ -43,7 +43,8 @@ export function createPreparationProgress(bar: ProgressBar): PreparationProgress
   return {
     onBuild(done, total) {
       crates = `${done} of ${total} crates`
-      draw()
+      // The first line is that of the model, which comes at once, or of the timer.
+      if (done > 0) draw()
     },
     onModel(progress) {
       model = progress

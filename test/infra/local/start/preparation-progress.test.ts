@@ -44,3 +44,12 @@ test('a line that is printed meanwhile stands above the progress', () => {
   ])
   progress.end()
 })
+
+test('a build that begins with the download leaves no line of its own', () => {
+  const terminal = screen()
+  const progress = createPreparationProgress(createProgressBar(terminal))
+  progress.onBuild(0, 200)
+  progress.onModel({ ...DOWNLOAD, doneBytes: 0 })
+  progress.end()
+  expect(terminal.lines()).toEqual([expect.stringMatching(/^Downloading model .*; compiling 0 of 200/), ''])
+})
