@@ -169,6 +169,20 @@ test('charts of a page share their cursor, which follows the pointer and the arr
   expect(drawn).toEqual(listed.toReversed())
 })
 
+test.each(['/keys', '/nodes', '/domains', '/domains/support'])(
+  'buttons of %s with the same text name what they act on',
+  async (path) => {
+    await page.goto(url + path)
+    await page.getByRole('heading', { level: 1 }).waitFor()
+    await page.locator('.skeleton').first().waitFor({ state: 'hidden' })
+    const names = await page.evaluate<string[]>(
+      `[...document.querySelectorAll('main .button-small')].map((button) => button.ariaLabel ?? button.textContent).filter((name) => !/CSV/.test(name))`,
+    )
+    expect(names.length).toBeGreaterThan(3)
+    expect(names.filter((name, index) => names.indexOf(name) !== index)).toEqual([])
+  },
+)
+
 test('Escape closes the menu and gives the focus back to its button', async () => {
   await page.goto(`${url}/masks`)
   const menu = page.getByRole('button', { name: 'Menu' })

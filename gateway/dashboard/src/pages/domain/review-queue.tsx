@@ -9,6 +9,9 @@ import { review } from '../../data/endpoints.ts'
 import { formatCount, formatNumber } from '../../format/numbers.ts'
 import { useSession } from '../../session/session.tsx'
 
+/** How much of a text its buttons name. */
+const ABOUT_CHARACTERS = 40
+
 /** Texts that are set aside, with their redacted beginnings. */
 export function ReviewQueue({ name }: { name: string }) {
   const resource = useResource(review(name), 60_000)
@@ -42,6 +45,7 @@ function ReviewText({ name, entry }: { name: string; entry: ReviewEntry }) {
       (cause: unknown) => toast(toApiError(cause).message, 'harm'),
     )
   }
+  const about = entry.preview.slice(0, ABOUT_CHARACTERS)
   return (
     <li class="proposal">
       <div class="proposal-what">
@@ -54,11 +58,17 @@ function ReviewText({ name, entry }: { name: string; entry: ReviewEntry }) {
       </div>
       {mayChange && (
         <div class="proposal-actions">
-          <button type="button" class="button button-plain button-small" onClick={keep}>
+          <button
+            type="button"
+            class="button button-plain button-small"
+            aria-label={`Keep: ${about}`}
+            onClick={keep}
+          >
             Keep
           </button>
           <ConfirmButton
             label="Drop"
+            about={about}
             small
             title="Delete this text?"
             consequences={['The text is deleted from the domain and cannot be restored.']}

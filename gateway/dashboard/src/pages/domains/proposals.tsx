@@ -53,6 +53,7 @@ function ProposalActions({ proposal, domains }: { proposal: ProposalEntry; domai
     <div class="proposal-actions">
       <ConfirmButton
         label="Name it"
+        about={proposal.name}
         tone="plain"
         small
         title={`Make ${texts} a domain`}
@@ -76,6 +77,7 @@ function ProposalActions({ proposal, domains }: { proposal: ProposalEntry; domai
       {domains.length > 0 && (
         <ConfirmButton
           label="Merge"
+          about={proposal.name}
           tone="plain"
           small
           title={`Merge ${texts} into a domain`}
@@ -97,6 +99,7 @@ function ProposalActions({ proposal, domains }: { proposal: ProposalEntry; domai
       )}
       <ConfirmButton
         label="Discard"
+        about={proposal.name}
         small
         title={`Discard ${proposal.name}?`}
         consequences={[

@@ -155,13 +155,19 @@ function KeyActions({ account, onRotated }: { account: KeyEntry; onRotated: (cre
   const path = `/admin/keys/${encodeURIComponent(account.id)}`
   return (
     <span class="row-actions">
-      <button type="button" class="button button-small" onClick={() => setEditing(true)}>
+      <button
+        type="button"
+        class="button button-small"
+        aria-label={`Limits: ${account.name}`}
+        onClick={() => setEditing(true)}
+      >
         Limits
       </button>
       <ConfirmButton
         small
         tone="plain"
         label="Rotate"
+        about={account.name}
         title={`Give ${account.name} a new secret?`}
         consequences={[
           'The new secret is shown once. The old one stays valid for 24 hours, so clients can change without a gap.',
@@ -177,6 +183,7 @@ function KeyActions({ account, onRotated }: { account: KeyEntry; onRotated: (cre
       <ConfirmButton
         small
         label="Revoke"
+        about={account.name}
         title={`Revoke ${account.name}?`}
         consequences={[
           'Every client with this key gets 401 within half a minute, and responses that stream end within a minute.',

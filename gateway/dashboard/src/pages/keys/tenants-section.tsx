@@ -91,13 +91,19 @@ function TenantActions({ tenant }: { tenant: TenantEntry }) {
   return (
     <span class="row-actions">
       {role === 'operator' && (
-        <button type="button" class="button button-small" onClick={() => setEditing(true)}>
+        <button
+          type="button"
+          class="button button-small"
+          aria-label={`Limits: ${tenant.name}`}
+          onClick={() => setEditing(true)}
+        >
           Limits
         </button>
       )}
       <ConfirmButton
         small
         label="Clear cache"
+        about={tenant.name}
         title={`Clear the cached responses of ${tenant.name}?`}
         consequences={[
           `All responses that are cached for ${tenant.name} are deleted. Equal requests are computed again, so they cost tokens and take longer until they are cached again.`,

@@ -250,6 +250,7 @@ function DrainButton({ node, nodes }: { node: NodeEntry; nodes: readonly NodeEnt
         small
         tone="plain"
         label="End draining"
+        about={node.id}
         title={`Give ${node.id} requests again?`}
         consequences={[`${node.id} gets new requests at once. Drain it again to end that.`]}
         confirm="End the draining"
@@ -262,6 +263,7 @@ function DrainButton({ node, nodes }: { node: NodeEntry; nodes: readonly NodeEnt
     <ConfirmButton
       small
       label="Drain"
+      about={node.id}
       title={`Drain ${node.id}?`}
       consequences={drainConsequences(node, nodes)}
       confirm={`Drain ${node.id}`}

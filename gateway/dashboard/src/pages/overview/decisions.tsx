@@ -45,7 +45,9 @@ function Decision({ decision }: { decision: RecentDecision }) {
           {actor !== 'copal' && <span class="soft">by {actor}</span>}
           {update !== null && (
             <span class="entry-end">
-              <Link to={paths.update(update)}>why</Link>
+              <Link to={paths.update(update)} label={`why: ${words}`}>
+                why
+              </Link>
             </span>
           )}
         </p>
