@@ -146,14 +146,15 @@ test('the longest names and the default method fit both widths', async () => {
   })
   const [update] = (await fleet.admin<{ data: UpdateEntry[] }>('GET', '/admin/updates')).data
   const paths = PAGES.map((path) => path.replace(/default$/, names.domain))
-  for (const path of [...paths, `/dashboard/updates/${update?.id}`])
+  for (const path of [...paths, `/dashboard/updates/${update?.id}`]) {
+    await tab.goto(fleet.url + path)
+    await tab.getByRole('heading', { level: 1 }).waitFor()
+    await tab.locator('.skeleton').first().waitFor({ state: 'hidden' })
     for (const [name, size] of Object.entries(WIDTHS)) {
       await tab.setViewportSize(size)
-      await tab.goto(fleet.url + path)
-      await tab.getByRole('heading', { level: 1 }).waitFor()
-      await tab.locator('.skeleton').first().waitFor({ state: 'hidden' })
       expect([path, name, await tooWide(tab), await overflowingCells(tab)]).toEqual([path, name, [], []])
     }
+  }
 })
 
 test('a domain that the overview does not list shows its own traffic, and one without any says so', async () => {
