@@ -21,7 +21,7 @@ import { novelPrompts } from '../support/text/novel-prompts.ts'
 import { magnitudeHalfMask } from '../../gpu-node/bench/models/magnitude-mask.ts'
 import { openDefaultModel } from '../support/models/default-model.ts'
 
-const PROMPTS = 13
+const PROMPTS = 20
 /** Prompts for the dense weights: more than share a pass over them. */
 const DENSE_PROMPTS = 9
 const LENGTH = 64
@@ -55,7 +55,7 @@ function testAddon(built: Addon): void {
 
   beforeAll(async () => {
     // One prompt, a few, and more than share a pass over the weights take different paths through the kernels.
-    texts = await greedyTexts(tested, model, maskPath, prompts, { length: LENGTH, batches: [1, 3, 9] })
+    texts = await greedyTexts(tested, model, maskPath, prompts, { length: LENGTH, batches: [1, 2, 3, 14] })
     maskedReference = await referenceDistributions(model, maskPath, texts, workDir)
   })
 
