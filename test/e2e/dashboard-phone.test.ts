@@ -169,6 +169,31 @@ test('charts of a page share their cursor, which follows the pointer and the arr
   expect(drawn).toEqual(listed.toReversed())
 })
 
+test.each([
+  ['/domains', 390],
+  ['/nodes', 1280],
+])('parts of %s that come later move none that are there, %i pixels wide', async (path, width) => {
+  const tab = await browser.newPage({ viewport: { width, height: 900 } })
+  await tab.addInitScript(
+    `new PerformanceObserver((list) => { window.moved = list.getEntries().reduce((sum, { value }) => sum + value, window.moved ?? 0) })
+      .observe({ type: 'layout-shift', buffered: true })`,
+  )
+  // The domains and failed jobs that wait for somebody come last.
+  await tab.route(/\/admin\/(proposals|nodes)/, async (route) => {
+    await new Promise((resolve) => setTimeout(resolve, 500))
+    await route.continue()
+  })
+  await tab.goto(url + path)
+  await tab
+    .getByText(path === '/nodes' ? 'Failed jobs' : 'travel-booking')
+    .first()
+    .waitFor()
+  await tab.waitForTimeout(200)
+  // A legend has as many lines as its names need.
+  expect((await tab.evaluate<number | undefined>('window.moved')) ?? 0).toBeLessThan(0.03)
+  await tab.close()
+})
+
 test.each(['/keys', '/nodes', '/domains', '/domains/support'])(
   'buttons of %s with the same text name what they act on',
   async (path) => {

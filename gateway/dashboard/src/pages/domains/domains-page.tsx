@@ -66,19 +66,24 @@ function AllDomains() {
             {(value) => <GapByDomain report={value} />}
           </Loaded>
         </Section>
-        {waits ? discovered : undefined}
-        <Section title="All domains" note={isCut ? CUT_NOTE : undefined}>
-          <Loaded resource={list} skeleton={<Skeleton lines={24} />}>
-            {() =>
-              hasCome(overview) ? (
-                <DomainsTable rows={rows} readsAll isDense={overview.value?.model.active_version === 0} />
-              ) : (
-                <Skeleton lines={24} />
-              )
-            }
-          </Loaded>
-        </Section>
-        {waits ? undefined : discovered}
+        {/* Placed when their order is known. */}
+        {hasCome(found) && (
+          <>
+            {waits && discovered}
+            <Section title="All domains" note={isCut ? CUT_NOTE : undefined}>
+              <Loaded resource={list} skeleton={<Skeleton lines={24} />}>
+                {() =>
+                  hasCome(overview) ? (
+                    <DomainsTable rows={rows} readsAll isDense={overview.value?.model.active_version === 0} />
+                  ) : (
+                    <Skeleton lines={24} />
+                  )
+                }
+              </Loaded>
+            </Section>
+            {!waits && discovered}
+          </>
+        )}
       </LoadedTogether>
     </Page>
   )

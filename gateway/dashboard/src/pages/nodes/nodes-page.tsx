@@ -76,26 +76,29 @@ export function NodesPage() {
             </Loaded>
           </Section>
           {mayHaveFailed(failing) && <FailedJobs nodes={failing} />}
-          <Section
-            title="Probe texts"
-            note="The same fixed texts, scored by every node after a swap and every few minutes"
-          >
-            <Loaded resource={probes}>
-              {({ probes: entries }) => (
-                <>
-                  <p class="reason">{probesSentence(entries)}</p>
-                  {entries.length > 0 && (
-                    <Table
-                      caption="Scores of the probe texts"
-                      columns={PROBE_COLUMNS}
-                      rows={entries.toSorted((a, b) => Number(a.matches) - Number(b.matches))}
-                      rowKey={({ node, mask_version: version }) => `${node} ${version}`}
-                    />
-                  )}
-                </>
-              )}
-            </Loaded>
-          </Section>
+          {/* Placed when it is known whether failed jobs stand above. */}
+          {hasCome(failing) && (
+            <Section
+              title="Probe texts"
+              note="The same fixed texts, scored by every node after a swap and every few minutes"
+            >
+              <Loaded resource={probes}>
+                {({ probes: entries }) => (
+                  <>
+                    <p class="reason">{probesSentence(entries)}</p>
+                    {entries.length > 0 && (
+                      <Table
+                        caption="Scores of the probe texts"
+                        columns={PROBE_COLUMNS}
+                        rows={entries.toSorted((a, b) => Number(a.matches) - Number(b.matches))}
+                        rowKey={({ node, mask_version: version }) => `${node} ${version}`}
+                      />
+                    )}
+                  </>
+                )}
+              </Loaded>
+            </Section>
+          )}
         </LoadedTogether>
       )}
     </Page>
