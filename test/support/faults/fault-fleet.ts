@@ -153,7 +153,7 @@ export function prepareFaultFleet(of: { backend?: 'sparse' } = {}): FaultFleet {
       }
     },
     async oneBusy() {
-      const running = await faults.open({ max_tokens: 3_000 })
+      const running = await faults.open({ max_tokens: of.backend === 'sparse' ? 3_000 : 1_500 })
       const other = [...nodes.values()].find(({ id }) => id !== running.node.id)
       if (!other) throw new Error('there is no other node')
       return { running, other }
