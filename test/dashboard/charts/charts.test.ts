@@ -190,5 +190,6 @@ test('a small line has a gap where a value is missing, and a dot for a lone valu
 test('a time axis shows hours, and the day where it begins', () => {
   const at = (day: number, hour: number) => new Date(2026, 10, day, hour).getTime() / 1000
   expect(timeLabels([at(27, 20), at(28, 0), at(28, 4)], 4 * 3_600)).toEqual(['20:00', '28 Nov', '04:00'])
+  expect(timeLabels([at(28, 0), at(28, 4)], 4 * 3_600)).toEqual(['28 Nov', '04:00'])
   expect(timeLabels([at(27, 0), at(28, 0)], 86_400)).toEqual(['27 Nov', '28 Nov'])
 })

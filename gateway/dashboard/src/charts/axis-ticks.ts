@@ -5,7 +5,7 @@ const ROUND_STEPS = [1, 2, 2.5, 5, 10]
 const [MINUTE_S, HOUR_S, DAY_S] = [60, 3_600, 86_400]
 const TIME_STEPS_S = [
   ...[1, 5, 10, 15, 30].map((minutes) => minutes * MINUTE_S),
-  ...[1, 2, 3, 4, 6, 12].map((hours) => hours * HOUR_S),
+  ...[1, 2, 3, 4, 6, 8, 12].map((hours) => hours * HOUR_S),
   ...[1, 2, 5, 10].map((days) => days * DAY_S),
 ]
 const LONGEST_STEP_S = 30 * DAY_S

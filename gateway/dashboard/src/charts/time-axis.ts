@@ -15,7 +15,8 @@ export function timeLabels(ticks: readonly number[], stepS: number): string[] {
     if (stepS >= DAY_S) return dayOf(date)
     const before = ticks[index - 1]
     const isNewDay = before !== undefined && new Date(before * 1000).getDate() !== date.getDate()
-    return isNewDay ? dayOf(date) : clockOf(date)
+    const isMidnight = date.getHours() === 0 && date.getMinutes() === 0
+    return isNewDay || isMidnight ? dayOf(date) : clockOf(date)
   })
 }
 
