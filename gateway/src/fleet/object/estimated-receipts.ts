@@ -1,12 +1,7 @@
 import type { Lease } from '../../contracts/lease.ts'
 import type { ChargedReceipt } from '../../contracts/reservation.ts'
 import { openDatabase } from '../../storage/db/open-database.ts'
-import {
-  insertReceipts,
-  supersedeReceipt,
-  undeliverReceipt,
-  type StoredReceipt,
-} from '../../storage/db/queries/receipt-queries.ts'
+import { endReceipts, insertReceipts, type StoredReceipt } from '../../storage/db/queries/receipt-queries.ts'
 
 /**
  * Stores the receipts of requests whose node died before it sent them. A receipt that arrived meanwhile stays.
@@ -26,44 +21,41 @@ export async function storeEstimates(
   await insertReceipts(openDatabase(binding), nodeId, settled, 'estimate', nowMs)
 }
 
-/**
- * Takes the receipt of an attempt after which another one followed out of the sums. If none is stored yet, an estimate is: by that a
- * receipt is recognised which arrives when the fleet has forgotten the attempt.
- *
- * @param lease of the attempt, unless it is settled
- * @returns what the receipt had charged; undefined if nothing
- */
-export async function storeSuperseded(
-  binding: D1Database,
-  attemptId: string,
-  lease: Lease | undefined,
-  nowMs: number,
-): Promise<ChargedReceipt | undefined> {
-  const charged = await supersedeReceipt(openDatabase(binding), attemptId)
-  if (lease) await storeEstimates(binding, lease.nodeId, [lease], () => true, nowMs)
-  return charged
+/** A failed attempt whose client got no output. */
+export interface EndedAttempt {
+  requestId: string
+  /** Undefined if it is settled. */
+  lease: Lease | undefined
+  /** Whether another attempt followed; otherwise it was the last one of its request. */
+  isSuperseded: boolean
 }
 
 /**
- * Takes the tokens of an attempt out of the sums that was the last one of its request and gave its client no output, and counts it if it
- * was superseded by one that got no node. If no receipt is stored yet, an estimate without tokens is: the receipt that replaces it then
- * has none either.
+ * Takes the receipts of superseded attempts out of the sums, and the tokens of those that were the last ones of their requests; one that
+ * was superseded by an attempt without a node counts again. If no receipt is stored yet, an estimate is, of the last ones without tokens:
+ * by that a receipt is recognised which arrives when the fleet has forgotten the attempt, and has no tokens either.
  *
- * @param lease of the attempt, unless it is settled
- * @returns what the receipt had charged; undefined if nothing
+ * @returns what the receipts had charged, by attempt
  */
-export async function storeUndelivered(
+export async function storeEnded(
   binding: D1Database,
-  attemptId: string,
-  lease: Lease | undefined,
+  attempts: readonly EndedAttempt[],
   nowMs: number,
-): Promise<ChargedReceipt | undefined> {
+): Promise<Map<string, ChargedReceipt>> {
   const db = openDatabase(binding)
-  const charged = await undeliverReceipt(db, attemptId)
-  if (!lease) return charged
-  const estimate = estimateReceipt({ ...lease, promptTokens: 0, completionTokens: 0 }, 'error', nowMs)
-  await insertReceipts(db, lease.nodeId, [estimate], 'estimate', nowMs)
-  return charged
+  // First, because what the receipts had charged is returned once.
+  const leased = attempts.flatMap(({ lease, isSuperseded }) => (lease ? { lease, isSuperseded } : []))
+  for (const [nodeId, ofNode] of Map.groupBy(leased, ({ lease }) => lease.nodeId)) {
+    const estimates = ofNode.map(({ lease, isSuperseded }) =>
+      isSuperseded
+        ? estimateReceipt(lease, 'superseded', nowMs)
+        : estimateReceipt({ ...lease, promptTokens: 0, completionTokens: 0 }, 'error', nowMs),
+    )
+    await insertReceipts(db, nodeId, estimates, 'estimate', nowMs)
+  }
+  const idsOf = (which: boolean) =>
+    attempts.filter(({ isSuperseded }) => isSuperseded === which).map(({ requestId }) => requestId)
+  return endReceipts(db, { superseded: idsOf(true), undelivered: idsOf(false) })
 }
 
 /** Creates the receipt of a request whose node died before it sent one, from the last reported usage. */

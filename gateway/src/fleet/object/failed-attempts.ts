@@ -2,15 +2,17 @@ import type { FailedAttempt } from '../../contracts/acquire.ts'
 import type { FailedAttempts as FoundAttempts } from '../../contracts/fleet-object.ts'
 import type { Lease } from '../../contracts/lease.ts'
 import type { ChargedReceipt } from '../../contracts/reservation.ts'
-import { storeSuperseded, storeUndelivered } from './estimated-receipts.ts'
+import { storeEnded } from './estimated-receipts.ts'
 import { RecentAttempts, type Outcome } from './recent-attempts.ts'
 
 /** The time within which the gateway retries a request after its node failed. */
 export const RETRY_MS = 1_000
 /** After this time an attempt is pending: what was to store it has failed, or ended with the object. */
 const PENDING_MS = 5_000
-/** Each takes up to 12 statements of the thousand that an alarm may execute. */
-const MAX_STORED_AT_ONCE = 50
+/** Attempts that an alarm stores one by one. Each takes up to 12 statements of the thousand that an alarm may execute. */
+const MAX_STORED_BY_ALARM = 50
+/** Attempts that are stored together. A Durable Object deletes at most 128 keys in one call. */
+const MAX_STORED_TOGETHER = 128
 /** After so many failures in a row the database is taken to be down. */
 const MAX_FAILURES = 3
 /** Attempts that wait in storage for the database at most: the object reads all of them when it starts. */
@@ -54,6 +56,9 @@ export class FailedAttempts {
   readonly #recent = new RecentAttempts()
   /** The attempts in storage, which are not in the database yet, and whether the ledger had forgotten their charges. */
   readonly #pending = new Map<string, boolean>()
+  /** The attempts that are stored in the database a moment after they failed, and whether their timers have ended. */
+  readonly #waiting = new Map<string, { attempt: PendingAttempt; isDue: boolean }>()
+  #isStoring = false
   readonly #host: FailedAttemptsHost
   /** The key of the attempt that {@link storePending} tried last; the next call goes on after it. */
   #lastTried: string | undefined
@@ -111,7 +116,7 @@ export class FailedAttempts {
    */
   async storePending(): Promise<void> {
     const after = this.#lastTried === undefined ? {} : { startAfter: this.#lastTried }
-    const range = { prefix: KEY, limit: MAX_STORED_AT_ONCE, ...after }
+    const range = { prefix: KEY, limit: MAX_STORED_BY_ALARM, ...after }
     const pending = await this.#host.storage.list<PendingAttempt>(range)
     let failures = 0
     for (const [key, attempt] of pending) {
@@ -120,7 +125,7 @@ export class FailedAttempts {
       if (Date.now() - attempt.atMs < PENDING_MS) continue
       if (!this.#recent.outcomeOf(requestId)) this.#recent.add(requestId, attempt.outcome, Date.now())
       try {
-        await this.#store(requestId, attempt)
+        await this.#store(new Map([[requestId, attempt]]))
         failures = 0
       } catch (error) {
         await this.#storeLater(key, attempt, error)
@@ -129,7 +134,7 @@ export class FailedAttempts {
       }
     }
     // The next call begins with the first one again.
-    if (pending.size < MAX_STORED_AT_ONCE) this.#lastTried = undefined
+    if (pending.size < MAX_STORED_BY_ALARM) this.#lastTried = undefined
   }
 
   /** Keeps an attempt that the database did not take for a later call, or drops it if it is old. */
@@ -141,7 +146,7 @@ export class FailedAttempts {
       `Cannot store the failed attempt ${requestId} for a day; its receipt may be counted:`,
       error,
     )
-    await this.#forget(requestId)
+    await this.#forget([requestId])
   }
 
   /**
@@ -166,31 +171,60 @@ export class FailedAttempts {
     if (this.#pending.size < MAX_PENDING) this.#pending.set(requestId, isForgotten)
     if (this.#pending.has(requestId))
       waitUntil(storage.put(KEY + requestId, attempt, { allowUnconfirmed: true }))
+    const entry = { attempt, isDue: false }
+    this.#waiting.set(requestId, entry)
     waitUntil(
-      wait(RETRY_MS)
-        .then(() => this.#store(requestId, attempt))
-        .catch((error: unknown) =>
-          console.error(`The receipt of the failed attempt ${requestId} may be counted meanwhile:`, error),
-        ),
+      wait(RETRY_MS).then(() => {
+        entry.isDue = true
+        return this.#storeDue()
+      }),
     )
   }
 
-  /** Stores the last outcome of an attempt in the database. */
-  async #store(requestId: string, { outcome, lease, isForgotten }: PendingAttempt): Promise<void> {
-    const { binding, onStored, whileRefunding } = this.#host
-    const isSuperseded = (this.#recent.outcomeOf(requestId) ?? outcome) === 'superseded'
-    const store = isSuperseded ? storeSuperseded : storeUndelivered
-    const work = async () => {
-      const charged = await store(binding, requestId, lease, Date.now())
-      onStored(requestId, isForgotten ? charged : undefined)
-    }
-    await (isForgotten ? whileRefunding(work) : work())
-    await this.#forget(requestId)
+  /** Stores the attempts that are due together: one by one, the failures of a node would take all time of the database. */
+  async #storeDue(): Promise<void> {
+    if (this.#isStoring) return
+    this.#isStoring = true
+    for (let attempts = this.#takeDue(); attempts.size > 0; attempts = this.#takeDue())
+      await this.#store(attempts).catch((error: unknown) => {
+        const ids = [...attempts.keys()].join(', ')
+        console.error(`The receipts of the failed attempts ${ids} may be counted meanwhile:`, error)
+      })
+    this.#isStoring = false
   }
 
-  async #forget(requestId: string): Promise<void> {
-    this.#pending.delete(requestId)
-    await this.#host.storage.delete(KEY + requestId, { allowUnconfirmed: true })
+  /** Removes and returns attempts that are due: by the time too, because timers wait for the work of those before. */
+  #takeDue(): ReadonlyMap<string, PendingAttempt> {
+    const latestMs = Date.now() - RETRY_MS
+    const due = [...this.#waiting].filter(([, { attempt, isDue }]) => isDue || attempt.atMs <= latestMs)
+    const taken = due.slice(0, MAX_STORED_TOGETHER)
+    for (const [requestId] of taken) this.#waiting.delete(requestId)
+    return new Map(taken.map(([requestId, { attempt }]) => [requestId, attempt]))
+  }
+
+  /** Stores the last outcomes of attempts in the database. */
+  async #store(attempts: ReadonlyMap<string, PendingAttempt>): Promise<void> {
+    const { binding, onStored, whileRefunding } = this.#host
+    const ended = Array.from(attempts, ([requestId, { outcome, lease }]) => {
+      const isSuperseded = (this.#recent.outcomeOf(requestId) ?? outcome) === 'superseded'
+      return { requestId, lease, isSuperseded }
+    })
+    const work = async () => {
+      const charged = await storeEnded(binding, ended, Date.now())
+      for (const [requestId, { isForgotten }] of attempts)
+        onStored(requestId, isForgotten ? charged.get(requestId) : undefined)
+    }
+    const isRefund = [...attempts.values()].some(({ isForgotten }) => isForgotten)
+    await (isRefund ? whileRefunding(work) : work())
+    await this.#forget([...attempts.keys()])
+  }
+
+  async #forget(requestIds: readonly string[]): Promise<void> {
+    for (const requestId of requestIds) this.#pending.delete(requestId)
+    await this.#host.storage.delete(
+      requestIds.map((requestId) => KEY + requestId),
+      { allowUnconfirmed: true },
+    )
   }
 }
 

@@ -103,14 +103,19 @@ export const movedReceipts = (moving: SQL): SQL => sql`
     select 1, 1, moving.found, ${columnsOf('moving')} from moving
   )`
 
+/** Whether a receipt is of one of the attempts in a parameter. */
+const isOf = (attemptIds: string): SQL => sql`request_id in (select value from json_each(${attemptIds}))`
+
 /**
- * Returns a common table expression `changed`: the receipt of an attempt, which was counted, becomes that of a superseded one. It has
+ * Returns a common table expression `changed`: the receipts of attempts, which were counted, become those of superseded ones. Each has
  * sign -1 with its finish reason, and sign 1 as superseded.
+ *
+ * @param attemptIds as JSON
  */
-export const supersededChanges = (attemptId: string): SQL => {
+export const supersededChanges = (attemptIds: string): SQL => {
   const superseded = columnsOf('stored', { finish_reason: `'superseded'` })
   return sql`
-  stored as (select * from receipts where request_id = ${attemptId} and finish_reason <> 'superseded'), ${CHANGED} as (
+  stored as (select * from receipts where ${isOf(attemptIds)} and finish_reason <> 'superseded'), ${CHANGED} as (
     select -1, not estimated, stored.domain, ${columnsOf('stored')} from stored
     union all
     select 1, not estimated, stored.domain, ${superseded} from stored
@@ -118,10 +123,12 @@ export const supersededChanges = (attemptId: string): SQL => {
 }
 
 /**
- * Returns a common table expression `changed`: the receipt of an attempt becomes that of a request without tokens, and one that was
+ * Returns a common table expression `changed`: the receipts of attempts become those of requests without tokens, and one that was
  * superseded counts, as an error. Nothing changes where it is one already.
+ *
+ * @param attemptIds as JSON
  */
-export const undeliveredChanges = (attemptId: string): SQL => {
+export const undeliveredChanges = (attemptIds: string): SQL => {
   const counted = `finish_reason <> 'superseded'`
   const undelivered = columnsOf('stored', {
     finish_reason: undeliveredReason('stored'),
@@ -131,7 +138,7 @@ export const undeliveredChanges = (attemptId: string): SQL => {
   return sql`
   stored as (
     select *, ${sql.raw(`not estimated and ${counted}`)} moved from receipts
-    where request_id = ${attemptId} and (prompt_tokens + completion_tokens > 0 or finish_reason = 'superseded')
+    where ${isOf(attemptIds)} and (prompt_tokens + completion_tokens > 0 or finish_reason = 'superseded')
   ), ${CHANGED} as (
     select -1, moved, stored.domain, ${columnsOf('stored')} from stored
     union all

@@ -122,37 +122,44 @@ export async function insertReceipts(
   return meta.changes
 }
 
-/**
- * Marks the stored receipt of an attempt as that of a superseded one, and takes it out of totals, usage days and periods, unless it
- * is marked. It arrived before the retry, so it was counted. Counters do not fall by it: what they are too high is in the sums
- * with the finish reason `moved`.
- *
- * @returns what was taken out of the usage days; undefined if nothing was
- */
-export async function supersedeReceipt(db: Database, attemptId: string): Promise<ChargedReceipt | undefined> {
-  const changes = supersededChanges(attemptId)
-  // One transaction.
-  const [charged] = await db.batch([
-    findCharged(db, attemptId),
-    addChangesToTotals(db, changes),
-    addChangesToUsageDays(db, changes),
-    addChangesToPeriods(db, changes),
-    db.update(receipts).set({ finishReason: 'superseded' }).where(eq(receipts.requestId, attemptId)),
-  ])
-  return charged.map(chargedReceipt)[0]
+/** Attempts whose clients got no output: those that another one followed, and the last ones of their requests. */
+interface EndedAttempts {
+  superseded: readonly string[]
+  undelivered: readonly string[]
 }
 
 /**
- * Makes the stored receipt of an attempt that of a request without tokens, whose client got no output. One that was superseded counts
- * from now on: the attempt after it got no node. Counters do not fall by it, as in {@link supersedeReceipt}.
+ * Takes the stored receipts of attempts out of totals, usage days and periods, in one transaction. Those of superseded ones are marked.
+ * The others become receipts of requests without tokens; one that was superseded counts from now on, because the attempt after it got no
+ * node. Counters do not fall by it: what they are too high is in the sums with the finish reason `moved`.
  *
- * @returns what was taken out of the usage days; undefined if nothing was
+ * @returns what was taken out of the usage days, by attempt
  */
-export async function undeliverReceipt(db: Database, attemptId: string): Promise<ChargedReceipt | undefined> {
-  const changes = undeliveredChanges(attemptId)
-  // One transaction.
+export async function endReceipts(
+  db: Database,
+  { superseded, undelivered }: EndedAttempts,
+): Promise<Map<string, ChargedReceipt>> {
   const [charged] = await db.batch([
-    findCharged(db, attemptId),
+    findCharged(db, [...superseded, ...undelivered]),
+    ...(superseded.length > 0 ? supersede(db, superseded) : []),
+    ...(undelivered.length > 0 ? undeliver(db, undelivered) : []),
+  ])
+  return chargedReceipts(charged)
+}
+
+function supersede(db: Database, attemptIds: readonly string[]) {
+  const changes = supersededChanges(JSON.stringify(attemptIds))
+  return [
+    addChangesToTotals(db, changes),
+    addChangesToUsageDays(db, changes),
+    addChangesToPeriods(db, changes),
+    db.update(receipts).set({ finishReason: 'superseded' }).where(isAmong(receipts.requestId, attemptIds)),
+  ]
+}
+
+function undeliver(db: Database, attemptIds: readonly string[]) {
+  const changes = undeliveredChanges(JSON.stringify(attemptIds))
+  return [
     addChangesToTotals(db, changes),
     addChangesToUsageDays(db, changes),
     addChangesToPeriods(db, changes),
@@ -160,32 +167,31 @@ export async function undeliverReceipt(db: Database, attemptId: string): Promise
     db
       .update(receipts)
       .set({ promptTokens: 0, completionTokens: 0, finishReason: sql.raw(undeliveredReason('receipts')) })
-      .where(eq(receipts.requestId, attemptId)),
-  ])
-  return charged.map(chargedReceipt)[0]
+      .where(isAmong(receipts.requestId, attemptIds)),
+  ]
 }
 
-/** Creates a query of the receipt of an attempt, if it is one that is charged. */
-function findCharged(db: Database, attemptId: string) {
+/** Creates a query of the receipts of attempts that are charged. */
+function findCharged(db: Database, attemptIds: readonly string[]) {
   const { requestId, promptTokens, completionTokens, finishReason, keyId, createdAt: atMs } = receipts
   const tokens = sql`${promptTokens} + ${completionTokens}`.mapWith(Number)
   return db
-    .select({ keyId, tenant: apiKeys.tenant, tokens, atMs })
+    .select({ requestId, keyId, tenant: apiKeys.tenant, tokens, atMs })
     .from(receipts)
     .innerJoin(apiKeys, eq(apiKeys.id, keyId))
-    .where(and(eq(requestId, attemptId), ne(finishReason, 'superseded')))
+    .where(and(isAmong(requestId, attemptIds), ne(finishReason, 'superseded')))
 }
 
-function chargedReceipt({
-  keyId,
-  tenant,
-  ...charged
-}: Awaited<ReturnType<typeof findCharged>>[number]): ChargedReceipt {
-  const owners: UsageOwner[] = [
-    { kind: 'key', name: keyId ?? '' },
-    { kind: 'tenant', name: tenant },
-  ]
-  return { owners, ...charged }
+function chargedReceipts(rows: Awaited<ReturnType<typeof findCharged>>): Map<string, ChargedReceipt> {
+  return new Map(
+    rows.map(({ requestId, keyId, tenant, ...charged }) => {
+      const owners: UsageOwner[] = [
+        { kind: 'key', name: keyId ?? '' },
+        { kind: 'tenant', name: tenant },
+      ]
+      return [requestId, { owners, ...charged }]
+    }),
+  )
 }
 
 /** Returns the settled ones of some requests with their tokens; if `estimated`, their node's receipt may still arrive. */
