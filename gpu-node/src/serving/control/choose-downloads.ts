@@ -7,7 +7,7 @@ import type { StatisticsRef } from '@copal/shared/wire/adaptation-jobs.ts'
  *
  * @param stored artifacts whose datasets are all wanted
  * @param missing hashes of the datasets that are not on disk
- * @param held the datasets of each artifact on disk that would be used
+ * @param held the datasets of each artifact on disk that would be used; no dataset is in two of them
  */
 export function chooseDownloads(
   stored: readonly StatisticsRef[],
@@ -15,33 +15,31 @@ export function chooseDownloads(
   held: readonly (readonly string[])[],
 ): StatisticsRef[] {
   const open = new Set(missing)
-  let kept = [...held]
+  const groupOf = new Map(held.flatMap((group) => group.map((dataset) => [dataset, group] as const)))
+
+  function fits({ datasets }: StatisticsRef): boolean {
+    const own = new Set(datasets)
+    const groups = new Set(datasets.map((dataset) => groupOf.get(dataset) ?? []))
+    return (
+      datasets.some((dataset) => open.has(dataset)) &&
+      datasets.every((dataset) => open.has(dataset) || groupOf.has(dataset)) &&
+      [...groups].every((group) => group.every((dataset) => own.has(dataset)))
+    )
+  }
+
+  // The cost of an artifact never changes while none of its datasets is taken.
+  const cheapestFirst = stored
+    .filter(fits)
+    .map((ref) => ({ ref, cost: ref.bytes / ref.datasets.filter((dataset) => open.has(dataset)).length }))
+    .toSorted(
+      (a, b) => a.cost - b.cost || a.ref.bytes - b.ref.bytes || (a.ref.artifact < b.ref.artifact ? -1 : 1),
+    )
   const taken = new Set<string>()
   const chosen: StatisticsRef[] = []
-  const costOf = ({ bytes, datasets }: StatisticsRef) =>
-    bytes / datasets.filter((dataset) => open.has(dataset)).length
-  for (;;) {
-    const fitting = stored.filter(({ datasets }) => {
-      const own = new Set(datasets)
-      const fits = kept.every(
-        (group) => !group.some((one) => own.has(one)) || group.every((one) => own.has(one)),
-      )
-      const known = new Set([...open, ...kept.flat()])
-      return (
-        fits &&
-        datasets.some((one) => open.has(one)) &&
-        datasets.every((one) => known.has(one) && !taken.has(one))
-      )
-    })
-    const [best] = fitting.toSorted(
-      (a, b) => costOf(a) - costOf(b) || a.bytes - b.bytes || (a.artifact < b.artifact ? -1 : 1),
-    )
-    if (!best) return chosen
-    chosen.push(best)
-    for (const dataset of best.datasets) {
-      open.delete(dataset)
-      taken.add(dataset)
-    }
-    kept = kept.filter((group) => !group.some((dataset) => taken.has(dataset)))
+  for (const { ref } of cheapestFirst) {
+    if (ref.datasets.some((dataset) => taken.has(dataset))) continue
+    chosen.push(ref)
+    for (const dataset of ref.datasets) taken.add(dataset)
   }
+  return chosen
 }

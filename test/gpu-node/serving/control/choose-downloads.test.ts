@@ -29,3 +29,23 @@ test('what is on disk is fetched again only as part of a sum that contains all o
   expect(chosen([ref('ab', 'ab', 10)], 'b', ['ac'])).toEqual([])
   expect(chosen([ref('a', 'a', 10)], '', ['a'])).toEqual([])
 })
+
+test('the artifacts of a year are chosen at once, because the streams of the node wait meanwhile', () => {
+  const name = (update: number, text: number) => `${update}:${text}`
+  const updates = Array.from({ length: 500 }, (_, update) => ({
+    artifact: String(update).padStart(3, '0'),
+    domain: 'legal',
+    datasets: Array.from({ length: 40 }, (__, text) => name(update, text)),
+    bytes: 1_000,
+  }))
+  const startedMs = performance.now()
+  expect(
+    chooseDownloads(
+      updates,
+      updates.flatMap(({ datasets }) => datasets),
+      [],
+    ),
+  ).toEqual(updates)
+  // It took minutes when every choice looked at all datasets of all artifacts again.
+  expect(performance.now() - startedMs).toBeLessThan(2_000)
+})
