@@ -3,6 +3,7 @@ import type { Usage } from '@copal/shared/wire/inference-fields.ts'
 import type { CacheTarget } from '@copal/shared/wire/node-calls.ts'
 import { MAX_CACHED_RESPONSE_BYTES } from '@copal/shared/wire/receipts.ts'
 import type { TokenScores } from '../../contract/backend.ts'
+import type { TokenLogprob } from '../../engine/generated-text.ts'
 import type { GenerationOutcome } from '../../engine/generation-request.ts'
 import type { OutputFormat, OutputHead, FinishedChoice } from '../formats/output-format.ts'
 import { responseHeaders, chooseWeights, fingerprint, requireModel } from './request-weights.ts'
@@ -10,6 +11,7 @@ import type { BeginRecord } from './call-record.ts'
 import { startChoices, type ChoiceEvent, type Choices, type ChoicesPlan } from './completion-choices.ts'
 import type { NodeServerDeps } from './node-server-deps.ts'
 import { respondWhenReady, LATE_AFTER_MS } from './late-response.ts'
+import { requireCollectedFit } from './response-size.ts'
 import type { ClientText } from '../prompts/client-text.ts'
 import type { ShadowScorer } from '../receipts/shadow-scoring.ts'
 import { EVENT_STREAM, eventStream, type EventStreamOptions } from './event-stream.ts'
@@ -160,6 +162,7 @@ async function collectChoices({
   count,
 }: Choices): Promise<{ maskVersion: number; finished: FinishedChoice[] }> {
   let maskVersion = 0
+  let logprobs = 0
   const finished = Array.from({ length: count }, (): FinishedChoice => ({
     text: '',
     tokens: [],
@@ -170,14 +173,22 @@ async function collectChoices({
     if (event.type === 'pinned') {
       // A second `pinned` event means a restart on other weights, which discards the output so far.
       maskVersion = event.maskVersion
+      logprobs -= logprobsOf(current.tokens)
       Object.assign(current, { text: '', tokens: [], promptScores: undefined })
     } else if (event.type === 'prompt') current.promptScores = event.scores
     else if (event.type === 'text') {
       current.text += event.text
       current.tokens.push(...event.tokens)
+      logprobs += logprobsOf(event.tokens)
+      requireCollectedFit(logprobs)
     } else current.reason = event.reason
   }
   return { maskVersion, finished }
+}
+
+/** Returns how many log-probabilities tokens and their alternatives have. */
+function logprobsOf(tokens: readonly TokenLogprob[]): number {
+  return tokens.reduce((count, { top }) => count + 1 + top.length, 0)
 }
 
 /** Returns the mask version of the choice that starts first; all choices have the same one. */

@@ -13,7 +13,7 @@ const LIMIT = `${MAX_RESPONSE_BYTES / (1024 * 1024)} MiB, the limit of one respo
 
 /**
  * Rejects a request for log-probabilities whose response would be too large if it became as long as requested. A request
- * without a token limit passes, because few outputs fill the context.
+ * without a token limit passes, because few outputs fill the context: see {@link requireCollectedFit}.
  *
  * @param param the field that requests the alternatives
  * @throws AppError `invalid_request` that says how many tokens fit
@@ -37,6 +37,18 @@ export function requireLogprobsFit(
     `With ${sampling.topLogprobs} alternatives to each of its ${tokens} tokens, over all choices, the response could be ` +
     `larger than ${LIMIT}: ${fittingTokens} tokens fit. Stream it, or ask for fewer choices, tokens or alternatives.`
   throw new AppError('invalid_request', message, { param })
+}
+
+/**
+ * Rejects log-probabilities that a response has by now. A request without a token limit may get hundreds of megabytes of them.
+ *
+ * @param logprobs those of its tokens and of their alternatives
+ * @throws AppError `invalid_request`
+ */
+export function requireCollectedFit(logprobs: number): void {
+  if (logprobs * COMPLETION_LOGPROB_BYTES <= MAX_RESPONSE_BYTES) return
+  const message = `The log-probabilities are larger than ${LIMIT}. Stream it, or ask for fewer choices, tokens or alternatives.`
+  throw new AppError('invalid_request', message)
 }
 
 /**

@@ -1,4 +1,4 @@
-import { expect, test } from 'vitest'
+import { expect, test, vi } from 'vitest'
 import { requireEmbeddingsFit } from '../../../../../gpu-node/src/serving/server/generation/response-size.ts'
 import { arithmeticNodes, CHAT } from '../../../../support/doubles/arithmetic-node.ts'
 import { call } from '../../../../support/processes/in-process-node.ts'
@@ -36,6 +36,26 @@ test('the same request passes as a stream, with fewer tokens, and without a toke
     expect(response.status).toBe(200)
     await response.body?.cancel()
   }
+})
+
+test('a request whose log-probabilities become too large for one response is ended, so that they do not fill the memory', async () => {
+  const { node, backend } = await nodes.start()
+  const step = backend.step.bind(backend)
+  // As many as a request without a token limit gets of some hundred tokens.
+  const top = Array.from({ length: 20_000 }, (_, token) => ({ token, logprob: -1 }))
+  vi.spyOn(backend, 'step').mockImplementation(async (plan) => {
+    const { outputs } = await step(plan)
+    return { outputs: outputs.map((output) => (output.kind === 'token' ? { ...output, top } : output)) }
+  })
+  const chat = { ...CHAT, logprobs: true, top_logprobs: 20 }
+  expect(await errorOf(await node.post('/rpc/chat-completions', call(chat)))).toMatchObject({
+    status: 400,
+    error: { code: 'invalid_request', message: expect.stringContaining('Stream it') as string },
+  })
+  expect(await node.untilReceipts(1)).toMatchObject([{ finishReason: 'cancelled' }])
+  const stream = await node.post('/rpc/chat-completions', call({ ...chat, stream: true }), { directly: true })
+  expect(stream.status).toBe(200)
+  await stream.body?.cancel()
 })
 
 test('embeddings too large for one response are rejected with the number that fits', () => {
