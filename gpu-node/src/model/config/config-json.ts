@@ -31,14 +31,15 @@ export function parseConfigJson(json: unknown, generation: unknown, source: stri
   const heads = size('num_attention_heads')
   const kvHeads = size('num_key_value_heads', heads)
   const headDim = size('head_dim', hiddenSize / heads)
-  checkHeads(heads, kvHeads, headDim, source)
+  const layers = size('num_hidden_layers')
+  checkShape({ layers, heads, kvHeads, headDim }, source)
   // Transformers 5 moved the rotary settings into one object.
   const rope = object(config['rope_parameters']) ?? object(config['rope_scaling'])
   return {
     vocabSize: size('vocab_size'),
     hiddenSize,
     intermediateSize: size('intermediate_size'),
-    layers: size('num_hidden_layers'),
+    layers,
     heads,
     kvHeads,
     headDim,
@@ -85,12 +86,24 @@ function refuseUnsupported(config: Json, source: string): void {
   if (object(config['quantization_config']) !== undefined) refuse('stored quantisation (quantization_config)')
 }
 
+/** The largest LLaMA has 126. Tables have a row for each tensor, and would fill the memory. */
+const MAX_LAYERS = 1_000
+
 /**
- * Checks what grouped-query attention and rotary pairs need.
+ * Checks the number of layers, and what grouped-query attention and rotary pairs need.
  *
  * @throws AppError `unsupported_model`
  */
-export function checkHeads(heads: number, kvHeads: number, headDim: number, source: string): void {
+export function checkShape(
+  { layers, heads, kvHeads, headDim }: Pick<LlamaConfig, 'layers' | 'heads' | 'kvHeads' | 'headDim'>,
+  source: string,
+): void {
+  if (layers > MAX_LAYERS) {
+    throw new AppError(
+      'unsupported_model',
+      `${source}: ${layers} layers are more than the ${MAX_LAYERS} that are supported.`,
+    )
+  }
   if (heads % kvHeads !== 0) {
     throw new AppError(
       'unsupported_model',

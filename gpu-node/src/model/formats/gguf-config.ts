@@ -1,7 +1,7 @@
 import type { MetadataValue } from '@huggingface/gguf'
 import { AppError } from '@copal/shared/errors.ts'
 import type { LlamaConfig, RopeScaling } from '../config/llama-config.ts'
-import { checkHeads } from '../config/config-json.ts'
+import { checkShape } from '../config/config-json.ts'
 import { ggufHeadDim, readGgufTensor, ROPE_FACTORS, type GgufHeader } from './gguf.ts'
 import { fitLlama3Scaling } from '../config/rope-factors.ts'
 
@@ -22,7 +22,8 @@ export async function readGgufConfig(header: GgufHeader): Promise<LlamaConfig> {
   const heads = positive(metadata, 'llama.attention.head_count', path)
   const kvHeads = positive(metadata, 'llama.attention.head_count_kv', path, heads)
   const headDim = ggufHeadDim(metadata)
-  checkHeads(heads, kvHeads, headDim, path)
+  const layers = positive(metadata, 'llama.block_count', path)
+  checkShape({ layers, heads, kvHeads, headDim }, path)
   const rotary = Number(metadata.get('llama.rope.dimension_count') ?? headDim)
   if (rotary !== headDim) {
     throw new AppError(
@@ -38,7 +39,7 @@ export async function readGgufConfig(header: GgufHeader): Promise<LlamaConfig> {
     vocabSize: embedding.shape[0]!,
     hiddenSize,
     intermediateSize: positive(metadata, 'llama.feed_forward_length', path),
-    layers: positive(metadata, 'llama.block_count', path),
+    layers,
     heads,
     kvHeads,
     headDim,

@@ -23,11 +23,17 @@ export interface GgufHeader {
 /**
  * Reads and checks the header of a GGUF file, against the file's length too.
  *
- * @throws AppError `unsupported_model`: not a GGUF, cut short, one of several parts, or a tensor of an
- * unsupported storage type
+ * @throws AppError `unsupported_model`: not a GGUF, cut short, one of several parts, in big-endian order, with two tensors of
+ * one name, or a tensor of an unsupported storage type
  */
 export async function readGgufHeader(path: string): Promise<GgufHeader> {
   const { fileBytes, parsed } = await parse(path)
+  if (!parsed.littleEndian) {
+    throw new AppError(
+      'unsupported_model',
+      `${path} is stored in big-endian order, which is not supported. Fetch the little-endian file.`,
+    )
+  }
   const metadata = new Map(Object.entries(parsed.metadata as Record<string, MetadataValue>))
   const parts = Number(metadata.get('split.count') ?? 1)
   if (parts > 1) {
@@ -37,7 +43,13 @@ export async function readGgufHeader(path: string): Promise<GgufHeader> {
     )
   }
   const tensors = new Map<string, GgufTensor>()
+  const modelNames = new Set<string>()
   for (const info of parsed.tensorInfos) {
+    const modelName = huggingFaceName(info.name)
+    if (modelNames.has(modelName)) {
+      throw new AppError('unsupported_model', `${path} holds two tensors ${modelName}. Fetch it again.`)
+    }
+    modelNames.add(modelName)
     const type = GGML_TYPES.get(info.dtype)
     if (type === undefined) {
       const supported = [...GGML_TYPES.values()].map(({ name }) => name).join(', ')

@@ -60,7 +60,7 @@ const DECODERS: Record<string, (bytes: Uint8Array) => Float32Array> = {
  * Opens one safetensors file, or all the files that a `model.safetensors.index.json` names.
  *
  * @param path a `.safetensors` file or the index
- * @throws AppError `unsupported_model`: broken or missing file, dtype other than F32, F16, BF16
+ * @throws AppError `unsupported_model`: broken or missing file, a tensor in two files, dtype other than F32, F16, BF16
  */
 export async function openSafetensors(path: string): Promise<Checkpoint> {
   const files = new Map<string, FileHandle>()
@@ -77,6 +77,12 @@ export async function openSafetensors(path: string): Promise<Checkpoint> {
           throw new AppError(
             'unsupported_model',
             `${shard}: tensor ${name} is stored as ${entry.dtype}. Supported are F32, F16 and BF16.`,
+          )
+        }
+        if (entries.has(name)) {
+          throw new AppError(
+            'unsupported_model',
+            `${shard} holds tensor ${name}, which another file of ${path} holds too. Fetch or convert the model again.`,
           )
         }
         entries.set(name, { ...entry, file })

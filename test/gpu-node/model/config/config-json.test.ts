@@ -75,6 +75,7 @@ test.each([
   [{ hidden_size: 'large' }, 'hidden_size'],
   [{ num_key_value_heads: 3 }, 'key/value heads'],
   [{ head_dim: 15 }, '15'],
+  [{ num_hidden_layers: 4_000_000_000 }, '4000000000 layers'],
 ])('%j is an error that names the field', (change, name) => {
   expect(() => parseConfigJson({ ...json, ...change }, undefined, '/models/m/config.json')).toThrow(
     expect.objectContaining({

@@ -147,6 +147,7 @@ test.each<[string, TinyGgufOptions]>([
     },
   ],
   ['rotary embedding of 8 of 16', { metadata: { 'llama.rope.dimension_count': 8 } }],
+  ['4000000000 layers', { metadata: { 'llama.block_count': 4_000_000_000 } }],
   ['llama.block_count is missing', { metadata: { 'llama.block_count': undefined } }],
   ['llama.feed_forward_length is an array', { metadata: { 'llama.feed_forward_length': [64, 64] } }],
 ])('%s is an error that names it', async (what, options) => {
@@ -163,6 +164,29 @@ test('an unsupported storage type is an error that names the tensor', async () =
   await expect(readGgufHeader(path)).rejects.toMatchObject({
     code: 'unsupported_model',
     message: expect.stringMatching(/blk\.0\.attn_q\.weight is stored in GGML type 10,.*Q4_K/),
+  })
+})
+
+test('two tensors that are the same one of the model are an error that names it', async () => {
+  const norm = { type: 0, dims: [64], bytes: new Uint8Array(256) }
+  const { path } = await createTinyGguf(join(temporaryDir(), 'm.gguf'), {
+    extraTensors: new Map([['model.norm.weight', norm]]),
+  })
+  await expect(openGgufCheckpoint(path)).rejects.toMatchObject({
+    code: 'unsupported_model',
+    message: expect.stringContaining('two tensors model.norm.weight'),
+  })
+})
+
+test('a file in big-endian order is an error', async () => {
+  const path = join(temporaryDir(), 'm.gguf')
+  const header = Buffer.alloc(24)
+  header.write('GGUF')
+  header.writeUInt32BE(3, 4)
+  await writeFile(path, header)
+  await expect(readGgufHeader(path)).rejects.toMatchObject({
+    code: 'unsupported_model',
+    message: expect.stringContaining('big-endian'),
   })
 })
 

@@ -108,6 +108,20 @@ test('a missing shard is an error that names it', async () => {
   })
 })
 
+test('a tensor in two shards is an error that names it', async () => {
+  const dir = temporaryDir()
+  const index = join(dir, 'model.safetensors.index.json')
+  await writeFile(index, JSON.stringify({ weight_map: { a: '1.safetensors', b: '2.safetensors' } }))
+  for (const shard of ['1.safetensors', '2.safetensors']) {
+    const tensor = { shape: [1], values: Float32Array.of(1) }
+    await writeSafetensors(join(dir, shard), new Map([['a', tensor]]))
+  }
+  await expect(openSafetensors(index)).rejects.toMatchObject({
+    code: 'unsupported_model',
+    message: expect.stringMatching(/2\.safetensors holds tensor a, which another file/),
+  })
+})
+
 test.each([
   ['{}', 'weight_map'],
   ['{"weight_map":{}}', 'weight_map'],
