@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto'
-import { rm, stat, utimes } from 'node:fs/promises'
+import { open, readdir, rm, stat, utimes } from 'node:fs/promises'
 import { join } from 'node:path'
 import { createScratch, removeScratch } from '../../platform/scratch.ts'
 import {
@@ -82,7 +82,7 @@ export async function accumulateStatistic<Summed extends Pick<Artifact, 'id' | '
 /**
  * Replaces artifacts of disjoint datasets, all with the same statistics, by one artifact that holds their sum. A process
  * that is killed on the way leaves either all of them, or their sum, or (for an instant) both, which {@link coverParts}
- * handles.
+ * handles. The sum is on the disk before they are removed, because texts that have expired cannot be calibrated again.
  *
  * @throws DamagedArtifactError when a tensor is missing or does not have its hash
  */
@@ -98,11 +98,22 @@ export async function mergeArtifacts(dir: string, artifacts: readonly Artifact[]
       blocks.push(await writeBlock(scratch, block, await summedTensors([first, ...rest], block)))
     }
     await writeManifest(scratch, { id, baseSha256: first.baseSha256, parts, blocks })
+    for (const name of await readdir(scratch)) await syncFile(join(scratch, name))
     await publishArtifact(dir, id, scratch)
     for (const artifact of artifacts) await discardArtifact(dir, artifact.id)
     return { id, dir: join(dir, id), baseSha256: first.baseSha256, parts, blocks }
   } finally {
     await removeScratch(scratch)
+  }
+}
+
+/** Waits until the content of a file is on the disk. */
+async function syncFile(path: string): Promise<void> {
+  const file = await open(path, 'r+')
+  try {
+    await file.sync()
+  } finally {
+    await file.close()
   }
 }
 

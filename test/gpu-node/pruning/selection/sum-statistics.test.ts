@@ -1,5 +1,6 @@
+import { access, cp, open, readdir, type FileHandle } from 'node:fs/promises'
 import { join } from 'node:path'
-import { afterAll, beforeAll, expect, test } from 'vitest'
+import { afterAll, beforeAll, expect, test, vi } from 'vitest'
 import { calibrateAndSelect } from '../../../../gpu-node/src/pruning/runs/calibrate-and-select.ts'
 import type { DatasetFile } from '../../../../gpu-node/src/pruning/runs/calibration-task.ts'
 import { decayFactors } from '../../../../gpu-node/src/pruning/runs/half-life.ts'
@@ -130,4 +131,27 @@ test('factors multiply the sums and the tokens of artifacts', async () => {
   const weighted = sumStatistics([first, second], { factors, weights: {} })
   const mean = (await raw.accumulate(0, NAME)).map((value) => value * (1 / raw.tokens))
   expect(await weighted.accumulate(0, NAME)).toEqual(mean)
+})
+
+test('a merged sum is on the disk before its parts are removed', async () => {
+  const dir = temporaryDir()
+  const parts = of('legal').map((artifact) => ({ ...artifact, dir: join(dir, artifact.id) }))
+  for (const artifact of of('legal')) await cp(artifact.dir, join(dir, artifact.id), { recursive: true })
+  const file = await open(join(parts[0]!.dir, 'manifest.json'))
+  const prototype = Object.getPrototypeOf(file) as FileHandle
+  await file.close()
+  // oxlint-disable-next-line typescript/unbound-method -- it is called with the handle
+  const { sync } = prototype
+  let synced = 0
+  const spy = vi.spyOn(prototype, 'sync').mockImplementation(async function (this: FileHandle) {
+    for (const part of parts) await access(join(part.dir, 'manifest.json'))
+    synced += 1
+    return sync.call(this)
+  })
+  try {
+    const merged = await mergeArtifacts(dir, parts)
+    expect(synced).toBe((await readdir(merged.dir)).length)
+  } finally {
+    spy.mockRestore()
+  }
 })
