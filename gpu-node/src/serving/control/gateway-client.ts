@@ -46,8 +46,10 @@ export interface GatewayClient {
 
 /** Time limit of a response, in addition to the transfer time of a body sent from memory. */
 const RESPONSE_TIMEOUT_MS = 10_000
-/** Slowest expected transfer of such a body, and slowest joining of parts in the gateway. */
+/** Slowest expected transfer of such a body and of a text, and slowest joining of parts in the gateway. */
 const SLOWEST_BYTES_PER_MS = 1_000
+/** Largest text of a response. A job with 40,000 datasets and their statistics has 8 MB. */
+const MAX_TEXT_BYTES = 64 * 1024 * 1024
 /**
  * Time without progress after which a file transfer is aborted; its total time is not limited. Progress within the
  * system's buffers, which hold megabytes, is not visible.
@@ -109,12 +111,20 @@ export function createGatewayClient(deps: {
     throw responseError(base, `${method} ${path}`, response, text)
   }
 
-  /** Reads the text of a response, with a stall limit no longer than the time limit of a response. */
+  /** Reads the text of a response, with a stall limit no longer than its time limit. Transfer time is added to that. */
   async function textOf(response: Response, timeoutMs = RESPONSE_TIMEOUT_MS): Promise<string> {
     const pieces = bodyChunks(base, response, Math.min(stallTimeoutMs, timeoutMs))
+    const startedMs = performance.now()
+    let bytes = 0
     let text = ''
     const decoder = new TextDecoder()
-    for await (const piece of pieces) text += decoder.decode(piece, { stream: true })
+    for await (const piece of pieces) {
+      bytes += piece.length
+      if (bytes > MAX_TEXT_BYTES) throw noGateway(base, response)
+      if (performance.now() - startedMs > timeoutMs + bytes / SLOWEST_BYTES_PER_MS)
+        throw unreachable(base, new Error('its response comes too slowly'))
+      text += decoder.decode(piece, { stream: true })
+    }
     return text + decoder.decode()
   }
 

@@ -99,6 +99,27 @@ test.each([200, 404])('a response of status %i that stalls is aborted', async (s
   expect(error).toMatchObject({ code: status === 200 ? 'no_node_available' : 'not_found' })
 })
 
+test.each([
+  ['trickles', () => new Uint8Array([0x20]), 20],
+  ['does not end', () => new Uint8Array(2 ** 20), 0],
+])('a response to a heartbeat that %s is given up', async (_what, piece, everyMs) => {
+  const { gateway, client } = await setup()
+  const left = Promise.withResolvers<void>()
+  gateway.intercept = (_request, response) => {
+    response.writeHead(200, { 'content-type': 'application/json' })
+    const timer = setInterval(() => {
+      if (response.writableLength < 2 ** 22) response.write(piece())
+    }, everyMs)
+    response.on('close', () => {
+      clearInterval(timer)
+      left.resolve()
+    })
+    return true
+  }
+  await expect(client.heartbeat({} as Heartbeat, 500)).rejects.toMatchObject({ code: 'no_node_available' })
+  await left.promise
+})
+
 test("a rejected file reports the gateway's error", async () => {
   const { gateway } = await setup()
   const stranger = createGatewayClient({
