@@ -38,6 +38,13 @@ describe('the four figures of the paper', () => {
     })
   })
 
+  test('are of all orders of seven datasets, too', () => {
+    const order = ['a', 'b', 'c', 'd', 'e', 'f', 'g']
+    const R = order.map((_, stage) => order.map((__, position) => (position > stage ? null : 10 + stage)))
+    const all = Array.from({ length: 5040 }, () => ({ order, R, churn: [] }))
+    expect(summarise(all)).toMatchObject({ aBwt: 3.5, mBwt: 6, aPpl: 14, mPpl: 16 })
+  })
+
   test('do not count perplexities on later datasets', () => {
     const [first] = matrices
     const early = first!.R.map((row) => row.map((cell) => cell ?? 1e6))
