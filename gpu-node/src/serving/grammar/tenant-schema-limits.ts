@@ -1,5 +1,6 @@
 import { AppError } from '@copal/shared/errors.ts'
 import { retryAfterSeconds } from '@copal/shared/retry-after.ts'
+import { monotonicMs } from '../../platform/clock.ts'
 import { createTenantCache } from './tenant-cache.ts'
 
 /** How long a schema is refused after it failed or timed out the compiling process, and a tenant after several did. */
@@ -28,7 +29,7 @@ export interface TenantSchemaLimits {
 }
 
 /** Creates limits that refuse nothing yet. */
-export function createTenantSchemaLimits(nowMs: () => number = Date.now): TenantSchemaLimits {
+export function createTenantSchemaLimits(nowMs = monotonicMs): TenantSchemaLimits {
   /** When each schema may be compiled again. */
   const refusedUntilMs = createTenantCache<number>(MAX_REMEMBERED)
   /** The times of the last failures of each tenant, at most {@link MAX_CRASHES}. */

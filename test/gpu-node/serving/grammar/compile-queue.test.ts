@@ -1,4 +1,4 @@
-import { afterAll, beforeAll, expect, test, vi } from 'vitest'
+import { afterAll, beforeAll, expect, onTestFinished, test, vi } from 'vitest'
 import { AppError } from '@copal/shared/errors.ts'
 import type { Grammar } from '../../../../gpu-node/native/addon.d.ts'
 import {
@@ -6,6 +6,7 @@ import {
   type GrammarSource,
 } from '../../../../gpu-node/src/serving/grammar/grammar-compiler.ts'
 import { TooCostlyError } from '../../../../gpu-node/src/serving/grammar/compile-sandbox.ts'
+import { createTenantSchemaLimits } from '../../../../gpu-node/src/serving/grammar/tenant-schema-limits.ts'
 import { openTinyModel, type TinyModel } from '../../../support/models/tiny-model.ts'
 import { WAIT } from '../../../support/harness/wait.ts'
 
@@ -119,6 +120,17 @@ test('a schema that made the compiling process fail is refused for a minute, for
   nowMs = 60_000
   expect(await ask('new', 'tenant-1')).toBeTypeOf('function')
   expect(compiled).toEqual(['bad-1', 'good', 'bad-2', 'bad-3', 'new', 'new'])
+})
+
+test('a schema is refused for a minute also when the clock of the system is set back meanwhile', () => {
+  const limits = createTenantSchemaLimits()
+  limits.recordCrash('tenant-1', 'bad')
+  const check = () => limits.check('tenant-1', { key: 'bad', param: 'tools' })
+  expect(check).toThrow('failed with this one')
+  onTestFinished(() => void vi.restoreAllMocks())
+  vi.spyOn(Date, 'now').mockReturnValue(Date.now() - 3_600_000)
+  vi.spyOn(performance, 'now').mockReturnValue(performance.now() + 60_000)
+  expect(check).not.toThrow()
 })
 
 test('a full queue of schemas is an error about the field, so that the node does not count as full', async () => {
