@@ -24,10 +24,11 @@ function streamFrom(
   gateway: Awaited<ReturnType<typeof prepareNode>>['gateway'],
   requestId: string,
   changes: object,
+  path = '/rpc/completions',
 ): Promise<Response> {
   const request = { model: 'tiny', prompt: 'the other party', max_tokens: 200, stream: true, ...changes }
   const call = { requestId, domain: 'legal', sample: false, request }
-  return gateway.callNode(url, 'POST', '/rpc/completions', call)
+  return gateway.callNode(url, 'POST', path, call)
 }
 
 test('SIGTERM lets a stream finish, refuses new work, says goodbye and leaves no process', async () => {
@@ -58,13 +59,18 @@ test('SIGTERM leaves a client that reads late the grace period to read its whole
   const { gateway, start } = await prepareNode()
   const node = await start({ COPAL_GRACE_MS: '500000' })
   await heartbeatWhere(gateway, (beat) => beat.weightSets[0]?.state === 'ready')
-  // More than the connection buffers.
-  const response = await streamFrom(await urlOf(node), gateway, 'request-late', {
-    max_tokens: 2_000,
+  // More than the connection buffers, in few tokens.
+  const long = {
+    prompt: undefined,
+    messages: [{ role: 'user', content: 'x' }],
+    max_tokens: 500,
     n: 8,
-    logprobs: 5,
+    logprobs: true,
+    top_logprobs: 20,
     logit_bias: { [END_TOKEN]: -100 },
-  })
+  }
+  const url = await urlOf(node)
+  const response = await streamFrom(url, gateway, 'request-late', long, '/rpc/chat-completions')
   await vi.waitFor(() => expect(gateway.receipts.get('request-late')?.finishReason).toBe('length'), {
     timeout: 120_000,
   })
