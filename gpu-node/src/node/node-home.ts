@@ -1,5 +1,6 @@
 import { readdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
+import { removePartials } from '../platform/atomic-file.ts'
 import { reasonOf, type Log } from '../platform/log.ts'
 import { PRIVATE } from '../platform/make-folder.ts'
 import type { ProcessLock } from '../platform/process-lock.ts'
@@ -34,11 +35,12 @@ export interface NodeFiles {
 }
 
 /**
- * Opens the files of a locked home, and removes what a killed process left there: half-written masks, datasets and scratch.
+ * Opens the files of a locked home, and removes what a killed process left there: half-written files, datasets and scratch.
  *
  * @throws AppError `internal_error` when the state file cannot be read
  */
 export async function openNodeFiles(home: string, gateway: GatewayClient, log: Log): Promise<NodeFiles> {
+  await Promise.all([home, join(home, 'jobs')].map(removePartials))
   const state = await openNodeState({ home, log })
   const masks = createMaskStore({ home, gateway, log })
   const datasets = createDatasetStore({ home, gateway })

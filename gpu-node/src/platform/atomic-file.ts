@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto'
-import { readFile, rename, rm, writeFile } from 'node:fs/promises'
-import { dirname } from 'node:path'
+import { readdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
+import { dirname, join } from 'node:path'
 import { AppError } from '@copal/shared/errors.ts'
 import { isErrno } from './errno.ts'
 import { makeFolder } from './make-folder.ts'
@@ -40,4 +40,10 @@ export async function writeAtomically(
     await rm(partial, { force: true })
     throw error
   }
+}
+
+/** Removes what killed processes left of files that they were writing to a folder. Call it while nothing else writes there. */
+export async function removePartials(dir: string): Promise<void> {
+  for (const name of await readdir(dir).catch(() => []))
+    if (/\.[0-9a-f-]{36}\.partial$/.test(name)) await rm(join(dir, name), { force: true })
 }
