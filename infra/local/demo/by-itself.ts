@@ -54,6 +54,7 @@ export async function demonstrateByItself(model: string, folder: string | undefi
   const known = await domainNames()
   const work = (keys: readonly CreatedKey[]) =>
     withPolicy(IMPATIENT, async () => {
+      print('\nThis takes 5 to 10 minutes on a machine that does little else.')
       print(
         `\n1. ${KEYS} keys send ${traffic.length} kinds of text, and name no domain: ` +
           traffic.map(({ about }) => about).join(', '),
