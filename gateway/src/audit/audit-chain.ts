@@ -10,6 +10,7 @@ import {
   type AuditRow,
   type PendingAuditRow,
 } from '../storage/db/queries/audit-queries.ts'
+import { DAY_MS } from '../storage/db/queries/usage-day-queries.ts'
 
 type ChainDeps = Pick<Deps, 'calls' | 'db' | 'nowMs' | 'keyPepper'>
 
@@ -24,7 +25,6 @@ const ROWS_PER_DELETION = 500
 const MAX_DELETIONS = 10
 /** Statements of a deletion: it finds its end, stores a checkpoint and deletes. */
 const DELETION_CALLS = 3
-const DAY_MS = 24 * 60 * 60 * 1000
 
 /**
  * Appends the pending rows to the chain. Any number of isolates may do so at the same time: the rows of only one get the next

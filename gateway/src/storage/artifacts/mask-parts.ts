@@ -1,5 +1,6 @@
 import { AppError } from '@copal/shared/errors.ts'
 import { MASK_PART_BYTES } from '@copal/shared/wire/mask-parts.ts'
+import { DAY_MS } from '../db/queries/usage-day-queries.ts'
 import { MASK_PART_PREFIX, maskKey, maskPartKey } from './artifact-keys.ts'
 import { claimFile } from './file-claims.ts'
 import {
@@ -12,7 +13,7 @@ import {
 } from './mask-files.ts'
 
 /** How long parts are kept until they are joined. */
-const PART_LIFETIME_MS = 24 * 60 * 60 * 1000
+const PART_LIFETIME_MS = DAY_MS
 
 /**
  * Streams a part of a mask file into R2, which checks the part's hash. Sending the same part again changes nothing.

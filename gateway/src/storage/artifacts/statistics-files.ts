@@ -18,6 +18,7 @@ import {
   recordedStatistics,
   type StatisticsRow,
 } from '../db/queries/statistics-queries.ts'
+import { DAY_MS } from '../db/queries/usage-day-queries.ts'
 import { STATISTICS_PREFIX, statisticsKey } from './artifact-keys.ts'
 import { requireSizedBody, storageError } from './mask-files.ts'
 import { shardAt } from './shards.ts'
@@ -27,7 +28,7 @@ type StatisticsDeps = Pick<Deps, 'db' | 'artifacts'>
 /** Artifacts that are looked up one by one at most. */
 const MAX_LOOKED_UP = 50
 /** How long files are kept until their manifest arrives. */
-const UNFINISHED_LIFETIME_MS = 24 * 60 * 60 * 1000
+const UNFINISHED_LIFETIME_MS = DAY_MS
 /** A sweep looks through the artifacts whose hash begins with two digits, so 256 sweeps, 21 hours, look through all. */
 const SHARD_DIGITS = 2
 /** Calls that a page takes: its keys, which of them are recorded, and the deletion of the rest. */

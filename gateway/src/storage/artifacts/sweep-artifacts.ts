@@ -5,6 +5,7 @@ import {
   listUnusedDatasets,
 } from '../db/queries/dataset-queries.ts'
 import { countDeleted } from '../db/queries/metric-count-queries.ts'
+import { DAY_MS } from '../db/queries/usage-day-queries.ts'
 import {
   findSweepPlace,
   giveUpMasks,
@@ -20,7 +21,6 @@ import { shardAt } from './shards.ts'
 
 type SweepDeps = Pick<Deps, 'calls' | 'db' | 'artifacts' | 'nowMs' | 'maskDays'>
 
-const DAY_MS = 24 * 60 * 60 * 1000
 /** Calls that a page takes: its files, which of them are needed, twice, and the deletion of the rest, with its count. */
 const PAGE_CALLS = 6 + DELETION_CALLS
 /** Calls that the datasets take that nothing needs: which they are, twice, and their deletion, with its count. */

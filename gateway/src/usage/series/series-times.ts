@@ -2,8 +2,8 @@ import { AppError } from '@copal/shared/errors.ts'
 import { SERIES_WIDTHS, type SeriesQuery } from '@copal/shared/wire/admin-series.ts'
 import type { Deps } from '../../contracts/bindings.ts'
 import type { PeriodRange } from '../../storage/db/queries/period-queries.ts'
+import { DAY_MS } from '../../storage/db/queries/usage-day-queries.ts'
 
-const DAY_MS = 86_400_000
 /** Periods of a series whose width the gateway chooses. */
 const CHOSEN_PERIODS = 300
 /** Periods of one whose width the client chooses, or that is longer than 300 days. */
