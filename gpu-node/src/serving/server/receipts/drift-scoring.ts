@@ -103,9 +103,7 @@ export function createDriftScorer(deps: DriftDeps): DriftScorer {
         pace.record(window.tokens.length, performance.now() - startedMs, false)
         return unscored('budget')
       }
-      const outcome = failureOutcome(error)
-      if (outcome === 'failed') logFailure(requestId, weights, error)
-      return unscored(outcome)
+      return failed(requestId, weights, error)
     }
   }
 
@@ -121,8 +119,12 @@ export function createDriftScorer(deps: DriftDeps): DriftScorer {
     return dense
   }
 
-  function logFailure(requestId: string, { version }: WeightSet, error: unknown): void {
-    log.warn('a sampled text was not scored', { requestId, version, reason: reasonOf(error) })
+  /** Returns the score of a text whose scoring threw an error, which is logged unless load is the reason. */
+  function failed(requestId: string, { version }: WeightSet, error: unknown): DriftScore {
+    const outcome = failureOutcome(error)
+    if (outcome === 'failed')
+      log.warn('a sampled text was not scored', { requestId, version, reason: reasonOf(error) })
+    return unscored(outcome)
   }
 
   /** Returns the sum over the scored tokens of a window, nats. */
@@ -145,8 +147,7 @@ export function createDriftScorer(deps: DriftDeps): DriftScorer {
       try {
         text = await readText()
       } catch (error) {
-        logFailure(requestId, weights, error)
-        return unscored('failed')
+        return failed(requestId, weights, error)
       }
       if (text.own.length < MIN_TOKENS) return unscored('too_short')
       if (isClosed) return unscored('budget')

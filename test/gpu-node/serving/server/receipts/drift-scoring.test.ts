@@ -114,6 +114,16 @@ test('a text that cannot be read fails alone', async () => {
   expect(await scorer.score('request-2', masked, () => text())).toMatchObject({ scoring: 'scored' })
 })
 
+test.each(['overloaded', 'rate_limit_exceeded'] as const)(
+  'a text for whose tokens too many others wait (%s) is left out for want of time, which is no failure',
+  async (code) => {
+    const { scorer, log } = scorerWith()
+    const full = () => Promise.reject(new AppError(code, 'full'))
+    expect(await scorer.score('request-1', masked, full)).toEqual({ drift: null, scoring: 'budget' })
+    expect(log.lines).toEqual([])
+  },
+)
+
 test('one text at a time is scored, few wait, and the newest replace the oldest', async () => {
   const gate = Promise.withResolvers<void>()
   const { scorer, requests } = scorerWith({ before: () => gate.promise })
