@@ -195,7 +195,7 @@ async function readReceipts(path: string, log: Log): Promise<Receipt[]> {
   for (const line of text.split('\n')) {
     if (line === '') continue
     try {
-      receipts.push(parseStoredReceipt(line))
+      receipts.push(receiptSchema.parse(JSON.parse(line)))
     } catch {
       // A process that was killed while it wrote leaves a partial last line.
       damaged += 1
@@ -203,10 +203,4 @@ async function readReceipts(path: string, log: Log): Promise<Receipt[]> {
   }
   if (damaged) log.warn('damaged lines in the receipts file are dropped', { path, damaged })
   return receipts
-}
-
-/** Parses one stored line. Earlier versions stored the attestation under the name `ticket`. */
-function parseStoredReceipt(line: string): Receipt {
-  const { ticket, ...fields } = JSON.parse(line) as Record<string, unknown>
-  return receiptSchema.parse(ticket === undefined ? fields : { attestation: ticket, ...fields })
 }

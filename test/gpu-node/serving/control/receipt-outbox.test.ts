@@ -149,19 +149,6 @@ test('unacknowledged receipts survive a restart, also with a partial last line',
   await killed.stop()
 })
 
-test('receipts that an earlier version stored are sent with their attestation', async () => {
-  const { gateway, home, open } = await setup()
-  const attestation = 'a'.repeat(64)
-  await appendFile(
-    join(home, 'receipts.jsonl'),
-    `${JSON.stringify({ ...receiptOf(1), ticket: attestation })}\n`,
-  )
-  const outbox = await open()
-  await outbox.flush()
-  expect(gateway.receipts.get('request-1')).toEqual({ ...receiptOf(1), attestation })
-  await outbox.stop()
-})
-
 test('a file that cannot be read fails the start and is kept', async () => {
   const { home, open } = await setup()
   const path = join(home, 'receipts.jsonl')
