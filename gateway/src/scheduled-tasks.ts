@@ -28,7 +28,7 @@ import { describeDue } from './adaptation/triggers/describe-due.ts'
 import { exportMetrics } from './usage/metrics/export-metrics.ts'
 import { runTriggers } from './adaptation/triggers/run-triggers.ts'
 
-type Task = (deps: Deps) => Promise<void>
+type Task = (deps: Deps) => Promise<unknown>
 
 /** The tasks of a cron trigger, which share the calls of its event. */
 export interface ScheduledTasks {

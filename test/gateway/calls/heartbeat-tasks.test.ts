@@ -9,7 +9,7 @@ import { createApp } from '../../../gateway/src/app.ts'
 import { EVENT_CALLS } from '../../../gateway/src/calls/call-budget.ts'
 import type { Bindings } from '../../../gateway/src/contracts/bindings.ts'
 import { openDatabase } from '../../../gateway/src/storage/db/open-database.ts'
-import { findJob, insertJob } from '../../../gateway/src/storage/db/queries/job-queries.ts'
+import { findJob, insertJobs } from '../../../gateway/src/storage/db/queries/job-queries.ts'
 import { findModel } from '../../../gateway/src/storage/db/queries/model-queries.ts'
 import { listProbeScores } from '../../../gateway/src/storage/db/queries/probe-queries.ts'
 import { setTrials } from '../../../gateway/src/storage/db/queries/trial-queries.ts'
@@ -79,11 +79,12 @@ const countScores = async (model: string) =>
 /** Queues jobs of no update that a node is running. */
 async function seedJobs(model: string, nodeId: string, count: number): Promise<string[]> {
   const ids = Array.from({ length: count }, (_, index) => `${model}-job-${index}`)
-  for (const id of ids) {
+  const rows = ids.map((id) => {
     const payload: EvaluateJob = { kind: 'evaluate', id, model, mask: null, holdouts: [], windowTokens: 512 }
     const running = { state: 'running' as const, nodeId, handedTo: [nodeId], attempts: 1 }
-    await insertJob(db, { id, updateId: 'none', model, kind: 'evaluate', payload, createdAt: 1, ...running })
-  }
+    return { id, updateId: 'none', model, kind: 'evaluate' as const, payload, createdAt: 1, ...running }
+  })
+  await insertJobs(db, rows)
   return ids
 }
 

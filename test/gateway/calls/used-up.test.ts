@@ -54,7 +54,7 @@ function thrownBy(work: Promise<unknown>): Promise<unknown> {
   )
 }
 
-const TASKS: Record<string, (deps: Deps) => Promise<void>> = {
+const TASKS: Record<string, (deps: Deps) => Promise<unknown>> = {
   findDomains,
   runTriggers,
   advanceUpdates,

@@ -7,6 +7,7 @@ import {
 } from '../../storage/db/queries/holdout-queries.ts'
 import { deleteUnusedDatasets, freezeDataset } from '../../storage/artifacts/datasets.ts'
 import { GENERAL_HOLDOUT } from '../../storage/db/schema/domains.ts'
+import { readTogether } from '../../storage/db/read-together.ts'
 import type { Deps } from '../../contracts/bindings.ts'
 import type { StoredText } from '../../contracts/reservoir-object.ts'
 import { trafficWeights } from './traffic-weights.ts'
@@ -48,7 +49,7 @@ export async function currentHoldouts(
   windowTokens: number,
 ): Promise<DatasetRef[]> {
   await ensureDomains(deps.db, update.domains, deps.nowMs())
-  const [domains, latest] = await Promise.all([listDomains(deps.db), listLatestHoldouts(deps.db)])
+  const [domains, latest] = await readTogether(deps.db, (db) => [listDomains(db), listLatestHoldouts(db)])
   const general = latest.filter(({ domain }) => domain === GENERAL_HOLDOUT).map(reference)
   const versions = new Map(latest.map((version) => [version.domain, version]))
   const texts = await heldOutTexts(deps, update, domains, versions)

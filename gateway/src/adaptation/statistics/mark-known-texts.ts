@@ -9,14 +9,16 @@ import { textHash } from '../sampling/text-hash.ts'
  * update calibrates on them again, and those of the first holdout, so that none ever does. Repeating it changes nothing.
  *
  * @param domains those for which it may be called
+ * @param db what the function asks now
  */
 export async function knownTextsMarker(
   deps: Pick<Deps, 'db' | 'artifacts' | 'reservoir'>,
   domains: readonly string[],
+  db = deps.db,
 ): Promise<(domain: string) => Promise<void>> {
   const [unmarked, firsts] = await Promise.all([
-    listUnmarkedBatches(deps.db, domains),
-    listFirstHoldouts(deps.db, domains),
+    listUnmarkedBatches(db, domains),
+    listFirstHoldouts(db, domains),
   ])
   const unmarkedOf = Map.groupBy(unmarked, ({ domain }) => domain)
   return async (domain) => {

@@ -31,30 +31,44 @@ const STEPS: Partial<Record<UpdateRow['state'], Step>> = {
  * this concurrently: the loser of a race reads the row again. An AppError ends the update. Any other error is considered
  * temporary: it is thrown, and the next call tries again.
  *
+ * @param known the update as it was read just now, if it was
  * @returns the update afterwards, or undefined for an unknown id
  */
-export async function advanceUpdate(deps: StepDeps, updateId: string): Promise<UpdateRow | undefined> {
-  for (;;) {
-    const update = await findUpdate(deps.db, updateId)
+export async function advanceUpdate(
+  deps: StepDeps,
+  updateId: string,
+  known?: UpdateRow,
+): Promise<UpdateRow | undefined> {
+  for (let moved = known; ;) {
+    const update: UpdateRow | undefined = moved ?? (await findUpdate(deps.db, updateId))
     const step = update && STEPS[update.state]
     if (!update || !step) return update
     const outcome = await attempt(deps, update, step)
     if (!outcome) return update
-    const moved = await moveUpdate(deps, update, outcome)
+    moved = await moveUpdate(deps, update, outcome)
     if (!moved) await discard(deps, updateId, outcome)
   }
 }
 
-/** Advances every running update of one model, or of all models. Errors are logged, and the next call tries again. */
-export async function advanceUpdates(deps: StepDeps, onlyModel?: string): Promise<void> {
-  for (const { id, state } of inRandomOrder(await listRunningUpdates(deps.db, onlyModel))) {
+/**
+ * Advances every running update of one model, or of all models. Errors are logged, and the next call tries again.
+ *
+ * @returns whether one has moved to another state
+ */
+export async function advanceUpdates(deps: StepDeps, onlyModel?: string): Promise<boolean> {
+  let hasMoved = false
+  for (const update of inRandomOrder(await listRunningUpdates(deps.db, onlyModel))) {
+    const { id, state, revision } = update
     try {
-      await advanceUpdate(deps, id)
+      // A model has one; the steps of others may have taken minutes.
+      const now = await advanceUpdate(deps, id, onlyModel === undefined ? undefined : update)
+      hasMoved ||= now?.revision !== revision
     } catch (error) {
       if (isCallsUsedUp(error)) throw error
       console.error(`The next step of update ${id} (${state}) failed and will be retried:`, error)
     }
   }
+  return hasMoved
 }
 
 /** Undoes what a step has taken for an update that ended, or moved on without it, meanwhile. */

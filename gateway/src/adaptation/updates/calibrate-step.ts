@@ -6,13 +6,14 @@ import { findJob } from '../../storage/db/queries/job-queries.ts'
 import { findMask, registerMask } from '../../storage/db/queries/mask-queries.ts'
 import { listStatistics } from '../../storage/db/queries/statistics-queries.ts'
 import type { UpdateRow } from '../../storage/db/queries/update-queries.ts'
+import { readTogether } from '../../storage/db/read-together.ts'
 import { maskKey } from '../../storage/artifacts/artifact-keys.ts'
 import { findPolicy } from '../policy/find-policy.ts'
 import { selectionWeights } from '../statistics/selection-weights.ts'
 import { withoutLost } from '../statistics/retire-lost.ts'
 import { accumulatedOf, countedDomains } from './calibration-input.ts'
 import { repeatCalibration } from './job-losses.ts'
-import { calibrateJobId, queueJob, invalidResult, type FinishedJob, type JobStep } from './update-jobs.ts'
+import { calibrateJobId, queueJobs, invalidResult, type FinishedJob, type JobStep } from './update-jobs.ts'
 import type { StepDeps, StepOutcome } from './update-step.ts'
 
 /** The step in which a node calibrates and chooses a mask, which the gateway then registers. */
@@ -53,17 +54,17 @@ async function registerCalibratedMask(
 }
 
 async function queueCalibration(deps: StepDeps, update: UpdateRow): Promise<void> {
-  const policy = (await findPolicy(deps, update.model)).statistics
   const { datasets, accumulated } = await inputOf(deps, update)
+  const [{ statistics: policy }, parent] = await readTogether(deps.db, (db) => [
+    findPolicy({ ...deps, db }, update.model),
+    update.parentVersion ? findMask(db, update.model, update.parentVersion) : undefined,
+  ])
   const domains = [...new Set([...datasets, ...accumulated].map(({ domain }) => domain))].sort()
-  const parent = update.parentVersion
-    ? await findMask(deps.db, update.model, update.parentVersion)
-    : undefined
   const weights =
     update.weights ??
     (await selectionWeights(deps, update.model, { domains, known: parent?.domains ?? [] }, policy.weights))
   const { samples, length, seed, method, pattern, patterns, scope } = update
-  await queueJob(deps, update, {
+  const work: CalibrateJob = {
     kind: 'calibrate',
     id: calibrateJobId(update),
     model: update.model,
@@ -76,7 +77,8 @@ async function queueCalibration(deps: StepDeps, update: UpdateRow): Promise<void
     parent: parent?.sha256 ?? null,
     ...(policy.half_life_days === null ? {} : { halfLifeDays: policy.half_life_days }),
     created: new Date(update.createdAt).toISOString(),
-  })
+  }
+  await queueJobs(deps, update, [{ work }])
 }
 
 /**
@@ -87,16 +89,17 @@ async function inputOf(
   deps: StepDeps,
   update: UpdateRow,
 ): Promise<Pick<CalibrateJob, 'datasets' | 'accumulated'>> {
-  const first = await findJob(deps.db, calibrateJobId({ ...update, candidate: 1 }))
+  const first =
+    update.candidate === 1 ? undefined : await findJob(deps.db, calibrateJobId({ ...update, candidate: 1 }))
   if (first?.payload.kind === 'calibrate')
     return { ...first.payload, accumulated: await accumulatedOf(deps, first, first.payload) }
   const own = update.datasets ?? []
-  const [datasets, counted] = await Promise.all([
-    findDatasets(deps.db, own),
-    listCounted(deps.db, update.model),
+  const [datasets, counted, stored] = await readTogether(deps.db, (db) => [
+    findDatasets(db, own),
+    listCounted(db, update.model),
+    listStatistics(db, update.model),
   ])
   const earlier = counted.filter(({ sha256 }) => !own.includes(sha256))
-  const stored = await listStatistics(deps.db, update.model)
   const accumulated = await withoutLost(deps, update.model, { own: datasets, counted: earlier, stored })
   await setInputs(
     deps.db,

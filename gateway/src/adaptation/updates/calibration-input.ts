@@ -9,6 +9,7 @@ import type { Deps } from '../../contracts/bindings.ts'
 import { listDomainsOf, listInputs } from '../../storage/db/queries/input-queries.ts'
 import type { JobRow } from '../../storage/db/queries/job-queries.ts'
 import { listStatistics } from '../../storage/db/queries/statistics-queries.ts'
+import { readTogether } from '../../storage/db/read-together.ts'
 import { usableStatistics } from '../statistics/usable-statistics.ts'
 
 /**
@@ -51,9 +52,10 @@ export async function storedResult(
 export async function wholeJob(deps: Pick<Deps, 'db'>, job: JobRow): Promise<Job> {
   const { payload } = job
   if (payload.kind !== 'calibrate') return payload
-  const accumulated = await accumulatedOf(deps, job, payload)
-  const statistics =
-    payload.statistics ??
-    usableStatistics(await listStatistics(deps.db, job.model), [...payload.datasets, ...accumulated])
+  const [accumulated, stored] = await readTogether(deps.db, (db) => [
+    accumulatedOf({ db }, job, payload),
+    payload.statistics ? [] : listStatistics(db, job.model),
+  ])
+  const statistics = payload.statistics ?? usableStatistics(stored, [...payload.datasets, ...accumulated])
   return { ...payload, accumulated, statistics }
 }

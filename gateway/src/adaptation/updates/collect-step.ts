@@ -5,6 +5,7 @@ import { listCountedDomains } from '../../storage/db/queries/batch-queries.ts'
 import { findDatasets } from '../../storage/db/queries/dataset-queries.ts'
 import { listModels, type ModelRow } from '../../storage/db/queries/model-queries.ts'
 import { noteDataset, type UpdateRow } from '../../storage/db/queries/update-queries.ts'
+import { readTogether } from '../../storage/db/read-together.ts'
 import { findPolicy } from '../policy/find-policy.ts'
 import { describeLosses } from '../sampling/describe-losses.ts'
 import { textBytes } from '../sampling/text-bytes.ts'
@@ -31,16 +32,18 @@ export const DESCRIBE_MS = 60_000
  * @throws AppError `insufficient_samples` for a domain with neither statistics nor enough new text
  */
 export async function collect(deps: StepDeps, update: UpdateRow): Promise<StepOutcome | undefined> {
-  const model = await requireModel(deps, update)
-  const collected = await findDatasets(deps.db, update.datasets ?? [])
+  const [model, collected, { influence }, counted, markKnownTexts] = await readTogether(deps.db, (db) => [
+    requireModel({ db }, update),
+    findDatasets(db, update.datasets ?? []),
+    findPolicy({ ...deps, db }, update.model),
+    listCountedDomains(db, update.model),
+    knownTextsMarker(deps, update.domains, db),
+  ])
   if (collected.length === 0) {
     await releaseEarlier(deps, update)
     await requireHeldOutTexts(deps, update.domains, evaluationWindow(model))
   }
   const left = update.domains.filter((domain) => !collected.some((dataset) => dataset.domain === domain))
-  const { influence } = await findPolicy(deps, update.model)
-  const counted = await listCountedDomains(deps.db, update.model)
-  const markKnownTexts = await knownTextsMarker(deps, left)
   const describe = await describer(deps, update, model, influence)
   const datasets = collected.map(({ sha256 }) => sha256)
   // One at a time: an isolate has 128 MB, and freezing a domain may take some tens of MB.

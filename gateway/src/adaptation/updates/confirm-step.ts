@@ -5,6 +5,7 @@ import { SERVICE_ACTOR } from '../../storage/db/queries/decision-queries.ts'
 import { findJob, type JobRow } from '../../storage/db/queries/job-queries.ts'
 import { findMask } from '../../storage/db/queries/mask-queries.ts'
 import type { UpdateRow } from '../../storage/db/queries/update-queries.ts'
+import { readTogether } from '../../storage/db/read-together.ts'
 import { maskKey } from '../../storage/artifacts/artifact-keys.ts'
 import { figure } from '../gate/gate-figures.ts'
 import { findPolicy } from '../policy/find-policy.ts'
@@ -20,7 +21,7 @@ import {
   evaluateJobId,
   invalidResult,
   jobNumerics,
-  queueJob,
+  queueJobs,
   stepOfJobs,
   type FinishedJob,
 } from './update-jobs.ts'
@@ -42,11 +43,11 @@ export const confirm: Step = stepOfJobs({
 })
 
 async function queueConfirmation(deps: StepDeps, update: UpdateRow): Promise<void> {
-  const [selection, mask, nodes, policy] = await Promise.all([
-    findJob(deps.db, calibrateJobId(update)),
-    findMask(deps.db, update.model, requireMaskVersion(update)),
+  const [selection, mask, nodes, policy] = await readTogether(deps.db, (db) => [
+    findJob(db, calibrateJobId(update)),
+    findMask(db, update.model, requireMaskVersion(update)),
     liveNodes(deps, update.model),
-    findPolicy(deps, update.model),
+    findPolicy({ ...deps, db }, update.model),
   ])
   // A policy of two nodes waits for a second one; `auto` takes the node that there is.
   if (policy.confirm === 2 && nodes.length < 2) return
@@ -55,7 +56,8 @@ async function queueConfirmation(deps: StepDeps, update: UpdateRow): Promise<voi
     id: confirmJobId(update),
     ...(mask ? { compareWith: mask.sha256 } : {}),
   }
-  await queueJob(deps, update, payload, await selectingNodes(deps, update))
+  const avoidNodes = selection?.nodeId ? [selection.nodeId] : []
+  await queueJobs(deps, update, [{ work: payload, avoidNodes }])
 }
 
 async function compare(
@@ -143,7 +145,7 @@ async function evaluateOther(
     mask: maskSha256,
     checkGeneration: false,
   }
-  await queueJob(deps, update, payload, await nodesUnlike(deps, own))
+  await queueJobs(deps, update, [{ work: payload, avoidNodes: await nodesUnlike(deps, own) }])
   return undefined
 }
 

@@ -1,5 +1,6 @@
 import { gateVerdict } from '../gate/gate-verdict.ts'
 import type { UpdateRow } from '../../storage/db/queries/update-queries.ts'
+import { readTogether } from '../../storage/db/read-together.ts'
 import { ownMaskVerdict } from '../gate/own-mask-verdict.ts'
 import { findPolicy } from '../policy/find-policy.ts'
 import { ownMaskOutcome } from './own-mask-step.ts'
@@ -53,13 +54,16 @@ async function decide(
   const cells = await listCellsOfJob(deps, candidate.job)
   // Missing if what is known has other numerics, or the gateway stopped between storing the first job and the others.
   if (!(await queueReferences(deps, update, candidate.job, { cells, finished }))) return undefined
-  const measured = await measure(deps, update, jobs, cells)
+  const [policy, model] = await readTogether(deps.db, (db) => [
+    findPolicy({ ...deps, db }, update.model),
+    requireModel({ db }, update),
+  ])
+  const measured = await measure(deps, update, jobs, { cells, policy: policy.gate })
   if (update.ownDomain !== null) {
-    const { own_mask_gain: minGain } = (await findPolicy(deps, update.model)).discovery
-    return ownMaskOutcome(deps, update, ownMaskVerdict(measured, { domain: update.ownDomain, minGain }))
+    const { own_mask_gain: minGain } = policy.discovery
+    const verdict = ownMaskVerdict(measured, { domain: update.ownDomain, minGain })
+    return ownMaskOutcome(deps, update, policy, verdict)
   }
-  const verdict = gateVerdict(measured)
-  const windowTokens = evaluationWindow(await requireModel(deps, update))
-  const unjudged = await findUnjudged(deps, candidate.job, windowTokens)
-  return gateOutcome(deps, update, withUnjudged(verdict, unjudged))
+  const unjudged = await findUnjudged(deps, candidate.job, evaluationWindow(model))
+  return gateOutcome(deps, update, policy, withUnjudged(gateVerdict(measured), unjudged))
 }

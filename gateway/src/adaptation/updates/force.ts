@@ -36,10 +36,9 @@ export async function forceUpdate(
   // The database rejects a second running update of a model, if one was started since the newest was looked up.
   const moved = await moveUpdate(deps, update, forced).catch(async (error: unknown) => {
     if ((await findLastUpdate(deps.db, update.model))?.id === id) throw error
-    return false
+    return undefined
   })
-  const now = await findUpdate(deps.db, id)
-  if (moved && now) return now
+  if (moved) return moved
   throw new AppError(
     'conflict',
     `Update '${id}' has changed meanwhile. 'GET /admin/updates/${id}' shows its state.`,

@@ -14,6 +14,7 @@ import type { UpdateRow } from '../../storage/db/queries/update-queries.ts'
 import { lastEvaluated } from '../../storage/db/queries/evaluation-queries.ts'
 import { sumTokensByDomain } from '../../storage/db/queries/period-queries.ts'
 import { GENERAL_HOLDOUT } from '../../storage/db/schema/domains.ts'
+import { readTogether } from '../../storage/db/read-together.ts'
 import { chooseHoldouts } from '../holdouts/choose-holdouts.ts'
 import { currentHoldouts } from '../holdouts/current-holdouts.ts'
 import { earlierBest } from '../holdouts/earlier-best.ts'
@@ -28,8 +29,9 @@ import {
   evaluateJobId,
   evaluateParentJobIds,
   jobNumerics,
-  queueJob,
+  queueJobs,
   type FinishedJob,
+  type NewJob,
 } from './update-jobs.ts'
 import { requireMaskVersion, requireModel, type StepDeps } from './update-step.ts'
 
@@ -46,8 +48,13 @@ type Reference = { jobIds: string[]; version: number; mask: string | null; check
  * Returns whether an update activates an imported mask: no node selects it. An update that found too little new text has no
  * datasets either, but selects a mask.
  */
-export async function isImport(deps: Pick<StepDeps, 'db'>, { id }: UpdateRow): Promise<boolean> {
-  return (await findJob(deps.db, calibrateJobId({ id, candidate: 1 }))) === undefined
+export async function isImport(deps: Pick<StepDeps, 'db'>, update: UpdateRow): Promise<boolean> {
+  return (await findJob(deps.db, selectionJobId(update))) === undefined
+}
+
+/** Returns the id of the job that an update has unless it activates an imported mask. */
+function selectionJobId({ id }: UpdateRow): string {
+  return calibrateJobId({ id, candidate: 1 })
 }
 
 /**
@@ -57,17 +64,17 @@ export async function isImport(deps: Pick<StepDeps, 'db'>, { id }: UpdateRow): P
  * compared with, are evaluated on the same versions.
  */
 export async function queueEvaluations(deps: StepDeps, update: UpdateRow): Promise<void> {
-  const mask = await requireMask(deps, update, requireMaskVersion(update))
-  const windowTokens = evaluationWindow(await requireModel(deps, update))
-  const first = await findJob(deps.db, evaluateJobId({ id: update.id, candidate: 1 }))
+  const firstIds = [evaluateJobId({ id: update.id, candidate: 1 }), selectionJobId(update)]
+  const [mask, model, jobs] = await readTogether(deps.db, (db) => [
+    requireMask({ db }, update, requireMaskVersion(update)),
+    requireModel({ db }, update),
+    findJobs(db, [...firstIds, calibrateJobId(update)]),
+  ])
+  const windowTokens = evaluationWindow(model)
+  const [first, selection] = firstIds.map((id) => jobs.find((job) => job.id === id))
   const holdouts = first
     ? holdoutsOf(first)
-    : await holdoutsToEvaluate(
-        deps,
-        update,
-        (await isImport(deps, update)) ? [] : update.domains,
-        windowTokens,
-      )
+    : await holdoutsToEvaluate(deps, update, selection ? update.domains : [], windowTokens)
   const payload: EvaluateJob = {
     kind: 'evaluate',
     id: evaluateJobId(update),
@@ -78,12 +85,14 @@ export async function queueEvaluations(deps: StepDeps, update: UpdateRow): Promi
     checkGeneration: true,
   }
   // Where another node lives, it checks what one node selected.
-  const selecting = await selectingNodes(deps, update)
+  const selecting = jobs.flatMap(({ id, nodeId }) => (id === calibrateJobId(update) && nodeId ? nodeId : []))
   const cells = await listCells(deps, update, holdouts)
   const unlike = await unlikeParent(deps, update, cells, selecting)
-  // Before the job by which a call that continues sees that all were queued.
-  if (update.candidate === 1) await queueEarlierBest(deps, update, payload, unlike)
-  await queueJob(deps, update, payload, [...selecting, ...unlike])
+  // In one transaction, because the job of the candidate shows a call that continues that all were queued.
+  await queueJobs(deps, update, [
+    ...(update.candidate === 1 ? await earlierBestJobs(deps, update, payload, unlike) : []),
+    { work: payload, avoidNodes: [...selecting, ...unlike] },
+  ])
   const stored = await findJob(deps.db, payload.id)
   if (!stored) return
   // Another call may have stored the job first, with other holdouts.
@@ -95,27 +104,28 @@ export async function queueEvaluations(deps: StepDeps, update: UpdateRow): Promi
 }
 
 /**
- * Queues evaluations of the earlier masks that are the best on earlier versions of the holdouts, and were not measured since. The
+ * Returns evaluations of the earlier masks that are the best on earlier versions of the holdouts, and were not measured since. The
  * gate then compares the candidate with them as before. A domain's own mask is compared with the shared one alone.
  */
-async function queueEarlierBest(
+async function earlierBestJobs(
   deps: StepDeps,
   update: UpdateRow,
   { holdouts, windowTokens }: Pick<EvaluateJob, 'holdouts' | 'windowTokens'>,
   avoidNodes: readonly string[],
-): Promise<void> {
+): Promise<NewJob[]> {
   const { model, parentVersion, ownDomain } = update
-  if (ownDomain !== null || parentVersion === null) return
+  if (ownDomain !== null || parentVersion === null) return []
   const domains = holdouts.map(({ domain }) => domain)
   const losses = await listStageLosses(deps.db, model, domains)
+  if (losses.every(({ version }) => version === parentVersion)) return []
   const ended = await listEndedBest(deps.db, model, MAX_BEST_TRIES)
   const due = earlierBest(holdouts, losses, { parentVersion, ended, seed: update.id })
-  for (const [index, id] of evaluateBestJobIds(update).entries()) {
+  return evaluateBestJobIds(update).flatMap((id, index) => {
     const best = due[index]
-    if (!best) return
+    if (!best) return []
     const work = { mask: best.mask, holdouts: best.holdouts, windowTokens, checkGeneration: false }
-    await queueJob(deps, update, { kind: 'evaluate', id, model, ...work }, avoidNodes)
-  }
+    return { work: { kind: 'evaluate' as const, id, model, ...work }, avoidNodes }
+  })
 }
 
 /** Returns the nodes that do not measure as the mask was that a candidate is compared with, if another one does. */
@@ -165,16 +175,16 @@ export async function queueReferences(
     avoidNodes = [],
   }: { cells: readonly GateCell[]; finished?: readonly FinishedJob[]; avoidNodes?: readonly string[] },
 ): Promise<boolean> {
-  const references = await referencesOf(deps, update)
-  const known = await findJobs(
-    deps.db,
-    references.flatMap(({ jobIds }) => jobIds),
-  )
+  const [references, known] = await readTogether(deps.db, (db) => [
+    referencesOf({ db }, update),
+    findJobs(db, [...evaluateDenseJobIds(update), ...evaluateParentJobIds(update)]),
+  ])
   const candidate = finished.find(({ job }) => job.id === evaluation.id)
   const isComparable = (numerics: string | null) =>
     !candidate || sameNumerics(numerics, jobNumerics(candidate))
   const comparable = cells.filter(({ numerics }) => isComparable(numerics))
   let isComplete = true
+  const jobs: NewJob[] = []
   for (const { jobIds, version, mask, checkGeneration } of references) {
     const ended = finished.filter(({ job }) => jobIds.includes(job.id))
     const measured = ended
@@ -195,18 +205,25 @@ export async function queueReferences(
     if (isOpen || id === undefined) continue
     const { model, windowTokens } = evaluation.payload as EvaluateJob
     const work = { mask, holdouts: missing, windowTokens, checkGeneration: needsCheck }
-    const avoided = candidate ? await nodesUnlike(deps, candidate) : avoidNodes
-    await queueJob(deps, update, { kind: 'evaluate', id, model, ...work }, avoided)
+    jobs.push({
+      work: { kind: 'evaluate', id, model, ...work },
+      avoidNodes: candidate ? await nodesUnlike(deps, candidate) : avoidNodes,
+    })
   }
+  await queueJobs(deps, update, jobs)
   return isComplete
 }
 
 /** Returns the dense model and the parent of an update, if it has one. */
-async function referencesOf(deps: StepDeps, update: UpdateRow): Promise<Reference[]> {
-  const checkGeneration = (await findDenseGeneration(deps.db, update.model)) === undefined
+async function referencesOf(deps: Pick<StepDeps, 'db'>, update: UpdateRow): Promise<Reference[]> {
+  const [generation, parent] = await Promise.all([
+    findDenseGeneration(deps.db, update.model),
+    update.parentVersion ? requireMask(deps, update, update.parentVersion) : undefined,
+  ])
+  const checkGeneration = generation === undefined
   const dense = { jobIds: evaluateDenseJobIds(update), version: 0, mask: null, checkGeneration }
-  if (!update.parentVersion) return [dense]
-  const { version, sha256: mask } = await requireMask(deps, update, update.parentVersion)
+  if (!parent) return [dense]
+  const { version, sha256: mask } = parent
   return [dense, { jobIds: evaluateParentJobIds(update), version, mask, checkGeneration: false }]
 }
 

@@ -3,15 +3,15 @@ import type { EvaluateResult, GenerationCheck } from '@copal/shared/wire/adaptat
 import { sameNumerics } from '@copal/shared/metrics/numerics.ts'
 import { perplexity } from '@copal/shared/metrics/perplexity.ts'
 import { listCountedDomains } from '../../storage/db/queries/batch-queries.ts'
-import { recordEvaluations } from '../../storage/db/queries/evaluation-queries.ts'
+import { recordEvaluations, type EvaluationRow } from '../../storage/db/queries/evaluation-queries.ts'
 import { countCandidates, findDenseGeneration, type GateCell } from '../../storage/db/queries/gate-queries.ts'
 import { findMask, findMaskByHash } from '../../storage/db/queries/mask-queries.ts'
 import { sumTokensByDomain } from '../../storage/db/queries/period-queries.ts'
 import type { UpdateRow } from '../../storage/db/queries/update-queries.ts'
+import { readTogether } from '../../storage/db/read-together.ts'
 import type { GateHoldout, GateInput, HoldoutLosses, OtherNumerics } from '../gate/gate-input.ts'
 import { isFiniteLoss } from '../gate/soundness.ts'
 import { trafficWeights } from '../holdouts/traffic-weights.ts'
-import { findPolicy } from '../policy/find-policy.ts'
 import { holdoutsOf } from './gate-jobs.ts'
 import { invalidResult, jobNumerics, type FinishedJob } from './update-jobs.ts'
 import { requireMaskVersion, type StepDeps } from './update-step.ts'
@@ -43,14 +43,16 @@ export interface Evaluations {
 export async function recordLosses(deps: StepDeps, update: UpdateRow, jobs: Evaluations): Promise<void> {
   const dense = jobs.dense.map(measured)
   dense.forEach(requireFiniteDense)
-  for (const each of dense) await record(deps, update, 0, each)
-  for (const each of jobs.parent) await record(deps, update, update.parentVersion ?? 0, measured(each))
+  const rows = dense.flatMap((each) => evaluationsOf(deps, update, 0, each))
+  for (const each of jobs.parent)
+    rows.push(...evaluationsOf(deps, update, update.parentVersion ?? 0, measured(each)))
   for (const each of jobs.best) {
     const mask = await findMaskByHash(deps.db, update.model, maskOf(each) ?? '')
     const losses = mask && measuredIfComplete(each)
-    if (losses) await record(deps, update, mask.version, losses)
+    if (losses) rows.push(...evaluationsOf(deps, update, mask.version, losses))
   }
-  await record(deps, update, requireMaskVersion(update), measured(jobs.candidate))
+  rows.push(...evaluationsOf(deps, update, requireMaskVersion(update), measured(jobs.candidate)))
+  await recordEvaluations(deps.db, rows)
 }
 
 /** An earlier mask is compared only if its evaluation succeeded: the update goes on without. */
@@ -70,14 +72,15 @@ function maskOf({ job: { payload } }: FinishedJob): string | null {
 /**
  * Returns what the gate decides on.
  *
- * @param cells what is known of the candidate's holdouts, these evaluations included
+ * @param known.cells what is known of the candidate's holdouts, these evaluations included
+ * @param known.policy what the operator allows
  * @throws AppError `node_failed` for an incomplete result
  */
 export async function measure(
   deps: StepDeps,
   update: UpdateRow,
   jobs: Evaluations,
-  cells: readonly GateCell[],
+  { cells, policy }: { cells: readonly GateCell[]; policy: GateInput['policy'] },
 ): Promise<GateInput> {
   const { numerics, losses: candidate } = measured(jobs.candidate)
   const parents = jobs.parent.map(measured)
@@ -86,13 +89,12 @@ export async function measure(
   const names = refs.map(({ domain }) => domain)
   const nowMs = deps.nowMs()
   const { parentVersion } = update
-  const [counted, parentMask, tokens, policy, generation, earlier] = await Promise.all([
-    listCountedDomains(deps.db, update.model),
-    parentVersion ? findMask(deps.db, update.model, parentVersion) : undefined,
-    sumTokensByDomain(deps.db, update.model, { fromMs: nowMs - TRAFFIC_MS, nowMs }),
-    findPolicy(deps, update.model),
-    generationChecks(deps, update, jobs),
-    countCandidates(deps.db, update, requireMaskVersion(update)),
+  const [counted, parentMask, tokens, generation, earlier] = await readTogether(deps.db, (db) => [
+    listCountedDomains(db, update.model),
+    parentVersion ? findMask(db, update.model, parentVersion) : undefined,
+    sumTokensByDomain(db, update.model, { fromMs: nowMs - TRAFFIC_MS, nowMs }),
+    generationChecks({ db }, update, jobs),
+    countCandidates(db, update, requireMaskVersion(update)),
   ])
   const weights = trafficWeights(names, update.domains, tokens)
   const comparable = cells.filter((cell) => sameNumerics(cell.numerics, numerics))
@@ -132,7 +134,7 @@ export async function measure(
   })
   requireSameWindows(jobs, holdouts)
   return {
-    policy: policy.gate,
+    policy,
     holdouts,
     generation,
     candidate: earlier + 1,
@@ -160,22 +162,22 @@ function missingWindows(job: FinishedJob['job'], domain: string): never {
   throw invalidResult(job, `it lacks the window losses of domain '${domain}'`)
 }
 
-async function record(
-  deps: StepDeps,
+/** Returns the losses of one mask as they are stored. */
+function evaluationsOf(
+  { nowMs }: Pick<StepDeps, 'nowMs'>,
   { model }: UpdateRow,
   version: number,
   { job, numerics, losses }: Measured,
-): Promise<void> {
-  const rows = holdoutsOf(job).flatMap(({ sha256: holdoutSha256, domain }) => {
+): EvaluationRow[] {
+  return holdoutsOf(job).flatMap(({ sha256: holdoutSha256, domain }) => {
     const found = losses.get(holdoutSha256)
     // The table holds numbers only; a loss that is not finite stays in the job's result and in the decision.
     if (!found || !isFiniteLoss(found) || found.nllMean === null) return []
     const { tokens, nllMean } = found
     const windowNll = (found.windowNll ?? []).map((loss) => loss ?? 0)
-    const createdAt = deps.nowMs()
+    const createdAt = nowMs()
     return [{ model, version, domain, holdoutSha256, tokens, nllMean, windowNll, numerics, createdAt }]
   })
-  await recordEvaluations(deps.db, rows)
 }
 
 /**
@@ -197,7 +199,7 @@ function bestStage(
 }
 
 async function generationChecks(
-  deps: StepDeps,
+  deps: Pick<StepDeps, 'db'>,
   { model }: UpdateRow,
   { candidate, dense }: Evaluations,
 ): Promise<GateInput['generation']> {

@@ -4,9 +4,9 @@ import { findJob } from '../../storage/db/queries/job-queries.ts'
 import { findMask } from '../../storage/db/queries/mask-queries.ts'
 import { SERVICE_ACTOR } from '../../storage/db/queries/decision-queries.ts'
 import type { DecisionOfUpdate, UpdateRow } from '../../storage/db/queries/update-queries.ts'
+import { readTogether } from '../../storage/db/read-together.ts'
 import type { GateVerdict } from '../gate/gate-verdict.ts'
 import { reselectionWeights } from '../gate/reselection-weights.ts'
-import { findPolicy } from '../policy/find-policy.ts'
 import { isImport } from './gate-jobs.ts'
 import { liveNodes } from './trial-check.ts'
 import { calibrateJobId } from './update-jobs.ts'
@@ -16,9 +16,9 @@ import { requireMaskVersion, type StepDeps, type StepOutcome } from './update-st
 export async function gateOutcome(
   deps: StepDeps,
   update: UpdateRow,
+  policy: AdaptationPolicy,
   { verdict, reason, figures, violations }: GateVerdict,
 ): Promise<StepOutcome> {
-  const policy = await findPolicy(deps, update.model)
   const decision = { kind: 'gate', reason, figures, actor: SERVICE_ACTOR } as const
   if (verdict === 'passed') {
     const event = (await mustConfirm(deps, update, policy)) ? 'unconfirmed' : approval(policy, update)
@@ -69,10 +69,10 @@ export async function mustConfirm(
 
 async function nextWeights(deps: StepDeps, update: UpdateRow, violations: GateVerdict['violations']) {
   if (violations.length === 0) return undefined
-  const [mask, parent, job] = await Promise.all([
-    findMask(deps.db, update.model, requireMaskVersion(update)),
-    update.parentVersion ? findMask(deps.db, update.model, update.parentVersion) : undefined,
-    findJob(deps.db, calibrateJobId(update)),
+  const [mask, parent, job] = await readTogether(deps.db, (db) => [
+    findMask(db, update.model, requireMaskVersion(update)),
+    update.parentVersion ? findMask(db, update.model, update.parentVersion) : undefined,
+    findJob(db, calibrateJobId(update)),
   ])
   if (!mask || job?.payload.kind !== 'calibrate') return undefined
   const weights = job.payload.selection.weights ?? {}

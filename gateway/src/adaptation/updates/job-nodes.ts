@@ -50,6 +50,7 @@ export async function isForOtherNodes(
   nodeId: string,
 ): Promise<boolean> {
   const live = await liveIds(deps, job)
+  if (live.every((id) => id === nodeId) && !isConfirmation(job)) return false
   const failed = isConfirmation(job) ? undefined : await recentlyFailed(deps, [...live, nodeId])
   const own = avoidance(job, nodeId, failed)
   return own > 0 && ((await needsSecondNode(deps, job)) || (await hasNodeBelow(deps, job, own, live, failed)))

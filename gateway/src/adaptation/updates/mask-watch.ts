@@ -42,13 +42,13 @@ export async function isForced(deps: Pick<StepDeps, 'db'>, { id }: UpdateRow): P
  * because an operator has decided.
  */
 export async function startWatch(deps: StepDeps, update: UpdateRow, version: number): Promise<void> {
-  const { watch: limits, canary } = await findPolicy(deps, update.model)
-  if (limits.soak_minutes === 0 || (await isForced(deps, update))) return
   for (;;) {
     const model = await findModel(deps.db, update.model)
     const beside = model?.previousVersion ?? 0
     if (!model || model.activeVersion !== version || beside === 0 || model.watch?.updateId === update.id)
       return
+    const { watch: limits, canary } = await findPolicy(deps, update.model)
+    if (limits.soak_minutes === 0 || (await isForced(deps, update))) return
     const sinceMs = deps.nowMs()
     const untilMs = sinceMs + limits.soak_minutes * MINUTE_MS
     const watch: StoredWatch = { version, beside, updateId: update.id, sinceMs, untilMs }

@@ -1,5 +1,5 @@
 import type { StepDeps, StepOutcome } from './update-step.ts'
-import { type UpdateRow, changeUpdate, findUpdate } from '../../storage/db/queries/update-queries.ts'
+import { type UpdateRow, changeUpdate } from '../../storage/db/queries/update-queries.ts'
 import { nextState, hasEnded } from './update-states.ts'
 import { revertPromotion } from '../../storage/db/queries/mask-queries.ts'
 import { endCanary } from '../../storage/db/queries/trial-queries.ts'
@@ -12,15 +12,15 @@ import { updateSpans } from './update-spans.ts'
  * back; if the gate rejected its mask, it keeps both for an operator who forces it, until the next update of the model. One
  * that makes a mask for a single domain always gives its texts back. An update that leaves the state `canary` ends its trials.
  *
- * @returns false if the event does not apply in this state, or the update has changed meanwhile
+ * @returns the update afterwards; undefined if the event does not apply in this state, or the update has changed meanwhile
  */
 export async function moveUpdate(
   deps: Pick<StepDeps, 'db' | 'artifacts' | 'reservoir' | 'nowMs' | 'telemetry' | 'waitUntil'>,
   update: UpdateRow,
   { event, patch, decision }: StepOutcome,
-): Promise<boolean> {
+): Promise<UpdateRow | undefined> {
   const state = nextState(update.state, event)
-  if (state === undefined) return false
+  if (state === undefined) return undefined
   const nowMs = deps.nowMs()
   const finishedAt = hasEnded(state) ? (update.finishedAt ?? nowMs) : null
   const isUndone = state === 'failed' || state === 'cancelled'
@@ -39,8 +39,7 @@ export async function moveUpdate(
   if (changed && (isUndone || state === 'rolled_back')) {
     await cancelJobsOf(deps.db, update.id)
     // Another call may have frozen datasets for it until it moved.
-    if (!keepsTexts({ ...patch, ownDomain: update.ownDomain }))
-      await releaseFrozenTexts(deps, (await findUpdate(deps.db, update.id)) ?? update)
+    if (!keepsTexts({ ...patch, ownDomain: update.ownDomain })) await releaseFrozenTexts(deps, changed)
   }
   // They are for the next shared mask too.
   if (changed && state === 'promoted' && update.ownDomain !== null) await releaseFrozenTexts(deps, update)

@@ -23,11 +23,11 @@ import { requireModel, type StepDeps, type StepOutcome } from './update-step.ts'
 export async function ownMaskOutcome(
   deps: StepDeps,
   update: UpdateRow,
+  policy: AdaptationPolicy,
   { verdict, reason, figures }: GateVerdict,
 ): Promise<StepOutcome> {
   const decision = { kind: 'own_mask', verdict, reason, figures, actor: SERVICE_ACTOR } as const
   if (verdict === 'failed') return rejection(update, decision)
-  const policy = await findPolicy(deps, update.model)
   const event = (await mustConfirm(deps, update, policy)) ? 'unconfirmed' : 'approved'
   return { event, patch: {}, decision }
 }

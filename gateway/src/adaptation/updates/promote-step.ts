@@ -30,8 +30,7 @@ export async function promote(deps: StepDeps, update: UpdateRow): Promise<StepOu
   let mask = await findMask(deps.db, update.model, version)
   if (mask && mask.promotedAt === null) {
     await requireParent(deps, update)
-    await promoteMask(deps.db, update, version, deps.nowMs())
-    mask = await findMask(deps.db, update.model, version)
+    mask = await promoteMask(deps.db, update, version, deps.nowMs())
   }
   // Still not promoted: meanwhile the update has left the state `promoting`, or another mask became active. The next call
   // sees which.

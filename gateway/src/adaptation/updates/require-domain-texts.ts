@@ -6,6 +6,7 @@ import { listCountedDomains } from '../../storage/db/queries/batch-queries.ts'
 import { listDomains } from '../../storage/db/queries/domain-queries.ts'
 import { listLatestHoldouts } from '../../storage/db/queries/holdout-queries.ts'
 import { findLastUpdate } from '../../storage/db/queries/update-queries.ts'
+import { readTogether } from '../../storage/db/read-together.ts'
 import { requireHoldouts, type HeldOutText } from '../holdouts/holdout-rules.ts'
 import { keepsTexts } from '../statistics/release-texts.ts'
 import { drawOf } from './draw-of.ts'
@@ -31,9 +32,9 @@ export async function requireDomainTexts(
   domains: readonly string[],
   { demand, influence, windowTokens }: Needs,
 ): Promise<void> {
-  const [counted, last] = await Promise.all([
-    listCountedDomains(deps.db, model),
-    findLastUpdate(deps.db, model),
+  const [counted, last] = await readTogether(deps.db, (db) => [
+    listCountedDomains(db, model),
+    findLastUpdate(db, model),
   ])
   // The update gives back the texts that the one before keeps, so it decides when it collects.
   const mayGetMore = last !== undefined && keepsTexts(last)

@@ -5,6 +5,7 @@ import { listHoldouts } from '../../storage/db/queries/holdout-queries.ts'
 import { findJob, type JobRow } from '../../storage/db/queries/job-queries.ts'
 import { listReservoirCounts } from '../../storage/db/queries/reservoir-count-queries.ts'
 import { GENERAL_HOLDOUT } from '../../storage/db/schema/domains.ts'
+import { readTogether } from '../../storage/db/read-together.ts'
 import { figure } from '../gate/gate-figures.ts'
 import type { GateVerdict } from '../gate/gate-verdict.ts'
 import { ampleHoldoutTokens, estimateTokens } from '../holdouts/holdout-rules.ts'
@@ -39,16 +40,17 @@ export interface UnjudgedDomains {
  */
 export async function findUnjudged(
   deps: Pick<StepDeps, 'db'>,
-  evaluation: Pick<JobRow, 'updateId' | 'createdAt' | 'payload'>,
+  evaluation: Pick<JobRow, 'id' | 'updateId' | 'createdAt' | 'payload'>,
   windowTokens: number,
 ): Promise<UnjudgedDomains> {
   const evaluated = new Set(holdoutsOf(evaluation).map(({ domain }) => domain))
-  const first = await findJob(deps.db, evaluateJobId({ id: evaluation.updateId, candidate: 1 }))
+  const firstId = evaluateJobId({ id: evaluation.updateId, candidate: 1 })
+  const first = evaluation.id === firstId ? evaluation : await findJob(deps.db, firstId)
   const untilMs = first?.createdAt ?? evaluation.createdAt
-  const [domains, holdouts, counts] = await Promise.all([
-    listDomains(deps.db),
-    listHoldouts(deps.db),
-    listReservoirCounts(deps.db),
+  const [domains, holdouts, counts] = await readTogether(deps.db, (db) => [
+    listDomains(db),
+    listHoldouts(db),
+    listReservoirCounts(db),
   ])
   const known = new Set(holdouts.filter(({ createdAt }) => createdAt <= untilMs).map(({ domain }) => domain))
   known.delete(GENERAL_HOLDOUT)

@@ -1,6 +1,6 @@
 import { AppError, parseErrorBody } from '@copal/shared/errors.ts'
 import type { Job } from '@copal/shared/wire/adaptation-jobs.ts'
-import { findJobs, insertJob, type JobRow } from '../../storage/db/queries/job-queries.ts'
+import { findJobs, insertJobs, type JobRow } from '../../storage/db/queries/job-queries.ts'
 import type { UpdateRow } from '../../storage/db/queries/update-queries.ts'
 import { findPolicy } from '../policy/find-policy.ts'
 import { stepTraceparent } from './update-spans.ts'
@@ -94,30 +94,36 @@ function suffix(candidate: number): string {
   return candidate === 1 ? '' : `-${candidate}`
 }
 
+/** A job that is to be queued. */
+export interface NewJob {
+  work: Job
+  /** Nodes that get it only while no other node is alive. */
+  avoidNodes?: readonly string[]
+}
+
 /**
- * Queues a job of an update, unless a job with its id exists. It may take the share of a node's time that the policy allows.
- *
- * @param avoidNodes nodes that get it only while no other node is alive
+ * Queues jobs of an update in one transaction, except those whose id exists. They may take the share of a node's time that the policy
+ * allows.
  */
-export async function queueJob(
+export async function queueJobs(
   deps: Pick<StepDeps, 'db' | 'nowMs' | 'adaptationPreset' | 'telemetry'>,
   update: UpdateRow,
-  work: Job,
-  avoidNodes: readonly string[] = [],
+  jobs: readonly NewJob[],
 ): Promise<void> {
+  if (jobs.length === 0) return
   const { effort } = await findPolicy(deps, update.model)
   const traced = deps.telemetry.settings.traces ? { traceparent: await stepTraceparent(update) } : {}
-  const payload = { ...work, nodeShare: effort.node_share, ...traced }
-  await insertJob(deps.db, {
-    id: payload.id,
+  const rows = jobs.map(({ work, avoidNodes = [] }) => ({
+    id: work.id,
     updateId: update.id,
     model: update.model,
-    kind: payload.kind,
-    payload,
-    state: 'queued',
+    kind: work.kind,
+    payload: { ...work, nodeShare: effort.node_share, ...traced },
+    state: 'queued' as const,
     avoidNodes: [...avoidNodes],
     createdAt: deps.nowMs(),
-  })
+  }))
+  await insertJobs(deps.db, rows)
 }
 
 /**

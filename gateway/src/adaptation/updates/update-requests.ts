@@ -150,7 +150,8 @@ export async function cancelUpdate(
     const update = await requireUpdate(deps, id)
     if (update.state === 'cancelled') return update
     if (update.state === 'promoting') await requireNotServed(deps, update)
-    if (await moveUpdate(deps, update, { event: 'cancelled', patch: {} })) return requireUpdate(deps, id)
+    const moved = await moveUpdate(deps, update, { event: 'cancelled', patch: {} })
+    if (moved) return moved
     // After a lost race, try again. Otherwise the state does not allow it.
     if ((await requireUpdate(deps, id)).revision !== update.revision) continue
     throw new AppError(

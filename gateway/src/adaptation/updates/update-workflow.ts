@@ -19,7 +19,8 @@ const MAX_TURNS = 500
  * there is no node. It keeps no state, since the row in D1 is the source of truth, so it may be interrupted anywhere, or
  * never run.
  *
- * A turn whose calls are used up leaves the rest to the next one.
+ * A turn whose calls are used up leaves the rest to the next one. The first one comes after a wait, because what starts an update
+ * advances it too, and both would collect the same texts.
  *
  * @param createDeps called once for each turn
  */
@@ -29,6 +30,7 @@ export async function runUpdateWorkflow(
   createDeps: () => Deps,
 ): Promise<void> {
   for (let turn = 1; turn <= MAX_TURNS; turn++) {
+    await step.sleep(`wait ${turn}`, waitMs(turn))
     const ended = await step.do(`advance ${turn}`, async () => {
       try {
         const update = await advanceUpdate(meterDeps(createDeps(), createCallBudget()), updateId)
@@ -39,11 +41,10 @@ export async function runUpdateWorkflow(
       }
     })
     if (ended) return
-    await step.sleep(`wait ${turn}`, waitMs(turn))
   }
 }
 
-/** Returns the wait after a turn, from 5 s to 5 minutes. */
+/** Returns the wait before a turn, from 5 s to 5 minutes. */
 function waitMs(turn: number): number {
   return Math.min(300_000, 5_000 * 1.2 ** (turn - 1))
 }

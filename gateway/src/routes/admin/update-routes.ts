@@ -8,6 +8,7 @@ import { listDecisionsOf } from '../../storage/db/queries/decision-queries.ts'
 import { listJobStates } from '../../storage/db/queries/job-queries.ts'
 import { findModel, listModels } from '../../storage/db/queries/model-queries.ts'
 import { listUpdates, type UpdateRow } from '../../storage/db/queries/update-queries.ts'
+import { readTogether } from '../../storage/db/read-together.ts'
 import type { Deps } from '../../contracts/bindings.ts'
 import { actorId } from '../../keys/actor-id.ts'
 import { forceUpdate, isForceable } from '../../adaptation/updates/force.ts'
@@ -78,11 +79,11 @@ export function updateRoutes(): Hono<ActorEnv> {
 }
 
 async function entryWithJobs(deps: Deps, update: UpdateRow) {
-  const [jobs, decisions, model, forceable] = await Promise.all([
-    listJobStates(deps.db, [update.id]),
-    listDecisionsOf(deps.db, update.id),
-    update.state === 'canary' ? findModel(deps.db, update.model) : undefined,
-    isForceable(deps, update),
+  const [jobs, decisions, model, forceable] = await readTogether(deps.db, (db) => [
+    listJobStates(db, [update.id]),
+    listDecisionsOf(db, update.id),
+    update.state === 'canary' ? findModel(db, update.model) : undefined,
+    isForceable({ ...deps, db }, update),
   ])
   return updateEntry(update, jobs, { decisions, model, forceable })
 }

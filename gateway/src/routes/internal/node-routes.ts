@@ -58,20 +58,22 @@ export function nodeRoutes(): Hono<AppEnv> {
         console.warn(
           `${report.shadows.length} shadow scores of node '${nodeId}' are lost, because those before are still being stored.`,
         )
-      // Job reports can change the desired masks; the node should get the change in this response.
-      const current =
-        report.jobs.length > 0 ? ((await findModelState(deps.db, state.model.id)) ?? state) : state
-      const { isUpdating } = current
-      const desired = await desiredFor(deps, report, current)
       const worker = { ...report, draining: report.draining || drained }
       const { id: model, watch } = state.model
+      let mayHaveChanged = false
       if (watch && isCheckDue(watch, deps.nowMs()))
-        await run(`The check of the active mask of '${model}'`, (metered) => watchMasks(metered, model))
-      if (isUpdating)
-        await run(`The step of the update of '${model}'`, (metered) =>
-          advanceUpdates({ ...metered, isHeartbeat: true }, model),
-        )
-      const jobs = isUpdating ? await jobsForNode(deps, worker) : []
+        await run(`The check of the active mask of '${model}'`, async (metered) => {
+          await watchMasks(metered, model)
+          mayHaveChanged = true
+        })
+      if (state.isUpdating)
+        await run(`The step of the update of '${model}'`, async (metered) => {
+          if (await advanceUpdates({ ...metered, isHeartbeat: true }, model)) mayHaveChanged = true
+        })
+      // These can change the desired masks; the node should get the change in this response.
+      const current = mayHaveChanged ? ((await findModelState(deps.db, model)) ?? state) : state
+      const desired = await desiredFor(deps, report, current)
+      const jobs = current.isUpdating ? await jobsForNode(deps, worker) : []
       return c.json<HeartbeatResponse>({ registered, desired, jobs })
     })
     .post('/receipts', async (c) => {

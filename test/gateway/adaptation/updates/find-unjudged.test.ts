@@ -32,7 +32,7 @@ test('domains without a holdout are found without their reservoirs, which may no
     holdouts: [],
     windowTokens: 512,
   }
-  const evaluation = { updateId: 'upd_unjudged', createdAt: 10, payload: job }
+  const evaluation = { id: job.id, updateId: 'upd_unjudged', createdAt: 10, payload: job }
   const deps = testDeps({
     reservoir: () => {
       throw new Error('The reservoir does not answer.')

@@ -43,6 +43,7 @@ export async function countCalibratedDatasets(db: Database): Promise<Map<string,
 
 /** Returns those of some updates that have batches, by their ids. */
 export async function findUpdatesInBatches(db: Database, updateIds: readonly string[]): Promise<Set<string>> {
+  if (updateIds.length === 0) return new Set()
   const rows = await db
     .selectDistinct({ id: batches.updateId })
     .from(batches)

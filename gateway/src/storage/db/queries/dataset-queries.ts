@@ -46,6 +46,7 @@ export function datasetRefOf({
 
 /** Returns references to datasets, in the order of their hashes; unknown ones are left out. */
 export async function findDatasets(db: Database, hashes: readonly string[]): Promise<DatasetRef[]> {
+  if (hashes.length === 0) return []
   const rows = await db.select(reference).from(datasets).where(isAmong(datasets.sha256, hashes))
   const refs = new Map(rows.map((row) => [row.sha256, datasetRefOf(row)]))
   return hashes.flatMap((hash) => refs.get(hash) ?? [])
@@ -102,6 +103,7 @@ export async function findUnusedDatasets(
   hashes: readonly string[],
   nowMs: number,
 ): Promise<string[]> {
+  if (hashes.length === 0) return []
   const rows = await db
     .select({ sha256: datasets.sha256 })
     .from(datasets)

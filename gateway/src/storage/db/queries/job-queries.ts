@@ -7,9 +7,10 @@ export type JobRow = typeof jobs.$inferSelect
 
 const OPEN_STATES = ['queued', 'running'] as const
 
-/** Stores a job unless its id exists. */
-export async function insertJob(db: Database, job: typeof jobs.$inferInsert): Promise<void> {
-  await db.insert(jobs).values(job).onConflictDoNothing()
+/** Stores jobs in one transaction, except those whose id exists. */
+export async function insertJobs(db: Database, rows: readonly (typeof jobs.$inferInsert)[]): Promise<void> {
+  const [first, ...rest] = rows.map((row) => db.insert(jobs).values(row).onConflictDoNothing())
+  if (first) await db.batch([first, ...rest])
 }
 
 /** Returns one job. */

@@ -1,4 +1,4 @@
-import { and, asc, desc, eq, exists, isNotNull, isNull, lt, or, sql } from 'drizzle-orm'
+import { and, asc, desc, eq, exists, isNotNull, isNull, lt, or, sql, type SQL } from 'drizzle-orm'
 import type { Database } from '../../../contracts/database.ts'
 import { decisions, masks, models } from '../schema/masks.ts'
 import { batches, updates } from '../schema/updates.ts'
@@ -14,11 +14,11 @@ export type MaskRow = typeof masks.$inferSelect
 
 /** Returns one mask of a model. */
 export async function findMask(db: Database, model: string, version: number): Promise<MaskRow | undefined> {
-  return db
-    .select()
-    .from(masks)
-    .where(and(eq(masks.model, model), eq(masks.version, version)))
-    .get()
+  return db.select().from(masks).where(ofVersion(model, version)).get()
+}
+
+function ofVersion(model: string, version: number): SQL | undefined {
+  return and(eq(masks.model, model), eq(masks.version, version))
 }
 
 /** Returns the first version under which a model has a mask file. */
@@ -102,20 +102,22 @@ export async function registerMask(
  * Makes an update's mask the active one and the active one the previous, and counts its datasets in the statistics, in
  * one transaction. Does so only once and only while the update is promoting, so that a repetition does not undo a roll-back;
  * and only while its parent is active, with which the mask was compared, unless an operator has forced it.
+ *
+ * @returns the mask afterwards
  */
 export async function promoteMask(
   db: Database,
   update: Pick<UpdateRow, 'id' | 'model'>,
   version: number,
   nowMs: number,
-): Promise<void> {
+): Promise<MaskRow | undefined> {
   const { id: updateId, model } = update
   const promoting = sql`exists (select 1 from ${updates} where ${updates.id} = ${updateId} and ${updates.state} = 'promoting')`
   const parent = sql`(select coalesce(${updates.parentVersion}, 0) from ${updates} where ${updates.id} = ${updateId})`
   const forced = sql`exists (select 1 from ${decisions} where ${decisions.updateId} = ${updateId} and ${decisions.kind} = 'force')`
   const activated = sql`exists (select 1 from ${models} where ${models.id} = ${model} and ${models.activeVersion} = ${version})`
   const candidate = sql`exists (select 1 from ${masks} where ${masks.model} = ${model} and ${masks.version} = ${version} and ${masks.promotedAt} is null)`
-  await db.batch([
+  const [, , , rows] = await db.batch([
     db
       .update(models)
       .set({
@@ -137,7 +139,9 @@ export async function promoteMask(
         ),
       ),
     countDatasets(db, updateId, sql`${promoting} and ${activated}`, nowMs),
+    db.select().from(masks).where(ofVersion(model, version)),
   ])
+  return rows[0]
 }
 
 /**

@@ -176,7 +176,7 @@ export type DecisionOfUpdate = Pick<
  *
  * @param decision stored in the same transaction, with the mask that the update has before the change
  * @param before statements that run before in the same transaction, which must change nothing if the update has another revision
- * @returns false if it has another revision; then nothing is stored
+ * @returns the update afterwards; undefined if it has another revision: then nothing is stored
  */
 export async function changeUpdate(
   db: Database,
@@ -184,7 +184,7 @@ export async function changeUpdate(
   patch: UpdatePatch,
   decision?: DecisionOfUpdate & { createdAt: number },
   before: readonly BatchItem<'sqlite'>[] = [],
-): Promise<boolean> {
+): Promise<UpdateRow | undefined> {
   const { id, model, revision, maskVersion } = update
   const [first, ...rest] = [
     ...before,
@@ -192,11 +192,11 @@ export async function changeUpdate(
     db
       .update(updates)
       .set({ ...patch, revision: revision + 1 })
-      .where(isUnchanged(update)),
+      .where(isUnchanged(update))
+      .returning(),
   ]
-  const result = (await db.batch([first, ...rest])).at(-1) as D1Result
-  // D1 also reports the rows that a trigger of the database changes by it.
-  return result.meta.changes > 0
+  const [changed] = (await db.batch([first, ...rest])).at(-1) as UpdateRow[]
+  return changed
 }
 
 /** The condition that an update has the revision with which it was read. */
