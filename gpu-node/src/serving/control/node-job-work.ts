@@ -26,6 +26,8 @@ export interface JobWorkDeps {
   home: string
   model: ModelReference
   masks: MaskStore
+  /** Removes the masks that were not used for a day, except the desired ones. Updates may be rejected for weeks. */
+  removeUnusedMasks: () => Promise<void>
   datasets: DatasetStore
   evaluator: MaskEvaluator
   statistics: StatisticsExchange
@@ -163,12 +165,13 @@ export function createJobWork(deps: JobWorkDeps): JobWork {
     }
   }
 
-  /** Clears the datasets after a job. Jobs run one at a time, so no other job reads them. */
-  async function clearDatasetsAfter<T>(result: Promise<T>): Promise<T> {
+  /** Clears the datasets and old masks after a job. Jobs run one at a time, so no other job reads them. */
+  async function clearAfter<T>(result: Promise<T>): Promise<T> {
     try {
       return await result
     } finally {
       await deps.datasets.clear()
+      await deps.removeUnusedMasks()
     }
   }
 
@@ -179,7 +182,7 @@ export function createJobWork(deps: JobWorkDeps): JobWork {
         maskPath: _,
         artifacts,
         ...figures
-      } = await context.retry(() => clearDatasetsAfter(calibrate(job, context)))
+      } = await context.retry(() => clearAfter(calibrate(job, context)))
       context.progress(1 - UPLOAD_SHARE, 'uploading the mask to the gateway')
       // Retried on its own, so that a failed upload does not repeat the selection, which may take an hour.
       await context.retry(() => deps.masks.upload(figures.maskSha256, context.signal))
@@ -189,7 +192,7 @@ export function createJobWork(deps: JobWorkDeps): JobWork {
     },
     async evaluate(job, context) {
       checkModel(job.model)
-      return context.retry(() => clearDatasetsAfter(evaluate(job, context)))
+      return context.retry(() => clearAfter(evaluate(job, context)))
     },
   }
 }

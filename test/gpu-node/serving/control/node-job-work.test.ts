@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto'
 import { existsSync } from 'node:fs'
-import { mkdir, readFile, writeFile } from 'node:fs/promises'
+import { mkdir, readdir, readFile, utimes, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { expect, onTestFinished, test, vi } from 'vitest'
 import { AppError } from '@copal/shared/errors.ts'
@@ -73,10 +73,12 @@ function workWith(evaluate: (path: string) => Promise<void>, changes: Partial<Ev
       return { sources: sources.map(() => result), numerics, ...(checkGeneration ? { generation } : {}) }
     },
   }
+  const masks = createMaskStore({ home, gateway, log: memoryLog() })
   const work = createJobWork({
     home,
     model: { spec: 'tiny', cacheDir: home, id: 'tiny', baseSha256: 'a'.repeat(64) },
-    masks: createMaskStore({ home, gateway, log: memoryLog() }),
+    masks,
+    removeUnusedMasks: () => masks.removeUnused([]),
     datasets: createDatasetStore({ home, gateway }),
     evaluator,
     statistics,
@@ -85,7 +87,7 @@ function workWith(evaluate: (path: string) => Promise<void>, changes: Partial<Ev
     gpu: null,
     log: memoryLog(),
   })
-  return { work, datasets: join(home, 'datasets') }
+  return { work, datasets: join(home, 'datasets'), masks: masks.dir }
 }
 
 test('texts of clients stay on the disk of a node only while a job reads them', async () => {
@@ -94,6 +96,16 @@ test('texts of clients stay on the disk of a node only while a job reads them', 
   expect(await work.evaluate(job, context)).toMatchObject({ domains: [{ domain: 'legal', nllMean: 2 }] })
   expect(read.map((bytes) => new Uint8Array(bytes))).toEqual([TEXT])
   expect(existsSync(datasets)).toBe(false)
+})
+
+test('masks of rejected updates go a day after their last use, also if no update ever changes what serves', async () => {
+  const { work, masks } = workWith(async () => {})
+  await mkdir(masks)
+  const [old, young] = ['a', 'b'].map((digit) => `${digit.repeat(64)}.safetensors`) as [string, string]
+  for (const name of [old, young]) await writeFile(join(masks, name), '')
+  await utimes(join(masks, old), 1_000_000_000, 1_000_000_000)
+  await work.evaluate(job, context)
+  expect(await readdir(masks)).toEqual([young])
 })
 
 test('the result of an evaluation has the losses of windows, null where they are not finite, and the check of generation', async () => {
@@ -136,6 +148,7 @@ test.each([
     home,
     model: { spec: 'tiny', cacheDir: home, id: 'tiny', baseSha256: 'a'.repeat(64) },
     masks: createMaskStore({ home, gateway, log: memoryLog() }),
+    removeUnusedMasks: async () => {},
     datasets: createDatasetStore({ home, gateway }),
     evaluator: {
       async evaluate(_mask, _sources, { pause, signal }) {
@@ -188,6 +201,7 @@ test('a failed mask upload is repeated without repeating the selection', async (
       baseSha256: tiny.model.master.baseSha256,
     },
     masks: createMaskStore({ home, gateway: away, log: memoryLog() }),
+    removeUnusedMasks: async () => {},
     datasets: createDatasetStore({ home, gateway }),
     evaluator: { evaluate: refuse },
     statistics,
@@ -262,6 +276,7 @@ test('a node whose GPU does not open, or has too little memory, selects on the p
       home,
       model: { spec: join(tiny.dir, 'model'), cacheDir: join(tiny.dir, 'cache'), id, baseSha256 },
       masks: createMaskStore({ home, gateway: served, log: memoryLog() }),
+      removeUnusedMasks: async () => {},
       datasets: createDatasetStore({ home, gateway: served }),
       evaluator: { evaluate: refuse },
       statistics,

@@ -75,6 +75,7 @@ function createNode() {
       baseSha256: tiny.model.master.baseSha256,
     },
     masks: createMaskStore({ home, gateway: client, log }),
+    removeUnusedMasks: async () => {},
     datasets: createDatasetStore({ home, gateway: client }),
     evaluator: { evaluate: () => Promise.reject(new Error('no evaluations here')) },
     traffic: createTrafficWatch(() => 0),
