@@ -1,4 +1,3 @@
-import { closeSync, openSync, readSync } from 'node:fs'
 import { open, type FileHandle } from 'node:fs/promises'
 import { AppError } from '@copal/shared/errors.ts'
 import {
@@ -19,30 +18,10 @@ export interface BlockWeights {
 }
 
 /**
- * Reads one tensor of the master, f32 row-major. Blocks while the disk is read, so it is for child processes and workers;
- * on the event loop use {@link loadTensor}.
+ * Reads one tensor of the master, f32 row-major, without blocking the event loop.
  *
  * @throws AppError `unsupported_model` when the master has no such tensor or was cut short
  */
-export function readTensor(master: DenseMaster, name: string): Float32Array<ArrayBuffer> {
-  const { offset, bytes } = masterTensor(master, name)
-  const values = new Float32Array(bytes / 4)
-  const view = new Uint8Array(values.buffer)
-  const file = openSync(master.path, 'r')
-  try {
-    for (let done = 0; done < bytes;) {
-      const read = readSync(file, view, done, Math.min(bytes - done, 2 ** 30), offset + done)
-      if (read === 0)
-        throw new AppError('unsupported_model', `${master.path} was cut short. Remove it; it is made again.`)
-      done += read
-    }
-  } finally {
-    closeSync(file)
-  }
-  return values
-}
-
-/** Reads one tensor like {@link readTensor}, without blocking the event loop. */
 export async function loadTensor(master: DenseMaster, name: string): Promise<Float32Array<ArrayBuffer>> {
   const tensor = masterTensor(master, name)
   const file = await open(master.path)
