@@ -13,7 +13,7 @@ import { openDatabase } from '../../../../gateway/src/storage/db/open-database.t
 import { listDatasetsOf } from '../../../../gateway/src/storage/db/queries/dataset-queries.ts'
 import { findUpdate } from '../../../../gateway/src/storage/db/queries/update-queries.ts'
 import { runUpdateWorkflow } from '../../../../gateway/src/adaptation/updates/update-workflow.ts'
-import { getUpdate, importTexts, testDeps } from '../../support/doubles/simulated-node.ts'
+import { getUpdate, importTexts, startUpdate, testDeps } from '../../support/doubles/simulated-node.ts'
 import { newNode } from '../../support/doubles/whole-updates.ts'
 import { ORIGIN, signedPost } from '../../support/requests/gateway-requests.ts'
 import { TEST_ADMIN_KEY } from '../../support/setup/secrets.ts'
@@ -46,10 +46,47 @@ async function seedDomains(model: string) {
 async function seedTexts(model: string, count: number) {
   await setPolicy(model, { influence: { outlier_deviations: null } })
   const domains = Array.from({ length: count }, (_, index) => `${model}-${index}`)
-  for (const domain of domains) await importTexts(domain, 40)
+  // A mask is judged on enough held-out text of one domain.
+  for (const [index, domain] of domains.entries()) await importTexts(domain, index === 0 ? 80 : 16)
   await currentHoldouts(testDeps(), { domains, traffic: new Map() }, 64)
   return { request: { model, domains, selection: {}, samples: 2, length: 64, seed: 0 } }
 }
+
+/** Counts the calls of D1 from now on, each of which is a round trip. */
+function countRoundTrips(): () => number {
+  const statement = Object.getPrototypeOf(env.DB.prepare('select 1')) as D1PreparedStatement
+  const spies = [
+    ...(['run', 'all', 'raw', 'first'] as const).map((method) => vi.spyOn(statement, method)),
+    vi.spyOn(Object.getPrototypeOf(env.DB) as D1Database, 'batch'),
+  ]
+  onTestFinished(() => spies.forEach((spy) => spy.mockRestore()))
+  return () => spies.reduce((sum, { mock }) => sum + mock.calls.length, 0)
+}
+
+test('a whole update of a domain takes some hundred calls of D1, and the response to the heartbeat that promotes its mask names it', async () => {
+  const model = 'thrifty'
+  const domain = `${model}-a`
+  const node = await newNode(model)
+  await importTexts(domain)
+  expect((await node.finish((await startUpdate(model, [domain])).id)).state).toBe('promoted')
+  await importTexts(domain, 80, 'more')
+  const roundTrips = countRoundTrips()
+  const { id } = await startUpdate(model, [domain])
+  let ofTest = 0
+  const stateOf = async () => {
+    ofTest += 1
+    return (await findUpdate(db, id))?.state
+  }
+  while ((await stateOf()) === 'collecting') await scheduler.wait(50)
+  for (let turn = 0; (await stateOf()) !== 'promoting' && turn < 10; turn += 1) {
+    await node.work()
+    const { desired } = await node.beat()
+    expect(desired.active?.version).toBe((await stateOf()) === 'promoting' ? 2 : 1)
+  }
+  await node.beat()
+  expect(await stateOf()).toBe('promoted')
+  expect(roundTrips() - ofTest).toBeLessThan(125)
+})
 
 test('an operator starts it, and heartbeats go on where the calls of the request end', async () => {
   const { node, request } = await seedDomains('started')

@@ -68,19 +68,34 @@ export async function startDescribingNode(
 /** Dimensions of the embeddings. */
 const SIZE = 24
 
-/** Returns a high loss for text without known words, and the mean of the words' vectors, which are random; a kind has one direction beside those of its words. */
+/** A word that was described. */
+interface Word {
+  isKnown: boolean
+  vector: readonly number[]
+}
+
+const described = new Map<string, Word>()
+
+/** Returns the vector of a word, which is random; words of a kind have one direction beside their own. */
+function wordOf(word: string): Word {
+  const known = described.get(word)
+  if (known) return known
+  const kind = KINDS.findIndex((name) => WORDS[name].split(' ').includes(word))
+  const random = createRandom(
+    new TextEncoder().encode(word).reduce((hash, byte) => (31 * hash + byte) % 2 ** 31, 7),
+  )
+  const ofKind = createRandom(kind)
+  const vector = Array.from({ length: SIZE }, () => random() - 0.5 + 2 * (ofKind() - 0.5))
+  const found = { isKnown: kind >= 0, vector }
+  described.set(word, found)
+  return found
+}
+
+/** Returns the mean of the words' vectors, and a high loss for text without known words. */
 function describe(text: string): TextDescription {
-  const words = text.split(' ')
-  const embedding = Array.from({ length: SIZE }, () => 0)
-  for (const word of words) {
-    const kind = KINDS.findIndex((name) => WORDS[name].split(' ').includes(word))
-    const random = createRandom(
-      new TextEncoder().encode(word).reduce((hash, byte) => (31 * hash + byte) % 2 ** 31, 7),
-    )
-    const ofKind = createRandom(kind)
-    for (let d = 0; d < SIZE; d++)
-      embedding[d] = (embedding[d] ?? 0) + (random() - 0.5 + 2 * (ofKind() - 0.5)) / words.length
-  }
-  const isKnown = words.some((word) => KINDS.some((name) => WORDS[name].split(' ').includes(word)))
-  return { tokens: 2 * words.length, embedding, nllMean: isKnown ? 2 : 12 }
+  const words = text.split(' ').map(wordOf)
+  const embedding = Array.from({ length: SIZE }, (_, d) =>
+    words.reduce((sum, { vector }) => sum + (vector[d] ?? 0) / words.length, 0),
+  )
+  return { tokens: 2 * words.length, embedding, nllMean: words.some(({ isKnown }) => isKnown) ? 2 : 12 }
 }

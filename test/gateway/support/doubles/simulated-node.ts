@@ -15,6 +15,8 @@ import { nodeSecret } from '@copal/shared/wire/node-secret.ts'
 import { sha256, signedHeaders } from '@copal/shared/wire/signature.ts'
 import { createDeps } from '../../../../gateway/src/deps.ts'
 import type { Deps } from '../../../../gateway/src/contracts/bindings.ts'
+import { openDatabase } from '../../../../gateway/src/storage/db/open-database.ts'
+import { findUpdate } from '../../../../gateway/src/storage/db/queries/update-queries.ts'
 import { fetchDocumented } from '../requests/documented.ts'
 import { heartbeatOf } from '../../../support/doubles/heartbeat.ts'
 import { sendHeartbeat, ORIGIN, signingTime } from '../requests/gateway-requests.ts'
@@ -150,6 +152,14 @@ export function evaluationOf(
 /** Figures of the texts that a simulated node generates under any weights. */
 export const SOUND_GENERATION: GenerationCheck = { finite: true, tokens: 192, repetition: 0.2, entropy: 2 }
 
+const database = openDatabase(env.DB)
+
+/** Waits while what started an update collects its texts, for at most a second: heartbeats would do the same beside it. */
+async function untilCollected(updateId: string): Promise<void> {
+  for (let wait = 0; wait < 20 && (await findUpdate(database, updateId))?.state === 'collecting'; wait += 1)
+    await scheduler.wait(50)
+}
+
 /** Many: while texts are collected, a turn lasts a third of a second. */
 const MAX_TURNS = 400
 
@@ -257,11 +267,12 @@ export class SimulatedNode {
 
   /** Sends heartbeats and finishes jobs until the update has ended. */
   async finish(updateId: string): Promise<UpdateEntry> {
+    await untilCollected(updateId)
     for (let turn = 0; turn < MAX_TURNS; turn += 1) {
       await this.beat()
       await this.work()
-      const update = await getUpdate(updateId)
-      if (update.finished_at !== null) return update
+      const update = await findUpdate(database, updateId)
+      if (!update || update.finishedAt !== null) return getUpdate(updateId)
       if (update.state === 'collecting') await scheduler.wait(300)
     }
     throw new Error(`update ${updateId} did not end: ${JSON.stringify(await getUpdate(updateId))}`)
@@ -270,10 +281,10 @@ export class SimulatedNode {
   /** Sends heartbeats and finishes jobs until the update is in a state. */
   async reach(updateId: string, state: UpdateEntry['state']): Promise<UpdateEntry> {
     for (let turn = 0; turn < MAX_TURNS; turn += 1) {
-      const update = await getUpdate(updateId)
-      if (update.state === state) return update
+      const update = await findUpdate(database, updateId)
+      if (update?.state === state) return getUpdate(updateId)
       // Heartbeats wait while another call asks this node, in vain, to describe texts.
-      if (update.state === 'collecting') await scheduler.wait(300)
+      if (update?.state === 'collecting') await scheduler.wait(300)
       await this.work()
       await this.beat()
     }
