@@ -6,11 +6,13 @@
 //! | `kernels` | compiles kernels and binds their buffers |
 //! | `template` | writes the sources of the kernels for a model, `shaders/` |
 //! | `exchange` | those of the refinement of masks |
+//! | `limits` | the limits of a device: what kernels need, and what buffers may have |
 //! | `memory` | the memory of a device |
 
 mod commands;
 mod exchange;
 mod kernels;
+mod limits;
 mod memory;
 mod template;
 
@@ -19,6 +21,7 @@ use crate::fault::DeviceFault;
 pub(super) use commands::ATTENTION_LIMITS;
 use commands::{record, submissions};
 pub(crate) use kernels::Kernel;
+use limits::{lacking, max_buffer_bytes};
 use memory::memory_bytes;
 use pollster::block_on;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, mpsc};
@@ -26,7 +29,7 @@ use std::time::Duration;
 use wgpu::{
     Adapter, BackendOptions, Backends, Buffer, BufferDescriptor, BufferUsages, CommandBuffer, Device,
     DeviceDescriptor, DeviceType, Dx12Compiler, ErrorFilter, Instance, InstanceDescriptor, InstanceFlags,
-    MapMode, MemoryHints, PollType, Queue,
+    Limits, MapMode, MemoryHints, PollType, Queue,
 };
 
 /// Why a device was lost; the first reason counts.
@@ -50,9 +53,6 @@ const PIECE_BYTES: usize = 4 << 20;
 
 /// The longest time from the end of a submission to the callback of its download.
 const CALLBACK_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// The largest buffer that kernels use, bytes. Metal's may be larger, but wgpu tells kernels their sizes in 32 bits.
-const MAX_BUFFER_BYTES: u64 = (1 << 32) - 16;
 
 /// The devices of this machine.
 pub(super) fn adapters() -> Vec<Adapter> {
@@ -88,7 +88,7 @@ pub(super) fn describe(adapter: &Adapter) -> DeviceDescription {
             DeviceType::Other => "other",
         },
         driver: format!("{} {}", info.driver, info.driver_info).trim().to_owned(),
-        max_binding_bytes: adapter.limits().max_storage_buffer_binding_size.min(MAX_BUFFER_BYTES),
+        max_binding_bytes: max_buffer_bytes(&adapter.limits()),
         memory_bytes: memory_bytes(adapter),
     }
 }
@@ -96,16 +96,27 @@ pub(super) fn describe(adapter: &Adapter) -> DeviceDescription {
 impl Portable {
     /// Opens a device of [`adapters`].
     pub(super) fn open(adapter: &Adapter) -> Result<Portable, DeviceFault> {
+        Portable::with_limits(adapter, adapter.limits())
+    }
+
+    /// For tests with lower limits.
+    fn with_limits(adapter: &Adapter, limits: Limits) -> Result<Portable, DeviceFault> {
+        let description =
+            DeviceDescription { max_binding_bytes: max_buffer_bytes(&limits), ..describe(adapter) };
+        let cannot = |reason: String| {
+            DeviceFault::Unavailable(format!("{} cannot be opened: {reason}", description.name))
+        };
+        if let Some(reason) = lacking(&limits) {
+            return Err(cannot(reason));
+        }
         let descriptor = DeviceDescriptor {
             label: Some("copal"),
-            required_limits: adapter.limits(),
+            required_limits: limits,
             memory_hints: MemoryHints::MemoryUsage,
             ..DeviceDescriptor::default()
         };
-        let description = describe(adapter);
-        let (device, queue) = block_on(adapter.request_device(&descriptor)).map_err(|error| {
-            DeviceFault::Unavailable(format!("{} cannot be opened: {error}", description.name))
-        })?;
+        let opened = block_on(adapter.request_device(&descriptor));
+        let (device, queue) = opened.map_err(|error| cannot(error.to_string()))?;
         let loss = Loss::default();
         let (lost, failed) = (Arc::clone(&loss), Arc::clone(&loss));
         device.set_device_lost_callback(move |_, reason| drop(lost.set(reason)));
