@@ -2,8 +2,8 @@
 
 use crate::support::{Random, formats, lopsided, mask_of, masks, packed, packed_dense};
 use copal_native::storage::{
-    Arena, Counted, Format, KeptError, KeptRows, KeptRule, Mask, MaskError, Matrix, PackError, Precision,
-    pack, pack_rows,
+    Arena, BLOCK_ROWS, Counted, Format, KeptError, KeptRows, KeptRule, Mask, MaskError, Matrix, PackError,
+    Precision, pack, pack_rows, quantise_packed_int4,
 };
 use std::ops::Range;
 
@@ -217,6 +217,50 @@ fn int4_under_a_mask_keeps_sixteen_levels_to_a_quarter_of_a_code_if_the_outer_on
             }
         }
     }
+}
+
+/// The sum of the squared errors of weights whose zero point is so many quarters of a code, in codes.
+fn squared_error(kept: &[f32], scale: f32, zero_point: u16) -> f64 {
+    let place = |weight: &f32| f64::from(weight / scale) + 0.25 * f64::from(zero_point);
+    kept.iter().map(place).map(|place| (place - place.round().clamp(0.0, 15.0)).powi(2)).sum()
+}
+
+#[test]
+fn packed_int4_takes_the_best_of_three_zero_points_in_every_layout() {
+    let mut random = Random::new(17);
+    let (rows, cols) = (BLOCK_ROWS, 10 * 32);
+    let weights = random.normals(rows * cols, 0.1);
+    let mask = mask_of(rows, cols, |_, _| random.uniform() < 0.5);
+    let found = packed(&weights, cols, Some(&mask), Format::usual(Precision::Int4)).unpack();
+    let (mut by_middle, mut by_choice, mut least) = (0.0, 0.0, 0.0);
+    for first in (0..cols).step_by(32) {
+        let block: [[f32; 32]; BLOCK_ROWS] = std::array::from_fn(|row| {
+            std::array::from_fn(|col| {
+                let col = first + col;
+                let is_kept = mask[row * cols / 8 + col / 8] >> (col % 8) & 1 == 1;
+                if is_kept { weights[row * cols + col] } else { 0.0 }
+            })
+        });
+        let group = quantise_packed_int4(block.each_ref(), 32).unwrap();
+        for (row, values) in block.iter().enumerate() {
+            let zero_point = group.scales[row] & 0x3f;
+            let scale = half::f16::from_bits((group.scales[row] ^ zero_point) >> 1).to_f32();
+            for (col, value) in values.iter().enumerate().filter(|(_, value)| **value != 0.0) {
+                let code = f32::from(group.codes[row][col]) - 0.25 * f32::from(zero_point);
+                assert_eq!(found[row * cols + first + col], scale * code, "{value}");
+            }
+            let kept: Vec<_> = values.iter().copied().filter(|value| *value != 0.0).collect();
+            let (low, high) =
+                kept.iter().fold((0f32, 0f32), |(low, high), &value| (low.min(value), high.max(value)));
+            let middle = (4.0 * (7.5 - (low + high) / (2.0 * scale))).round() as u16;
+            let error = |zero_point| squared_error(&kept, scale, zero_point);
+            by_middle += error(middle);
+            by_choice += error(zero_point);
+            least += error(middle).min(error(middle - 1)).min(error(middle + 1));
+        }
+    }
+    assert!(by_choice < 1.01 * least, "{by_choice}, at least {least}");
+    assert!(by_choice < 0.9 * by_middle, "{by_choice}, with the middle of the range {by_middle}");
 }
 
 #[test]

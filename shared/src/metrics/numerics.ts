@@ -11,14 +11,15 @@ interface StoredWeights {
   kvPrecision?: 'f16' | 'int8' | undefined
 }
 
-const FORM = / (packed|dense)(?=,)/
+const FORM = / (packed|packed 2|dense)(?=,)/
 
 /**
- * Names the numerics of weights: `bf16, head int8`, `int4 packed, head int8` or `bf16, head int8, keys int8`. Kernel and threads are
- * not part of them.
+ * Names the numerics of weights: `bf16, head int8`, `int4 packed 2, head int8` or `bf16, head int8, keys int8`. Kernel and threads
+ * are not part of them. The zero points of `int4 packed` were those of the middle of the range; now they are chosen.
  */
 export function numericsOf({ precision, headPrecision, form, kvPrecision }: StoredWeights): string {
-  const linears = precision === 'int4' && form !== undefined ? `int4 ${form}` : precision
+  const stored = form === 'packed' ? 'packed 2' : form
+  const linears = precision === 'int4' && stored !== undefined ? `int4 ${stored}` : precision
   return `${linears}, head ${headPrecision}${kvPrecision === 'int8' ? ', keys int8' : ''}`
 }
 

@@ -61,10 +61,21 @@ fn packed_int4(group: &[f32]) -> Vec<f32> {
     let scale = scale.to_f32();
     let inverse = if scale == 0.0 { 0.0 } else { 1.0 / scale };
     // In quarters of a code, so that the range is in the middle of the codes; a whole code where the scale is subnormal.
-    let zero = (4.0 * (7.5 - 0.5 * (low + high) * inverse)).clamp(0.0, 63.0).round_ties_even() / 4.0;
-    let zero = if is_coarse { zero.floor() } else { zero };
-    let code = |weight: f32| (weight * inverse + zero).clamp(0.0, 15.0).round_ties_even();
-    group.iter().map(|&weight| scale * (code(weight) - zero)).collect()
+    let zero = (4.0 * (7.5 - 0.5 * (low + high) * inverse)).clamp(0.0, 60.0).round_ties_even() as i32;
+    let zero = if is_coarse { zero & !3 } else { zero };
+    // In sixteenths of a code, of which the first are rounded to code 0.
+    let place = |weight: f32| {
+        (weight * (16.0 * inverse) + (4 * zero + 8) as f32).clamp(0.0, 255.0).round_ties_even() as i32
+    };
+    // One of three zero points, by the squared errors of the weights that are not 0.
+    let errors = |step: i32| {
+        let kept = group.iter().map(|&weight| place(weight)).filter(|&place| place != 4 * zero + 8);
+        kept.map(|place| ((place + 4 * step).rem_euclid(16) - 8).pow(2)).sum::<i32>()
+    };
+    let steps: &[i32] = if is_coarse || zero == 0 || zero == 60 { &[0] } else { &[0, 1, -1] };
+    let step = *steps.iter().min_by_key(|&&step| errors(step)).expect("there are steps");
+    let code = |weight: f32| (place(weight) + 4 * step).clamp(0, 255) / 16;
+    group.iter().map(|&weight| scale * (code(weight) as f32 - 0.25 * (zero + step) as f32)).collect()
 }
 
 /// A scale in f16. Subnormal ones are rounded up, so that the largest weight is not clipped.

@@ -1,7 +1,9 @@
 //! One group of a block's rows, from codes to the bytes of the stream.
 
-use super::packing::{Packing, Vector};
+use super::packing::{Packing, Portable, Vector};
 use super::quantise::{Codes, scale_and_zero_point};
+use super::quantised_group::PackedInt4Group;
+use super::zero_points::choose_zero_points;
 use super::{BLOCK_ROWS, Format, MAX_GROUP, Precision, TILE_ROWS, VECTOR_BYTES};
 
 const TILES: usize = BLOCK_ROWS / TILE_ROWS;
@@ -54,6 +56,28 @@ impl Group {
         }
     }
 
+    #[inline(always)]
+    fn choose_zero_points(&mut self, format: Format) {
+        let (vectors, _) = self.vectors[..TILES * format.steps()].as_chunks_mut::<TILES>();
+        for (tile, rows) in self.codes.as_chunks_mut().0.iter_mut().enumerate() {
+            choose_zero_points(rows, vectors, tile);
+        }
+    }
+
+    /// The codes of packed int4, for other layouts.
+    pub(super) fn packed_int4(&mut self, format: Format) -> PackedInt4Group {
+        self.arrange::<Portable>(format);
+        self.choose_zero_points(format);
+        let mut codes = [[0; MAX_GROUP]; BLOCK_ROWS];
+        for (row, codes) in codes.iter_mut().enumerate() {
+            for (column, code) in codes[..format.group()].iter_mut().enumerate() {
+                let vector = &self.vectors[column / 4 * TILES + row / TILE_ROWS];
+                *code = vector[row % TILE_ROWS * 4 + column % 4];
+            }
+        }
+        PackedInt4Group { scales: self.codes.each_ref().map(scale_and_zero_point), codes }
+    }
+
     /// Writes all codes. Returns the number of bytes that were written.
     #[inline(always)]
     pub(super) fn write_dense<P: Packing>(&mut self, format: Format, out: &mut [u8]) -> usize {
@@ -78,6 +102,10 @@ impl Group {
     /// Writes the codes that the masks keep. Returns the number of bytes that were written.
     #[inline(always)]
     pub(super) fn write_sparse<P: Packing>(&mut self, format: Format, out: &mut [u8]) -> usize {
+        self.arrange::<P>(format);
+        if format.precision() == Precision::Int4 {
+            self.choose_zero_points(format);
+        }
         let (scales, rest) = out.split_at_mut(format.sparse_scales());
         match format.precision() {
             Precision::Bf16 => {}
@@ -85,7 +113,6 @@ impl Group {
             Precision::Int4 => write_halves(self.codes.iter().map(scale_and_zero_point), scales),
         }
         let (masks_out, out) = rest.split_at_mut(format.sparse_header() - format.sparse_scales());
-        self.arrange::<P>(format);
         let masks = self.masks_by_step(format);
         let bytes = TILE_ROWS * format.step() / 8;
         for (out, mask) in masks_out.chunks_exact_mut(bytes).zip(masks.as_flattened()) {

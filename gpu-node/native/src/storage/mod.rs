@@ -42,6 +42,7 @@ mod quantise;
 mod quantised_group;
 mod rows;
 mod unpack;
+mod zero_points;
 
 pub use arena::{Arena, Spare};
 pub(crate) use expand::{expand_bf16, expand_int4, expand_int8};

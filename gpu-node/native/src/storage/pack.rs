@@ -187,6 +187,7 @@ impl Source<'_> {
         };
         let (codes, masks) = group.rows_mut();
         let mut kept = 0;
+        let mut largest = [0; N];
         let rows = weights.chunks_exact(self.cols).enumerate();
         for (row, weights) in rows.clone() {
             let (weights, rest) = weights[first_col..].split_at(cols);
@@ -197,7 +198,9 @@ impl Source<'_> {
                 padded[..cols].copy_from_slice(weights);
                 &padded
             });
-            check_finite(row, whole).map_err(error_at)?;
+            for (largest, value) in largest.iter_mut().zip(whole) {
+                *largest = magnitude(value).max(*largest);
+            }
             if let Some(mask) = &self.mask {
                 masks[row] = mask.word(block * BLOCK_ROWS + row, index, N);
                 P::keep(whole, masks[row], &mut copies[row]);
@@ -208,6 +211,13 @@ impl Source<'_> {
                 }
                 kept += cols as u64;
             }
+        }
+        if largest.iter().fold(0, |all, largest| all.max(*largest)) >= NOT_FINITE {
+            let wrong = |weights: &[f32]| weights.iter().position(|value| magnitude(value) >= NOT_FINITE);
+            let places =
+                rows.clone().filter_map(|(row, weights)| Some((row, wrong(&weights[first_col..][..cols])?)));
+            let first = places.map(|(row, column)| Unrepresentable { row, column }).next();
+            return Err(error_at(first.unwrap_or(Unrepresentable { row: 0, column: 0 })));
         }
         let is_copied = self.mask.is_some() || cols < N;
         let pruned = match self.mask {
@@ -266,14 +276,13 @@ impl Fill<'_> {
     }
 }
 
+/// The [`magnitude`] of infinity; those of NaN are larger.
+const NOT_FINITE: u32 = 0x7f80_0000;
+
+/// The bits of a value without its sign, which have the order of the magnitudes.
 #[inline(always)]
-fn check_finite<const N: usize>(row: usize, values: &[f32; N]) -> Result<(), Unrepresentable> {
-    let not_finite = |value: &f32| value.to_bits() & 0x7f80_0000 == 0x7f80_0000;
-    if values.iter().fold(false, |any, value| any | not_finite(value)) {
-        let column = values.iter().position(not_finite).unwrap_or(0);
-        return Err(Unrepresentable { row, column });
-    }
-    Ok(())
+fn magnitude(value: &f32) -> u32 {
+    value.to_bits() & !(1 << 31)
 }
 
 impl fmt::Display for PackError {

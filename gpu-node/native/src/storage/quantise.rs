@@ -27,7 +27,8 @@ pub(super) enum Pruned {
 
 /// The codes of one row's group.
 pub(super) struct Codes {
-    /// One step's columns in each word: two bf16, or four bytes.
+    /// One step's columns in each word: two bf16, or four bytes. Of int4 without its pruned weights the bytes are places (see
+    /// [`PLACES`]), of which [`choose_zero_points`](super::zero_points::choose_zero_points) makes the codes.
     pub(super) words: Words,
     pub(super) scale: f16,
     /// Of int4, unless pruned weights are left out.
@@ -45,6 +46,12 @@ pub(super) struct Unrepresentable {
 impl Codes {
     pub(super) const EMPTY: Codes =
         Codes { words: [0; MAX_GROUP / 2], scale: f16::ZERO, minimum: f16::ZERO, zero_point: 0 };
+
+    /// The place of a weight of 0.
+    #[inline(always)]
+    pub(super) fn place_of_zero(&self) -> u8 {
+        PLACES / 4 * self.zero_point + PLACES / 2
+    }
 }
 
 /// One number for each row of a block: they are computed together, because a row alone would wait for one division
@@ -127,7 +134,8 @@ fn int4_with_zero<const N: usize>(
 }
 
 /// `weight ≈ scale · (code − zero_point / 4)`, with a zero point of 6 bits. The scale has as many significant bits as
-/// [`scale_and_zero_point`] has room for. Weights are between the lowest and the highest code as evenly as the two allow.
+/// [`scale_and_zero_point`] has room for. Weights are between the lowest and the highest code as evenly as the two allow, until a
+/// better zero point is chosen.
 #[inline(always)]
 fn int4_without_pruned<const N: usize>(
     values: &Values<'_, N>,
@@ -151,16 +159,22 @@ fn int4_without_pruned<const N: usize>(
         // A subnormal scale is coarse. There 0 is a code, so that smaller weights do not become half of the scale.
         let is_code = codes.scale < f16::MIN_POSITIVE;
         codes.zero_point = if is_code { zero_point & !3 } else { zero_point };
-        let zero_point = 0.25 * f32::from(codes.zero_point);
-        write_codes(codes, values, |value| nearest((value * inverse + zero_point).clamp(0.0, 15.0)) as u8);
+        let (inverse, zero) = (f32::from(PLACES) * inverse, f32::from(codes.place_of_zero()));
+        write_codes(codes, values, |value| nearest((value * inverse + zero).clamp(0.0, 255.0)) as u8);
     }
     Ok(())
 }
 
+/// Places of a code: weights are quantised to a sixteenth of one before the zero point is chosen. The first ones are those that are
+/// rounded to code 0.
+pub(super) const PLACES: u8 = 16;
+
 /// Lowest bits of an f16 that the scales of [`int4_without_pruned`] do not have.
 const UNUSED_SCALE_BITS: u16 = 0x1f;
-/// The largest zero point of [`int4_without_pruned`], in quarters of a code.
-const MAX_ZERO_POINT: u8 = 63;
+/// The largest zero point of [`int4_without_pruned`], in quarters of a code: the highest code stands for 0.
+pub(super) const MAX_ZERO_POINT: u8 = 60;
+/// The bits of a zero point.
+const ZERO_POINT_BITS: u16 = 0x3f;
 
 /// The scale and the zero point of a row's group in 16 bits: the scale without its sign and its [`UNUSED_SCALE_BITS`] in
 /// the upper ten.
@@ -172,7 +186,7 @@ pub(super) fn scale_and_zero_point(codes: &Codes) -> u16 {
 /// A quarter of the scale of a row's group, and its zero point in quarters of a code, from their 16 bits.
 #[inline(always)]
 pub(crate) fn read_scale_and_zero_point(bits: u16) -> (f32, u8) {
-    let zero_point = bits & u16::from(MAX_ZERO_POINT);
+    let zero_point = bits & ZERO_POINT_BITS;
     (0.25 * f16::from_bits((bits ^ zero_point) >> 1).to_f32(), zero_point as u8)
 }
 

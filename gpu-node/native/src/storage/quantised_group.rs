@@ -1,7 +1,8 @@
 //! Quantisation of groups for other layouts than that of [`pack`](super::pack), such as that of GPUs.
 
-use super::quantise::{Codes, Pruned, Unrepresentable, Values, quantise, scale_and_zero_point};
-use super::{BLOCK_ROWS, MAX_GROUP, Precision};
+use super::group::Group;
+use super::quantise::{Codes, Pruned, Unrepresentable, Values, quantise};
+use super::{BLOCK_ROWS, Format, MAX_GROUP, Precision};
 use half::f16;
 
 /// A group of one block in codes, for layouts other than that of [`pack`](super::pack).
@@ -34,7 +35,8 @@ pub fn quantise_group<const N: usize>(
 ) -> Result<QuantisedGroup, (usize, usize)> {
     assert!(precision != Precision::Bf16, "bf16 has no scales");
     let pruned = if pruned { Pruned::Coded } else { Pruned::None };
-    let codes = quantise_rows(precision, rows, cols, pruned)?;
+    let mut codes = [Codes::EMPTY; BLOCK_ROWS];
+    quantise_rows(precision, rows, cols, pruned, &mut codes)?;
     Ok(QuantisedGroup {
         scales: codes.each_ref().map(|codes| codes.scale),
         minimums: codes.each_ref().map(|codes| codes.minimum),
@@ -48,11 +50,10 @@ pub fn quantise_packed_int4<const N: usize>(
     rows: [&[f32; N]; BLOCK_ROWS],
     cols: usize,
 ) -> Result<PackedInt4Group, (usize, usize)> {
-    let codes = quantise_rows(Precision::Int4, rows, cols, Pruned::Omitted)?;
-    Ok(PackedInt4Group {
-        scales: codes.each_ref().map(scale_and_zero_point),
-        codes: codes.each_ref().map(bytes_of),
-    })
+    let mut group = Group::new();
+    let (codes, _) = group.rows_mut();
+    quantise_rows(Precision::Int4, rows, cols, Pruned::Omitted, codes)?;
+    Ok(group.packed_int4(Format::new(Precision::Int4, N).expect("other groups are not quantised")))
 }
 
 fn quantise_rows<const N: usize>(
@@ -60,11 +61,10 @@ fn quantise_rows<const N: usize>(
     rows: [&[f32; N]; BLOCK_ROWS],
     cols: usize,
     pruned: Pruned,
-) -> Result<[Codes; BLOCK_ROWS], (usize, usize)> {
-    let mut codes = [Codes::EMPTY; BLOCK_ROWS];
-    quantise(precision, &Values { rows: rows.map(Some), cols, pruned }, &mut codes)
-        .map_err(|Unrepresentable { row, column }| (row, column))?;
-    Ok(codes)
+    out: &mut [Codes; BLOCK_ROWS],
+) -> Result<(), (usize, usize)> {
+    quantise(precision, &Values { rows: rows.map(Some), cols, pruned }, out)
+        .map_err(|Unrepresentable { row, column }| (row, column))
 }
 
 /// The codes of one byte of a row.

@@ -11,7 +11,7 @@ use super::pack::{Fill, Source};
 use super::rows::Spread;
 use super::{KeptError, MAX_GROUP, PackError, TILE_ROWS, VECTOR_BYTES};
 use crate::cpu::Implementation;
-use portable::Portable;
+pub(super) use portable::Portable;
 
 /// A vector of codes.
 pub(super) type Vector = [u8; VECTOR_BYTES];

@@ -4,7 +4,7 @@ use super::{Packing, Vector, WORDS, Words};
 use crate::storage::{TILE_ROWS, VECTOR_BYTES};
 
 /// Plain Rust for every instruction set.
-pub(super) struct Portable;
+pub(in crate::storage) struct Portable;
 
 impl Packing for Portable {
     #[inline(always)]
