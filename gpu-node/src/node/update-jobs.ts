@@ -28,7 +28,7 @@ export function openUpdateJobs(deps: UpdateJobsDeps): Promise<JobRunner> {
     home,
     model: deps.reference,
     masks: files.masks,
-    removeUnusedMasks: files.removeUnusedMasks,
+    removeUnusedMasks: () => files.removeUnusedMasks(),
     datasets: files.datasets,
     evaluator: deps.evaluator,
     statistics: createStatisticsExchange({ home, model, gateway, log }),

@@ -46,6 +46,5 @@ test('the artifacts of a year are chosen at once, because the streams of the nod
       [],
     ),
   ).toEqual(updates)
-  // It took minutes when every choice looked at all datasets of all artifacts again.
   expect(performance.now() - startedMs).toBeLessThan(2_000)
 })
