@@ -89,7 +89,7 @@ function collectNear(
     const isBelow = value < lower ? 1 : 0
     below += isBelow
     count += (value <= upper ? 1 : 0) - isBelow
-    zero += value * 0
+    zero += value - value
   }
   if (Number.isNaN(zero)) throw new RangeError(NOT_FINITE)
   return rank < below || rank >= below + count ? undefined : { count, rank: rank - below }

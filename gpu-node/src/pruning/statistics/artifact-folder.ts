@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto'
-import { open, readdir, rm, stat, utimes } from 'node:fs/promises'
+import { open as openFile, readdir, rm, stat, utimes } from 'node:fs/promises'
 import { join } from 'node:path'
 import { createScratch, removeScratch } from '../../platform/scratch.ts'
 import {
@@ -109,7 +109,7 @@ export async function mergeArtifacts(dir: string, artifacts: readonly Artifact[]
 
 /** Waits until the content of a file is on the disk. */
 async function syncFile(path: string): Promise<void> {
-  const file = await open(path, 'r+')
+  const file = await openFile(path, 'r+')
   try {
     await file.sync()
   } finally {
