@@ -147,12 +147,15 @@ async function holdoutsToEvaluate(
   windowTokens: number,
 ): Promise<DatasetRef[]> {
   const nowMs = deps.nowMs()
-  const tokens = await sumTokensByDomain(deps.db, model, { fromMs: nowMs - TRAFFIC_MS, nowMs })
+  const [tokens, { effort }, evaluatedMs] = await readTogether(deps.db, (db) => [
+    sumTokensByDomain(db, model, { fromMs: nowMs - TRAFFIC_MS, nowMs }),
+    findPolicy({ ...deps, db }, model),
+    lastEvaluated(db, model),
+  ])
   const holdouts = await currentHoldouts(deps, { domains: updated, traffic: tokens }, windowTokens)
   if (ownDomain !== null)
     return holdouts.filter(({ domain }) => domain === ownDomain || domain === GENERAL_HOLDOUT)
-  const [policy, evaluatedMs] = await Promise.all([findPolicy(deps, model), lastEvaluated(deps.db, model)])
-  const { max_holdouts: maxHoldouts } = policy.effort
+  const { max_holdouts: maxHoldouts } = effort
   return chooseHoldouts(holdouts, { updated, maxHoldouts, tokens, evaluatedMs })
 }
 
