@@ -1,6 +1,5 @@
 //! The devices of the machine.
 
-use super::engine::forms;
 use super::errors::device_error;
 use crate::device::{DeviceDescription, Gpu, PassedOver, devices};
 use crate::engine::{Forms, ModelConfig, prepare};
@@ -115,7 +114,7 @@ pub fn select_device(options: Unknown<'_>) -> Result<AsyncTask<Background<Select
             read(&options, [c"device", c"precision", c"headPrecision", c"model"])?;
         let config = read_config(model)?;
         let device = device.optional()?.map(|name| name.text()).transpose()?;
-        let forms = forms(read_precision(precision)?, read_precision(head_precision)?);
+        let forms = Forms::of(read_precision(precision)?, read_precision(head_precision)?);
         Ok(AsyncTask::new(Background(SelectJob { device, config, forms })))
     })
 }

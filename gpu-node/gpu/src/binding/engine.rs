@@ -4,7 +4,6 @@ use super::stepped::{AdjustmentLists, Stepped};
 use super::weights::{JsLoadCancellation, JsWeights, LoadJob};
 use crate::device::{DeviceDescription, Gpu};
 use crate::engine::{Engine, EngineOptions, Forms, ModelConfig, Usage, WeightLibrary, Work};
-use crate::layout::Form;
 use copal_native::engine_binding::background::{Background, Job};
 use copal_native::engine_binding::errors::{Failure, Result, guarded};
 use copal_native::engine_binding::fields::read;
@@ -12,9 +11,8 @@ use copal_native::engine_binding::options::{batch_token_count, page_count, read_
 use copal_native::engine_binding::places::read_places;
 use copal_native::engine_binding::running_engine::{CloseJob, ReleaseJob, RunningEngine, closed};
 use copal_native::engine_binding::step::Step;
-use copal_native::engine_binding::step_thread::StepEngine;
+use copal_native::engine_binding::step_engine::StepEngine;
 use copal_native::scheduling::be_urgent;
-use copal_native::storage::Precision;
 use napi::bindgen_prelude::{
     AsyncTask, ClassInstance, Env, Float32ArraySlice, Int32ArraySlice, Object, Unknown,
 };
@@ -101,7 +99,7 @@ pub fn open_engine(options: Unknown<'_>) -> Result<AsyncTask<Background<OpenEngi
         let config = read_config(model)?;
         let device = device.optional()?.map(|name| name.text()).transpose()?;
         let options = EngineOptions {
-            forms: forms(read_precision(precision)?, read_precision(head_precision)?),
+            forms: Forms::of(read_precision(precision)?, read_precision(head_precision)?),
             pages: page_count(pages)?,
             batch_tokens: batch_token_count(batch_tokens)?,
         };
@@ -290,19 +288,4 @@ impl StepEngine for Engine {
     fn panic_next(&mut self) {
         self.panic_next();
     }
-}
-
-/// The forms in which matrices of these precisions are stored.
-pub(super) fn forms(linears: Precision, head: Precision) -> Forms {
-    let dense = |precision| match precision {
-        Precision::Bf16 => Form::Bf16,
-        Precision::Int8 => Form::Int8,
-        Precision::Int4 => Form::Int4,
-    };
-    let masked = match linears {
-        Precision::Bf16 => Form::Sparse,
-        Precision::Int8 => Form::Int8,
-        Precision::Int4 => Form::SparseInt4,
-    };
-    Forms { masked, dense: dense(linears), head: dense(head) }
 }

@@ -10,7 +10,7 @@ use copal_native::engine::{
     LINEARS, LinearPlace, LoadError, MaskedPlace, ModelConfig, SharedPlaces, Source, WeightPlaces,
     check_bits, check_count, linear_name, values_error,
 };
-use copal_native::storage::{KeptRows, RowSource};
+use copal_native::storage::{KeptRows, Precision, RowSource};
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -28,6 +28,21 @@ pub struct Forms {
 }
 
 impl Forms {
+    /// The forms in which matrices of these precisions are stored.
+    pub fn of(linears: Precision, head: Precision) -> Forms {
+        let dense = |precision| match precision {
+            Precision::Bf16 => Form::Bf16,
+            Precision::Int8 => Form::Int8,
+            Precision::Int4 => Form::Int4,
+        };
+        let masked = match linears {
+            Precision::Bf16 => Form::Sparse,
+            Precision::Int8 => Form::Int8,
+            Precision::Int4 => Form::SparseInt4,
+        };
+        Forms { masked, dense: dense(linears), head: dense(head) }
+    }
+
     /// The forms, each once.
     pub(super) fn used(&self) -> Vec<Form> {
         let Forms { masked, dense, head } = *self;

@@ -3,17 +3,6 @@
 use super::places::LoadError;
 use crate::storage::{KeptRule, Mask, MaskError, PackError};
 
-/// The place of a linear in a mask file: offsets in bytes from its start.
-#[derive(Clone, Copy, Debug)]
-pub struct MaskedPlace {
-    /// Its mask bits.
-    pub bits: usize,
-    /// How many weights they must keep.
-    pub rule: KeptRule,
-    /// The bf16 values of the kept weights, and their number; `None` if the weights are those of the master.
-    pub values: Option<(usize, usize)>,
-}
-
 /// Checks the bits of a linear. Errors read like those of `shared/src/mask/check-linear.ts`.
 pub fn check_bits<'a>(
     name: &str,

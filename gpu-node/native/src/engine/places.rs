@@ -1,7 +1,6 @@
 //! The files and places that a weight set is loaded from.
 
-use super::masked::MaskedPlace;
-use crate::storage::PackError;
+use crate::storage::{KeptRule, PackError};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -25,6 +24,17 @@ pub struct LinearPlace {
     pub dense: usize,
     /// Its mask in the mask file; `None` for a dense linear.
     pub masked: Option<MaskedPlace>,
+}
+
+/// The place of a linear in a mask file: offsets in bytes from its start.
+#[derive(Clone, Copy, Debug)]
+pub struct MaskedPlace {
+    /// Its mask bits.
+    pub bits: usize,
+    /// How many weights they must keep.
+    pub rule: KeptRule,
+    /// The bf16 values of the kept weights, and their number; `None` if the weights are those of the master.
+    pub values: Option<(usize, usize)>,
 }
 
 /// The places of all other tensors: offsets in bytes from the start of the master file.

@@ -1,8 +1,8 @@
 use super::ModelConfig;
 use super::mapped::{MappedFile, Source};
-use super::masked::{MaskedPlace, check_bits, check_count, values_error};
+use super::masked::{check_bits, check_count, values_error};
 use super::pace::Pace;
-use super::places::{LINEARS, LinearPlace, LoadError, SharedPlaces, WeightPlaces, linear_name};
+use super::places::{LINEARS, LinearPlace, LoadError, MaskedPlace, SharedPlaces, WeightPlaces, linear_name};
 use super::trial::{TrialError, try_out};
 use crate::cpu::Implementation;
 use crate::storage::{Arena, Form, Format, KeptRows, Matrix, Spare, pack_rows, pack_rows_as};

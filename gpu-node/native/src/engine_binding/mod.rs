@@ -7,6 +7,7 @@
 //! | `fields` | reads the properties of arguments |
 //! | `background` | work for the threads of libuv |
 //! | `options`, `places` | the options of an engine, and the places of its weights |
+//! | `step_engine` | what an engine does for the thread of its steps |
 //! | `step`, `step_thread` | reads a step, and runs it on the thread of its engine |
 //! | `running_engine` | an open engine: steps, logits, usage, and its end |
 //!
@@ -23,7 +24,8 @@ pub mod options;
 pub mod places;
 pub mod running_engine;
 pub mod step;
-pub mod step_thread;
+pub mod step_engine;
+mod step_thread;
 
 /// The largest number of threads that share a step or load; `serving/contract/backend.ts` has the same limit.
 pub const MAX_THREADS: usize = 256;

@@ -2,7 +2,7 @@
 
 use super::errors::{Result, invalid};
 use super::fields::{Field, read, whole};
-use super::step_thread::StepEngine;
+use super::step_engine::StepEngine;
 use crate::engine::{Output, Work};
 use napi::bindgen_prelude::Unknown;
 use std::ops::Range;

@@ -15,7 +15,7 @@ use copal_native::engine_binding::options::{
 };
 use copal_native::engine_binding::running_engine::{CloseJob, ReleaseJob, RunningEngine};
 use copal_native::engine_binding::step::Step;
-use copal_native::engine_binding::step_thread::StepEngine;
+use copal_native::engine_binding::step_engine::StepEngine;
 use copal_native::scheduling::be_urgent;
 use copal_native::storage::Format;
 use napi::bindgen_prelude::{
