@@ -275,7 +275,7 @@ pub(crate) fn encode_chunk(chunk: ChunkMut<'_>) {
 #[inline(always)]
 fn encode_bf16(inputs: &[f32], token: usize, tokens: usize, form: Bf16Words, words: &mut [u32]) {
     let mut codes = [0u16; GROUP];
-    for (code, value) in codes.iter_mut().zip(padded(inputs)) {
+    for (code, value) in codes.iter_mut().zip(&padded(inputs)) {
         let bits = value.to_bits();
         let rounded = bits.wrapping_add(0x7fff + (bits >> 16 & 1)) >> 16;
         *code = if value.is_nan() { bf16::NAN.to_bits() } else { rounded as u16 };
@@ -343,7 +343,7 @@ fn integers_of<const LARGEST: i32>(inputs: &[f32]) -> ([i16; GROUP], f32, i32) {
     let inverse = if scale > 1e-37 { 1.0 / scale } else { 0.0 };
     let mut codes = [0i16; GROUP];
     let mut sum = 0i32;
-    for (code, value) in codes.iter_mut().zip(values) {
+    for (code, value) in codes.iter_mut().zip(&values) {
         // Rounds to nearest, ties to even: the lowest bit of the sum has the value 1.
         const SHIFT: f32 = 12_582_912.0;
         let shifted = (value * inverse + SHIFT).to_bits().cast_signed();
