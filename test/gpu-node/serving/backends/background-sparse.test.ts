@@ -56,7 +56,10 @@ function testBackground(): void {
       expect(await score(background, {})).toEqual(await score(served, { pages }))
       expect(background.numerics).toBe(served.numerics)
       expect(served.numerics).toBe(
-        (precision === 'int4' ? `int4 ${served.form?.name}, head int8` : `${precision}, head int8`) +
+        ({ 'int4 packed': 'int4 packed 2', 'int4 dense': 'int4 dense' }[
+          `${precision} ${served.form?.name}`
+        ] ?? precision) +
+          ', head int8' +
           (kvPrecision === 'int8' ? ', keys int8' : ''),
       )
       expect(await checkGeneration(backend, background, tiny.model)).toMatchObject({ finite: true })
