@@ -47,9 +47,6 @@ const SENT_TEXTS = 16
 const NEW_SEGMENTS = 16
 /** A quarter of the text that an update takes by default. */
 const LITTLE_TEXT = { samples: 4 }
-/** Exchanges take most of the time of a selection. The mask of `speech`, by the default method, has them and keeps to the limits. */
-const QUICK_METHOD = 'continual-wanda+allocated+rows'
-const WEAK_FIRST_MASK = { max_dense_ratio: 3 }
 /** A part of the packaged held-out text judges the masks of these tests as well, in a part of the time. */
 const HELD_OUT_PART = 3
 /** Pause between the streams of a load that is only to see which mask serves. */
@@ -79,11 +76,8 @@ describe('the first start', () => {
     expect(holdout).toMatchObject({ version: 1, texts: judging.length })
     await importTexts(service, 'general', passagesOf(texts.join(' '), TEXTS, TEXT_CHARACTERS))
     await untilSampled(service, { general: TEXTS })
-    await service.setPolicy({ effort: FEW_HOLDOUTS, calibration: LITTLE_TEXT, gate: WEAK_FIRST_MASK })
-    const { id } = await service.admin<UpdateEntry>('POST', '/admin/updates', {
-      domains: ['general'],
-      selection: { method: QUICK_METHOD },
-    })
+    await service.setPolicy({ effort: FEW_HOLDOUTS, calibration: LITTLE_TEXT })
+    const { id } = await service.admin<UpdateEntry>('POST', '/admin/updates', { domains: ['general'] })
     const before = await chat('Say hello.')
     expect(await untilUpdateEnded(service, id)).toMatchObject({
       state: 'promoted',
