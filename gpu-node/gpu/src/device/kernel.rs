@@ -58,6 +58,26 @@ pub(crate) enum KernelKind {
     Exchange(ExchangeKind, usize),
 }
 
+impl KernelKind {
+    /// The kernels of a step but for products: each model has every one of them once.
+    pub(crate) const OF_STEPS: [KernelKind; 11] = {
+        use KernelKind::*;
+        [
+            Embed,
+            Norm,
+            NormPicked,
+            Place,
+            Attention,
+            AttentionSpans,
+            AttentionJoin,
+            Gate,
+            Score,
+            Candidates,
+            Sum,
+        ]
+    };
+}
+
 /// A step of the calibration of a block, in f32. Their calls are not those of the forward pass: the kernels declare them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum CalibrationKind {

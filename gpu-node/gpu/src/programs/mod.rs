@@ -31,23 +31,10 @@ pub(crate) struct Product(Vec<(u32, Kernel)>);
 impl Kernels {
     /// Compiles the kernels for a model whose matrices have the given forms.
     pub(crate) fn new(gpu: &Gpu, config: &ModelConfig, forms: &[Form]) -> Result<Kernels, DeviceFault> {
-        use KernelKind::*;
-        let others = [
-            Embed,
-            Norm,
-            NormPicked,
-            Place,
-            Attention,
-            AttentionSpans,
-            AttentionJoin,
-            Gate,
-            Score,
-            Candidates,
-            Sum,
-        ];
         let tiles = gpu.tiles();
-        let products = forms.iter().flat_map(|&form| tiles.iter().map(move |&tile| Product(form, tile)));
-        let kinds: Vec<_> = others.into_iter().chain(products).collect();
+        let products =
+            forms.iter().flat_map(|&form| tiles.iter().map(move |&tile| KernelKind::Product(form, tile)));
+        let kinds: Vec<_> = KernelKind::OF_STEPS.into_iter().chain(products).collect();
         let mut kernels = gpu.compile(Some(config), &kinds)?.into_iter();
         let mut next = || kernels.next().expect("one for each kind");
         Ok(Kernels {

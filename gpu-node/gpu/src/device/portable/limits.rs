@@ -46,30 +46,17 @@ mod tests {
 
     /// Every kernel; the refinement of masks with as few buffers as it has.
     fn all_kernels() -> Vec<KernelKind> {
-        use KernelKind::*;
-        let of_steps = [
-            Embed,
-            Norm,
-            NormPicked,
-            Place,
-            Attention,
-            AttentionSpans,
-            AttentionJoin,
-            Gate,
-            Score,
-            Candidates,
-            Sum,
-        ];
-        let products = Form::ALL.into_iter().flat_map(|form| [1, 4, 16].map(|tokens| Product(form, tokens)));
+        let products =
+            Form::ALL.into_iter().flat_map(|form| [1, 4, 16].map(|tokens| KernelKind::Product(form, tokens)));
         let of_calibration = {
             use CalibrationKind::*;
-            [Linear, Rotate, Attention, Residual, Statistic, Check].map(Calibration)
+            [Linear, Rotate, Attention, Residual, Statistic, Check].map(KernelKind::Calibration)
         };
         let of_exchange = {
             use ExchangeKind::*;
-            [Product, Error, Whole, Groups].map(|kind| Exchange(kind, 1))
+            [Product, Error, Whole, Groups].map(|kind| KernelKind::Exchange(kind, 1))
         };
-        of_steps.into_iter().chain(products).chain(of_calibration).chain(of_exchange).collect()
+        KernelKind::OF_STEPS.into_iter().chain(products).chain(of_calibration).chain(of_exchange).collect()
     }
 
     #[test]
