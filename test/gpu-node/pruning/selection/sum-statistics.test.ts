@@ -140,8 +140,9 @@ test('a merged sum is on the disk before its parts are removed', async () => {
   const file = await open(join(parts[0]!.dir, 'manifest.json'))
   const prototype = Object.getPrototypeOf(file) as FileHandle
   await file.close()
-  // oxlint-disable-next-line typescript/unbound-method -- it is called with the handle
-  const { sync } = prototype
+  const { value: sync } = Object.getOwnPropertyDescriptor(prototype, 'sync') as {
+    value: (this: FileHandle) => Promise<void>
+  }
   let synced = 0
   const spy = vi.spyOn(prototype, 'sync').mockImplementation(async function (this: FileHandle) {
     for (const part of parts) await access(join(part.dir, 'manifest.json'))
