@@ -9,7 +9,7 @@ import type { NodeView } from '../../contracts/node-view.ts'
 /** Replaced processes of a node that are remembered. */
 const MAX_REPLACED = 16
 
-/** What is kept of a node's last heartbeat: all but what is used once, when it arrives, and may be long. */
+/** The fields of a heartbeat that are stored until the next one. The others may be long, and are used only when it arrives. */
 export type KeptHeartbeat = Omit<Heartbeat, 'prefixes' | 'requests' | 'shadows' | 'probes' | 'jobs'>
 
 /** The last report of a node and its desired state, which survive a restart of the Durable Object. */

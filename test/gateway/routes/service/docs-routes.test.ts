@@ -212,7 +212,7 @@ test('the public page is written once for an origin, however often it is asked f
   expect(second).toBe(first)
   expect(render).toHaveBeenCalledOnce()
   expect(await pageOf('https://b.example')).toContain('https://b.example')
-  // Who is not signed in is not told the names of models.
+  // The page names models only to users who are signed in.
   expect(first).toContain('Replace <code>…</code> by a model that <code>GET /v1/models</code> lists.')
   expect(first).toContain('&quot;max_tokens&quot;:64')
 })

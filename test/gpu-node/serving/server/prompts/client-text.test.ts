@@ -76,7 +76,7 @@ test('after the output of a tool nothing is new', async () => {
   ])
 })
 
-/** What the codec of the tiny model was created from. */
+/** Returns the description from which the codec of the tiny model was created. */
 const descriptionOf = ({ model }: TinyModel) => JSON.parse(model.tokenizer) as TokenizerDescription
 
 test('a template that trims or a tokenizer that writes a space before the text hides nothing', async () => {
