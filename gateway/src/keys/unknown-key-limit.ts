@@ -7,14 +7,12 @@ import { fillBucket, type TokenBucket } from '../runtime/token-bucket.ts'
 /** How long an unknown key is refused from memory. Short, so that a key that is created meanwhile works within seconds. */
 const REMEMBER_MS = 5_000
 const MAX_REMEMBERED = 4_096
-/** Look-ups at once of keys that this isolate has not verified before, in all and of one address. */
+/** Look-ups at once of keys that this isolate has not verified before. */
 const MAX_LOOKUPS = 8
-const MAX_LOOKUPS_PER_ADDRESS = 2
 /** How long a look-up waits for its turn, and how often it checks whether it is. */
 const MAX_WAIT_MS = 5_000
 const CHECK_MS = 5
-/** Different keys of one address, and of all, that wait. */
-const MAX_WAITING_PER_ADDRESS = 16
+/** Different keys that wait. */
 const MAX_WAITING = 256
 /** Addresses that sent unknown keys, the latest. */
 const MAX_ADDRESSES = 4_096
@@ -22,7 +20,7 @@ const MAX_ADDRESSES = 4_096
 const EDGE_PERIOD_MS = 10_000
 
 /** The dependencies of {@link UnknownKeyLimit.lookUp}. */
-type LimitDeps = Pick<Deps, 'nowMs' | 'unknownKeysPerMinute' | 'unknownKeyEdgeLimit'>
+type LimitDeps = Pick<Deps, 'nowMs' | 'unknownKeysPerMinute' | 'unknownKeyEdgeLimit' | 'waitUntil'>
 
 /** A key to look up that was not verified before. */
 export interface UnverifiedKey<T> {
@@ -38,7 +36,8 @@ export interface UnverifiedKey<T> {
 /** Bounds what requests with unknown keys cost. One exists for each isolate. */
 export interface UnknownKeyLimit {
   /**
-   * Looks up a key that was not verified before. Few are looked up at once; requests with the same key share the result.
+   * Looks up a key that was not verified before. Few are looked up at once; requests with the same key share the result. A look-up
+   * ends also if its client disconnects, so that it is counted and gives its turn to another one.
    *
    * @returns undefined if the key is unknown, from memory for some seconds
    * @throws AppError `rate_limit_exceeded` if the address has sent too many unknown keys, or too many keys wait
@@ -57,21 +56,29 @@ export function createUnknownKeyLimit(): UnknownKeyLimit {
   /** Unknown keys by digest, and until when they are refused; the oldest first. */
   const unknown = new Map<string, number>()
   const allowances = new Map<string, Allowance>()
-  /** The keys that are looked up or wait for it, and their addresses. */
+  /** The keys that are looked up, and their addresses. */
   const running = new Map<string, string>()
-  const waiting = new Map<string, string>()
+  /** The keys that wait for it, and until when: workerd stops the code of a request whose client is gone. */
+  const waiting = new Map<string, number>()
 
-  const allowanceOf = ({ nowMs, unknownKeysPerMinute: limit }: LimitDeps, address: string): Allowance => {
+  const allowanceOf = (deps: LimitDeps, address: string): Allowance => {
     const known = allowances.get(address)
-    const bucket = fillBucket(known, { perMinute: limit, burst: limit }, nowMs())
+    const limit = deps.unknownKeysPerMinute
+    const bucket = fillBucket(known, { perMinute: limit, burst: limit }, deps.nowMs())
     return { ...bucket, refusedUntilMs: known?.refusedUntilMs ?? 0 }
   }
 
-  /** Returns after how many milliseconds an address may send unknown keys again; 0 if it may now. */
-  const waitMsOf = (deps: LimitDeps, address: string): number => {
+  /**
+   * Returns how many keys of an address may be looked up at once.
+   *
+   * @throws AppError `rate_limit_exceeded` if none may
+   */
+  const lookUpsOf = (deps: LimitDeps, address: string): number => {
+    if (deps.unknownKeysPerMinute === 0) return Infinity
     const { left, atMs, refusedUntilMs } = allowanceOf(deps, address)
-    const perKeyMs = 60_000 / deps.unknownKeysPerMinute
-    return Math.max(refusedUntilMs - atMs, (1 - left) * perKeyMs, 0)
+    const waitMs = Math.max(refusedUntilMs - atMs, ((1 - left) * 60_000) / deps.unknownKeysPerMinute)
+    if (waitMs > 0) throw tooManyUnknown(waitMs)
+    return Math.floor(left)
   }
 
   const recordUnknown = async (deps: LimitDeps, digest: string, address: string): Promise<void> => {
@@ -79,44 +86,47 @@ export function createUnknownKeyLimit(): UnknownKeyLimit {
     const { left, ...allowance } = allowanceOf(deps, address)
     storeLatest(allowances, address, { ...allowance, left: Math.max(0, left - 1) }, MAX_ADDRESSES)
     const edge = await deps.unknownKeyEdgeLimit?.limit({ key: address }).catch(() => undefined)
-    if (edge && !edge.success)
-      storeLatest(
-        allowances,
-        address,
-        { ...allowanceOf(deps, address), refusedUntilMs: deps.nowMs() + EDGE_PERIOD_MS },
-        MAX_ADDRESSES,
-      )
+    if (edge?.success !== false) return
+    const refusedUntilMs = deps.nowMs() + EDGE_PERIOD_MS
+    storeLatest(allowances, address, { ...allowanceOf(deps, address), refusedUntilMs }, MAX_ADDRESSES)
   }
 
-  const hasTurn = (digest: string, address: string) =>
-    !running.has(digest) && running.size < MAX_LOOKUPS && countOf(running, address) < MAX_LOOKUPS_PER_ADDRESS
+  const runningOf = (address: string) => [...running.values()].filter((other) => other === address).length
+
+  const mayWait = (digest: string, nowMs: number): boolean => {
+    if (waiting.size >= MAX_WAITING)
+      for (const [other, untilMs] of waiting) if (untilMs <= nowMs) waiting.delete(other)
+    return waiting.has(digest) || running.has(digest) || waiting.size < MAX_WAITING
+  }
 
   return {
     async lookUp(deps, { digest, address, cached, find }) {
-      const isLimited = deps.unknownKeysPerMinute > 0
-      const startMs = deps.nowMs()
+      const untilMs = deps.nowMs() + MAX_WAIT_MS
       for (;;) {
         const known = cached()
         if (known) return known
-        if ((unknown.get(digest) ?? 0) > deps.nowMs()) return undefined
-        const refusedMs = isLimited ? waitMsOf(deps, address) : 0
-        if (refusedMs > 0) throw tooManyUnknown(refusedMs)
-        if (hasTurn(digest, address)) break
-        const isQueued = running.has(digest) || waiting.has(digest)
-        const isFull = waiting.size >= MAX_WAITING || countOf(waiting, address) >= MAX_WAITING_PER_ADDRESS
-        if ((!isQueued && isFull) || deps.nowMs() - startMs >= MAX_WAIT_MS) throw tooManyUnknown(1_000)
-        if (!running.has(digest)) waiting.set(digest, address)
+        const nowMs = deps.nowMs()
+        if ((unknown.get(digest) ?? 0) > nowMs) return undefined
+        const allowed = lookUpsOf(deps, address)
+        if (!running.has(digest) && running.size < MAX_LOOKUPS && runningOf(address) < allowed) break
+        if (nowMs >= untilMs || !mayWait(digest, nowMs)) throw tooManyUnknown(1_000)
+        waiting.set(digest, untilMs)
         await new Promise((resolve) => setTimeout(resolve, CHECK_MS))
         waiting.delete(digest)
       }
       running.set(digest, address)
-      try {
-        const found = await find()
-        if (!found) await recordUnknown(deps, digest, address)
-        return found
-      } finally {
-        running.delete(digest)
+      const lookUp = async () => {
+        try {
+          const found = await find()
+          if (!found) await recordUnknown(deps, digest, address)
+          return found
+        } finally {
+          running.delete(digest)
+        }
       }
+      const looked = lookUp()
+      deps.waitUntil(looked.catch(() => undefined))
+      return looked
     },
   }
 }
@@ -144,10 +154,4 @@ function tooManyUnknown(waitMs: number): AppError {
       'Keys that are in use here go on working.',
     { retryAfterS },
   )
-}
-
-function countOf(keys: ReadonlyMap<string, string>, address: string): number {
-  let count = 0
-  for (const one of keys.values()) if (one === address) count += 1
-  return count
 }

@@ -1,4 +1,4 @@
-import { env } from 'cloudflare:workers'
+import { env, exports } from 'cloudflare:workers'
 import { createExecutionContext, waitOnExecutionContext } from 'cloudflare:test'
 import { expect, test } from 'vitest'
 import { createApp } from '../../../gateway/src/app.ts'
@@ -128,6 +128,34 @@ test('few keys are looked up at once, also of many addresses, and all get their 
   const statuses = (await Promise.all(asked)).map(({ status }) => status)
   expect(new Set(statuses)).toEqual(new Set([401]))
   expect(lookUps.most).toBeLessThanOrEqual(8)
+})
+
+test.each(['60', '0'])(
+  'the first requests of many keys from one address are all served where %s unknown keys a minute are allowed',
+  async (limit) => {
+    const { ask } = startIsolate({ COPAL_UNKNOWN_KEYS_PER_MINUTE: limit }, 20)
+    const keys = await Promise.all(Array.from({ length: 40 }, () => createKey()))
+    const responses = await Promise.all(keys.map(({ key }) => ask(key, '192.0.2.1')))
+    expect(responses.map(({ status }) => status)).toEqual(keys.map(() => 200))
+  },
+)
+
+test('clients that disconnect while their keys are looked up or wait keep no other key from being looked up', async () => {
+  const { key } = await createKey()
+  const send = (token: string, init: RequestInit = {}) =>
+    exports.default.fetch(
+      new Request(`${ORIGIN}/v1/models`, { ...init, headers: { authorization: `Bearer ${token}` } }),
+    )
+  // The database does one thing after another.
+  const busy = env.DB.prepare(
+    'WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 2000000) SELECT max(i) FROM n',
+  ).all()
+  const clients = Array.from({ length: 40 }, () => new AbortController())
+  const left = clients.map(({ signal }) => send(generateKey().key, { signal }).catch(() => undefined))
+  await new Promise((resolve) => setTimeout(resolve, 50))
+  for (const client of clients) client.abort()
+  await Promise.all([busy, ...left])
+  expect((await send(key)).status).toBe(200)
 })
 
 test('many first requests with one key share its look-up', async () => {
