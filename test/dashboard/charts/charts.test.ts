@@ -1,6 +1,5 @@
 import { expect, test } from 'vitest'
 import type { SeriesMark } from '@copal/shared/wire/admin-series.ts'
-import { numberTicks, timeTicks } from '../../../gateway/dashboard/src/charts/axis-ticks.ts'
 import { heatClass, heatLegend, heatRange } from '../../../gateway/dashboard/src/charts/heat-levels.ts'
 import {
   groupAt,
@@ -8,20 +7,10 @@ import {
   markWithUpdate,
   minMarkGap,
 } from '../../../gateway/dashboard/src/charts/marks.ts'
-import {
-  lonelyIndexes,
-  nearestIndex,
-  yRange,
-  type Line,
-} from '../../../gateway/dashboard/src/charts/plot-data.ts'
-import {
-  bandPath,
-  intervalPath,
-  linePath,
-  pointPath,
-} from '../../../gateway/dashboard/src/charts/plot-paths.ts'
+import { yRange, type Line } from '../../../gateway/dashboard/src/charts/plot-data.ts'
+import { bandPath, isAlone, linePath } from '../../../gateway/dashboard/src/charts/plot-paths.ts'
 import { sparkPath } from '../../../gateway/dashboard/src/charts/spark-path.ts'
-import { timeLabels } from '../../../gateway/dashboard/src/charts/time-axis.ts'
+import { timeLabel, timeTicks } from '../../../gateway/dashboard/src/charts/time-axis.ts'
 
 const line = (values: (number | null)[], bounds?: { lower: number[]; upper: number[] }): Line => ({
   label: 'x',
@@ -40,50 +29,46 @@ const content = (lines: Line[], bounds: number[] = []) => ({
 const scales = { x: (index: number) => 10 * index, y: (value: number) => 100 - value }
 
 test('a line and its band have gaps where values are missing', () => {
-  expect(linePath([1, 2, null, 4, 5.25], scales)).toBe('M0 99L10 98M30 96L40 94.8')
+  expect(linePath([1, 2, null, 4, 5.25], scales)).toBe('M0,99L10,98M30,96L40,94.8')
   expect(bandPath([0, 1, null, 3, 4], [2, 3, null, 5, 6], scales)).toBe(
-    'M0 98L10 97L10 99L0 100ZM30 95L40 94L40 96L30 97Z',
+    'M0,98L10,97L10,99L0,100ZM30,95L40,94L40,96L30,97Z',
   )
   expect([linePath([null], scales), bandPath([null, 1], [2, null], scales)]).toEqual(['', ''])
 })
 
-test('a value between gaps is a point with its interval', () => {
-  expect(pointPath([1], [null, 5, null], scales)).toBe('M10 95h0')
-  expect(intervalPath([1], [null, 4, null], [null, 6, null], scales)).toBe('M10 96V94')
-  expect(intervalPath([1], [null, null], [null, 6], scales)).toBe('')
-})
-
-test('the labels of an axis are round numbers that are far enough apart', () => {
-  expect(numberTicks(0, 1, 0.21)).toEqual([0, 0.25, 0.5, 0.75, 1])
-  expect(numberTicks(-0.07, 0.35, 0.1)).toEqual([0, 0.1, 0.2, 0.3])
-  expect(numberTicks(-14, 16, 8)).toEqual([-10, 0, 10])
-  expect(numberTicks(1_200, 11_300, 1_000)).toHaveLength(10)
-  expect(numberTicks(4.1, 4.4, 1)).toEqual([])
+test('only values between gaps are drawn as points with their intervals', () => {
+  const values = [1, null, 2, 3, null, 4]
+  const upper = values.map((value) => (value === null ? null : value + 1))
+  expect(linePath(values, scales, isAlone)).toBe('M0,99ZM50,96Z')
+  expect(bandPath(values, upper, scales, isAlone)).toBe('M0,98L0,99ZM50,95L50,96Z')
+  expect(bandPath([null, 4], [null, null], scales, isAlone)).toBe('')
 })
 
 test('the labels of a time axis are round times of the local day, also where it has 23 or 25 hours', () => {
   const at = (month: number, day: number, hour: number, minute = 0) =>
     new Date(2026, month, day, hour, minute).getTime() / 1000
-  const hours = timeTicks(at(10, 27, 20, 30), at(10, 28, 3), 7_000)
-  expect(hours).toEqual({ ticks: [at(10, 27, 22), at(10, 28, 0), at(10, 28, 2)], stepS: 7_200 })
-  expect(timeTicks(at(10, 27, 20), at(10, 30, 1), 80_000)).toEqual({
-    ticks: [at(10, 28, 0), at(10, 29, 0), at(10, 30, 0)],
-    stepS: 86_400,
-  })
+  expect(timeTicks(at(10, 27, 20, 30), at(10, 28, 7), 4)).toEqual([
+    at(10, 27, 21),
+    at(10, 28, 0),
+    at(10, 28, 3),
+    at(10, 28, 6),
+  ])
+  expect(timeTicks(at(10, 27, 20), at(10, 30, 1), 3)).toEqual([at(10, 28, 0), at(10, 29, 0), at(10, 30, 0)])
   for (const [month, day] of [
     [2, 29],
     [9, 25],
   ] as const) {
-    const { ticks } = timeTicks(at(month, day - 1, 12), at(month, day + 1, 12), 3 * 3_600)
-    expect(ticks.filter((tick) => new Date(tick * 1_000).getHours() % 3 !== 0)).toEqual([])
-    expect(new Set(ticks).size).toBe(ticks.length)
-    expect(ticks).toContain(at(month, day + 1, 0))
+    const ticks = timeTicks(at(month, day - 1, 12), at(month, day + 1, 12), 16)
+    expect(ticks.map((tick) => new Date(tick * 1_000).getHours())).toEqual([
+      12, 15, 18, 21, 0, 3, 6, 9, 12, 15, 18, 21, 0, 3, 6, 9, 12,
+    ])
   }
 })
 
-test('the cursor is at the nearest value', () => {
-  expect([0, 14, 16, 99].map((value) => nearestIndex([10, 20, 30], value))).toEqual([0, 0, 1, 2])
-  expect(nearestIndex([], 1)).toBeUndefined()
+test('the labels of days are apart where a month of 31 days ends', () => {
+  const at = (month: number, day: number) => new Date(2026, month, day).getTime() / 1000
+  const days = timeTicks(at(9, 26), at(10, 4), 4).map((tick) => new Date(tick * 1_000).getDate())
+  expect(days).toEqual([27, 29, 31, 3])
 })
 
 test('the y axis holds bands and bounds', () => {
@@ -96,11 +81,6 @@ test('the y axis holds bands and bounds', () => {
   expect(flatHigh).toBeGreaterThan(3)
   const [below, zero] = yRange(content([line([-2, -1])]), true)
   expect([below < -2, zero]).toEqual([true, 0])
-})
-
-test('values between gaps are drawn as points', () => {
-  expect(lonelyIndexes([1, null, 2, 3, null, 4])).toEqual([0, 5])
-  expect([lonelyIndexes([]), lonelyIndexes([1, 2]), lonelyIndexes([null])]).toEqual([[], [], []])
 })
 
 const markAt = (seconds: number): SeriesMark => ({
@@ -182,14 +162,13 @@ test('the legend of a diverging scale ends at the values that there are, and at 
 })
 
 test('a small line has a gap where a value is missing, and a dot for a lone value', () => {
-  expect(sparkPath([0, 1, null, 1], 10, 6, true)).toBe('M1 5L3.7 1M9 1h.01')
-  expect(sparkPath([], 10, 6, true)).toBe('')
-  expect(sparkPath([2, 2], 10, 6, false)).toBe('M1 3L9 3')
+  expect(sparkPath([0, 1, null, 1], 10, 6)).toBe('M1,5L3.7,1M9,1Z')
+  expect(sparkPath([], 10, 6)).toBe('')
+  expect(sparkPath([2, 2], 10, 6)).toBe('M1,1L9,1')
+  expect(sparkPath([0, 0], 10, 6)).toBe('M1,5L9,5')
 })
 
 test('a time axis shows hours, and the day where it begins', () => {
-  const at = (day: number, hour: number) => new Date(2026, 10, day, hour).getTime() / 1000
-  expect(timeLabels([at(27, 20), at(28, 0), at(28, 4)], 4 * 3_600)).toEqual(['20:00', '28 Nov', '04:00'])
-  expect(timeLabels([at(28, 0), at(28, 4)], 4 * 3_600)).toEqual(['28 Nov', '04:00'])
-  expect(timeLabels([at(27, 0), at(28, 0)], 86_400)).toEqual(['27 Nov', '28 Nov'])
+  const labels = [20, 24, 28].map((hour) => timeLabel(new Date(2026, 10, 27, hour).getTime() / 1000))
+  expect(labels).toEqual(['20:00', '28 Nov', '04:00'])
 })

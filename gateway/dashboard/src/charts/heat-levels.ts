@@ -1,4 +1,5 @@
 /** Levels of colour of a heat map. */
+import { extent } from 'd3-array'
 
 /** Colours on each side of a scale. */
 const LEVELS = 6
@@ -14,10 +15,7 @@ export interface HeatRange {
 
 /** The ends of a scale over all values; a diverging one is symmetric around zero. */
 export function heatRange(values: readonly (readonly (number | null)[])[], scale: HeatScale): HeatRange {
-  const known = values.flat().filter((value): value is number => value !== null && Number.isFinite(value))
-  const high = known.reduce((most, value) => Math.max(most, value), Number.NEGATIVE_INFINITY)
-  const low = known.reduce((least, value) => Math.min(least, value), Number.POSITIVE_INFINITY)
-  if (known.length === 0) return { low: 0, high: 0 }
+  const [low = 0, high = 0] = extent(values.flat(), (value) => (Number.isFinite(value) ? value : null))
   if (scale === 'sequential') return { low, high }
   const most = Math.max(Math.abs(low), Math.abs(high))
   return { low: -most, high: most }

@@ -1,4 +1,5 @@
 /** The content of a plot: lines, bounds and marks. */
+import { extent } from 'd3-array'
 import type { LineColour } from './colours.ts'
 
 /** Values of a line at each x; null where nothing is known. */
@@ -34,41 +35,19 @@ export interface PlotContent {
 }
 
 /** The smallest and largest value of lines, bands and bounds, with some room; 0 to 1 without any. */
-export function yRange(content: PlotContent, includesZero: boolean): [number, number] {
-  let low = includesZero ? 0 : Number.POSITIVE_INFINITY
-  let high = includesZero ? 0 : Number.NEGATIVE_INFINITY
-  const take = (value: number | null) => {
-    if (value === null) return
-    low = Math.min(low, value)
-    high = Math.max(high, value)
-  }
-  for (const { values, lower = [], upper = [] } of content.lines) {
-    for (const column of [values, lower, upper]) column.forEach(take)
-  }
-  for (const { value } of content.bounds) take(value)
-  if (low > high || (low === 0 && high === 0)) return [0, 1]
-  const room = (high - low || Math.abs(high) || 1) * 0.06
+export function yRange({ lines, bounds }: PlotContent, includesZero: boolean): [number, number] {
+  const values = lines.flatMap(({ values: means, lower = [], upper = [] }) => [means, lower, upper]).flat()
+  const [low = 0, high = 0] = extent([
+    ...values.filter((value) => value !== null),
+    ...bounds.map(({ value }) => value),
+    ...(includesZero ? [0] : []),
+  ])
+  if (low === 0 && high === 0) return [0, 1]
+  const room = (high - low || Math.abs(high)) * 0.06
   return [includesZero && low === 0 ? 0 : low - room, includesZero && high === 0 ? 0 : high + room]
-}
-
-/** Indexes of values between gaps, to which no line leads: they are drawn as points. */
-export function lonelyIndexes(values: Values): number[] {
-  const isMissing = (value: number | null | undefined) => value === null || value === undefined
-  return [...values.keys()].filter(
-    (index) => !isMissing(values[index]) && isMissing(values[index - 1]) && isMissing(values[index + 1]),
-  )
 }
 
 /** True if no line has a value. */
 export function isEmpty({ lines }: Pick<PlotContent, 'lines'>): boolean {
   return lines.every(({ values }) => values.every((value) => value === null))
-}
-
-/** The index of the x that is nearest to a value; undefined if there is none. */
-export function nearestIndex(x: readonly number[], value: number): number | undefined {
-  let nearest: number | undefined
-  for (const [index, at] of x.entries()) {
-    if (nearest === undefined || Math.abs(at - value) <= Math.abs((x[nearest] ?? 0) - value)) nearest = index
-  }
-  return nearest
 }

@@ -1,4 +1,5 @@
 /** SVG paths of a plot. A value that is missing leaves a gap. */
+import { area, line } from 'd3-shape'
 import type { Values } from './plot-data.ts'
 
 /** Places of the values, pixels. */
@@ -8,59 +9,38 @@ export interface Scales {
   y: (value: number) => number
 }
 
-/** The line through values. */
-export function linePath(values: Values, scales: Scales): string {
-  return values
-    .map((value, index) =>
-      typeof value === 'number'
-        ? (typeof values[index - 1] === 'number' ? 'L' : 'M') + place(index, value, scales)
-        : '',
-    )
-    .join('')
+/** Decides whether a path goes through the value at an index. */
+type Selection = (values: Values, index: number) => boolean
+
+/** The line through values: by default all that are known. A value between gaps is a line without length, which round caps make visible. */
+export function linePath(values: Values, { x, y }: Scales, isOnPath: Selection = isKnown): string {
+  const path = line<number | null>(
+    (_, index) => x(index),
+    (value) => y(value ?? 0),
+  )
+  return path.defined((_, index) => isOnPath(values, index)).digits(1)(values) ?? ''
 }
 
-/** The areas between two bounds. */
-export function bandPath(lower: Values, upper: Values, scales: Scales): string {
-  let path = ''
-  let lowerEdge = ''
-  for (const [index, low] of lower.entries()) {
-    const high = upper[index]
-    if (typeof low === 'number' && typeof high === 'number') {
-      path += (lowerEdge ? 'L' : 'M') + place(index, high, scales)
-      lowerEdge = `L${place(index, low, scales)}${lowerEdge}`
-    } else if (lowerEdge) {
-      path += `${lowerEdge}Z`
-      lowerEdge = ''
-    }
-  }
-  return path + (lowerEdge && `${lowerEdge}Z`)
-}
-
-/** Points at the given indexes: lines without length, which round caps make visible. */
-export function pointPath(indexes: readonly number[], values: Values, scales: Scales): string {
-  return indexes.map((index) => `M${place(index, values[index] ?? 0, scales)}h0`).join('')
-}
-
-/** Vertical lines from the lower to the upper bound at the given indexes. */
-export function intervalPath(
-  indexes: readonly number[],
+/** The areas between two bounds: by default wherever both are known. Between gaps it is a vertical line. */
+export function bandPath(
   lower: Values,
   upper: Values,
-  scales: Scales,
+  { x, y }: Scales,
+  isOnPath: Selection = isKnown,
 ): string {
-  return indexes
-    .flatMap((index) => {
-      const [low, high] = [lower[index], upper[index]]
-      if (typeof low !== 'number' || typeof high !== 'number') return []
-      return `M${place(index, low, scales)}V${round(scales.y(high))}`
-    })
-    .join('')
+  const path = area<number | null>(
+    (_, index) => x(index),
+    (low) => y(low ?? 0),
+    (_, index) => y(upper[index] ?? 0),
+  )
+  return path.defined((_, index) => isOnPath(lower, index) && isKnown(upper, index)).digits(1)(lower) ?? ''
 }
 
-function place(index: number, value: number, { x, y }: Scales): string {
-  return `${round(x(index))} ${round(y(value))}`
+/** True for a value between gaps, to which no line leads. */
+export function isAlone(values: Values, index: number): boolean {
+  return isKnown(values, index) && !isKnown(values, index - 1) && !isKnown(values, index + 1)
 }
 
-function round(pixels: number): number {
-  return Math.round(pixels * 10) / 10
+function isKnown(values: Values, index: number): boolean {
+  return typeof values[index] === 'number'
 }

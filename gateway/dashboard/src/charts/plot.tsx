@@ -1,9 +1,9 @@
+import { ticks } from 'd3-array'
 import { useMemo } from 'preact/hooks'
-import { numberTicks, timeTicks } from './axis-ticks.ts'
 import { colourVariable, dashesOf, type LineColour } from './colours.ts'
-import { isEmpty, lonelyIndexes, yRange, type PlotContent } from './plot-data.ts'
-import { bandPath, intervalPath, linePath, pointPath, type Scales } from './plot-paths.ts'
-import { timeLabels } from './time-axis.ts'
+import { isEmpty, yRange, type PlotContent } from './plot-data.ts'
+import { bandPath, isAlone, linePath, type Scales } from './plot-paths.ts'
+import { timeLabel, timeTicks } from './time-axis.ts'
 
 interface PlotProps {
   content: PlotContent
@@ -25,8 +25,8 @@ interface PlotProps {
 export const EDGES = { left: 64, right: 20, top: 8, bottom: 28 }
 /** Height of the name of the x axis, pixels. */
 const TITLE_PIXELS = 18
-/** Least distances of the labels of the axes, pixels. */
-const TICK_PIXELS = { x: 72, y: 36 }
+/** About the distances of the labels of the axes, pixels. */
+const TICK_PIXELS = { x: 90, y: 45 }
 /** Distance from the top below which the name of a bound stands under its line, pixels. */
 const BOUND_PIXELS = 20
 
@@ -93,11 +93,8 @@ function Picture(props: Omit<PlotProps, 'cursor'> & { frame: Frame }) {
   const { content, height, isTime, xTitle, formatX, formatTick, frame } = props
   const { scales, placeX, range, right, bottom } = frame
   const from = content.x[0] ?? 0
-  const stepX = ((content.xEnd - from || 1) * TICK_PIXELS.x) / (right - EDGES.left)
-  const times = isTime ? timeTicks(from, content.xEnd, stepX) : undefined
-  const ticksX = times?.ticks ?? numberTicks(from, content.xEnd, stepX)
-  const labelsX = times ? timeLabels(times.ticks, times.stepS) : ticksX.map(formatX)
-  const ticksY = numberTicks(...range, ((range[1] - range[0]) * TICK_PIXELS.y) / (bottom - EDGES.top))
+  const ticksX = (isTime ? timeTicks : ticks)(from, content.xEnd, (right - EDGES.left) / TICK_PIXELS.x)
+  const ticksY = ticks(...range, (bottom - EDGES.top) / TICK_PIXELS.y)
   return (
     <>
       <g class="plot-rule" stroke="var(--rule)">
@@ -114,9 +111,9 @@ function Picture(props: Omit<PlotProps, 'cursor'> & { frame: Frame }) {
           ))}
       </g>
       <g text-anchor="middle">
-        {ticksX.map((tick, index) => (
+        {ticksX.map((tick) => (
           <text key={tick} x={placeX(tick)} y={bottom + 16}>
-            {labelsX[index]}
+            {isTime ? timeLabel(tick) : formatX(tick)}
           </text>
         ))}
         {!isTime && (
@@ -163,25 +160,22 @@ function Picture(props: Omit<PlotProps, 'cursor'> & { frame: Frame }) {
 function Lines({ content, scales }: { content: PlotContent; scales: Scales }) {
   return (
     <g fill="none" stroke-linejoin="round">
-      {content.lines.toReversed().map(({ label, values, lower, upper, colour, isBackground }) => {
-        const alone = lonelyIndexes(values)
-        return (
-          <g key={label} stroke={paint(colour)} opacity={isBackground ? 0.5 : 1}>
-            {lower && upper && (
-              <g opacity="0.16">
-                <path d={bandPath(lower, upper, scales)} fill={paint(colour)} stroke="none" />
-                <path d={intervalPath(alone, lower, upper, scales)} stroke-width="5" />
-              </g>
-            )}
-            <path
-              d={linePath(values, scales)}
-              stroke-width={isBackground ? 1 : 1.75}
-              stroke-dasharray={dashesOf(colour)?.join(' ')}
-            />
-            <path d={pointPath(alone, values, scales)} stroke-width="5" stroke-linecap="round" />
-          </g>
-        )
-      })}
+      {content.lines.toReversed().map(({ label, values, lower, upper, colour, isBackground }) => (
+        <g key={label} stroke={paint(colour)} opacity={isBackground ? 0.5 : 1}>
+          {lower && upper && (
+            <g opacity="0.16">
+              <path d={bandPath(lower, upper, scales)} fill={paint(colour)} stroke="none" />
+              <path d={bandPath(lower, upper, scales, isAlone)} stroke-width="5" />
+            </g>
+          )}
+          <path
+            d={linePath(values, scales)}
+            stroke-width={isBackground ? 1 : 1.75}
+            stroke-dasharray={dashesOf(colour)?.join(' ')}
+          />
+          <path d={linePath(values, scales, isAlone)} stroke-width="5" stroke-linecap="round" />
+        </g>
+      ))}
     </g>
   )
 }

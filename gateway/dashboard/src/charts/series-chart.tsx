@@ -1,3 +1,4 @@
+import { bisectCenter } from 'd3-array'
 import { useId, useLayoutEffect, useMemo, useRef, useState } from 'preact/hooks'
 import type { SeriesMark } from '@copal/shared/wire/admin-series.ts'
 import { formatNumber } from '../format/numbers.ts'
@@ -7,7 +8,7 @@ import { colourVariable, dashesOf } from './colours.ts'
 import { MarkCard } from './mark-card.tsx'
 import { MarkRow } from './mark-row.tsx'
 import { groupAt, groupMarks, markWithUpdate, minMarkGap, type MarkGroup } from './marks.ts'
-import { isEmpty, nearestIndex, type Bound, type Line, type PlotContent } from './plot-data.ts'
+import { isEmpty, type Bound, type Line, type PlotContent } from './plot-data.ts'
 import { EDGES, Plot } from './plot.tsx'
 import { periodLabel } from './time-axis.ts'
 
@@ -97,7 +98,7 @@ export function SeriesChart(props: SeriesChartProps) {
     const plotWidth = box.width - EDGES.left - EDGES.right
     const position = (event.clientX - box.left - EDGES.left) / plotWidth
     if (!(position >= 0 && position <= 1)) return leave()
-    setCursor(nearestIndex(x, (x[0] ?? 0) + position * (xEnd - (x[0] ?? 0))))
+    setCursor(bisectCenter(x, (x[0] ?? 0) + position * (xEnd - (x[0] ?? 0))))
     setNear(groupAt(groups, position, NEAR_PIXELS / plotWidth))
   }
   return (

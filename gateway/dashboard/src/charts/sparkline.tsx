@@ -13,7 +13,7 @@ const HEIGHT = 20
 
 /** A line as small as a word. It begins at 0. */
 export function Sparkline({ values, label, width = 96 }: SparklineProps) {
-  const path = sparkPath(values, width, HEIGHT, true)
+  const path = sparkPath(values, width, HEIGHT)
   return (
     <svg
       class="sparkline"

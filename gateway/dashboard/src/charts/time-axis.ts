@@ -1,23 +1,27 @@
-/** Labels of a time axis: the hour, and the day where it begins. */
+/** Ticks and labels of a time axis, in local time. */
+import { timeDay, timeTicks as roundTimes } from 'd3-time'
 import { clockOf, dayOf } from '../format/times.ts'
 
-const DAY_S = 86_400
+/** The least part of the usual distance of ticks that is between two. */
+const MIN_DISTANCE = 0.5
 
 /**
- * Labels the ticks of a time axis, in local time.
+ * The round times between two, Unix seconds.
  *
- * @param ticks Unix seconds
- * @param stepS distance of the ticks, seconds
+ * @param count about how many
  */
-export function timeLabels(ticks: readonly number[], stepS: number): string[] {
-  return ticks.map((tick, index) => {
-    const date = new Date(tick * 1000)
-    if (stepS >= DAY_S) return dayOf(date)
-    const before = ticks[index - 1]
-    const isNewDay = before !== undefined && new Date(before * 1000).getDate() !== date.getDate()
-    const isMidnight = date.getHours() === 0 && date.getMinutes() === 0
-    return isNewDay || isMidnight ? dayOf(date) : clockOf(date)
-  })
+export function timeTicks(fromS: number, toS: number, count: number): number[] {
+  const dates = roundTimes(new Date(fromS * 1000), new Date(toS * 1000), count)
+  const ticks = dates.map((date) => date.getTime() / 1000)
+  // Every second day of a month is the 31st and the 1st.
+  const minS = ((toS - fromS) / count) * MIN_DISTANCE
+  return ticks.filter((tick, index) => !(tick - (ticks[index - 1] ?? -Infinity) < minS))
+}
+
+/** Labels a tick: the hour, or the day where it begins. */
+export function timeLabel(tickS: number): string {
+  const date = new Date(tickS * 1000)
+  return timeDay(date).getTime() === date.getTime() ? dayOf(date) : clockOf(date)
 }
 
 /** Formats the start of a period for a table and for screen readers: `27 Nov, 03:12`. */
