@@ -3,6 +3,7 @@ import type { SeriesMark, SeriesReport } from '@copal/shared/wire/admin-series.t
 import type { Line } from '../../charts/plot-data.ts'
 import { SeriesChart } from '../../charts/series-chart.tsx'
 import { joinMasks, lastKnown, mapLine, type DomainSeries } from '../../data/domain-series.ts'
+import { seriesFromFirstData } from '../../data/first-data.ts'
 import {
   formatCount,
   plural,
@@ -19,9 +20,10 @@ import { paths } from '../../navigation/routes.ts'
 import { scoredNote, whyNothingScored } from './scored-note.ts'
 
 /** Drift of the traffic (dense) and cost of pruning (gap) over time, with the decisions on the shared axis. */
-export function DriftCharts({ report, domain }: { report: SeriesReport; domain: string }) {
+export function DriftCharts({ report: whole, domain }: { report: SeriesReport; domain: string }) {
   const { go } = useNavigation()
   const sharedCursor = useState<number>()
+  const report = useMemo(() => seriesFromFirstData(whole), [whole])
   const joined = useMemo(() => joinMasks(report, domain), [report, domain])
   const lines = useMemo(() => linesOf(joined, report.width), [joined, report.width])
   const marks = useMemo(

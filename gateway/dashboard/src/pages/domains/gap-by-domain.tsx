@@ -2,6 +2,7 @@ import { useMemo } from 'preact/hooks'
 import type { GapsReport } from '@copal/shared/wire/admin-series.ts'
 import { SeriesChart } from '../../charts/series-chart.tsx'
 import type { Line } from '../../charts/plot-data.ts'
+import { gapsFromFirstData } from '../../data/first-data.ts'
 import {
   formatLossDifference,
   formatPercentTick,
@@ -15,8 +16,9 @@ import { paths } from '../../navigation/routes.ts'
 const COLOURED = 8
 
 /** The cost of pruning of each domain over time, per cent of perplexity. */
-export function GapByDomain({ report }: { report: GapsReport }) {
+export function GapByDomain({ report: whole }: { report: GapsReport }) {
   const { go } = useNavigation()
+  const report = useMemo(() => gapsFromFirstData(whole), [whole])
   const { domains } = report
   const lines = useMemo<Line[]>(
     () =>
