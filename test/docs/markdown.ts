@@ -53,6 +53,14 @@ export function tableWith(markdown: string, ...header: string[]): MarkdownTable 
   return table
 }
 
+/** The fenced code blocks of a document, in order. `language` is empty where a block names none. */
+export function codeBlocksOf(markdown: string): { language: string; code: string }[] {
+  return [...markdown.matchAll(/^```(\w*)\n([\s\S]*?)^```$/gm)].map(([, language = '', code = '']) => ({
+    language,
+    code,
+  }))
+}
+
 /** A document without its fenced code blocks. */
 export function withoutCode(markdown: string): string {
   return markdown.replace(/^ *```[\s\S]*?^ *```$/gm, '')
