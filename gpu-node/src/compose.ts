@@ -57,7 +57,7 @@ export async function startNode(settings: NodeSettings, environment: NodeProcess
       (opened) => opened.shutdown(),
     )
     const gateway = createNodeGateway(settings)
-    const files = await openNodeFiles(settings.home, gateway, log)
+    const files = await openNodeFiles(settings.home, model.config, gateway, log)
     const memory = await unlessCancelled(() => divideMemory(settings, model, environment), signal)
 
     const foundation: NodeFoundation = { ...served, settings, gateway, files, memory, telemetry, log }

@@ -1,6 +1,6 @@
 /** Statistics between a real node, the real gateway and another node's client. */
 import type { UpdateEntry } from '@copal/shared/wire/admin.ts'
-import { statisticsManifest } from '@copal/shared/wire/statistics-manifest.ts'
+import { MAX_STATISTICS_MANIFEST_BYTES, statisticsManifest } from '@copal/shared/wire/statistics-manifest.ts'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { join } from 'node:path'
 import { createGatewayClient } from '../../gpu-node/src/serving/control/gateway-client.ts'
@@ -31,7 +31,9 @@ test('what one node calibrated another one fetches from the gateway, byte for by
   const { original, manifest } = await until('the statistics in R2', async () => {
     const [artifact] = await storedStatistics(join(COPAL_HOME!, 'statistics'), fleet.model)
     if (!artifact) return undefined
-    const chunks = await other.downloadStatistics(artifact.id, 'manifest.json').catch(() => undefined)
+    const chunks = await other
+      .downloadStatistics(artifact.id, 'manifest.json', MAX_STATISTICS_MANIFEST_BYTES)
+      .catch(() => undefined)
     if (!chunks) return undefined
     const bytes: Uint8Array[] = []
     for await (const chunk of chunks) bytes.push(chunk)
@@ -41,8 +43,8 @@ test('what one node calibrated another one fetches from the gateway, byte for by
     }
   })
   expect(manifest).toMatchObject({ model: 'tiny', domain: 'speech' })
-  const copy = await receiveArtifact(temporaryDir(), manifest, fleet.model.config, (piece) =>
-    other.downloadStatistics(manifest.artifact, piece),
+  const copy = await receiveArtifact(temporaryDir(), manifest, fleet.model.config, ({ sha256, bytes }) =>
+    other.downloadStatistics(manifest.artifact, sha256, bytes),
   )
   expect({ ...copy, dir: '' }).toEqual({ ...original, dir: '' })
   const name = 'mlp_hidden.second_moment'

@@ -1,5 +1,7 @@
 import { readdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
+import type { LlamaConfig } from '../model/config/llama-config.ts'
+import { maxMaskFileBytes } from '../model/mask-file/max-mask-file-bytes.ts'
 import { removePartials } from '../platform/atomic-file.ts'
 import { reasonOf, type Log } from '../platform/log.ts'
 import { PRIVATE } from '../platform/make-folder.ts'
@@ -37,12 +39,18 @@ export interface NodeFiles {
 /**
  * Opens the files of a locked home, and removes what a killed process left there: half-written files, datasets and scratch.
  *
+ * @param config the model's, which limits the size of mask files
  * @throws AppError `internal_error` when the state file cannot be read
  */
-export async function openNodeFiles(home: string, gateway: GatewayClient, log: Log): Promise<NodeFiles> {
+export async function openNodeFiles(
+  home: string,
+  config: LlamaConfig,
+  gateway: GatewayClient,
+  log: Log,
+): Promise<NodeFiles> {
   await Promise.all([home, join(home, 'jobs')].map(removePartials))
   const state = await openNodeState({ home, log })
-  const masks = createMaskStore({ home, gateway, log })
+  const masks = createMaskStore({ home, maxBytes: maxMaskFileBytes(config), gateway, log })
   const datasets = createDatasetStore({ home, gateway })
   const workDir = join(home, 'work')
   const removeUnusedMasks = () => {

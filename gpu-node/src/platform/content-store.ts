@@ -17,10 +17,11 @@ export interface ContentStore {
    * Returns the path of the file after verifying its hash. Fetches it when it is missing or was changed on disk. Calls for
    * the same hash share one fetch.
    *
+   * @param bytes its size; up to `maxBytes` if it is not known
    * @throws AppError `not_found`, or retryable when the source is away; what `mismatch` gives for wrong bytes; an error that
    * names the folder when its disk is full
    */
-  ensure(sha256: string, signal?: AbortSignal): Promise<string>
+  ensure(sha256: string, signal?: AbortSignal, bytes?: number): Promise<string>
   /** Adds bytes that were made on this node. */
   put(bytes: Uint8Array): Promise<{ sha256: string; path: string }>
   /** Removes half-written files of an interrupted process. Call it before anything is written. */
@@ -32,7 +33,10 @@ export interface ContentStoreDeps {
   dir: string
   /** File extension with its dot. */
   extension: string
-  fetch(sha256: string, signal?: AbortSignal): Promise<AsyncIterable<Uint8Array>>
+  /** Largest size of a file. */
+  maxBytes: number
+  /** Returns the bytes of a file as they arrive; fails when there are more than `maxBytes`. */
+  fetch(sha256: string, maxBytes: number, signal?: AbortSignal): Promise<AsyncIterable<Uint8Array>>
   /** Creates the error for fetched bytes whose hash differs from the requested one. */
   mismatch(sha256: string, actual: string): AppError
   /** Called when a file on disk has another content than its name says, before it is fetched again. */
@@ -60,12 +64,12 @@ export function createContentStore(deps: ContentStoreDeps): ContentStore {
       throw explainFullDisk(error, deps.dir, 'for a file', 'move COPAL_HOME to a larger disk')
     })
 
-  async function fetchFile(sha256: string, signal?: AbortSignal): Promise<string> {
+  async function fetchFile(sha256: string, maxBytes: number, signal?: AbortSignal): Promise<string> {
     const path = pathOf(sha256)
     const found = await check(sha256, signal)
     if (found === 'intact') return path
     if (found === 'damaged') deps.onDamaged?.(path)
-    await write(path, verified(sha256, await deps.fetch(sha256, signal)))
+    await write(path, verified(sha256, await deps.fetch(sha256, maxBytes, signal)))
     return path
   }
 
@@ -79,10 +83,10 @@ export function createContentStore(deps: ContentStoreDeps): ContentStore {
     if (actual !== sha256) throw deps.mismatch(sha256, actual)
   }
 
-  async function ensure(sha256: string, signal?: AbortSignal): Promise<string> {
+  async function ensure(sha256: string, signal?: AbortSignal, bytes = deps.maxBytes): Promise<string> {
     const running = fetching.get(sha256)
     if (!running) {
-      const path = fetchFile(sha256, signal).finally(() => fetching.delete(sha256))
+      const path = fetchFile(sha256, bytes, signal).finally(() => fetching.delete(sha256))
       fetching.set(sha256, { path, signal })
       return path
     }
@@ -90,7 +94,7 @@ export function createContentStore(deps: ContentStoreDeps): ContentStore {
       return await unlessAborted(running.path, signal)
     } catch (error) {
       // The caller that started the fetch gave up; this one has not.
-      if (running.signal?.aborted && !signal?.aborted) return ensure(sha256, signal)
+      if (running.signal?.aborted && !signal?.aborted) return ensure(sha256, signal, bytes)
       throw error
     }
   }

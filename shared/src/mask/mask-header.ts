@@ -10,6 +10,9 @@ import {
 } from './mask-metadata.ts'
 import { layOutSafetensors, readSafetensorsHeader, type SafetensorsEntry } from './safetensors-container.ts'
 
+/** An upper bound of the header of any mask, which has about 300 bytes per linear. */
+export const MAX_MASK_HEADER_BYTES = 4 * 1024 * 1024
+
 /** Suffix of the tensor with the surviving values of a weight. */
 const VALUES_SUFFIX = '.values'
 

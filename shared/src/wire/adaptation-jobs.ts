@@ -5,6 +5,9 @@ import { count, modelId, sha256Hex, traceparent } from './identifiers.ts'
 import { domainName } from './inference-fields.ts'
 import { MAX_LINEARS, selectionSpec } from './selection.ts'
 
+/** Largest dataset: the gateway has it in the memory of a Worker. */
+export const MAX_DATASET_BYTES = 128 * 1024 * 1024
+
 /**
  * A dataset that the gateway froze: newline-delimited {@link TextSample}s, named by its SHA-256. Each line also names its
  * domain, so that no two domains share a dataset and the texts of one domain can be deleted.
@@ -14,6 +17,8 @@ export const datasetRef = z.object({
   /** A domain, or `(general)` for the operator's holdout. */
   domain: z.string().min(1).max(64),
   samples: count,
+  /** Size of its file; absent from older gateways. */
+  bytes: count.optional(),
   /** When its texts were frozen, Unix milliseconds; the half-life of statistics counts from it. */
   createdAt: count.optional(),
   /** True: its texts were deleted because of their age. It counts by its statistics alone, and must not be fetched. */

@@ -15,8 +15,9 @@ test('a caller that aborts a shared download does not fail the other callers', a
   const store = createContentStore({
     dir: temporaryDir(),
     extension: '.txt',
+    maxBytes: 100,
     mismatch: () => new AppError('mask_invalid', 'damaged'),
-    async fetch(_sha256, signal) {
+    async fetch(_sha256, _maxBytes, signal) {
       fetches += 1
       return (async function* () {
         yield BYTES.subarray(0, 4)
@@ -40,6 +41,7 @@ test('a caller that aborts does not wait for the download of another one', async
   const store = createContentStore({
     dir: temporaryDir(),
     extension: '.txt',
+    maxBytes: 100,
     mismatch: () => new AppError('mask_invalid', 'damaged'),
     fetch: async () =>
       (async function* () {
@@ -61,6 +63,7 @@ test('the verification of a large file ends when its caller aborts', async () =>
   const store = createContentStore({
     dir: temporaryDir(),
     extension: '.txt',
+    maxBytes: 100,
     mismatch: () => new AppError('mask_invalid', 'damaged'),
     fetch: () => Promise.reject(new Error('nothing is fetched')),
   })
@@ -77,6 +80,7 @@ test('a file that is removed while it is looked for is fetched, or written again
   const store = createContentStore({
     dir: temporaryDir(),
     extension: '.txt',
+    maxBytes: 100,
     mismatch: () => new AppError('mask_invalid', 'damaged'),
     async fetch() {
       fetches += 1
@@ -101,6 +105,7 @@ test('a full disk is an error that names the folder and what helps', async () =>
   const store = createContentStore({
     dir,
     extension: '.txt',
+    maxBytes: 100,
     mismatch: () => new AppError('mask_invalid', 'damaged'),
     // Fails where the write of a chunk would.
     fetch: async () =>

@@ -95,7 +95,7 @@ export async function startGatewayDouble(nodeId = 'node-1'): Promise<GatewayDoub
       const bytes = new TextEncoder().encode(texts.map((text) => `${JSON.stringify({ text })}\n`).join(''))
       const sha256 = createHash('sha256').update(bytes).digest('hex')
       double.artifacts.set(`datasets/${sha256}`, bytes)
-      return { sha256, domain, samples: texts.length }
+      return { sha256, domain, samples: texts.length, bytes: bytes.length }
     },
     async callNode(nodeUrl, method, path, body) {
       const bytes = new TextEncoder().encode(JSON.stringify(body))

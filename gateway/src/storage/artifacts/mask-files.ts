@@ -1,5 +1,5 @@
 import { AppError } from '@copal/shared/errors.ts'
-import { readMaskHeader, type MaskHeader } from '@copal/shared/mask/mask-header.ts'
+import { MAX_MASK_HEADER_BYTES, readMaskHeader, type MaskHeader } from '@copal/shared/mask/mask-header.ts'
 import { maskInvalid } from '@copal/shared/mask/mask-error.ts'
 import { MASK_PART_BYTES, MAX_MASK_PARTS } from '@copal/shared/wire/mask-parts.ts'
 import type { Deps } from '../../contracts/bindings.ts'
@@ -14,8 +14,6 @@ export type MaskFileDeps = Pick<Deps, 'db' | 'artifacts' | 'nowMs'>
  * It is streamed into R2 and never held in memory, so this only bounds abuse; R2 accepts at most 5 GiB at once.
  */
 export const MAX_FILE_BYTES = MASK_PART_BYTES * MAX_MASK_PARTS
-/** An upper bound of the header of any mask, which has about 300 bytes per linear. */
-const MAX_HEADER_BYTES = 4 * 1024 * 1024
 /** The code at the end of R2's error message if bytes do not match their checksum. */
 const BAD_DIGEST = '(10037)'
 
@@ -132,7 +130,7 @@ export async function readStoredHeader(artifacts: R2Bucket, sha256: string): Pro
  * @throws AppError `mask_invalid` if the object is no mask file
  */
 export async function findStoredHeader(artifacts: R2Bucket, sha256: string): Promise<MaskHeader | undefined> {
-  const object = await artifacts.get(maskKey(sha256), { range: { offset: 0, length: MAX_HEADER_BYTES } })
+  const object = await artifacts.get(maskKey(sha256), { range: { offset: 0, length: MAX_MASK_HEADER_BYTES } })
   if (!object) return undefined
   const header = readMaskHeader(new Uint8Array(await object.arrayBuffer()))
   if (header.fileBytes !== object.size) {

@@ -17,6 +17,10 @@ import {
   type Artifact,
 } from './statistics-artifact.ts'
 
+type StoredBlock = StatisticsManifest['blocks'][number]
+/** Returns the bytes of a piece as they arrive, and fails when there are more than the piece has. */
+type FetchPiece = (piece: StoredBlock['pieces'][number]) => Promise<AsyncIterable<Uint8Array>>
+
 /** More than the header of a block's file needs. */
 const MAX_HEADER_BYTES = 2 ** 20
 
@@ -64,14 +68,13 @@ export async function sendArtifact(
 /**
  * Writes an artifact that another node stored, checks every tensor against its hash, and publishes it under `dir`.
  *
- * @param fetchPiece returns the bytes of a piece as they arrive
  * @throws UnusableStatisticsError when it is damaged, or is not what its manifest says
  */
 export async function receiveArtifact(
   dir: string,
   manifest: StatisticsManifest,
   config: LlamaConfig,
-  fetchPiece: (sha256: string) => Promise<AsyncIterable<Uint8Array>>,
+  fetchPiece: FetchPiece,
 ): Promise<Artifact> {
   const { artifact: id, baseSha256, domain } = manifest
   const parts = manifest.parts.map((part) => ({ ...part, domain })).toSorted((a, b) => (a.id < b.id ? -1 : 1))
@@ -100,8 +103,6 @@ export async function receiveArtifact(
   }
 }
 
-type StoredBlock = StatisticsManifest['blocks'][number]
-
 /** Checks before a download that a block has the tensors of this model, and is no larger than they are in f64. */
 function requireExpected(
   id: string,
@@ -124,22 +125,19 @@ function requireExpected(
 async function writePieces(
   path: string,
   pieces: StoredBlock['pieces'],
-  fetchPiece: (sha256: string) => Promise<AsyncIterable<Uint8Array>>,
+  fetchPiece: FetchPiece,
 ): Promise<void> {
   const file = await open(path, 'w')
   try {
-    for (const { sha256, bytes } of pieces) {
+    for (const piece of pieces) {
       const hash = createHash('sha256')
-      let received = 0
-      for await (const chunk of await fetchPiece(sha256)) {
-        received += chunk.length
-        if (received > bytes) break
+      for await (const chunk of await fetchPiece(piece)) {
         hash.update(chunk)
         // `FileHandle.writeFile` writes at the current position, and writes all bytes.
         await file.writeFile(chunk)
       }
-      if (received !== bytes || hash.digest('hex') !== sha256)
-        throw new UnusableStatisticsError(`piece ${sha256} was damaged in storage or in transit`)
+      if (hash.digest('hex') !== piece.sha256)
+        throw new UnusableStatisticsError(`piece ${piece.sha256} was damaged in storage or in transit`)
     }
   } finally {
     await file.close()

@@ -1,7 +1,8 @@
 import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { AppError } from '@copal/shared/errors.ts'
-import { createContentStore, type ContentStore } from '../../platform/content-store.ts'
+import { MAX_DATASET_BYTES, type DatasetRef } from '@copal/shared/wire/adaptation-jobs.ts'
+import { createContentStore } from '../../platform/content-store.ts'
 import type { GatewayClient } from './gateway-client.ts'
 import { makeFolder, PRIVATE } from '../../platform/make-folder.ts'
 
@@ -11,7 +12,9 @@ import { makeFolder, PRIVATE } from '../../platform/make-folder.ts'
  * Datasets contain texts of clients. A node keeps them only while a job reads them, so that text deleted in the gateway
  * does not remain on nodes.
  */
-export interface DatasetStore extends Pick<ContentStore, 'ensure'> {
+export interface DatasetStore {
+  /** Returns the path of a dataset as {@link createContentStore} does; older gateways do not give its size. */
+  ensure(dataset: Pick<DatasetRef, 'sha256' | 'bytes'>, signal?: AbortSignal): Promise<string>
   /** Removes every dataset. Call it only while no job runs. */
   clear(): Promise<void>
 }
@@ -25,7 +28,8 @@ export function createDatasetStore(deps: {
   const store = createContentStore({
     dir,
     extension: '.ndjson',
-    fetch: (sha256, signal) => deps.gateway.download('datasets', sha256, signal),
+    maxBytes: MAX_DATASET_BYTES,
+    fetch: (sha256, maxBytes, signal) => deps.gateway.download('datasets', sha256, maxBytes, signal),
     // Retryable, but not forever: the file was correct when it was stored, and may have been damaged in the store.
     mismatch: (sha256, actual) =>
       new AppError(
@@ -34,10 +38,10 @@ export function createDatasetStore(deps: {
       ),
   })
   return {
-    async ensure(sha256, signal) {
+    async ensure({ sha256, bytes }, signal) {
       // Closed also where the home is open to other users, such as a folder that systemd makes.
       makeFolder(dir, PRIVATE)
-      return store.ensure(sha256, signal)
+      return store.ensure(sha256, signal, bytes)
     },
     clear: () => rm(dir, { recursive: true, force: true }),
   }

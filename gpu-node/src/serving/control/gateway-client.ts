@@ -28,12 +28,25 @@ export interface GatewayClient {
   receipts(batch: ReceiptBatch): Promise<void>
   /** Sends a streamed response for the response cache. */
   sendCachedResponse(response: CachedResponse): Promise<void>
-  /** Returns the bytes of a file as they arrive; fails when none arrive for a while. The caller checks the hash. */
-  download(kind: ArtifactKind, sha256: string, signal?: AbortSignal): Promise<AsyncIterable<Uint8Array>>
+  /**
+   * Returns the bytes of a file as they arrive. They fail with `no_node_available` when none arrive for a while or they trickle, and
+   * with `service_unavailable` when there are more than `maxBytes`. The caller checks the hash.
+   */
+  download(
+    kind: ArtifactKind,
+    sha256: string,
+    maxBytes: number,
+    signal?: AbortSignal,
+  ): Promise<AsyncIterable<Uint8Array>>
   /** Streams a mask file from disk to the gateway, which checks its hash. */
   uploadMask(sha256: string, file: Blob, signal?: AbortSignal): Promise<void>
   /** Returns a file of a statistics artifact as {@link download} does: its manifest, or a piece by its SHA-256. */
-  downloadStatistics(artifact: string, file: string, signal?: AbortSignal): Promise<AsyncIterable<Uint8Array>>
+  downloadStatistics(
+    artifact: string,
+    file: string,
+    maxBytes: number,
+    signal?: AbortSignal,
+  ): Promise<AsyncIterable<Uint8Array>>
   /** Sends a file of a statistics artifact. The manifest comes last; the gateway then lists the artifact. */
   uploadStatistics(
     artifact: string,
@@ -48,13 +61,17 @@ export interface GatewayClient {
 const RESPONSE_TIMEOUT_MS = 10_000
 /** Slowest expected transfer of such a body and of a text, and slowest joining of parts in the gateway. */
 const SLOWEST_BYTES_PER_MS = 1_000
-/** Largest text of a response. A job with 40,000 datasets and their statistics has 8 MB. */
-const MAX_TEXT_BYTES = 64 * 1024 * 1024
+/** Largest response to a heartbeat. A job with 40,000 datasets and their statistics has 8 MB. */
+const MAX_HEARTBEAT_RESPONSE_BYTES = 64 * 1024 * 1024
+/** Largest text of other responses, which are errors and acknowledgements. */
+const MAX_TEXT_BYTES = 64 * 1024
 /**
- * Time without progress after which a file transfer is aborted; its total time is not limited. Progress within the
- * system's buffers, which hold megabytes, is not visible.
+ * Time without progress after which a file transfer is aborted. Progress within the system's buffers, which hold megabytes, is not
+ * visible.
  */
 const STALL_TIMEOUT_MS = 60_000
+/** Slowest download of a file, 128 kbit/s, once the stall timeout has passed. */
+const SLOWEST_DOWNLOAD_BYTES_PER_MS = 16
 
 /** Creates the client of the gateway at `baseUrl` (`http://127.0.0.1:8787`). */
 export function createGatewayClient(deps: {
@@ -112,19 +129,19 @@ export function createGatewayClient(deps: {
   }
 
   /** Reads the text of a response, with a stall limit no longer than its time limit. Transfer time is added to that. */
-  async function textOf(response: Response, timeoutMs = RESPONSE_TIMEOUT_MS): Promise<string> {
-    const pieces = bodyChunks(base, response, Math.min(stallTimeoutMs, timeoutMs))
-    const startedMs = performance.now()
-    let bytes = 0
+  async function textOf(
+    response: Response,
+    { maxBytes = MAX_TEXT_BYTES, timeoutMs = RESPONSE_TIMEOUT_MS } = {},
+  ): Promise<string> {
+    const pace = {
+      stallTimeoutMs: Math.min(stallTimeoutMs, timeoutMs),
+      timeoutMs,
+      bytesPerMs: SLOWEST_BYTES_PER_MS,
+    }
+    const pieces = atMost(bodyChunks(base, response, pace), maxBytes, () => noGateway(base, response))
     let text = ''
     const decoder = new TextDecoder()
-    for await (const piece of pieces) {
-      bytes += piece.length
-      if (bytes > MAX_TEXT_BYTES) throw noGateway(base, response)
-      if (performance.now() - startedMs > timeoutMs + bytes / SLOWEST_BYTES_PER_MS)
-        throw unreachable(base, new Error('its response comes too slowly'))
-      text += decoder.decode(piece, { stream: true })
-    }
+    for await (const piece of pieces) text += decoder.decode(piece, { stream: true })
     return text + decoder.decode()
   }
 
@@ -134,9 +151,19 @@ export function createGatewayClient(deps: {
     if (!schema.safeParse(value).success) throw noGateway(base, response)
   }
 
-  function get(path: string, signal?: AbortSignal): Promise<Response> {
-    const nothing = new Uint8Array()
-    return call({ method: 'GET', path, signed: { body: nothing }, deadline: responseDeadline(0), signal })
+  async function get(
+    path: string,
+    maxBytes: number,
+    signal?: AbortSignal,
+  ): Promise<AsyncIterable<Uint8Array>> {
+    const signed = { body: new Uint8Array() }
+    const response = await call({ method: 'GET', path, signed, deadline: responseDeadline(0), signal })
+    const pace = {
+      stallTimeoutMs,
+      timeoutMs: stallTimeoutMs,
+      bytesPerMs: SLOWEST_DOWNLOAD_BYTES_PER_MS,
+    }
+    return atMost(bodyChunks(base, response, pace, signal), maxBytes, () => tooLong(base, path, maxBytes))
   }
 
   /** @param workBytes bytes that the gateway moves for the call, if not those of the body */
@@ -166,7 +193,8 @@ export function createGatewayClient(deps: {
   return {
     async heartbeat(beat, timeoutMs = RESPONSE_TIMEOUT_MS) {
       const response = await post('/internal/nodes/heartbeat', beat, { timeoutMs })
-      const value = jsonOrUndefined(await textOf(response, timeoutMs))
+      const maxBytes = MAX_HEARTBEAT_RESPONSE_BYTES
+      const value = jsonOrUndefined(await textOf(response, { maxBytes, timeoutMs }))
       if (value === undefined) throw noGateway(base, response)
       return validate(heartbeatResponse, value)
     },
@@ -176,10 +204,7 @@ export function createGatewayClient(deps: {
     async sendCachedResponse(response) {
       await acknowledged(await post('/internal/nodes/answers', response), keptResponse)
     },
-    async download(kind, sha256, signal) {
-      const response = await get(`/internal/${kind}/${sha256}`, signal)
-      return bodyChunks(base, response, stallTimeoutMs, signal)
-    },
+    download: (kind, sha256, maxBytes, signal) => get(`/internal/${kind}/${sha256}`, maxBytes, signal),
     async uploadMask(sha256, file, signal) {
       const path = `/internal/masks/${sha256}`
       const stored = (response: Response) => acknowledged(response, storedFile)
@@ -190,10 +215,8 @@ export function createGatewayClient(deps: {
       }
       await sendMaskFile(file, sender, deps.maskPartBytes)
     },
-    async downloadStatistics(artifact, file, signal) {
-      const response = await get(`/internal/statistics/${artifact}/${file}`, signal)
-      return bodyChunks(base, response, stallTimeoutMs, signal)
-    },
+    downloadStatistics: (artifact, file, maxBytes, signal) =>
+      get(`/internal/statistics/${artifact}/${file}`, maxBytes, signal),
     async uploadStatistics(artifact, file, bytes, sha256, signal) {
       const response = await put(`/internal/statistics/${artifact}/${file}`, bytes, sha256, signal)
       await acknowledged(response, file === STATISTICS_MANIFEST ? storedArtifact : storedFile)
@@ -217,7 +240,7 @@ interface GatewayCall {
 /** A time limit that aborts a call. */
 interface Deadline {
   signal: AbortSignal
-  /** Restarts the time limit. */
+  /** Restarts the time limit, also after its end. */
   renew: () => void
   end: () => void
 }
@@ -225,8 +248,13 @@ interface Deadline {
 function startDeadline(timeoutMs: number, awaited: 'response' | 'progress'): Deadline {
   const late = new AbortController()
   const abort = () => late.abort(new Error(`no ${awaited} for ${Math.ceil(timeoutMs / 1000)} s`))
-  const timer = setTimeout(abort, timeoutMs)
-  return { signal: late.signal, renew: () => void timer.refresh(), end: () => clearTimeout(timer) }
+  let timer = setTimeout(abort, timeoutMs)
+  const end = () => clearTimeout(timer)
+  const renew = () => {
+    end()
+    timer = setTimeout(abort, timeoutMs)
+  }
+  return { signal: late.signal, renew, end }
 }
 
 function responseDeadline(bytes: number, timeoutMs = RESPONSE_TIMEOUT_MS): Deadline {
@@ -244,19 +272,38 @@ function withProgress(file: Blob, onPiece: () => void): ReadableStream<Uint8Arra
   return file.stream().pipeThrough(watch)
 }
 
+/** How slow a body may be. */
+interface Pace {
+  /** Longest time without a byte. */
+  stallTimeoutMs: number
+  /** The time for the whole body, to which the transfer at `bytesPerMs` is added. */
+  timeoutMs: number
+  bytesPerMs: number
+}
+
+/** Returns the bytes of a body as they arrive. The time that the caller takes for them does not count. */
 async function* bodyChunks(
   base: URL,
   response: Response,
-  stallTimeoutMs: number,
+  pace: Pace,
   signal?: AbortSignal,
 ): AsyncGenerator<Uint8Array> {
   if (!response.body) return
-  const deadline = startDeadline(stallTimeoutMs, 'progress')
+  const deadline = startDeadline(pace.stallTimeoutMs, 'progress')
+  let bytes = 0
+  let waitedMs = 0
   try {
     const body = response.body.pipeThrough(new TransformStream(), { signal: deadline.signal })
+    let waitingSinceMs = performance.now()
     for await (const chunk of body) {
-      deadline.renew()
+      bytes += chunk.length
+      waitedMs += performance.now() - waitingSinceMs
+      if (waitedMs > pace.timeoutMs + bytes / pace.bytesPerMs)
+        throw new Error('its response comes too slowly')
+      deadline.end()
       yield chunk
+      deadline.renew()
+      waitingSinceMs = performance.now()
     }
   } catch (cause) {
     signal?.throwIfAborted()
@@ -264,6 +311,27 @@ async function* bodyChunks(
   } finally {
     deadline.end()
   }
+}
+
+/** Passes bytes on, up to a number of them. */
+async function* atMost(
+  chunks: AsyncIterable<Uint8Array>,
+  maxBytes: number,
+  error: () => AppError,
+): AsyncGenerator<Uint8Array> {
+  let bytes = 0
+  for await (const chunk of chunks) {
+    bytes += chunk.length
+    if (bytes > maxBytes) throw error()
+    yield chunk
+  }
+}
+
+function tooLong(base: URL, path: string, maxBytes: number): AppError {
+  return new AppError(
+    'service_unavailable',
+    `The gateway at ${base.origin} sent more than the ${maxBytes} bytes that ${path} may have. It was damaged in storage or in transit. Try again.`,
+  )
 }
 
 function unreachable(base: URL, cause: unknown): AppError {

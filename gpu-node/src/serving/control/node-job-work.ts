@@ -58,8 +58,9 @@ export function createJobWork(deps: JobWorkDeps): JobWork {
 
   async function fetchDatasets(refs: readonly DatasetRef[], { signal }: JobContext): Promise<DatasetFile[]> {
     const files: DatasetFile[] = []
-    for (const { sha256, domain, createdAt, expired } of refs) {
-      const path = expired ? '' : await deps.datasets.ensure(sha256, signal)
+    for (const ref of refs) {
+      const { sha256, domain, createdAt, expired } = ref
+      const path = expired ? '' : await deps.datasets.ensure(ref, signal)
       files.push({ sha256, domain, createdAt, expired, path })
     }
     return files

@@ -76,7 +76,7 @@ export function createStatisticsExchange(deps: {
     signal: AbortSignal,
   ): Promise<void> {
     const manifest = await readManifest(
-      await gateway.downloadStatistics(artifact, STATISTICS_MANIFEST, signal),
+      await gateway.downloadStatistics(artifact, STATISTICS_MANIFEST, MAX_STATISTICS_MANIFEST_BYTES, signal),
     )
     // The id of a part covers the weights, the text and its sampling, so these are the statistics that the job wants. Those of
     // an expired text are wanted whatever its sampling was, with all that they are summed with.
@@ -86,8 +86,8 @@ export function createStatisticsExchange(deps: {
     )
     if (manifest.artifact !== artifact || manifest.baseSha256 !== baseSha256 || !isWanted)
       throw new UnusableStatisticsError(`the statistics ${artifact} are not those of the job`)
-    await receiveArtifact(await folder(), manifest, model.config, (piece) =>
-      gateway.downloadStatistics(artifact, piece, signal),
+    await receiveArtifact(await folder(), manifest, model.config, ({ sha256, bytes }) =>
+      gateway.downloadStatistics(artifact, sha256, bytes, signal),
     )
   }
 
@@ -166,12 +166,7 @@ export function createStatisticsExchange(deps: {
 
 async function readManifest(chunks: AsyncIterable<Uint8Array>): Promise<StatisticsManifest> {
   const received: Uint8Array[] = []
-  let size = 0
-  for await (const chunk of chunks) {
-    received.push(chunk)
-    size += chunk.length
-    if (size > MAX_STATISTICS_MANIFEST_BYTES) throw new UnusableStatisticsError('a manifest is too large')
-  }
+  for await (const chunk of chunks) received.push(chunk)
   try {
     return statisticsManifest.parse(JSON.parse(Buffer.concat(received).toString('utf8')))
   } catch (cause) {

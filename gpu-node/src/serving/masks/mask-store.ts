@@ -25,13 +25,23 @@ export interface MaskStore extends ContentStore {
 
 /** Downloads masks from the gateway and uploads new ones; see `GatewayClient`. */
 export interface MaskTransfer {
-  download(kind: 'masks', sha256: string, signal?: AbortSignal): Promise<AsyncIterable<Uint8Array>>
+  download(
+    kind: 'masks',
+    sha256: string,
+    maxBytes: number,
+    signal?: AbortSignal,
+  ): Promise<AsyncIterable<Uint8Array>>
   uploadMask(sha256: string, file: Blob, signal?: AbortSignal): Promise<void>
 }
 
-/** Creates the mask store of a node. */
+/**
+ * Creates the mask store of a node.
+ *
+ * @param deps.maxBytes see `maxMaskFileBytes`
+ */
 export function createMaskStore(deps: {
   home: string
+  maxBytes: number
   gateway: MaskTransfer
   log: Log
   nowMs?: () => number
@@ -40,7 +50,8 @@ export function createMaskStore(deps: {
   const store = createContentStore({
     dir: join(deps.home, 'masks'),
     extension: '.safetensors',
-    fetch: (sha256, signal) => deps.gateway.download('masks', sha256, signal),
+    maxBytes: deps.maxBytes,
+    fetch: (sha256, maxBytes, signal) => deps.gateway.download('masks', sha256, maxBytes, signal),
     mismatch: (sha256, actual) =>
       new AppError(
         'mask_invalid',

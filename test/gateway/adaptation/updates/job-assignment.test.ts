@@ -58,12 +58,15 @@ describe('assignment', () => {
     let whole = await node.beat()
     for (const kind of ['calibrate', 'evaluate']) {
       expect(whole.jobs).toMatchObject([{ id: `${id}-${kind}` }])
+      const [job] = whole.jobs as [Job]
+      for (const { sha256, bytes } of job.kind === 'calibrate' ? job.datasets : job.holdouts)
+        expect(bytes).toBe((await env.ARTIFACTS.head(`datasets/${sha256}`))?.size)
       const again = await node.beat({ jobs: [running(`${id}-${kind}`)] })
       expect(again.jobs).toMatchObject([{ id: `${id}-${kind}`, kind, model: 'short' }])
       expect(JSON.stringify(whole).length).toBeGreaterThan(1_500)
       expect(JSON.stringify(again).length).toBeLessThan(500)
       expect(heartbeatResponse.parse(again)).toEqual(again)
-      whole = await node.beat({ jobs: [await node.done(whole.jobs[0] as Job)] })
+      whole = await node.beat({ jobs: [await node.done(job)] })
     }
   })
 

@@ -68,7 +68,7 @@ test('a slow download has no total time limit, and is aborted when it stalls', a
   stopClock()
   let received = 0
   const download = async () => {
-    for await (const chunk of await client.download('masks', SHA256)) received += chunk.length
+    for await (const chunk of await client.download('masks', SHA256, FILE.size)) received += chunk.length
   }
   const stalled = download().catch((error: unknown) => error)
   const response = await responding.promise
@@ -120,6 +120,53 @@ test.each([
   await left.promise
 })
 
+test.each([
+  [
+    'is longer than the file',
+    () => new Uint8Array(2 ** 16),
+    0,
+    'service_unavailable',
+    'more than the 100000 bytes',
+  ],
+  ['trickles', () => new Uint8Array([0x20]), 20, 'no_node_available', 'comes too slowly'],
+])('a download that %s is ended at once', async (_what, piece, everyMs, code, message) => {
+  const { gateway, client } = await setup(400)
+  const left = Promise.withResolvers<void>()
+  gateway.intercept = (_request, response) => {
+    response.writeHead(200, { 'content-type': 'application/octet-stream' })
+    const timer = setInterval(() => {
+      if (response.writableLength < 2 ** 22) response.write(piece())
+    }, everyMs)
+    response.on('close', () => {
+      clearInterval(timer)
+      left.resolve()
+    })
+    return true
+  }
+  let received = 0
+  const download = async () => {
+    for await (const chunk of await client.download('masks', SHA256, 100_000)) received += chunk.length
+  }
+  await expect(download()).rejects.toMatchObject({
+    code,
+    retryable: true,
+    message: expect.stringContaining(message) as string,
+  })
+  expect(received).toBeLessThanOrEqual(100_000)
+  await left.promise
+})
+
+test("the time that the caller takes for the bytes of a download is not the gateway's", async () => {
+  const { gateway, client } = await setup(100)
+  gateway.artifacts.set(`masks/${SHA256}`, new Uint8Array(FILE.size))
+  let received = 0
+  for await (const chunk of await client.download('masks', SHA256, FILE.size)) {
+    if (received === 0) await new Promise((resolve) => setTimeout(resolve, 300))
+    received += chunk.length
+  }
+  expect(received).toBe(FILE.size)
+})
+
 test("a rejected file reports the gateway's error", async () => {
   const { gateway } = await setup()
   const stranger = createGatewayClient({
@@ -144,7 +191,7 @@ test.each([
     response.writeHead(status).end(body)
     return true
   }
-  const error: unknown = await client.download('datasets', SHA256).catch((thrown: unknown) => thrown)
+  const error: unknown = await client.download('datasets', SHA256, 1).catch((thrown: unknown) => thrown)
   expect(error).toMatchObject({ code, retryable: true })
 })
 

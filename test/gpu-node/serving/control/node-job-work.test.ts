@@ -73,7 +73,7 @@ function workWith(evaluate: (path: string) => Promise<void>, changes: Partial<Ev
       return { sources: sources.map(() => result), numerics, ...(checkGeneration ? { generation } : {}) }
     },
   }
-  const masks = createMaskStore({ home, gateway, log: memoryLog() })
+  const masks = createMaskStore({ home, maxBytes: 2 ** 20, gateway, log: memoryLog() })
   const work = createJobWork({
     home,
     model: { spec: 'tiny', cacheDir: home, id: 'tiny', baseSha256: 'a'.repeat(64) },
@@ -147,7 +147,7 @@ test.each([
   const work = createJobWork({
     home,
     model: { spec: 'tiny', cacheDir: home, id: 'tiny', baseSha256: 'a'.repeat(64) },
-    masks: createMaskStore({ home, gateway, log: memoryLog() }),
+    masks: createMaskStore({ home, maxBytes: 2 ** 20, gateway, log: memoryLog() }),
     removeUnusedMasks: async () => {},
     datasets: createDatasetStore({ home, gateway }),
     evaluator: {
@@ -200,7 +200,7 @@ test('a failed mask upload is repeated without repeating the selection', async (
       id: 'tiny',
       baseSha256: tiny.model.master.baseSha256,
     },
-    masks: createMaskStore({ home, gateway: away, log: memoryLog() }),
+    masks: createMaskStore({ home, maxBytes: 2 ** 20, gateway: away, log: memoryLog() }),
     removeUnusedMasks: async () => {},
     datasets: createDatasetStore({ home, gateway }),
     evaluator: { evaluate: refuse },
@@ -275,7 +275,7 @@ test('a node whose GPU does not open, or has too little memory, selects on the p
     const work = createJobWork({
       home,
       model: { spec: join(tiny.dir, 'model'), cacheDir: join(tiny.dir, 'cache'), id, baseSha256 },
-      masks: createMaskStore({ home, gateway: served, log: memoryLog() }),
+      masks: createMaskStore({ home, maxBytes: 2 ** 20, gateway: served, log: memoryLog() }),
       removeUnusedMasks: async () => {},
       datasets: createDatasetStore({ home, gateway: served }),
       evaluator: { evaluate: refuse },

@@ -74,7 +74,7 @@ function createNode() {
       id: 'tiny',
       baseSha256: tiny.model.master.baseSha256,
     },
-    masks: createMaskStore({ home, gateway: client, log }),
+    masks: createMaskStore({ home, maxBytes: 2 ** 20, gateway: client, log }),
     removeUnusedMasks: async () => {},
     datasets: createDatasetStore({ home, gateway: client }),
     evaluator: { evaluate: () => Promise.reject(new Error('no evaluations here')) },

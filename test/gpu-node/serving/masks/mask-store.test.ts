@@ -9,6 +9,8 @@ import { memoryLog } from '../../../support/doubles/memory-log.ts'
 import { createRandom } from '../../../support/harness/random.ts'
 import { temporaryDir } from '../../../support/harness/temporary.ts'
 
+const MAX_BYTES = 300_000
+
 async function setup() {
   const gateway = await startGatewayDouble()
   onTestFinished(() => gateway.close())
@@ -16,11 +18,11 @@ async function setup() {
   const client = createGatewayClient({ baseUrl: gateway.url, nodeId: gateway.nodeId, secret: gateway.secret })
   const log = memoryLog()
   const clock = { ms: Date.now() }
-  const store = createMaskStore({ home, gateway: client, log, nowMs: () => clock.ms })
+  const store = createMaskStore({ home, maxBytes: MAX_BYTES, gateway: client, log, nowMs: () => clock.ms })
   return { gateway, home, log, clock, store }
 }
 
-function someBytes(seed: number, size = 300_000): Uint8Array {
+function someBytes(seed: number, size = MAX_BYTES): Uint8Array {
   const random = createRandom(seed)
   return Uint8Array.from({ length: size }, () => Math.floor(random() * 256))
 }
@@ -66,6 +68,13 @@ describe('mask store', () => {
     const wanted = 'ab'.repeat(32)
     gateway.artifacts.set(`masks/${wanted}`, someBytes(4))
     await expect(store.ensure(wanted)).rejects.toMatchObject({ code: 'mask_invalid' })
+    expect(await readdir(join(home, 'masks'))).toEqual([])
+  })
+
+  test('bytes beyond the largest mask of the model are not received', async () => {
+    const { gateway, home, store } = await setup()
+    const sha256 = gateway.addMask(someBytes(9, MAX_BYTES + 1))
+    await expect(store.ensure(sha256)).rejects.toMatchObject({ code: 'service_unavailable' })
     expect(await readdir(join(home, 'masks'))).toEqual([])
   })
 
@@ -152,7 +161,7 @@ describe('mask store', () => {
       nodeId: gateway.nodeId,
       secret: 'another secret than the right one',
     })
-    const store = createMaskStore({ home, gateway: stranger, log: memoryLog() })
+    const store = createMaskStore({ home, maxBytes: MAX_BYTES, gateway: stranger, log: memoryLog() })
     await expect(store.ensure(gateway.addMask(someBytes(8)))).rejects.toMatchObject({
       code: 'invalid_signature',
     })

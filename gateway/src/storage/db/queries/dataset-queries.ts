@@ -32,6 +32,7 @@ const reference = {
   sha256: datasets.sha256,
   domain: datasets.domain,
   samples: datasets.samples,
+  bytes: datasets.bytes,
   createdAt: datasets.createdAt,
   expiredAt: datasets.expiredAt,
 }

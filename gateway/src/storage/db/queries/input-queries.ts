@@ -39,9 +39,9 @@ export async function setInputs(
 
 /** Returns the datasets of earlier updates that an update counts, oldest first, as they are now. */
 export async function listInputs(db: Database, updateId: string): Promise<DatasetRef[]> {
-  const { sha256, domain, samples, createdAt, expiredAt } = datasets
+  const { sha256, domain, samples, bytes, createdAt, expiredAt } = datasets
   const rows = await db
-    .select({ sha256, domain, samples, createdAt, expiredAt })
+    .select({ sha256, domain, samples, bytes, createdAt, expiredAt })
     .from(updateInputs)
     .innerJoin(datasets, eq(datasets.sha256, updateInputs.datasetSha256))
     .where(eq(updateInputs.updateId, updateId))
