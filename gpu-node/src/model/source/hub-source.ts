@@ -97,7 +97,10 @@ async function fetchRepository(
         const blob = await downloadFile({ repo: name, path: file.path, revision, ...access })
         if (blob === null) throw new AppError('model_not_found', `hf:${name} no longer holds ${file.path}.`)
         const before = done
-        await writeBlob(blob, arriving, options.signal, (bytes) => reporter(before + bytes, totalBytes))
+        await writeBlob(blob, arriving, options.signal, (bytes) => {
+          if (bytes > file.size) throw arrivedDamaged(file.path, name)
+          reporter(before + bytes, totalBytes)
+        })
         await verifyFile(arriving, file, name, options.signal)
         await rename(arriving, target)
       }
@@ -123,6 +126,7 @@ async function removeUnfinished(dir: string): Promise<void> {
     if (name.startsWith(model) && ending.test(name.slice(model.length))) await removeScratch(join(root, name))
 }
 
+/** Writes a download; it ends when `onBytes` throws. */
 async function writeBlob(
   blob: Blob,
   path: string,
@@ -156,7 +160,11 @@ async function verifyFile(
   const expected = file.lfs?.oid
   if (size === file.size && (expected === undefined || (await sha256File(path, { signal })) === expected))
     return
-  throw new AppError('unsupported_model', `${file.path} of hf:${name} arrived damaged. Start again.`)
+  throw arrivedDamaged(file.path, name)
+}
+
+function arrivedDamaged(path: string, name: string): AppError {
+  return new AppError('unsupported_model', `${path} of hf:${name} arrived damaged. Start again.`)
 }
 
 function explainHubError(error: unknown, name: string): unknown {

