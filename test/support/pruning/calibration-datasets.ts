@@ -11,7 +11,7 @@ export function writeWordsDataset(
   domain: string,
   seed: number,
   texts = 6,
-): Promise<DatasetFile> {
+): Promise<DatasetFile & { path: string }> {
   const random = createRandom(seed)
   const text = () => Array.from({ length: 40 }, () => WORDS[Math.floor(random() * WORDS.length)]).join(' ')
   return writeDataset(dir, domain, Array.from({ length: texts }, text))
@@ -22,7 +22,7 @@ export async function writeDataset(
   dir: string,
   domain: string,
   texts: readonly string[],
-): Promise<DatasetFile> {
+): Promise<DatasetFile & { path: string }> {
   const bytes = Buffer.from(texts.map((text) => `${JSON.stringify({ text })}\n`).join(''))
   const sha256 = createHash('sha256').update(bytes).digest('hex')
   const path = join(dir, `${sha256}.ndjson`)

@@ -11,8 +11,8 @@ export const UPDATE_DRAW: Draw = 'stable'
 
 /** A dataset file on this machine, newline-delimited `{"text": …}`, named by its hash. */
 export interface DatasetFile {
-  /** Not read if it is expired. */
-  path: string
+  /** Null if the text is not on this machine, because it has expired or its statistics were on disk. */
+  path: string | null
   sha256: string
   domain: string
   /** When its texts were frozen, Unix milliseconds; as of the newest one by default. */

@@ -121,6 +121,11 @@ async function readSequences(model: DenseModel, task: CalibrationTask, dataset: 
       { param: 'length' },
     )
   }
+  if (dataset.path === null)
+    throw new AppError(
+      'service_unavailable',
+      `The statistics of a dataset of domain '${dataset.domain}' were damaged on disk. They are fetched or calibrated again.`,
+    )
   const texts = await readDataset(dataset.path, dataset.sha256)
   try {
     const [separator] = model.config.eosTokenIds

@@ -56,11 +56,16 @@ export function createJobWork(deps: JobWorkDeps): JobWork {
     )
   }
 
-  async function fetchDatasets(refs: readonly DatasetRef[], { signal }: JobContext): Promise<DatasetFile[]> {
+  /** Fetches the texts of those datasets whose statistics are missing. */
+  async function fetchTexts(
+    refs: readonly DatasetRef[],
+    missing: ReadonlySet<string>,
+    { signal }: JobContext,
+  ): Promise<DatasetFile[]> {
     const files: DatasetFile[] = []
     for (const ref of refs) {
       const { sha256, domain, createdAt, expired } = ref
-      const path = expired ? '' : await deps.datasets.ensure(ref, signal)
+      const path = missing.has(sha256) && !expired ? await deps.datasets.ensure(ref, signal) : null
       files.push({ sha256, domain, createdAt, expired, path })
     }
     return files
@@ -68,14 +73,15 @@ export function createJobWork(deps: JobWorkDeps): JobWork {
 
   async function calibrate(job: CalibrateJob, context: JobContext): Promise<CalibrationOutcome> {
     const { signal, progress } = context
+    progress(0, 'fetching statistics')
+    const missing = await deps.statistics.fetch(job, context)
     progress(0, 'fetching datasets')
-    const datasets = await fetchDatasets(job.datasets, context)
-    const accumulated = await fetchDatasets(job.accumulated, context)
-    await deps.statistics.fetch(job, context)
+    const datasets = await fetchTexts(job.datasets, missing, context)
+    const accumulated = await fetchTexts(job.accumulated, missing, context)
     const parentMaskPath = job.parent === null ? null : await deps.masks.ensure(job.parent, signal)
     const compareMaskPath =
       job.compareWith === undefined ? undefined : await deps.masks.ensure(job.compareWith, signal)
-    const { gpu, leave } = await reserveGpu(job, context)
+    const { gpu, leave } = await reserveGpu(job, missing.size > 0, context)
     return runCalibration({
       model: deps.model,
       datasets,
@@ -105,12 +111,13 @@ export function createJobWork(deps: JobWorkDeps): JobWork {
   /** Frees memory of the GPU for a calibration; the processor does it if there is too little. */
   async function reserveGpu(
     job: CalibrateJob,
+    calibrates: boolean,
     { signal, progress }: JobContext,
   ): Promise<{ gpu: NodeGpu | null; leave: LeaveGpu }> {
     const nothing = () => undefined
     if (deps.gpu === null || !deps.reserveGpu) return { gpu: deps.gpu, leave: nothing }
     progress(FETCH_SHARE, 'waiting for memory of the GPU')
-    const leave = await deps.reserveGpu(job, !(await deps.statistics.suffice(job)), signal)
+    const leave = await deps.reserveGpu(job, calibrates, signal)
     if (leave) return { gpu: deps.gpu, leave }
     deps.log.warn(
       'the GPU has too little memory for this update beside the weights that serve, so the processor does it. ' +
@@ -123,7 +130,9 @@ export function createJobWork(deps: JobWorkDeps): JobWork {
   async function evaluate(job: EvaluateJob, context: JobContext): Promise<EvaluateResult> {
     const { signal, progress } = context
     progress(0, 'fetching holdouts')
-    const holdouts = await fetchDatasets(job.holdouts, context)
+    const holdouts: { path: string; sha256: string }[] = []
+    for (const holdout of job.holdouts)
+      holdouts.push({ path: await deps.datasets.ensure(holdout, signal), sha256: holdout.sha256 })
     const pacer = createPacer(job.nodeShare ?? 1)
     const endWatch = deps.traffic.subscribe((isBusy) => pacer.bind(isBusy))
     const {
@@ -131,21 +140,17 @@ export function createJobWork(deps: JobWorkDeps): JobWork {
       generation,
       numerics,
     } = await deps.evaluator
-      .evaluate(
-        job.mask,
-        holdouts.map(({ path, sha256 }) => ({ path, sha256 })),
-        {
-          windowTokens: job.windowTokens,
-          checkGeneration: job.checkGeneration,
-          pause: (abort) => pacer.pause(abort),
-          signal,
-          onProgress: (done, total) =>
-            progress(
-              FETCH_SHARE + (1 - FETCH_SHARE) * (total > 0 ? done / total : 1),
-              `evaluating, window ${done} of ${total}`,
-            ),
-        },
-      )
+      .evaluate(job.mask, holdouts, {
+        windowTokens: job.windowTokens,
+        checkGeneration: job.checkGeneration,
+        pause: (abort) => pacer.pause(abort),
+        signal,
+        onProgress: (done, total) =>
+          progress(
+            FETCH_SHARE + (1 - FETCH_SHARE) * (total > 0 ? done / total : 1),
+            `evaluating, window ${done} of ${total}`,
+          ),
+      })
       .finally(endWatch)
     return {
       kind: 'evaluate',

@@ -32,11 +32,10 @@ export interface StatisticsExchange {
   /**
    * Fetches what this node lacks for a job and the job lists. What cannot be fetched or is damaged is left to calibration.
    *
+   * @returns the hashes of the datasets that the job has to calibrate
    * @throws AppError `no_node_available` when the gateway cannot be reached; the reason of the signal
    */
-  fetch(job: CalibrateJob, context: Pick<JobContext, 'signal' | 'progress'>): Promise<void>
-  /** Returns whether the statistics on disk suffice for a job, so that it calibrates nothing. */
-  suffice(job: CalibrateJob): Promise<boolean>
+  fetch(job: CalibrateJob, context: Pick<JobContext, 'signal' | 'progress'>): Promise<ReadonlySet<string>>
   /**
    * Stores the artifacts that the gateway lacks. Repeating it is harmless. A failure is logged, because other nodes can
    * calibrate.
@@ -93,15 +92,18 @@ export function createStatisticsExchange(deps: {
 
   return {
     async fetch(job, { signal, progress }) {
-      const stored = job.statistics ?? []
       const wanted = countedDatasets(job)
-      if (stored.length === 0 || wanted.length === 0) return
-      const parts = wantedParts(model, job, wanted, neededStatistics(job))
-      const onDisk = await listArtifacts(await folder(), baseSha256)
-      const expired = new Set(wanted.flatMap((dataset) => (dataset.expired ? dataset.sha256 : [])))
-      const { chosen, missing } = coverWanted(model, job, onDisk, wanted, neededStatistics(job))
+      if (wanted.length === 0) return new Set()
+      const needed = neededStatistics(job)
+      const cover = async () =>
+        coverWanted(model, job, await listArtifacts(await folder(), baseSha256), wanted, needed)
+      const { chosen, missing } = await cover()
       const held = chosen.map((artifact) => artifact.parts.map(({ datasetSha256 }) => datasetSha256))
-      for (const ref of chooseDownloads(stored, missing, held)) {
+      const downloads = chooseDownloads(job.statistics ?? [], missing, held)
+      if (downloads.length === 0) return new Set(missing)
+      const parts = wantedParts(model, job, wanted, needed)
+      const expired = new Set(wanted.flatMap((dataset) => (dataset.expired ? dataset.sha256 : [])))
+      for (const ref of downloads) {
         progress(0, `fetching statistics of ${ref.domain}`)
         try {
           await fetchArtifact(ref, { parts, expired }, signal)
@@ -114,13 +116,7 @@ export function createStatisticsExchange(deps: {
           log.warn('statistics cannot be fetched and are calibrated instead', fields)
         }
       }
-    },
-
-    async suffice(job) {
-      const wanted = countedDatasets(job)
-      if (wanted.length === 0) return true
-      const onDisk = await listArtifacts(await folder(), baseSha256)
-      return coverWanted(model, job, onDisk, wanted, neededStatistics(job)).missing.length === 0
+      return new Set((await cover()).missing)
     },
 
     async upload(artifacts, job, { signal, retry }) {

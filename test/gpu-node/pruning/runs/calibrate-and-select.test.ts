@@ -48,7 +48,7 @@ test('the statistics equal those of an f64 forward pass', async () => {
   // Wide enough that the second moment of down_proj has several panels, of which the last is narrow.
   const wide = await openTinyModel({ layers: 2, intermediateSize: 400 })
   onTestFinished(() => wide.remove())
-  const dataset = datasets[0]!
+  const dataset = await writeWordsDataset(tiny.dir, 'legal', 1)
   const given = task({ datasets: [dataset] })
   const { tokens } = await calibrateAndSelect(wide.model, given, 1, () => undefined)
   const { config } = wide.model

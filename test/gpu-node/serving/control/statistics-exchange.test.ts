@@ -1,5 +1,5 @@
 /** Nodes that share statistics through the gateway, over HTTP and with calibrations in child processes. */
-import { readdir, rm, writeFile } from 'node:fs/promises'
+import { readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest'
 import type { CalibrateJob, DatasetRef, StatisticsRef } from '@copal/shared/wire/adaptation-jobs.ts'
@@ -8,6 +8,7 @@ import { createDatasetStore } from '../../../../gpu-node/src/serving/control/dat
 import { createGatewayClient } from '../../../../gpu-node/src/serving/control/gateway-client.ts'
 import { createTrafficWatch } from '../../../../gpu-node/src/serving/control/traffic-watch.ts'
 import { createJobWork } from '../../../../gpu-node/src/serving/control/node-job-work.ts'
+import type { JobContext } from '../../../../gpu-node/src/serving/control/node-jobs.ts'
 import { createStatisticsExchange } from '../../../../gpu-node/src/serving/control/statistics-exchange.ts'
 import { createMaskStore } from '../../../../gpu-node/src/serving/masks/mask-store.ts'
 import { startGatewayDouble, type GatewayDouble } from '../../../support/doubles/gateway-double.ts'
@@ -93,16 +94,15 @@ function createNode() {
   return {
     log,
     home,
-    suffice: (job: CalibrateJob) => exchange.suffice(job),
-    /** Fetches the stored statistics of a job, which comes before its calibration. */
+    /** Fetches the stored statistics of a job, which comes before its calibration, and returns the datasets that are still missing. */
     fetch: (job: CalibrateJob) =>
       exchange.fetch(job, { signal: new AbortController().signal, progress: () => undefined }),
     /** Runs a job; `passes` are the domains of the texts that were calibrated. */
-    async run(job: CalibrateJob) {
+    async run(job: CalibrateJob, retry: JobContext['retry'] = (part) => part()) {
       const passes: string[] = []
       const result = await work.calibrate(job, {
         signal: new AbortController().signal,
-        retry: (part) => part(),
+        retry,
         progress(_fraction, message) {
           const [, domain] = /^calibrating (\w+), block 2 of 2/.exec(message) ?? []
           if (domain !== undefined) passes.push(domain)
@@ -173,7 +173,7 @@ test('a node that joins after texts have expired gets the same mask from merged 
   const copy = await second.run(jobOf([], [...expired, c], { statistics }))
   expect(copy.passes).toEqual([])
   expect(copy.maskSha256).toBe(full.maskSha256)
-  expect(gateway.calls.filter((call) => call.includes(`/datasets/${a.sha256}`))).toHaveLength(3)
+  expect(gateway.calls.filter((call) => call.includes(`/datasets/${a.sha256}`))).toHaveLength(1)
 
   // An update of another sampling calibrates what it can, and takes the rest as it is.
   const other = await createNode().run(jobOf([c], expired, { statistics, length: 16 }))
@@ -238,8 +238,7 @@ test.each<[string, (files: [string, Uint8Array][]) => void]>([
   damage([...gateway.artifacts].filter(([key]) => key.startsWith('statistics/')))
   const node = createNode()
   const job = jobOf([a], [], { statistics: stored })
-  await node.fetch(job)
-  expect(await node.suffice(job)).toBe(false)
+  expect([...(await node.fetch(job))]).toEqual([a.sha256])
   expect(node.log.lines.join('\n')).toContain('statistics cannot be fetched and are calibrated instead')
   // Nothing half-written is left.
   const left = await readdir(join(node.home, 'statistics'), { recursive: true, withFileTypes: true })
@@ -306,18 +305,62 @@ test('a mask is compared with that of another node', async () => {
   expect(valuedAgain.agreement).toBe(1)
 })
 
-test('a node knows whether a job calibrates anything', async () => {
+test('a node knows which datasets a job calibrates', async () => {
   const { a, stored } = await calibratedByOneNode()
   const b = dataset('sea', 2)
   const node = createNode()
-  expect(await node.suffice(jobOf([a], []))).toBe(false)
+  const missing = async (...job: Parameters<typeof jobOf>) => [...(await node.fetch(jobOf(...job)))]
+  expect(await missing([a], [])).toEqual([a.sha256])
   await node.run(jobOf([a], [], { statistics: stored }))
-  expect(await node.suffice(jobOf([a], []))).toBe(true)
-  expect(await node.suffice(jobOf([a, b], []))).toBe(false)
+  expect(await missing([a], [])).toEqual([])
+  expect(await missing([b], [a])).toEqual([b.sha256])
   const { selection } = jobOf([], [])
   // It reads sensitivities, which the other method did not need.
-  expect(await node.suffice(jobOf([a], [], { selection: { ...selection, method: 'copal' } }))).toBe(false)
-  expect(await node.suffice(jobOf([b], [], { selection: { ...selection, method: 'magnitude' } }))).toBe(true)
+  expect(await missing([a], [], { selection: { ...selection, method: 'copal' } })).toEqual([a.sha256])
+  expect(await missing([b], [], { selection: { ...selection, method: 'magnitude' } })).toEqual([])
+})
+
+test('a node fetches only the texts that it calibrates', async () => {
+  const [a, b, c] = [dataset('legal', 1), dataset('legal', 2), dataset('sea', 3)]
+  const node = createNode()
+  const fetched = async (job: CalibrateJob) => {
+    const before = gateway.calls.length
+    const { passes } = await node.run(job)
+    const texts = gateway.calls.slice(before).filter((call) => call.startsWith('GET /internal/datasets/'))
+    return { passes, texts: texts.map((call) => call.slice('GET /internal/datasets/'.length)) }
+  }
+  expect(await fetched(jobOf([a], []))).toEqual({ passes: ['legal'], texts: [a.sha256] })
+  expect(await fetched(jobOf([b], [a]))).toEqual({ passes: ['legal'], texts: [b.sha256] })
+  expect(await fetched(jobOf([c], [a, b]))).toEqual({ passes: ['sea'], texts: [c.sha256] })
+  expect(await fetched(jobOf([], [a, b, c]))).toEqual({ passes: [], texts: [] })
+  const magnitude = { ...jobOf([], []).selection, method: 'magnitude' }
+  expect(await fetched(jobOf([dataset('new', 4)], [a], { selection: magnitude }))).toMatchObject({
+    texts: [],
+  })
+})
+
+test('texts are fetched again where their statistics were damaged on disk', async () => {
+  const a = dataset('legal', 1)
+  const node = createNode()
+  const { maskSha256 } = await node.run(jobOf([a], []))
+  const [artifact] = await node.statistics()
+  const block = join(
+    artifact!.dir,
+    (await readdir(artifact!.dir)).find((name) => name !== 'manifest.json')!,
+  )
+  const bytes = await readFile(block)
+  await writeFile(block, bytes.fill(1, bytes.length - 100))
+  const failures: unknown[] = []
+  const repaired = await node.run(jobOf([], [a]), async (part) => {
+    try {
+      return await part()
+    } catch (error) {
+      failures.push(error)
+      return part()
+    }
+  })
+  expect(failures).toMatchObject([{ code: 'service_unavailable', retryable: true }])
+  expect(repaired).toMatchObject({ maskSha256, passes: ['legal'] })
 })
 
 test('a folder that could not be opened once is opened again', async () => {
