@@ -126,7 +126,7 @@ export function createStatisticsExchange(deps: {
       const sent: StatisticsRef[] = []
       for (const artifact of artifacts.filter(({ id }) => !known.has(id))) {
         try {
-          sent.push(await retry(() => send(artifact, job.model, signal)))
+          sent.push(await send(artifact, job.model, { signal, retry }))
         } catch (error) {
           signal.throwIfAborted()
           log.warn('statistics cannot be stored at the gateway; other nodes calibrate instead', {
@@ -139,17 +139,24 @@ export function createStatisticsExchange(deps: {
     },
   }
 
-  async function send(artifact: Artifact, modelId: string, signal: AbortSignal): Promise<StatisticsRef> {
+  async function send(
+    artifact: Artifact,
+    modelId: string,
+    { signal, retry }: Pick<JobContext, 'signal' | 'retry'>,
+  ): Promise<StatisticsRef> {
     const { id } = artifact
+    // Each file on its own, so that a failure does not repeat gigabytes.
+    const upload = (file: string, bytes: Blob, sha256: string) =>
+      retry(() => gateway.uploadStatistics(id, file, bytes, sha256, signal))
     const manifest = await sendArtifact(
       artifact,
       modelId,
-      (sha256, piece) => gateway.uploadStatistics(id, sha256, piece, sha256, signal),
+      (sha256, piece) => upload(sha256, piece, sha256),
       deps.pieceBytes,
     )
     const json = JSON.stringify(manifest)
     const sha256 = createHash('sha256').update(json).digest('hex')
-    await gateway.uploadStatistics(id, STATISTICS_MANIFEST, new Blob([json]), sha256, signal)
+    await upload(STATISTICS_MANIFEST, new Blob([json]), sha256)
     const pieces = manifest.blocks.flatMap((block) => block.pieces)
     return {
       artifact: id,

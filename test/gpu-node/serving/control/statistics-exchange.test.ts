@@ -287,6 +287,23 @@ test('a gateway that cannot store statistics does not fail the job', async () =>
   expect(gateway.calls.slice(before).filter((one) => one.includes('/statistics/'))).toEqual([])
 })
 
+test('a piece that the gateway did not take is sent again, and the others are not', async () => {
+  const a = dataset('legal', 1)
+  let failures = 0
+  gateway.intercept = ({ method, url = '' }, response) => {
+    if (method !== 'PUT' || !url.startsWith('/internal/statistics/') || failures > 0) return false
+    if (gateway.calls.filter((call) => call.startsWith('PUT /internal/statistics/')).length < 3) return false
+    failures += 1
+    response.writeHead(503).end()
+    return true
+  }
+  const { stored } = await createNode().run(jobOf([a], []), (part) => part().catch(() => part()))
+  expect(failures).toBe(1)
+  expect(stored).toHaveLength(1)
+  const sent = gateway.calls.filter((call) => call.startsWith('PUT /internal/statistics/'))
+  expect(sent.length).toBe(new Set(sent).size + 1)
+})
+
 test('a mask is compared with that of another node', async () => {
   const { a, ...one } = await calibratedByOneNode()
   const b = dataset('sea', 2)
