@@ -9,8 +9,10 @@ import { RecentAttempts, type Outcome } from './recent-attempts.ts'
 export const RETRY_MS = 1_000
 /** After this time an attempt is pending: what was to store it has failed, or ended with the object. */
 const PENDING_MS = 5_000
-/** Attempts that an alarm stores one by one. Each takes up to 12 statements of the thousand that an alarm may execute. */
+/** Attempts that an alarm stores: if each is of another node, they take 310 statements of the thousand that an alarm may execute. */
 const MAX_STORED_BY_ALARM = 50
+/** Attempts that an alarm stores one by one, up to 12 statements each, if one of them keeps the others from the database. */
+const MAX_STORED_ONE_BY_ONE = 25
 /** Attempts that are stored together. A Durable Object deletes at most 128 keys in one call. */
 const MAX_STORED_TOGETHER = 128
 /** After so many failures in a row the database is taken to be down. */
@@ -118,28 +120,46 @@ export class FailedAttempts {
     const after = this.#lastTried === undefined ? {} : { startAfter: this.#lastTried }
     const range = { prefix: KEY, limit: MAX_STORED_BY_ALARM, ...after }
     const pending = await this.#host.storage.list<PendingAttempt>(range)
-    let failures = 0
+    const due = new Map<string, PendingAttempt>()
     for (const [key, attempt] of pending) {
       const requestId = key.slice(KEY.length)
-      this.#lastTried = key
       if (Date.now() - attempt.atMs < PENDING_MS) continue
       if (!this.#recent.outcomeOf(requestId)) this.#recent.add(requestId, attempt.outcome, Date.now())
+      due.set(requestId, attempt)
+    }
+    const last = [...pending.keys()].at(-1)
+    const tried = await this.#store(due).then(
+      () => last,
+      () => this.#storeOneByOne(due),
+    )
+    // After the last attempt, the next call begins with the first one again.
+    this.#lastTried = pending.size < MAX_STORED_BY_ALARM && tried === last ? undefined : tried
+  }
+
+  /**
+   * Stores attempts that the database does not take together.
+   *
+   * @returns the key of the last one that was tried
+   */
+  async #storeOneByOne(attempts: ReadonlyMap<string, PendingAttempt>): Promise<string | undefined> {
+    let failures = 0
+    let tried: string | undefined
+    for (const [requestId, attempt] of [...attempts].slice(0, MAX_STORED_ONE_BY_ONE)) {
+      tried = KEY + requestId
       try {
         await this.#store(new Map([[requestId, attempt]]))
         failures = 0
       } catch (error) {
-        await this.#storeLater(key, attempt, error)
+        await this.#storeLater(requestId, attempt, error)
         failures += 1
-        if (failures === MAX_FAILURES) return
+        if (failures === MAX_FAILURES) break
       }
     }
-    // The next call begins with the first one again.
-    if (pending.size < MAX_STORED_BY_ALARM) this.#lastTried = undefined
+    return tried
   }
 
   /** Keeps an attempt that the database did not take for a later call, or drops it if it is old. */
-  async #storeLater(key: string, { atMs }: PendingAttempt, error: unknown): Promise<void> {
-    const requestId = key.slice(KEY.length)
+  async #storeLater(requestId: string, { atMs }: PendingAttempt, error: unknown): Promise<void> {
     if (Date.now() - atMs < DROP_MS)
       return console.error(`Cannot store the failed attempt ${requestId}; trying again later:`, error)
     console.error(
@@ -204,6 +224,7 @@ export class FailedAttempts {
 
   /** Stores the last outcomes of attempts in the database. */
   async #store(attempts: ReadonlyMap<string, PendingAttempt>): Promise<void> {
+    if (attempts.size === 0) return
     const { binding, onStored, whileRefunding } = this.#host
     const ended = Array.from(attempts, ([requestId, { outcome, lease }]) => {
       const isSuperseded = (this.#recent.outcomeOf(requestId) ?? outcome) === 'superseded'
