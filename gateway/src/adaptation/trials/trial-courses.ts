@@ -20,8 +20,8 @@ interface UpdateTrial {
   reference: number
   sinceMs: number
   running: boolean
-  /** The limit by which its end was decided. */
-  limit: number | undefined
+  /** The decision that ended it. */
+  end: DecisionRow | undefined
 }
 
 /**
@@ -58,7 +58,7 @@ function trialOf(
     reference: running?.beside ?? update.parentVersion ?? 0,
     sinceMs: running?.sinceMs ?? update.createdAt,
     running: running !== undefined && end === undefined,
-    limit: limitOf(end),
+    end,
   }
 }
 
@@ -68,14 +68,16 @@ function limitOf(end: DecisionRow | undefined): number | undefined {
 }
 
 async function courseOf(deps: CourseDeps, model: string, trial: UpdateTrial): Promise<TrialCourse> {
-  const { kind, judged, reference, sinceMs, running } = trial
+  const { kind, judged, reference, sinceMs, running, end } = trial
   const isCanary = kind === 'canary'
   const policy = await findPolicy(deps, model)
   const limits = trialLimits(policy, reference)
   const versions = isCanary
     ? { maskVersion: reference, shadowVersion: judged }
     : { maskVersion: judged, shadowVersion: reference }
-  const scores = await listScoredPrompts(deps.db, { model, ...versions }, sinceMs, MAX_SCORES)
+  // Later ones are of a trial of the same masks that an operator has started.
+  const span = { fromMs: sinceMs, untilMs: end?.createdAt ?? Number.MAX_SAFE_INTEGER }
+  const scores = await listScoredPrompts(deps.db, { model, ...versions }, span, MAX_SCORES)
   const timed = scores.map(({ conversation, tokens, nll, nllShadow, createdAt }) => ({
     conversation,
     tokens,
@@ -87,7 +89,7 @@ async function courseOf(deps: CourseDeps, model: string, trial: UpdateTrial): Pr
     mask_version: judged,
     beside_version: reference,
     running,
-    limit: trial.limit ?? limits.maxGap,
+    limit: limitOf(end) ?? limits.maxGap,
     min_tokens: isCanary ? policy.canary.min_scored_tokens : null,
     points: gapCourse(timed, limits),
   }

@@ -53,7 +53,7 @@ test('a running canary has a course whose last point is its evidence', async () 
   })
 })
 
-test('an ended watch has a course against the limit that it was decided by', async () => {
+test('an ended watch has a course until its end, against the limit that it was decided by', async () => {
   await new SimulatedNode('course-2', 'course-end').beat()
   await seedMasks('course-end', [1, 2], { active: 2, promoted: [1, 2] })
   const id = await seedUpdate('course-end', 2, {
@@ -61,7 +61,10 @@ test('an ended watch has a course against the limit that it was decided by', asy
     state: 'promoted',
     finishedAt: Date.now(),
   })
-  await seedScores('course-end', { maskVersion: 2, shadowVersion: 1, gap: -0.1, count: 30 })
+  const scores = { maskVersion: 2, shadowVersion: 1, gap: -0.1, count: 30 }
+  await seedScores('course-end', scores)
+  // Of a shadow that an operator started later.
+  await seedScores('course-end', { ...scores, atMs: Date.now() + 60_000 })
   const loss = { name: 'loss', domain: null, holdout: null, tokens: 1, value: 0, lower: 0, upper: 0 }
   await insertDecision(db, {
     model: 'course-end',

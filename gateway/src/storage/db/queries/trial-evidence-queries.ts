@@ -1,5 +1,5 @@
 /** The requests that a trial is judged by, and their sums by conversation. */
-import { and, asc, eq, gt, gte, sql, type SQL } from 'drizzle-orm'
+import { and, asc, between, eq, gt, sql, type SQL } from 'drizzle-orm'
 import type { ErrorCode } from '@copal/shared/errors.ts'
 import { OTHER_DOMAINS } from '@copal/shared/wire/other-domains.ts'
 import type { Database } from '../../../contracts/database.ts'
@@ -16,11 +16,11 @@ export interface ScoredPrompt {
   createdAt: number
 }
 
-/** Returns the first scored prompts of a shadow beside a mask since a time, oldest first. */
+/** Returns the first scored prompts of a shadow beside a mask in a time, oldest first. */
 export async function listScoredPrompts(
   db: Database,
   versions: { model: string; shadowVersion: number; maskVersion: number },
-  fromMs: number,
+  { fromMs, untilMs }: { fromMs: number; untilMs: number },
   limit: number,
 ): Promise<ScoredPrompt[]> {
   const { conversation, model, shadowVersion, maskVersion, promptTokens, createdAt, requestId } = shadowScores
@@ -38,7 +38,7 @@ export async function listScoredPrompts(
         eq(model, versions.model),
         eq(shadowVersion, versions.shadowVersion),
         eq(maskVersion, versions.maskVersion),
-        gte(createdAt, fromMs),
+        between(createdAt, fromMs, untilMs),
         gt(promptTokens, 0),
       ),
     )
