@@ -8,9 +8,12 @@ import type { StepDeps } from './update-step.ts'
 /** A canary or a watch is judged once in this time, however many heartbeats ask for it. */
 export const CHECK_INTERVAL_MS = 10_000
 
-/** Returns whether a trial may be judged again; saves the statement that takes the turn where it may not. */
+/**
+ * Returns whether a trial may be judged again; saves the statement that takes the turn where it may not. A check ahead of the clock, which
+ * was set back since, holds up none.
+ */
 export function isCheckDue({ checkedAtMs = 0 }: TrialNotes, nowMs: number): boolean {
-  return nowMs - checkedAtMs >= CHECK_INTERVAL_MS
+  return Math.abs(nowMs - checkedAtMs) >= CHECK_INTERVAL_MS
 }
 
 /** Returns the nodes of a model that are alive and take requests. */

@@ -31,7 +31,8 @@ const MINUTE_MS = 60_000
 
 /** A model that serves m1, with an update whose m2 has passed the gate, and a node that holds both masks. */
 async function inCanary(model: string, canary: PolicyOverrides['canary'] = {}, { isHeld = true } = {}) {
-  stopClock()
+  const move = stopClock()
+  const startMs = Date.now()
   const node = new SimulatedNode(`${model}-1`, model)
   await node.beat()
   await seedMasks(model, [1, 2])
@@ -46,10 +47,11 @@ async function inCanary(model: string, canary: PolicyOverrides['canary'] = {}, {
     holding,
     score: (gap: number, count: number, domain = 'code') =>
       seedScores(model, { maskVersion: 1, shadowVersion: 2, gap, count, domain }),
-    /** Lets a time pass, in which the node sends heartbeats, and advances the update. */
+    /** Sets the clock to a time since the beginning, lets the node send a heartbeat, and advances the update. */
     after: async (ms: number, beat: Partial<Heartbeat> | 'silent' = holding) => {
+      move(startMs + ms - Date.now())
       if (beat !== 'silent') await node.beat(beat)
-      return advanceUpdate(testDeps({ nowMs: () => Date.now() + ms }), id)
+      return advanceUpdate(testDeps(), id)
     },
     decisions: () => listDecisionsOf(db, id),
     modelRow: () => findModel(db, model),
@@ -279,6 +281,13 @@ describe('a canary', () => {
     const late = await Promise.all(Array.from({ length: 5 }, () => after(21_500, 'silent')))
     expect(late.map((update) => update?.state)).toContain('rolled_back')
     expect(await decisions()).toHaveLength(1)
+  })
+
+  test('is judged also after the clock was set back', async () => {
+    const { after, score } = await inCanary('clock')
+    expect((await after(11_000))?.state).toBe('canary')
+    await score(0.3, 400)
+    expect((await after(-60 * MINUTE_MS))?.state).toBe('rolled_back')
   })
 
   test('does not begin for a caller that read the update before it was cancelled', async () => {

@@ -46,9 +46,9 @@ async function advanceModel({ db, nowMs }: DetectorDeps, { id: model }: ModelRow
   const now = nowMs()
   const closedMs = Math.floor((now - SETTLE_MS) / MINUTE_MS) * MINUTE_MS
   const fromCursorMs = await findDetectorCursor(db, model)
-  // The first run of a model starts with the minutes that one run reads.
-  const earliestMs = fromCursorMs === 0 ? closedMs - MAX_MINUTES * MINUTE_MS : closedMs - MAX_LAG_MS
-  const fromMs = Math.max(fromCursorMs, earliestMs)
+  // The first run of a model starts with the minutes that one run reads, and so does one whose clock was set back by more since.
+  const isFirst = fromCursorMs === 0 || fromCursorMs - closedMs > MAX_MINUTES * MINUTE_MS
+  const fromMs = isFirst ? closedMs - MAX_MINUTES * MINUTE_MS : Math.max(fromCursorMs, closedMs - MAX_LAG_MS)
   const toMs = Math.min(closedMs, fromMs + MAX_MINUTES * MINUTE_MS)
   if (toMs <= fromMs) return
   const observations = await listObservations(

@@ -106,7 +106,7 @@ export async function claimCheck(
     .where(
       and(
         isTrialOf(model, column, updateId),
-        sql`coalesce(json_extract(${column}, '$.checkedAtMs'), 0) <= ${nowMs - everyMs}`,
+        sql`abs(coalesce(json_extract(${column}, '$.checkedAtMs'), 0) - ${nowMs}) >= ${everyMs}`,
       ),
     )
   return result.meta.changes === 1

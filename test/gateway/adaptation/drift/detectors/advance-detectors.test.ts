@@ -103,6 +103,17 @@ describe('the detectors of a model', () => {
     expect([await missingIn(1), await missingIn(2)]).toEqual([0, 100])
   })
 
+  test('go on after the clock was set back, at once if it was by long', async () => {
+    const { store, advance, states } = await modelWithTraffic('clock')
+    await store(60, 8)
+    await advance(61)
+    for (const minute of [59, 20]) await store(minute, 8)
+    await advance(60)
+    expect(await states()).toMatchObject({ 'dense m0': { requests: 8 } })
+    await advance(21)
+    expect(await states()).toMatchObject({ 'dense m0': { requests: 16 } })
+  })
+
   test('lack no observations of domains of which they get none: unscored, not registered, or deleted', async () => {
     const { store, advance, startMs } = await modelWithTraffic('unread')
     await ensureDomains(db, ['unread-mail', 'unread-gone'], 0)
