@@ -1,9 +1,12 @@
+import { PRESETS } from '@copal/shared/wire/admin-policy.ts'
 import type { UnitSums } from '../../../gateway/src/adaptation/trials/confidence-sequence.ts'
 import { ConversationSums } from '../../../gateway/src/adaptation/trials/conversation-sums.ts'
 import {
   NO_VALUES,
   toUnit,
+  trialLimits,
   type GapSums,
+  type TrialLimits,
   type TrialSide,
   type TrialSums,
 } from '../../../gateway/src/adaptation/trials/trial-judge.ts'
@@ -29,14 +32,21 @@ export interface AnsweredRequest {
 
 /** Sums requests as the database does, one by one. What is slow is decided by the mean under the reference until then. */
 export class TrialTally {
-  readonly #all = new Gaps(null)
+  readonly #limits: TrialLimits
+  readonly #all: Gaps
   readonly #domains = new Map<string, Gaps>()
   readonly #failed = bySide()
   readonly #slowFirst = new SlowTimes(200)
   readonly #slowTokens = new SlowTimes(50)
 
+  /** @param limits those by which the sums are judged */
+  constructor(limits = trialLimits(PRESETS.production, 1)) {
+    this.#limits = limits
+    this.#all = new Gaps(null, limits.maxGap)
+  }
+
   addScore({ conversation, domain, tokens, gap }: ScoredRequest): void {
-    const own = this.#domains.get(domain) ?? new Gaps(domain)
+    const own = this.#domains.get(domain) ?? new Gaps(domain, this.#limits.maxDomainGap)
     this.#domains.set(domain, own)
     for (const gaps of [this.#all, own]) gaps.add(conversation, tokens, gap)
   }
@@ -63,16 +73,18 @@ export class TrialTally {
 
 class Gaps {
   readonly #domain: string | null
+  readonly #limit: number
   readonly #conversations = new ConversationSums()
   #requests = 0
   #tokens = 0
 
-  constructor(domain: string | null) {
+  constructor(domain: string | null, limit: number) {
     this.#domain = domain
+    this.#limit = limit
   }
 
   add(conversation: string | number, tokens: number, gap: number): void {
-    this.#conversations.add(conversation, toUnit(gap))
+    this.#conversations.add(conversation, toUnit(gap, this.#limit))
     this.#requests += 1
     this.#tokens += tokens
   }

@@ -24,7 +24,7 @@ export function gapCourse(scores: readonly TimedScore[], limits: TrialLimits): C
   let last = 0
   let tokens = 0
   for (const [index, score] of scores.entries()) {
-    conversations.add(score.conversation, toUnit(score.gap))
+    conversations.add(score.conversation, toUnit(score.gap, limits.maxGap))
     tokens += score.tokens
     const place = Math.floor(MAX_POINTS * Math.sqrt((index + 1) / scores.length))
     if (place === last) continue

@@ -2,7 +2,7 @@ import type { Database } from '../../contracts/database.ts'
 import { sumAttempts, sumGaps, type AttemptRow } from '../../storage/db/queries/trial-evidence-queries.ts'
 import {
   judgeSums,
-  MAX_GAP,
+  maxGapFor,
   NO_VALUES,
   type AttemptSums,
   type GapSums,
@@ -55,7 +55,7 @@ export async function judgeTrial(
       db,
       versions,
       { fromMs: sinceMs, limit: MAX_SCORES, judged: judgedServes ? 'mask' : 'shadow' },
-      { maxGap: MAX_GAP },
+      { all: maxGapFor(limits.maxGap), domain: maxGapFor(limits.maxDomainGap) },
     ),
     sumAttempts(
       db,

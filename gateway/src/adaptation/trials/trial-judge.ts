@@ -2,8 +2,8 @@ import type { DecisionFigure } from '@copal/shared/wire/admin-decisions.ts'
 import type { AdaptationPolicy } from '@copal/shared/wire/admin-policy.ts'
 import { boundsOf, type Bounds, type UnitSums } from './confidence-sequence.ts'
 
-/** Gaps beyond are counted as this many nats a token, so that they are bounded. A larger limit is never exceeded. */
-export const MAX_GAP = 0.5
+/** Gaps beyond are counted as this many nats a token, so that they are bounded; see {@link maxGapFor}. */
+const MAX_GAP = 0.5
 /** Fewest scored conversations of a domain that must be proven not worse. */
 const MIN_DOMAIN_CONVERSATIONS = 50
 /** How many more of its requests may fail. */
@@ -119,9 +119,10 @@ export function judgeSums(
   return {
     harmful: figures.filter(({ passed }) => !passed),
     proven:
-      fromUnit(gap.upper) < maxGap &&
+      fromUnit(gap.upper, maxGap) < maxGap &&
       ofDomains.every(
-        ({ bounds }) => bounds.count < MIN_DOMAIN_CONVERSATIONS || fromUnit(bounds.upper) < maxDomainGap,
+        ({ bounds }) =>
+          bounds.count < MIN_DOMAIN_CONVERSATIONS || fromUnit(bounds.upper, maxDomainGap) < maxDomainGap,
       ),
     figures,
     scoredRequests: all.requests,
@@ -134,25 +135,34 @@ export function gapOfAll(all: GapSums, { falseAlarm, maxGap }: TrialLimits): Dec
   return gapFigure(all, boundsOf(all, falseAlarm / 4), maxGap)
 }
 
-/** Returns a gap, nats a token, as a number from 0 to 1. */
-export function toUnit(gap: number): number {
-  return (Math.max(-MAX_GAP, Math.min(MAX_GAP, gap)) + MAX_GAP) / (2 * MAX_GAP)
+/**
+ * Returns the bound of the gaps that a limit is compared with, nats a token. It is twice a wide limit: within the limit alone no gap
+ * could exceed it, and a mask would be proven without any score.
+ */
+export function maxGapFor(limit: number): number {
+  return Math.max(MAX_GAP, 2 * limit)
 }
 
-function fromUnit(value: number): number {
-  return value * 2 * MAX_GAP - MAX_GAP
+/** Returns a gap that is compared with a limit, nats a token, as a number from 0 to 1. */
+export function toUnit(gap: number, limit: number): number {
+  const most = maxGapFor(limit)
+  return (Math.max(-most, Math.min(most, gap)) + most) / (2 * most)
+}
+
+function fromUnit(value: number, limit: number): number {
+  return (2 * value - 1) * maxGapFor(limit)
 }
 
 function gapFigure({ domain, requests, tokens }: GapSums, bounds: Bounds, limit: number): DecisionFigure {
-  const lower = fromUnit(bounds.lower)
+  const lower = fromUnit(bounds.lower, limit)
   return {
     name: 'loss',
     domain,
     holdout: null,
     tokens,
-    value: bounds.mean === null ? null : fromUnit(bounds.mean),
+    value: bounds.mean === null ? null : fromUnit(bounds.mean, limit),
     lower,
-    upper: fromUnit(bounds.upper),
+    upper: fromUnit(bounds.upper, limit),
     limit,
     passed: lower <= limit,
     note: `nats a prompt token, ${requests} requests of ${bounds.count} conversations`,

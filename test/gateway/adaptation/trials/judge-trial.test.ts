@@ -125,7 +125,8 @@ test('the database sums the scores of conversations, of all traffic and of each 
     `insert or ignore into domains (name, created_at) values ('law', 0), ('code', 0)`,
   ).run()
   const random = createRandom(5)
-  const tally = new TrialTally()
+  const wide = { ...LIMITS, maxGap: Math.log(2), maxDomainGap: Math.log(5) }
+  const tallies = [LIMITS, wide].map((limits) => ({ limits, tally: new TrialTally(limits) }))
   const versions = { model: 'sums', maskVersion: 1, shadowVersion: 2 }
   for (let index = 0; index < 300; index += 1) {
     const requestId = `sums-${String(index).padStart(8, '0')}`
@@ -141,22 +142,25 @@ test('the database sums the scores of conversations, of all traffic and of each 
       [{ requestId, ...versions, domain, prompt, answer, conversation }],
       1_000 + index,
     )
-    tally.addScore({
+    const score = {
       conversation: conversation ?? requestId,
       domain: domain === 'unregistered' ? '(other)' : domain,
       tokens,
       gap,
-    })
+    }
+    for (const { tally } of tallies) tally.addScore(score)
   }
   const trial = { model: 'sums', judged: 2, reference: 1, active: 'reference', sinceMs: 0 } as const
-  const verdict = await judgeTrial(db, trial, LIMITS)
-  const expected = judgeSums(tally.sums(), LIMITS)
-  expect(verdict.figures).toHaveLength(4)
-  for (const [index, figure] of verdict.figures.entries()) {
-    const { value, lower, upper, ...rest } = expected.figures[index] ?? {}
-    expect(figure).toMatchObject(rest)
-    for (const name of ['value', 'lower', 'upper'] as const)
-      expect(figure[name]).toBeCloseTo({ value, lower, upper }[name] ?? Number.NaN, 9)
+  for (const { limits, tally } of tallies) {
+    const verdict = await judgeTrial(db, trial, limits)
+    const expected = judgeSums(tally.sums(), limits)
+    expect(verdict.figures).toHaveLength(4)
+    for (const [index, figure] of verdict.figures.entries()) {
+      const { value, lower, upper, ...rest } = expected.figures[index] ?? {}
+      expect(figure).toMatchObject(rest)
+      for (const name of ['value', 'lower', 'upper'] as const)
+        expect(figure[name]).toBeCloseTo({ value, lower, upper }[name] ?? Number.NaN, 9)
+    }
+    expect(verdict).toMatchObject({ scoredRequests: 300, scoredTokens: expected.scoredTokens })
   }
-  expect(verdict).toMatchObject({ scoredRequests: 300, scoredTokens: expected.scoredTokens })
 })

@@ -129,6 +129,27 @@ describe('the loss', () => {
   })
 })
 
+describe('a wide limit', () => {
+  const wide = { ...LIMITS, maxGap: Math.log(3), maxDomainGap: Math.log(10) }
+  const judge = (count: number, gap: number) => {
+    const tally = new TrialTally(wide)
+    for (let index = 0; index < count; index += 1)
+      tally.addScore({ conversation: index, domain: 'code', tokens: 9, gap })
+    return judgeSums(tally.sums(), wide)
+  }
+
+  test('is not kept without a score, nor by a few', () => {
+    for (const count of [0, 1, 5]) expect(judge(count, 0)).toMatchObject({ harmful: [], proven: false })
+  })
+
+  test('is kept by a mask that is proven to be within it, and exceeded by one that ruins the text', () => {
+    expect(judge(400, 0.5)).toMatchObject({ harmful: [], proven: true })
+    const ruined = judge(400, 7)
+    expect(ruined.proven).toBe(false)
+    expect(ruined.harmful.map(({ domain }) => domain)).toEqual([null, 'code'])
+  })
+})
+
 describe('failures', () => {
   test('are harm if the mask fails more requests than the other by more than a hundredth', () => {
     const { harmful } = judgeRequests(600, (index) => ({ judged: { failed: index % 5 === 0 } }))

@@ -322,6 +322,15 @@ describe('a canary', () => {
     const update = await advanceUpdate(testDeps({ nowMs: () => Date.now() + 11_000 }), id)
     expect(update?.state).toBe('promoting')
   })
+
+  test('is neither promoted without a score nor spared for harm by a gate that allows three times the perplexity', async () => {
+    const { score, after } = await inCanary('wide', { min_scored_tokens: 0 })
+    const gate = { max_regression: 3, max_refresh_regression: 3 }
+    await setPolicy('wide', { gate, canary: { min_minutes: 0, min_scored_tokens: 0 } })
+    expect((await after(11_000))?.state).toBe('canary')
+    await score(6, 200)
+    expect((await after(22_000))?.state).toBe('rolled_back')
+  })
 })
 
 describe("an operator's trials", () => {

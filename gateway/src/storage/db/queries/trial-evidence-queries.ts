@@ -56,38 +56,40 @@ export type GapRow = Record<'count' | 'sum' | 'squares' | 'requests' | 'tokens',
  * first row, without a domain, has those of all.
  *
  * @param judged the one of the two masks that is judged: the gap is its loss minus that of the other
- * @param scale.maxGap bound of a gap, nats a token; a gap is counted as a number from 0 to 1, which stand for the bounds
+ * @param bounds bounds of a gap, nats a token, where those of all are summed and where those of a domain are; a gap is counted as a
+ * number from 0 to 1, which stand for the bounds
  */
 export async function sumGaps(
   db: Database,
   versions: { model: string; shadowVersion: number; maskVersion: number },
   { fromMs, limit, judged }: { fromMs: number; limit: number; judged: 'mask' | 'shadow' },
-  { maxGap }: { maxGap: number },
+  bounds: { all: number; domain: number },
 ): Promise<GapRow[]> {
   const [minuend, subtrahend] =
     judged === 'mask' ? ['prompt_nll', 'prompt_nll_shadow'] : ['prompt_nll_shadow', 'prompt_nll']
-  const gap = sql.raw(`(${minuend} - ${subtrahend}) / prompt_tokens`)
+  const gap = sql.raw(`(${minuend} - ${subtrahend}) / prompt_tokens gap`)
   const sums = sql.raw(
     'count(*) "count", sum(value) "sum", sum(value * value) squares, sum(requests) requests, sum(tokens) tokens',
   )
-  const ofConversation = sql.raw(
-    'avg(value) value, count(*) requests, sum(tokens) tokens, min(created_at) first_at, min(request_id) first_id',
-  )
+  const ofConversation = (most: number) =>
+    sql.raw(
+      `avg((max(${-most}, min(${most}, gap)) + ${most}) / ${2 * most}) value, count(*) requests, sum(tokens) tokens, ` +
+        'min(created_at) first_at, min(request_id) first_id',
+    )
   return db.all<GapRow>(sql`
     with scored as materialized (
       select iif(domain in (select name from domains), domain, ${OTHER_DOMAINS}) domain,
-        coalesce(conversation, request_id) conversation, request_id, prompt_tokens tokens, created_at,
-        (max(${-maxGap}, min(${maxGap}, ${gap})) + ${maxGap}) / ${2 * maxGap} value
+        coalesce(conversation, request_id) conversation, request_id, prompt_tokens tokens, created_at, ${gap}
       from shadow_scores
       where model = ${versions.model} and shadow_version = ${versions.shadowVersion}
         and mask_version = ${versions.maskVersion} and created_at >= ${fromMs} and prompt_tokens > 0
       order by created_at, request_id limit ${limit})
     select domain, "count", "sum", squares, requests, tokens from (
       select 0 place, null domain, ${sums}, 0 first_at, '' first_id
-      from (select ${ofConversation} from scored group by conversation) having count(*) > 0
+      from (select ${ofConversation(bounds.all)} from scored group by conversation) having count(*) > 0
       union all
       select 1, domain, ${sums}, min(first_at), min(first_id)
-      from (select domain, ${ofConversation} from scored group by domain, conversation) group by domain)
+      from (select domain, ${ofConversation(bounds.domain)} from scored group by domain, conversation) group by domain)
     order by place, first_at, first_id`)
 }
 
