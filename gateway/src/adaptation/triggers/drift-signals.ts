@@ -1,7 +1,7 @@
 import type { AlertKind } from '@copal/shared/wire/admin-alerts.ts'
 import type { AdaptationPolicy } from '@copal/shared/wire/admin-policy.ts'
 
-/** Losses of a domain's traffic that was scored under the active mask and the dense model: sums of nats over `tokens` tokens. */
+/** Losses of a domain's traffic that was scored under a mask and the dense model: sums of nats over `tokens` tokens. */
 export interface ScoredTraffic {
   tokens: number
   nllMasked: number
@@ -17,7 +17,7 @@ export interface HeldAlert {
 
 /** The facts about a domain that its drift is judged by. */
 export interface DriftFacts {
-  /** The scores under the active mask alone: what was scored before it became active says nothing about it. */
+  /** The scores under the mask that serves the domain alone: what was scored under others says nothing about it. */
   scored: ScoredTraffic | undefined
   /** Drift alerts that hold: those of Page-Hinkley and ADWIN, which a task of the cron trigger advances. */
   alerts: readonly HeldAlert[]

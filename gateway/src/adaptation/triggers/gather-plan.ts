@@ -26,6 +26,8 @@ import { nextStart } from './start-times.ts'
 export type PlanDeps = Pick<Deps, 'db' | 'fleet' | 'reservoir' | 'nowMs' | 'adaptationPreset'>
 
 const DAY_MS = 24 * 60 * 60 * 1000
+/** Isolates have clocks of their own. */
+const MAX_CLOCK_SKEW_MS = 60_000
 
 /** How much a plan reads. */
 interface PlanOptions {
@@ -50,19 +52,27 @@ export async function gatherPlan(
     findPolicySetMs(deps.db, model.id),
     findObstacle(deps, model, policy),
   ])
+  // Nothing would start until times have passed that are ahead of the clock, which was set back since.
+  const past = (atMs: number) => (atMs - nowMs > MAX_CLOCK_SKEW_MS ? 0 : atMs)
   const input = {
     nowMs,
     policy: policy.triggers,
     policySetMs,
     demand: demandOf(model, policy),
     windowTokens: evaluationWindow(model),
-    updates,
+    updates: updates
+      .map(({ createdAt, finishedAt, ...update }) => ({
+        ...update,
+        createdAt: past(createdAt),
+        finishedAt: finishedAt === null ? null : past(finishedAt),
+      }))
+      .toSorted((a, b) => b.createdAt - a.createdAt),
     updateCount,
-    dryRuns: dryRuns.map(({ createdAt }) => createdAt),
+    dryRuns: dryRuns.map(({ createdAt }) => past(createdAt)),
     obstacle,
   }
   if (!always && nextStart(input).waitsFor !== undefined) return { ...input, domains: [] }
-  const histories = domainHistories(updates, policy.triggers.cooldown_minutes)
+  const histories = domainHistories(input.updates, policy.triggers.cooldown_minutes)
   const facts = (await listFacts(deps, model)).map((each) => ({
     ...each,
     history: histories.get(each.domain),
@@ -72,16 +82,19 @@ export async function gatherPlan(
 }
 
 async function listFacts(deps: PlanDeps, model: ModelRow): Promise<Omit<FactsBesideTexts, 'history'>[]> {
-  const versions = [model.activeVersion, model.previousVersion ?? model.activeVersion]
+  const { activeVersion, previousVersion, domainVersions } = model
+  const serving = [activeVersion, ...domainVersions.values()]
   const [domains, holdouts, drift, traffic, alerts] = await Promise.all([
     listDomains(deps.db),
     listLatestHoldouts(deps.db),
-    sumDrift(deps.db, { model: model.id, version: model.activeVersion }),
-    sumTokensUnder(deps.db, model.id, versions),
+    sumDrift(deps.db, { model: model.id, versions: serving }),
+    sumTokensUnder(deps.db, model.id, [...serving, previousVersion ?? activeVersion]),
     listHeldAlerts(deps.db, model.id),
   ])
   const latest = new Map(holdouts.map(({ domain, characters }) => [domain, characters]))
-  const scoredOf = new Map(drift.map((each) => [each.domain, each]))
+  const servesIn = (domain: string) => domainVersions.get(domain) ?? activeVersion
+  const scored = drift.filter(({ domain, maskVersion }) => maskVersion === servesIn(domain))
+  const scoredOf = new Map(scored.map((each) => [each.domain, each]))
   const alertsOf = Map.groupBy(alerts, ({ domain }) => domain)
   return domains.map(({ name: domain, createdAt: createdAtMs }) => ({
     domain,

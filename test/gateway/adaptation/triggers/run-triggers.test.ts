@@ -241,6 +241,22 @@ test('several due domains become one update, and the next one waits for the cool
   ])
 })
 
+/** Scores of 5,000 tokens of a domain's traffic under a mask. */
+const scoredUnder = (model: string, maskVersion: number, gap: number) => ({
+  tenant: '',
+  model,
+  domain: `${model}-a`,
+  maskVersion,
+  finishReason: 'stop' as const,
+  requests: 50,
+  promptTokens: 5_000,
+  completionTokens: 0,
+  driftRequests: 50,
+  driftTokens: 5_000,
+  nllMasked: 5_000 * (3 + gap),
+  nllDense: 5_000 * 3,
+})
+
 test('drift starts an update: the gap that was scored under the active mask alone', async () => {
   const node = await modelWithNode('drift')
   await importSegments('drift-a', 24)
@@ -249,21 +265,7 @@ test('drift starts an update: the gap that was scored under the active mask alon
   const [first] = await updatesOf('drift')
   await node.finish(first?.id ?? '')
   await importSegments('drift-a', 5, 'more of drift')
-  const scored = (maskVersion: number, gap: number) => ({
-    tenant: '',
-    model: 'drift',
-    domain: 'drift-a',
-    maskVersion,
-    finishReason: 'stop' as const,
-    requests: 50,
-    promptTokens: 5_000,
-    completionTokens: 0,
-    driftRequests: 50,
-    driftTokens: 5_000,
-    nllMasked: 5_000 * (3 + gap),
-    nllDense: 5_000 * 3,
-  })
-  await db.insert(usageTotals).values([scored(0, 5), scored(1, 0.39)])
+  await db.insert(usageTotals).values([scoredUnder('drift', 0, 5), scoredUnder('drift', 1, 0.39)])
   await tick(1)
   expect(await updatesOf('drift')).toHaveLength(1)
   await db.update(usageTotals).set({ nllMasked: 5_000 * 3.41 })
@@ -273,6 +275,46 @@ test('drift starts an update: the gap that was scored under the active mask alon
     trigger: 'drift',
     trigger_reason: expect.stringContaining('0.410 nats a token, above 0.4'),
   })
+})
+
+test('the gap and the traffic of a domain with a mask of its own are those under that mask', async () => {
+  const node = await modelWithNode('drift-own')
+  await importSegments('drift-own-a', 24)
+  await setPolicy('drift-own', { ...AT_ONCE, max_gap: 0.4 })
+  await tick()
+  const [first] = await updatesOf('drift-own')
+  await node.finish(first?.id ?? '')
+  await importSegments('drift-own-a', 5, 'more of drift-own')
+  await env.DB.exec(`UPDATE models SET domain_versions = '{"drift-own-a":2}' WHERE id = 'drift-own'`)
+  await db
+    .insert(usageTotals)
+    .values([
+      { ...scoredUnder('drift-own', 1, 0.9), promptTokens: 0 },
+      scoredUnder('drift-own', 2, 0.1),
+      { ...scoredUnder('drift-own', 1, 0), domain: 'elsewhere' },
+    ])
+  await ensureDomains(db, ['elsewhere'], 0)
+  await tick(1)
+  expect(await updatesOf('drift-own')).toHaveLength(1)
+  const { domains } = await reportOf('drift-own')
+  const own = domains.find(({ domain }) => domain === 'drift-own-a')
+  expect(own).toMatchObject({ gap: expect.closeTo(0.1, 9) as number, traffic_share: 0.5 })
+})
+
+test('updates that ended ahead of the clock, which was set back since, hold up none', async () => {
+  const node = await modelWithNode('clock')
+  await importSegments('clock-a', 20)
+  await setPolicy('clock', { cooldown_minutes: 60, max_per_day: 1 })
+  await tick()
+  const [first] = await updatesOf('clock')
+  await node.finish(first?.id ?? '')
+  await importSegments('clock-a', 20, 'more of clock')
+  const day = 24 * 60 * MINUTE
+  await env.DB.exec(
+    `UPDATE updates SET created_at = created_at + ${day}, finished_at = finished_at + ${day} WHERE model = 'clock'`,
+  )
+  await tick()
+  expect(await updatesOf('clock')).toHaveLength(2)
 })
 
 describe('a dry run', () => {

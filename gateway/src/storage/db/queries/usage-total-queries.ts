@@ -3,6 +3,7 @@ import { OTHER_DOMAINS } from '@copal/shared/wire/other-domains.ts'
 import type { Database } from '../../../contracts/database.ts'
 import { usageTotals } from '../schema/usage.ts'
 import { addedColumns } from './added-columns.ts'
+import { isAmong } from './is-among.ts'
 
 /** Unregistered domains of a tenant on a model that totals count by name: the first ones. */
 export const NAMED_DOMAINS = 64
@@ -97,8 +98,11 @@ export interface DriftSum {
   nllDense: number
 }
 
-/** Returns the drift sums of a model, or of one of its masks alone: one row per domain and mask version. */
-export async function sumDrift(db: Database, of: { model: string; version?: number }): Promise<DriftSum[]> {
+/** Returns the drift sums of a model, or of some of its masks alone: one row per domain and mask version. */
+export async function sumDrift(
+  db: Database,
+  of: { model: string; versions?: readonly number[] },
+): Promise<DriftSum[]> {
   const { model, domain, maskVersion, driftRequests, driftTokens, nllMasked, nllDense } = usageTotals
   const requests = sum(driftRequests).mapWith(Number)
   return db
@@ -112,13 +116,7 @@ export async function sumDrift(db: Database, of: { model: string; version?: numb
       nllDense: sum(nllDense).mapWith(Number),
     })
     .from(usageTotals)
-    .where(
-      and(
-        ne(driftRequests, 0),
-        eq(model, of.model),
-        of.version === undefined ? undefined : eq(maskVersion, of.version),
-      ),
-    )
+    .where(and(ne(driftRequests, 0), eq(model, of.model), of.versions && isAmong(maskVersion, of.versions)))
     .groupBy(model, domain, maskVersion)
     .having(gt(requests, 0))
     .orderBy(model, domain, maskVersion)
