@@ -261,7 +261,7 @@ export const driftQuery = z.object({
 
 /**
  * Response of `GET /admin/drift`, for the domains of a page. `r` is the R matrix of held-out perplexities: `perplexity[stage][domain]` after
- * each mask, null where the domain was not known yet. A positive `backward_transfer` is forgetting.
+ * each mask, null where it was not measured on the holdout version of the column, or with other numerics. A positive `backward_transfer` is forgetting.
  */
 export const driftReport = z.object({
   model: z.string(),

@@ -85,7 +85,7 @@ function trafficEntry({ domain, maskVersion, requests, tokens, nllMasked, nllDen
 
 /**
  * Builds the R matrix. Its domains are in the order in which masks learned them, then the rest by name. All cells of a column
- * are measured on one version of the domain's holdout, because losses on different texts cannot be compared.
+ * are measured on one version of the domain's holdout and with the same numerics, because others cannot be compared.
  */
 function rMatrix(
   { activeVersion, promoted }: DriftRecord,

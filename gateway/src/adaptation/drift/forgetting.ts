@@ -47,7 +47,8 @@ export function cellsByDomain(
 
 /**
  * Chooses the holdout version that a column of the R matrix shows: of those that a mask was evaluated on (of all, if there is none)
- * the one with most stages, and the newest of these.
+ * the one with most stages, and the newest of these. Only cells that can be compared count: those of the numerics of that mask, or of
+ * the last stage.
  *
  * @param versions newest first
  */
@@ -57,13 +58,24 @@ export function versionToShow(
   maskVersion: number,
 ): HoldoutCells | undefined {
   const withMask = versions.filter((cells) => cells.perplexity.has(maskVersion))
-  const size = (cells: HoldoutCells) =>
-    stages.filter((stage) => cells.perplexity.has(stage.mask_version)).length
+  const stagesOf = (cells: HoldoutCells) => stages.filter((stage) => cells.perplexity.has(stage.mask_version))
+  const shown =
+    withMask.length > 0
+      ? withMask.map((cells) => comparableWith(cells, maskVersion))
+      : versions.map((cells) => comparableWith(cells, stagesOf(cells).at(-1)?.mask_version ?? maskVersion))
   let best: HoldoutCells | undefined
-  for (const cells of withMask.length > 0 ? withMask : versions) {
-    if (!best || size(cells) > size(best)) best = cells
-  }
+  for (const cells of shown) if (!best || stagesOf(cells).length > stagesOf(best).length) best = cells
   return best
+}
+
+/** Returns the cells whose numerics are those of a mask. */
+function comparableWith(
+  { perplexity: values, numerics, ...cells }: HoldoutCells,
+  mask: number,
+): HoldoutCells {
+  const numericsOf = (version: number) => numerics.get(version) ?? null
+  const isAlike = ([version]: [number, number]) => sameNumerics(numericsOf(version), numericsOf(mask))
+  return { ...cells, numerics, perplexity: new Map([...values].filter(isAlike)) }
 }
 
 /**
@@ -84,20 +96,16 @@ export function forgettingOf(
   const first = served.find(({ calibrated_domains: calibrated }) => calibrated.includes(domain))
   if (!last || !first || first === last) return undefined
   const earlier = served.slice(0, -1).filter(({ mask_version: version }) => version > 0)
-  const measured = versions.filter((cells) => cells.perplexity.has(last.mask_version))
-  const valueOf = ({ perplexity: values, numerics }: HoldoutCells, version: number) =>
-    sameNumerics(numerics.get(version) ?? null, numerics.get(last.mask_version) ?? null)
-      ? values.get(version)
-      : undefined
+  const measured = versions
+    .filter((cells) => cells.perplexity.has(last.mask_version))
+    .map((cells) => comparableWith(cells, last.mask_version))
   const cells =
-    measured.find((candidate) => valueOf(candidate, first.mask_version) !== undefined) ??
-    measured.find((candidate) =>
-      earlier.some((stage) => valueOf(candidate, stage.mask_version) !== undefined),
-    )
+    measured.find(({ perplexity: values }) => values.has(first.mask_version)) ??
+    measured.find(({ perplexity: values }) => earlier.some((stage) => values.has(stage.mask_version)))
   const active = cells?.perplexity.get(last.mask_version)
   if (!cells || active === undefined) return undefined
   const compare = (version: number): Forgetting['first'] => {
-    const value = valueOf(cells, version)
+    const value = cells.perplexity.get(version)
     return value === undefined
       ? null
       : { mask_version: version, perplexity: value, difference: active - value }

@@ -175,9 +175,12 @@ test('losses of other numerics are never compared: a new form of the weights is 
     { ...evaluation(3, 'a', 10), ...packed },
   ]
   const { r } = driftReport(record({ ...changes, evaluations: cells }))
-  expect(rounded(r.perplexity)).toEqual([[null], [12], [11], [10]])
+  expect(rounded(r.perplexity)).toEqual([[null], [null], [11], [10]])
   expect(r.forgetting).toMatchObject([{ first: null, best: { mask_version: 2 } }])
   expect(r.backward_transfer).toBeNull()
+  // Where the active mask was not measured, the last one that was decides.
+  const unmeasured = driftReport(record({ ...changes, evaluations: cells.slice(0, 2) }))
+  expect(rounded(unmeasured.r.perplexity)).toEqual([[null], [null], [11], [null]])
 })
 
 test('a column shows the version with most stages that the active mask was evaluated on, and of these the newest', () => {
