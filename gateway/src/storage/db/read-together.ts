@@ -1,9 +1,6 @@
 import type { Database } from '../../contracts/database.ts'
 import { openDatabase } from './open-database.ts'
 
-/** Turns of the microtask queue until drizzle has passed on a statement of a function that awaits some others. */
-const PASSED_ON = 64
-
 /** A statement whose result names only columns. */
 const OF_COLUMNS = /^select (?:distinct )?((?:(?:"\w+"\.)?"\w+"(?:, )?)+) from /
 
@@ -48,7 +45,8 @@ export async function readTogether<const Reads extends readonly unknown[]>(
   const values = Promise.all(read(openDatabase(collector)))
   // It is returned; one that fails early must not count as unhandled until then.
   values.catch(() => undefined)
-  for (let turn = 0; turn < PASSED_ON; turn += 1) await Promise.resolve()
+  // All microtasks run before the next event, and nothing else stands between the reads and their first statements.
+  await scheduler.wait(0)
   isCollecting = false
   try {
     const results = waiting.length > 0 ? await client.batch(waiting.map(({ statement }) => statement)) : []

@@ -55,6 +55,20 @@ test('reads that run together take one call, and give what they give alone', asy
   expect(calls).toEqual([5])
 })
 
+test('a read may stand behind any number of functions', async () => {
+  const { db, calls } = recorded()
+  await ensureModel(db, { ...model, id: 'deep' }, 1)
+  const found = await readTogether(db, (one) => [
+    findModel(one, 'deep'),
+    (async () => {
+      for (let turn = 0; turn < 1_000; turn += 1) await Promise.resolve()
+      return findModel(one, 'deep')
+    })(),
+  ])
+  expect(found).toMatchObject(Array.from({ length: 2 }, () => ({ id: 'deep' })))
+  expect(calls).toEqual([2])
+})
+
 test('what a read asks after its first result takes a call of its own', async () => {
   const { db, calls } = recorded()
   await ensureModel(db, { ...model, id: 'twice' }, 1)
