@@ -9,7 +9,7 @@ import { readTogether } from '../../storage/db/read-together.ts'
 import { findPolicy } from '../policy/find-policy.ts'
 import { describeLosses } from '../sampling/describe-losses.ts'
 import { textBytes } from '../sampling/text-bytes.ts'
-import { knownTextsMarker } from '../statistics/mark-known-texts.ts'
+import { findKnownTexts, markKnownTexts } from '../statistics/mark-known-texts.ts'
 import { releaseEarlier } from '../statistics/release-texts.ts'
 import { evaluationWindow } from './evaluation-window.ts'
 import { requireHeldOutTexts } from './require-domain-texts.ts'
@@ -32,12 +32,12 @@ export const DESCRIBE_MS = 60_000
  * @throws AppError `insufficient_samples` for a domain with neither statistics nor enough new text
  */
 export async function collect(deps: StepDeps, update: UpdateRow): Promise<StepOutcome | undefined> {
-  const [model, collected, { influence }, counted, markKnownTexts] = await readTogether(deps.db, (db) => [
+  const [model, collected, { influence }, counted, knownTexts] = await readTogether(deps.db, (db) => [
     requireModel({ db }, update),
     findDatasets(db, update.datasets ?? []),
     findPolicy({ ...deps, db }, update.model),
     listCountedDomains(db, update.model),
-    knownTextsMarker(deps, update.domains, db),
+    findKnownTexts({ db }, update.domains),
   ])
   if (collected.length === 0) {
     await releaseEarlier(deps, update)
@@ -48,7 +48,7 @@ export async function collect(deps: StepDeps, update: UpdateRow): Promise<StepOu
   const datasets = collected.map(({ sha256 }) => sha256)
   // One at a time: an isolate has 128 MB, and freezing a domain may take some tens of MB.
   for (const domain of left) {
-    await markKnownTexts(domain)
+    await markKnownTexts(deps, domain, knownTexts)
     if (!(await describe(domain))) return undefined
     const texts = await take(deps, update, domain, influence)
     const bytes = bytesOf(texts)
