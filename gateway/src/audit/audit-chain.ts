@@ -1,3 +1,4 @@
+import { DAY_MS } from '@copal/shared/day.ts'
 import { auditHash, FIRST_PREVIOUS_HASH } from '@copal/shared/wire/audit-hash.ts'
 import { hmac } from '@copal/shared/wire/hmac.ts'
 import type { Deps } from '../contracts/bindings.ts'
@@ -10,7 +11,6 @@ import {
   type AuditRow,
   type PendingAuditRow,
 } from '../storage/db/queries/audit-queries.ts'
-import { DAY_MS } from '../storage/db/queries/usage-day-queries.ts'
 
 type ChainDeps = Pick<Deps, 'calls' | 'db' | 'nowMs' | 'keyPepper'>
 

@@ -1,3 +1,4 @@
+import { DAY_MS } from '@copal/shared/day.ts'
 import type { Actor, DashboardSession } from '../contracts/api-key.ts'
 import type { Deps } from '../contracts/bindings.ts'
 import {
@@ -13,7 +14,7 @@ import { actorOfSignedIn } from './session-key.ts'
 /** How long a session lasts without being used. */
 export const SESSION_IDLE_MS = 12 * 60 * 60_000
 /** How long a session lasts at most. */
-export const SESSION_MS = 7 * 24 * 60 * 60_000
+export const SESSION_MS = 7 * DAY_MS
 /** A use is recorded when the last record is this old, so that most requests write nothing. */
 const TOUCH_MS = 5 * 60_000
 

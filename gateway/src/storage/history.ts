@@ -1,7 +1,7 @@
+import { DAY_MS } from '@copal/shared/day.ts'
 import type { Deps } from '../contracts/bindings.ts'
 import { deleteHistory, HISTORY_RECORDS } from './db/queries/history-queries.ts'
 import { countDeleted } from './db/queries/metric-count-queries.ts'
-import { DAY_MS } from './db/queries/usage-day-queries.ts'
 import { turnAt } from './artifacts/shards.ts'
 
 /** Bounds of a run: a statement takes some tens of milliseconds, and the database must stay free for other queries. */

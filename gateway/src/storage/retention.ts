@@ -1,3 +1,4 @@
+import { DAY_MS } from '@copal/shared/day.ts'
 import type { Deps } from '../contracts/bindings.ts'
 import { inRandomOrder } from '../runtime/random-order.ts'
 import { countDeleted } from './db/queries/metric-count-queries.ts'
@@ -6,7 +7,7 @@ import { deleteReceipts, findReceiptTime, moveReceiptHorizon } from './db/querie
 import { deleteRequestDomains } from './db/queries/request-domain-queries.ts'
 import { deleteShadowPeriods, deleteShadowScores, findScoreTime } from './db/queries/shadow-score-queries.ts'
 import { deleteTombstones } from './db/queries/tombstone-queries.ts'
-import { DAY_MS, deleteUsageDays } from './db/queries/usage-day-queries.ts'
+import { deleteUsageDays } from './db/queries/usage-day-queries.ts'
 
 /** Days that shadow scores are kept, as long as samples. */
 const SCORE_DAYS = 30

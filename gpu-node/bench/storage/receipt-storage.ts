@@ -1,4 +1,5 @@
 import { randomBytes } from 'node:crypto'
+import { DAY_MS } from '@copal/shared/day.ts'
 import { formatSpread, line } from '../measurement/report.ts'
 import { spread } from '@copal/gpu-node/platform/spread.ts'
 import { startReceiptStorage, type ReceiptStorage } from './storage-worker.ts'
@@ -18,7 +19,6 @@ export interface Checkout {
   root: string
 }
 
-const DAY_MS = 86_400_000
 /** Domains and masks of a batch, as a busy fleet with a canary has. */
 const DOMAINS = 10
 const MASKS = 2

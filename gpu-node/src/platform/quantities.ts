@@ -1,3 +1,4 @@
+import { DAY_MS } from '@copal/shared/day.ts'
 export { counted, formatTime } from '@copal/shared/phrases.ts'
 
 /** Formats bytes in decimal units, as download and disk sizes are given: `12.3 MB`. */
@@ -30,7 +31,7 @@ export function formatAge(iso: string | null, nowMs: number): string {
   if (ms < 1000) return 'now'
   if (ms < 3_600_000) return `${formatDuration(ms < 60_000 ? ms : Math.floor(ms / 60_000) * 60_000)} ago`
   if (ms < 48 * 3_600_000) return `${Math.floor(ms / 3_600_000)} h ago`
-  return `${Math.floor(ms / 86_400_000)} d ago`
+  return `${Math.floor(ms / DAY_MS)} d ago`
 }
 
 /** Formats the time of day of an ISO time: `21:05:07 UTC`. */

@@ -1,6 +1,7 @@
 import { env } from 'cloudflare:workers'
 import { eq } from 'drizzle-orm'
 import { expect, test } from 'vitest'
+import { DAY_MS } from '@copal/shared/day.ts'
 import { SERIES_WIDTHS } from '@copal/shared/wire/admin-series.ts'
 import { UNCOUNTED } from '../../../gateway/src/calls/call-budget.ts'
 import { DEFAULT_POLICY } from '../../../gateway/src/fleet/object/policy-variables.ts'
@@ -10,7 +11,6 @@ import {
   findReceiptTime,
   insertReceipts,
 } from '../../../gateway/src/storage/db/queries/receipt-queries.ts'
-import { DAY_MS } from '../../../gateway/src/storage/db/queries/usage-day-queries.ts'
 import { periodDomains, trafficPeriods } from '../../../gateway/src/storage/db/schema/periods.ts'
 import { receipts, requestDomains, shadowScores } from '../../../gateway/src/storage/db/schema/usage.ts'
 import {

@@ -1,3 +1,4 @@
+import { DAY_MS } from '@copal/shared/day.ts'
 import type { DeletedSamples } from '@copal/shared/wire/admin-samples.ts'
 import { recordAudit } from '../../audit/record-audit.ts'
 import { createCallBudget, isCallsUsedUp, keepCalls } from '../../calls/call-budget.ts'
@@ -40,7 +41,7 @@ import { deleteFrozenTexts, findAffectedDatasets, LAST_CALLS } from './frozen-te
 type SampleDeletionDeps = Pick<Deps, 'calls' | 'db' | 'reservoir' | 'nowMs'>
 
 /** How long a deletion waits for an update. None takes so long, unless no node is there for it. */
-const MAX_WAIT_MS = 7 * 24 * 60 * 60 * 1000
+const MAX_WAIT_MS = 7 * DAY_MS
 /** How long a deletion waits for updates that follow each other. */
 const MAX_TOTAL_WAIT_MS = 2 * MAX_WAIT_MS
 

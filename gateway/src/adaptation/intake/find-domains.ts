@@ -1,3 +1,4 @@
+import { DAY_MS } from '@copal/shared/day.ts'
 import { AppError } from '@copal/shared/errors.ts'
 import { isCallsUsedUp } from '../../calls/call-budget.ts'
 import type { Deps } from '../../contracts/bindings.ts'
@@ -20,7 +21,6 @@ import { trainOnExamples } from './train-on-examples.ts'
 const MAX_DESCRIBED = 96
 /** Days that decided proposals are listed. */
 const DECIDED_DAYS = 30
-const DAY_MS = 24 * 60 * 60 * 1000
 
 type FindDeps = Parameters<typeof trainOnExamples>[0] & Pick<Deps, 'adaptationPreset'>
 

@@ -1,7 +1,7 @@
+import { DAY_MS } from '@copal/shared/day.ts'
 import { AppError } from '@copal/shared/errors.ts'
 
 const MINUTE_MS = 60_000
-const DAY_MS = 24 * 60 * MINUTE_MS
 
 /** Returns when the quiet hours end that a time lies in, such as `22:00-06:00` in UTC; the time itself if it lies in none. */
 export function endOfQuiet(quietHours: string | null, atMs: number): number {

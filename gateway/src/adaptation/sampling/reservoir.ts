@@ -1,4 +1,5 @@
 import { DurableObject } from 'cloudflare:workers'
+import { DAY_MS } from '@copal/shared/day.ts'
 import type { Bindings } from '../../contracts/bindings.ts'
 import { openDatabase } from '../../storage/db/open-database.ts'
 import { putReservoirCounts } from '../../storage/db/queries/reservoir-count-queries.ts'
@@ -20,8 +21,6 @@ import type {
   TakeRequest,
   TextToDescribe,
 } from '../../contracts/reservoir-object.ts'
-
-const DAY_MS = 24 * 60 * 60 * 1000
 
 /** About a million tokens to calibrate on, and 32,768 to evaluate on, the maximum of a holdout. */
 const RESERVOIR_OPTIONS = {

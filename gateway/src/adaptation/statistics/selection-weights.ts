@@ -1,9 +1,9 @@
+import { DAY_MS } from '@copal/shared/day.ts'
 import type { AdaptationPolicy } from '@copal/shared/wire/admin-policy.ts'
 import type { DomainWeights } from '@copal/shared/wire/selection.ts'
 import { sumTokensByDomain } from '../../storage/db/queries/period-queries.ts'
 import type { Deps } from '../../contracts/bindings.ts'
 
-const DAY_MS = 24 * 60 * 60 * 1000
 /** Traffic is counted over this time. */
 const TRAFFIC_MS = 30 * DAY_MS
 /** The least share of a domain: without one, a domain that is quiet for a month would be pruned away. */

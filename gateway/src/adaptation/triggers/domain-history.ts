@@ -1,3 +1,4 @@
+import { DAY_MS } from '@copal/shared/day.ts'
 import type { UpdateRow } from '../../storage/db/queries/update-queries.ts'
 
 /** The part of an update that its domains' histories are made of. */
@@ -21,7 +22,7 @@ const MINUTE_MS = 60_000
 /** The first wait after a failure, where the cool-down is shorter: what failed once fails again a minute later. */
 const MIN_BACK_OFF_MS = 15 * MINUTE_MS
 /** The longest wait: a week. */
-const MAX_BACK_OFF_MS = 7 * 24 * 60 * MINUTE_MS
+const MAX_BACK_OFF_MS = 7 * DAY_MS
 
 /**
  * Returns the history of each domain. After an update that failed, was rolled back or was cancelled, its domains wait: for the

@@ -1,3 +1,4 @@
+import { DAY_MS } from '@copal/shared/day.ts'
 import type { AdaptationPolicy } from '@copal/shared/wire/admin-policy.ts'
 import type { Deps } from '../../contracts/bindings.ts'
 import { listHeldAlerts } from '../../storage/db/queries/alert-queries.ts'
@@ -25,7 +26,6 @@ import { nextStart } from './start-times.ts'
 /** The dependencies of plans. */
 export type PlanDeps = Pick<Deps, 'db' | 'fleet' | 'reservoir' | 'nowMs' | 'adaptationPreset'>
 
-const DAY_MS = 24 * 60 * 60 * 1000
 /** Isolates have clocks of their own. */
 const MAX_CLOCK_SKEW_MS = 60_000
 

@@ -1,9 +1,9 @@
+import { DAY_MS } from '@copal/shared/day.ts'
 import type { AdaptationPolicy } from '@copal/shared/wire/admin-policy.ts'
 import { endOfQuiet } from '../policy/quiet-hours.ts'
 import type { PastUpdate } from './domain-history.ts'
 
 const MINUTE_MS = 60_000
-const DAY_MS = 24 * 60 * MINUTE_MS
 
 /** The facts by which an update may start. */
 export interface StartInput {

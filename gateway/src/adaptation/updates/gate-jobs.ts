@@ -1,3 +1,4 @@
+import { DAY_MS } from '@copal/shared/day.ts'
 import { AppError } from '@copal/shared/errors.ts'
 import { sameNumerics } from '@copal/shared/metrics/numerics.ts'
 import type { DatasetRef, EvaluateJob } from '@copal/shared/wire/adaptation-jobs.ts'
@@ -36,7 +37,7 @@ import {
 import { requireMaskVersion, requireModel, type StepDeps } from './update-step.ts'
 
 /** The time over which traffic decides which holdouts are evaluated, as it does for their weights in the gate. */
-const TRAFFIC_MS = 30 * 24 * 60 * 60 * 1000
+const TRAFFIC_MS = 30 * DAY_MS
 
 /** Evaluations of an earlier mask on a holdout version after which it is not tried again: they gave no loss that could be stored. */
 const MAX_BEST_TRIES = 2

@@ -1,3 +1,4 @@
+import { DAY_MS } from '@copal/shared/day.ts'
 import { AppError } from '@copal/shared/errors.ts'
 import type { EvaluateResult, GenerationCheck } from '@copal/shared/wire/adaptation-jobs.ts'
 import { sameNumerics } from '@copal/shared/metrics/numerics.ts'
@@ -17,7 +18,7 @@ import { invalidResult, jobNumerics, type FinishedJob } from './update-jobs.ts'
 import { requireMaskVersion, type StepDeps } from './update-step.ts'
 
 /** The time over which traffic gives domains their weight. */
-const TRAFFIC_MS = 30 * 24 * 60 * 60 * 1000
+const TRAFFIC_MS = 30 * DAY_MS
 
 /** The losses that a job found, by holdout version, and the numerics of the weights. */
 interface Measured {

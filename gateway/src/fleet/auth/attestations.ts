@@ -1,3 +1,4 @@
+import { DAY_MS } from '@copal/shared/day.ts'
 import { hmac } from '@copal/shared/wire/hmac.ts'
 import type { GatewaySecrets, AttestedCall, Attestations, RequestOrigin } from '../../contracts/node-auth.ts'
 
@@ -14,7 +15,6 @@ const ORIGINLESS_LABEL = 'copal attestation 2'
  * later has long been charged by an estimate.
  */
 export const ATTESTED_DAYS = 7
-const DAY_MS = 86_400_000
 /** How long after the longest response a node can send it to the cache. */
 const LATE_ANSWER_MS = 600_000
 

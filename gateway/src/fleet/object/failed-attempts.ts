@@ -1,3 +1,4 @@
+import { DAY_MS } from '@copal/shared/day.ts'
 import type { FailedAttempt } from '../../contracts/acquire.ts'
 import type { FailedAttempts as FoundAttempts } from '../../contracts/fleet-object.ts'
 import type { Lease } from '../../contracts/lease.ts'
@@ -20,7 +21,7 @@ const MAX_FAILURES = 3
 /** Attempts that wait in storage for the database at most: the object reads all of them when it starts. */
 export const MAX_PENDING = 10_000
 /** After this time an attempt that the database does not take is dropped. */
-const DROP_MS = 24 * 60 * 60 * 1000
+const DROP_MS = DAY_MS
 
 const KEY = 'failed:'
 

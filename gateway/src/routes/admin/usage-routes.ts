@@ -1,10 +1,10 @@
 import { Hono } from 'hono'
+import { DAY_MS } from '@copal/shared/day.ts'
 import { usageQuery, type UsageReport } from '@copal/shared/wire/admin-usage.ts'
 import { validate } from '@copal/shared/wire/validate.ts'
 import type { ActorEnv } from '../../contracts/context.ts'
 import { tenantOf } from '../../keys/key-grants.ts'
 import { listKeyUsage } from '../../storage/db/queries/key-usage-queries.ts'
-import { DAY_MS } from '../../storage/db/queries/usage-day-queries.ts'
 
 /** Creates the route that reports the tokens charged to keys by day: of one tenant, or of all. */
 export function usageRoutes(): Hono<ActorEnv> {

@@ -1,6 +1,6 @@
+import { DAY_MS } from '@copal/shared/day.ts'
 import type { Deps } from '../../contracts/bindings.ts'
 import { expireOldDatasets } from '../db/queries/expiry-queries.ts'
-import { DAY_MS } from '../db/queries/usage-day-queries.ts'
 import { datasetKey } from './artifact-keys.ts'
 
 /** Datasets of a run at most: R2 deletes a thousand objects at once. */

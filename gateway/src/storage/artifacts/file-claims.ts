@@ -1,6 +1,6 @@
+import { DAY_MS } from '@copal/shared/day.ts'
 import { AppError } from '@copal/shared/errors.ts'
 import type { Deps } from '../../contracts/bindings.ts'
-import { DAY_MS } from '../db/queries/usage-day-queries.ts'
 import {
   claimStoredFile,
   claimUnusedFiles,

@@ -1,6 +1,6 @@
+import { DAY_MS } from '@copal/shared/day.ts'
 import { AppError } from '@copal/shared/errors.ts'
 import { MASK_PART_BYTES } from '@copal/shared/wire/mask-parts.ts'
-import { DAY_MS } from '../db/queries/usage-day-queries.ts'
 import { MASK_PART_PREFIX, maskKey, maskPartKey } from './artifact-keys.ts'
 import { claimFile } from './file-claims.ts'
 import {

@@ -1,4 +1,5 @@
 import { inRandomOrder } from '../../runtime/random-order.ts'
+import { DAY_MS } from '@copal/shared/day.ts'
 import { AppError } from '@copal/shared/errors.ts'
 import {
   MAX_STATISTICS_MANIFEST_BYTES,
@@ -18,7 +19,6 @@ import {
   recordedStatistics,
   type StatisticsRow,
 } from '../db/queries/statistics-queries.ts'
-import { DAY_MS } from '../db/queries/usage-day-queries.ts'
 import { STATISTICS_PREFIX, statisticsKey } from './artifact-keys.ts'
 import { requireSizedBody, storageError } from './mask-files.ts'
 import { shardAt } from './shards.ts'

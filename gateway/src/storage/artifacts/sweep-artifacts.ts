@@ -1,3 +1,4 @@
+import { DAY_MS } from '@copal/shared/day.ts'
 import type { Deps } from '../../contracts/bindings.ts'
 import {
   findUnusedDatasets,
@@ -5,7 +6,6 @@ import {
   listUnusedDatasets,
 } from '../db/queries/dataset-queries.ts'
 import { countDeleted } from '../db/queries/metric-count-queries.ts'
-import { DAY_MS } from '../db/queries/usage-day-queries.ts'
 import {
   findSweepPlace,
   giveUpMasks,

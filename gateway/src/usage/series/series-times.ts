@@ -1,8 +1,8 @@
+import { DAY_MS } from '@copal/shared/day.ts'
 import { AppError } from '@copal/shared/errors.ts'
 import { SERIES_WIDTHS, type SeriesQuery } from '@copal/shared/wire/admin-series.ts'
 import type { Deps } from '../../contracts/bindings.ts'
 import type { PeriodRange } from '../../storage/db/queries/period-queries.ts'
-import { DAY_MS } from '../../storage/db/queries/usage-day-queries.ts'
 
 /** Periods of a series whose width the gateway chooses. */
 const CHOSEN_PERIODS = 300

@@ -1,10 +1,11 @@
+import { DAY_MS } from '@copal/shared/day.ts'
 import type { ShadowScore } from '@copal/shared/wire/heartbeat.ts'
 import type { Receipt } from '@copal/shared/wire/receipts.ts'
 
 /** Largest mean loss of a text, nats a token, as nodes report for weights without a finite one; a uniform guess costs 8 to 12. */
 const MAX_MEAN_NATS = 1_000
 /** Longest time that is believed, milliseconds: a node that was offline reports for a week. */
-const MAX_TIME_MS = 8 * 24 * 60 * 60 * 1000
+const MAX_TIME_MS = 8 * DAY_MS
 
 /**
  * Returns a receipt with its measurements within bounds. Sums of them and of their squares are kept for ever, and one number near

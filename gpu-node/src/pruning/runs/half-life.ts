@@ -1,7 +1,7 @@
+import { DAY_MS } from '@copal/shared/day.ts'
 import type { Artifact } from '../statistics/statistics-artifact.ts'
 import type { DatasetFile } from './calibration-task.ts'
 
-const DAY_MS = 24 * 60 * 60 * 1000
 /**
  * Half-lives after which a dataset does not count less. It then counts next to nothing beside newer text, but a domain that
  * counts by a weight has all of it, which needs sums that do not underflow.

@@ -1,12 +1,13 @@
 import { openAsBlob } from 'node:fs'
 import { readdir, rm, stat, utimes } from 'node:fs/promises'
 import { join } from 'node:path'
+import { DAY_MS } from '@copal/shared/day.ts'
 import { AppError } from '@copal/shared/errors.ts'
 import { createContentStore, type ContentStore } from '../../platform/content-store.ts'
 import { reasonOf, type Log } from '../../platform/log.ts'
 
 /** Age at which an unused mask is removed; longer than any job needs a mask after it asked for it. */
-const MAX_UNUSED_MS = 24 * 3_600_000
+const MAX_UNUSED_MS = DAY_MS
 
 /** Stores the mask files of a node as `<home>/masks/<sha256>.safetensors`; the gateway shares them with the fleet. */
 export interface MaskStore extends ContentStore {

@@ -1,6 +1,7 @@
 import { applyD1Migrations } from 'cloudflare:test'
 import { env } from 'cloudflare:workers'
 import { expect, test } from 'vitest'
+import { DAY_MS } from '@copal/shared/day.ts'
 import { openDatabase } from '../../../../gateway/src/storage/db/open-database.ts'
 import { insertDecision } from '../../../../gateway/src/storage/db/queries/decision-queries.ts'
 import { listMetricCounts } from '../../../../gateway/src/storage/db/queries/metric-count-queries.ts'
@@ -11,7 +12,6 @@ import {
   findUpdate,
   type UpdateRow,
 } from '../../../../gateway/src/storage/db/queries/update-queries.ts'
-import { DAY_MS } from '../../../../gateway/src/storage/db/queries/usage-day-queries.ts'
 import { models, policies as policiesTable } from '../../../../gateway/src/storage/db/schema/masks.ts'
 import { usageDays } from '../../../../gateway/src/storage/db/schema/usage.ts'
 import { seedUpdate } from '../../support/state/seed-masks.ts'

@@ -1,4 +1,5 @@
 import { useMemo, useState } from 'preact/hooks'
+import { DAY_MS } from '@copal/shared/day.ts'
 import type { AuditEntry, AuditPage as NewestPage } from '@copal/shared/wire/admin-audit.ts'
 import { Folded } from '../../components/folded.tsx'
 import { Loaded } from '../../components/loaded.tsx'
@@ -90,7 +91,7 @@ export function AuditPage() {
 function sentenceOf(entries: readonly AuditEntry[], hasMore: boolean): string {
   const [newest] = entries
   if (!newest) return 'Nothing is recorded.'
-  const dayAgo = Date.now() - 86_400_000
+  const dayAgo = Date.now() - DAY_MS
   const today = entries.filter(({ created_at: at }) => at >= dayAgo)
   const actors = new Set(today.map(({ actor }) => actor))
   const rejected = today.filter(({ after }) => isError(after)).length

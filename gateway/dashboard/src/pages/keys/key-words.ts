@@ -1,4 +1,5 @@
 /** Keys in words. */
+import { DAY_MS } from '@copal/shared/day.ts'
 import type { KeyEntry, KeyScope } from '@copal/shared/wire/admin-keys.ts'
 import { formatCount, formatShare, plural } from '../../format/numbers.ts'
 import type { UsageRow } from './usage-rows.ts'
@@ -16,7 +17,6 @@ export const SAMPLING_WORDS = { never: 'never', opt_in: 'when asked', always: 'a
 
 /** Share of a month's limit from which a key is pointed out. */
 export const NEAR_LIMIT = 0.9
-const DAY_MS = 86_400_000
 /** Days before its end from which a key is named in the sentence. */
 const NEAR_END_DAYS = 7
 

@@ -1,8 +1,8 @@
 /** Usage of keys beside their limit of the month. */
+import { DAY_MS } from '@copal/shared/day.ts'
 import type { KeyEntry } from '@copal/shared/wire/admin-keys.ts'
 import type { UsageReport } from '@copal/shared/wire/admin-usage.ts'
 
-const DAY_MS = 86_400_000
 /** Days of usage that are shown: those of the longest month, so that the sum of this month is whole. */
 export const USAGE_DAYS = 31
 

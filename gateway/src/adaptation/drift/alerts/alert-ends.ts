@@ -1,9 +1,10 @@
+import { DAY_MS } from '@copal/shared/day.ts'
 import type { AlertRow } from '../../../storage/db/queries/alert-queries.ts'
 
 /** A drift alert ends when the mean has returned by this part of the change: less than the change that raised it. */
 const RETURNED_SHARE = 0.5
 /** After this time a change of the traffic is the new normal, and what is not scored any more says nothing. */
-export const MAX_HOLD_MS = 7 * 24 * 60 * 60 * 1000
+export const MAX_HOLD_MS = 7 * DAY_MS
 
 /**
  * Returns whether a signal has returned to where it was before a drift alert.

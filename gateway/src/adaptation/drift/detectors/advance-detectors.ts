@@ -1,3 +1,4 @@
+import { DAY_MS } from '@copal/shared/day.ts'
 import { isCallsUsedUp } from '../../../calls/call-budget.ts'
 import { inRandomOrder } from '../../../runtime/random-order.ts'
 import type { Deps } from '../../../contracts/bindings.ts'
@@ -23,7 +24,7 @@ const SETTLE_MS = 30_000
 /** Maximum minutes that a run reads: after an outage it catches up by ten minutes a minute. */
 const MAX_MINUTES = 10
 /** Older minutes are not read any more: the alarm would come too late. */
-const MAX_LAG_MS = 24 * 60 * MINUTE_MS
+const MAX_LAG_MS = DAY_MS
 
 /**
  * Reads the receipts of the minutes that have ended into the detectors, and raises and ends their alerts. A task of the cron

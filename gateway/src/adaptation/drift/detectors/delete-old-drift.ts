@@ -1,9 +1,9 @@
+import { DAY_MS } from '@copal/shared/day.ts'
 import type { Deps } from '../../../contracts/bindings.ts'
 import { deleteAlerts } from '../../../storage/db/queries/alert-queries.ts'
 import { deleteDetectorStates } from '../../../storage/db/queries/detector-queries.ts'
 import { deleteProbeScores } from '../../../storage/db/queries/probe-queries.ts'
 
-const DAY_MS = 24 * 60 * 60 * 1000
 /** Days that an alert is kept after its end, so that charts of three months show it. */
 const ALERT_DAYS = 92
 /** Days that detectors and scores are kept after they last changed: their mask, domain or node is gone. */

@@ -1,4 +1,5 @@
 import { and, asc, eq, gt, gte, isNull, lt, notExists, notInArray, sql, type SQL } from 'drizzle-orm'
+import { DAY_MS } from '@copal/shared/day.ts'
 import type { DatasetRef } from '@copal/shared/wire/adaptation-jobs.ts'
 import type { Database } from '../../../contracts/database.ts'
 import { datasets, holdouts } from '../schema/domains.ts'
@@ -6,7 +7,7 @@ import { batches, updates } from '../schema/updates.ts'
 import { isAmong } from './is-among.ts'
 
 /** How long an update that the gate rejected may be forced, and keeps its texts: as long as samples are kept. */
-export const FORCEABLE_MS = 30 * 24 * 60 * 60 * 1000
+export const FORCEABLE_MS = 30 * DAY_MS
 
 /**
  * Returns whether an update may be forced: it is for all domains, the gate rejected it less than {@link FORCEABLE_MS} ago, and

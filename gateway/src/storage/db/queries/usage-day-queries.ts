@@ -1,4 +1,5 @@
 import { and, eq, gte, lt, lte, ne, sql, type SQL } from 'drizzle-orm'
+import { DAY_MS } from '@copal/shared/day.ts'
 import type { UsageOwner } from '../../../contracts/limits.ts'
 import type { UnchargedUsage } from '../../../contracts/reservation.ts'
 import type { Database } from '../../../contracts/database.ts'
@@ -6,9 +7,6 @@ import { apiKeys } from '../schema/keys.ts'
 import { receipts, usageDays } from '../schema/usage.ts'
 import { addedColumns } from './added-columns.ts'
 import { isAmong } from './is-among.ts'
-
-/** A day, milliseconds. */
-export const DAY_MS = 24 * 60 * 60 * 1000
 
 /**
  * Adds the tokens of the rows of a common table expression `changed`, as of receipts that are stored afterwards in the same

@@ -1,5 +1,6 @@
 import { env } from 'cloudflare:workers'
 import { expect, test } from 'vitest'
+import { DAY_MS } from '@copal/shared/day.ts'
 import { openDatabase } from '../../../../../gateway/src/storage/db/open-database.ts'
 import {
   deleteReceipts,
@@ -7,7 +8,6 @@ import {
   type StoredReceipt,
 } from '../../../../../gateway/src/storage/db/queries/receipt-queries.ts'
 import {
-  DAY_MS,
   deleteUsageDays,
   sumChargedTokens,
 } from '../../../../../gateway/src/storage/db/queries/usage-day-queries.ts'
