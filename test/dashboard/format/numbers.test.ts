@@ -23,6 +23,8 @@ test.each([
   [1234.5, '1,230'],
   [-0.05, '−0.05'],
   [-0, '0'],
+  [-12_345, '−12.3k'],
+  [346_000_000_000, '346B'],
   [null, '–'],
   [Number.NaN, '–'],
 ])('%s has three significant digits: %s', (value, text) => {
@@ -47,6 +49,11 @@ test.each([
 test('an axis of counts has no label twice', () => {
   expect([0, 0.5, 1].map(formatCountTick)).toEqual(['0', '', '1'])
   expect([0, 2_500, 50_000].map(formatCountTick)).toEqual(['0', '2,500', '50k'])
+})
+
+test('labels of a mask that harms stay short', () => {
+  expect(spaced(formatPercentTick(4_440_000))).toBe('+4.44M %')
+  expect(formatExact(7_800_000)).toBe('7.80M')
 })
 
 test('tiny shares and changes have no row of zeros', () => {

@@ -5,12 +5,11 @@ export const NONE = '–'
 const MINUS = '−'
 /** Keeps a number and its unit on one line. */
 const THIN = '\u202F'
+/** From here on numbers have a letter. */
+const LETTERS_FROM = 9_999.5
 
-const threeDigits = new Intl.NumberFormat('en', { maximumSignificantDigits: 3 })
-const exactlyThreeDigits = new Intl.NumberFormat('en', {
-  minimumSignificantDigits: 3,
-  maximumSignificantDigits: 3,
-})
+const threeDigits = digits(1)
+const exactlyThreeDigits = digits(3)
 const allDigits = new Intl.NumberFormat('en', { maximumSignificantDigits: 12 })
 const whole = new Intl.NumberFormat('en', { maximumFractionDigits: 0 })
 
@@ -24,36 +23,37 @@ function isKnown(value: Maybe): value is number {
 /** The smallest per cent that is shown with its digits. */
 const MIN_PERCENT = 0.001
 
-/** Formats with three significant digits: `0.212`, `1,230`, `−0.05`. */
+/** Formats with three significant digits, from ten thousand on with a letter, so that labels of axes and columns stay short. */
+function digits(minimumSignificantDigits: number): (value: number) => string {
+  const options = { minimumSignificantDigits, maximumSignificantDigits: 3 }
+  const plain = new Intl.NumberFormat('en', options)
+  const compact = new Intl.NumberFormat('en', { ...options, notation: 'compact' })
+  return (value) =>
+    (Math.abs(value) < LETTERS_FROM ? plain.format(value === 0 ? 0 : value) : compact.format(value))
+      .replace('K', 'k')
+      .replace('-', MINUS)
+}
+
+/** Formats with three significant digits: `0.212`, `1,230`, `−0.05`, `12.3k`, `4.56M`. */
 export function formatNumber(value: Maybe): string {
-  if (!isKnown(value)) return NONE
-  return threeDigits.format(value === 0 ? 0 : value).replace('-', MINUS)
+  return isKnown(value) ? threeDigits(value) : NONE
 }
 
 /** Formats with exactly three significant digits, for columns of alike numbers: `7.20`. */
 export function formatExact(value: Maybe): string {
-  if (!isKnown(value)) return NONE
-  return exactlyThreeDigits.format(value === 0 ? 0 : value).replace('-', MINUS)
+  return isKnown(value) ? exactlyThreeDigits(value) : NONE
 }
 
 /** Formats a count: `1,234`, from ten thousand on `12.3k`, `4.56M`, `7.89B`. */
 export function formatCount(value: Maybe): string {
   if (!isKnown(value)) return NONE
-  if (Math.abs(value) < 9_999.5) return whole.format(value).replace('-', MINUS)
-  const [scale, letter] = scaleOf(Math.abs(value), COUNT_SCALES)
-  return `${formatNumber(value / scale)}${letter}`
+  return Math.abs(value) < LETTERS_FROM ? whole.format(value).replace('-', MINUS) : threeDigits(value)
 }
 
 /** Formats a count for an axis: between two small whole numbers there is nothing to count, and no label. */
 export function formatCountTick(value: number): string {
   return Math.abs(value) < 10 && !Number.isInteger(value) ? '' : formatCount(value)
 }
-
-const COUNT_SCALES: readonly Scale[] = [
-  [1e9, 'B'],
-  [1e6, 'M'],
-  [1e3, 'k'],
-]
 
 /** Formats with all of its digits, for values that people set: `20,000`, `99.99 %`. */
 export function formatPrecise(value: number, unit?: string): string {
@@ -144,9 +144,9 @@ export function formatNats(nats: Maybe): string {
   return isKnown(nats) ? signed(nats, 'nats', threeDigits) : NONE
 }
 
-function signed(value: number, unit: string, digits: Intl.NumberFormat): string {
+function signed(value: number, unit: string, format: (value: number) => string): string {
   const rounded = Math.abs(value) < MIN_PERCENT / 2 ? 0 : Number(value.toPrecision(3))
-  const number = digits.format(Math.abs(rounded))
+  const number = format(Math.abs(rounded))
   return `${rounded > 0 ? '+' : rounded < 0 ? MINUS : ''}${rounded === 0 ? '0' : number}${THIN}${unit}`
 }
 
