@@ -9,7 +9,7 @@ import {
 } from '../../../gateway/dashboard/src/charts/marks.ts'
 import { yRange, type Line } from '../../../gateway/dashboard/src/charts/plot-data.ts'
 import { bandPath, isAlone, linePath } from '../../../gateway/dashboard/src/charts/plot-paths.ts'
-import { sparkPath } from '../../../gateway/dashboard/src/charts/spark-path.ts'
+import { sparkScales } from '../../../gateway/dashboard/src/charts/spark-scales.ts'
 import { timeLabel, timeTicks } from '../../../gateway/dashboard/src/charts/time-axis.ts'
 
 const line = (values: (number | null)[], bounds?: { lower: number[]; upper: number[] }): Line => ({
@@ -63,6 +63,11 @@ test('the labels of a time axis are round times of the local day, also where it 
       12, 15, 18, 21, 0, 3, 6, 9, 12, 15, 18, 21, 0, 3, 6, 9, 12,
     ])
   }
+})
+
+test('the labels of a short time are whole minutes', () => {
+  const start = new Date(2026, 10, 28, 3).getTime() / 1000
+  expect(timeTicks(start, start + 240, 12)).toEqual([0, 60, 120, 180, 240].map((passed) => start + passed))
 })
 
 test('the labels of days are apart where a month of 31 days ends', () => {
@@ -161,11 +166,12 @@ test('the legend of a diverging scale ends at the values that there are, and at 
   expect(legend([null])).toEqual({ low: 0, high: 0, levels: ['heat-0'] })
 })
 
-test('a small line has a gap where a value is missing, and a dot for a lone value', () => {
-  expect(sparkPath([0, 1, null, 1], 10, 6)).toBe('M1,5L3.7,1M9,1Z')
-  expect(sparkPath([], 10, 6)).toBe('')
-  expect(sparkPath([2, 2], 10, 6)).toBe('M1,1L9,1')
-  expect(sparkPath([0, 0], 10, 6)).toBe('M1,5L9,5')
+test('a small line begins at 0 and has room for dots at its ends', () => {
+  const path = (values: (number | null)[]) => linePath(values, sparkScales(values, 16, 8))
+  expect(path([0, 1, null, 1])).toBe('M2,6L6,2M14,2Z')
+  expect(path([2, 2])).toBe('M2,2L14,2')
+  expect(path([0, 0])).toBe('M2,6L14,6')
+  expect(path([1])).toBe('M8,2Z')
 })
 
 test('a time axis shows hours, and the day where it begins', () => {

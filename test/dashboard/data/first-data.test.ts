@@ -22,8 +22,8 @@ test('a chart of a day begins with the first data', () => {
   expect(report.domains.map(({ gap }) => gap.findIndex((nats) => nats !== null))).toEqual([10, -1, 0])
 })
 
-test('a chart has at least 12 periods, and all if the first has data', () => {
-  expect([shown(gapsFromFirstData(gapsOf(286))), shown(gapsFromFirstData(gapsOf(0, 286)))]).toEqual([12, 288])
+test('a chart has at least six periods, and all if the first has data', () => {
+  expect([shown(gapsFromFirstData(gapsOf(286))), shown(gapsFromFirstData(gapsOf(0, 286)))]).toEqual([6, 288])
   const short = gapsOf()
   expect(shown(gapsFromFirstData({ ...short, starts: DAY.slice(0, 4) }))).toBe(4)
 })

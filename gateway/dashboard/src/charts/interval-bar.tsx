@@ -16,7 +16,7 @@ const HEIGHT = 16
 /** A value with its interval and the bound that it is compared with, on one line. */
 export function IntervalBar({ value, lower, upper, bound, range: [low, high], label }: IntervalBarProps) {
   const place = (at: number) =>
-    Math.max(2, Math.min(WIDTH - 2, high > low ? ((at - low) / (high - low)) * WIDTH : WIDTH / 2))
+    Math.max(4, Math.min(WIDTH - 4, high > low ? ((at - low) / (high - low)) * WIDTH : WIDTH / 2))
   return (
     <svg
       class="interval-bar"

@@ -112,7 +112,7 @@ function Picture(props: Omit<PlotProps, 'cursor'> & { frame: Frame }) {
       </g>
       <g text-anchor="middle">
         {ticksX.map((tick) => (
-          <text key={tick} x={placeX(tick)} y={bottom + 16}>
+          <text key={tick} x={placeX(tick)} y={bottom + 18}>
             {isTime ? timeLabel(tick) : formatX(tick)}
           </text>
         ))}

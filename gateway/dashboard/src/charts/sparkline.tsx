@@ -1,4 +1,5 @@
-import { sparkPath } from './spark-path.ts'
+import { isAlone, linePath } from './plot-paths.ts'
+import { sparkScales } from './spark-scales.ts'
 
 interface SparklineProps {
   values: readonly (number | null)[]
@@ -11,9 +12,9 @@ interface SparklineProps {
 /** Height of a line, pixels. */
 const HEIGHT = 20
 
-/** A line as small as a word. It begins at 0. */
+/** A line as small as a word, which begins at 0. A missing value is a gap, and a value between gaps a dot. */
 export function Sparkline({ values, label, width = 96 }: SparklineProps) {
-  const path = sparkPath(values, width, HEIGHT)
+  const scales = sparkScales(values, width, HEIGHT)
   return (
     <svg
       class="sparkline"
@@ -23,7 +24,8 @@ export function Sparkline({ values, label, width = 96 }: SparklineProps) {
       role="img"
       aria-label={label}
     >
-      <path d={path} />
+      <path d={linePath(values, scales)} />
+      <path class="sparkline-dots" d={linePath(values, scales, isAlone)} />
     </svg>
   )
 }

@@ -11,7 +11,9 @@ const MIN_DISTANCE = 0.5
  * @param count about how many
  */
 export function timeTicks(fromS: number, toS: number, count: number): number[] {
-  const dates = roundTimes(new Date(fromS * 1000), new Date(toS * 1000), count)
+  // Labels have no seconds.
+  const minutes = (toS - fromS) / 60
+  const dates = roundTimes(new Date(fromS * 1000), new Date(toS * 1000), Math.min(count, minutes))
   const ticks = dates.map((date) => date.getTime() / 1000)
   // Every second day of a month is the 31st and the 1st.
   const minS = ((toS - fromS) / count) * MIN_DISTANCE

@@ -1,8 +1,8 @@
 /** Periods of a report that charts leave out, so that the data of a service that has just started fills them. */
 import type { GapsReport, SeriesReport } from '@copal/shared/wire/admin-series.ts'
 
-/** The fewest periods that a time axis shows, such as an hour of the last 24 or 12 of the last 30 days. */
-const MIN_PERIODS = 12
+/** The fewest periods that a time axis shows, such as half an hour of the last 24 or six of the last 30 days. */
+const MIN_PERIODS = 6
 
 /** Leaves out the periods before the first requests. */
 export function seriesFromFirstData(report: SeriesReport): SeriesReport {
