@@ -11,8 +11,8 @@ import {
 } from '../../../../gateway/dashboard/src/pages/domain/domain-sentence.ts'
 import { domainOf } from '../../../support/dashboard/reports.ts'
 
-const read = (phrases: Phrase[]) =>
-  phrasesText(phrases, Date.parse('2026-11-28T12:00:00Z')).replaceAll('\u202F', ' ')
+const nowMs = Date.parse('2026-11-28T12:00:00Z')
+const read = (phrases: Phrase[]) => phrasesText(phrases, nowMs).replaceAll('\u202F', ' ')
 
 const triggerDomain: TriggersReport['domains'][number] = {
   domain: 'code',
@@ -86,7 +86,7 @@ test('what makes a domain due is measured against the policy', () => {
 })
 
 test('the next update runs, waits, is not due or needs an operator', () => {
-  expect(read(nextUpdatePhrases('code', triggersWith()))).toBe(
+  expect(read(nextUpdatePhrases('code', triggersWith(), nowMs))).toBe(
     'It is not due for an update: 4 of 16 new segments.',
   )
   const due = [{ ...triggerDomain, due: 'volume' as const, reason: '16 new segments.' }]
@@ -95,13 +95,15 @@ test('the next update runs, waits, is not due or needs an operator', () => {
     waits_for: 'An update runs',
     next_start_at: '2026-11-28T12:10:00Z',
   })
-  expect(read(nextUpdatePhrases('code', waiting))).toBe(
+  expect(read(nextUpdatePhrases('code', waiting, nowMs))).toBe(
     'It is due for an update: 16 new segments. It waits: An update runs. The next update may start in 10 min.',
   )
-  expect(read(nextUpdatePhrases('code', triggersWith({ enabled: false })))).toContain(
+  const ready = triggersWith({ domains: due, next_start_at: '2026-11-28T11:59:58Z' })
+  expect(read(nextUpdatePhrases('code', ready, nowMs))).toMatch(/ The next update may start now\.$/)
+  expect(read(nextUpdatePhrases('code', triggersWith({ enabled: false }), nowMs))).toContain(
     'an operator starts them',
   )
-  expect(read(nextUpdatePhrases('other', triggersWith()))).toContain('No text of it is kept yet')
+  expect(read(nextUpdatePhrases('other', triggersWith(), nowMs))).toContain('No text of it is kept yet')
 })
 
 test('a domain waits after failures only until its time has come', () => {

@@ -19,6 +19,7 @@ test('the fleet in a sentence names nodes that are behind or away', () => {
   expect(fleetSentence([nodeOf('a'), nodeOf('b')], MODELS)).toBe(
     'Both nodes serve: 4 requests run, none waits.',
   )
+  expect(fleetSentence([nodeOf('a', { running: 0 })], MODELS)).toMatch(/: no request runs or waits\.$/)
   const nodes = [
     nodeOf('a'),
     nodeOf('b', { active_version: 13 }),

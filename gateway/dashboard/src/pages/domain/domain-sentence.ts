@@ -94,7 +94,7 @@ export function waitAfterFailures(
 }
 
 /** States when the next update of a domain starts, or why it waits. */
-export function nextUpdatePhrases(name: string, triggers: TriggersReport): Phrase[] {
+export function nextUpdatePhrases(name: string, triggers: TriggersReport, nowMs: number): Phrase[] {
   const domain = triggers.domains.find((entry) => entry.domain === name)
   const { running } = triggers
   if (running?.domains.includes(name))
@@ -107,6 +107,10 @@ export function nextUpdatePhrases(name: string, triggers: TriggersReport): Phras
   const start: Phrase[] =
     triggers.next_start_at === null
       ? []
-      : [' The next update may start ', { at: triggers.next_start_at }, '.']
+      : [
+          ' The next update may start ',
+          Date.parse(triggers.next_start_at) <= nowMs ? 'now' : { at: triggers.next_start_at },
+          '.',
+        ]
   return [`It is due for an update: ${endSentence(domain.reason)}${waits}`, ...start, trials]
 }

@@ -24,7 +24,7 @@ export function NextUpdate({ name }: { name: string }) {
           const rules = inForce.value?.policy.triggers
           return (
             <>
-              <Sentence phrases={nextUpdatePhrases(name, report)} />
+              <Sentence phrases={nextUpdatePhrases(name, report, nowMs)} />
               {domain && (
                 <dl class="triggers">
                   {triggerRows(domain, rules).map(({ name: what, progress, now, dueAt }) => (

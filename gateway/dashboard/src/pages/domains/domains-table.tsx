@@ -25,7 +25,6 @@ const trafficColumns = (isDense: boolean): readonly Column<DomainRow>[] => [
     value: ({ summary }) => summary?.traffic_share,
     cell: ({ summary }) => formatShare(summary?.traffic_share),
     align: 'end',
-    phone: 'first',
     hint: 'Share of the requests of the last 24 hours',
   },
   {

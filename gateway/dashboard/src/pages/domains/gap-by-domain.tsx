@@ -31,7 +31,13 @@ export function GapByDomain({ report: whole }: { report: GapsReport }) {
     [domains],
   )
   if (domains.every(({ gap }) => gap.every((value) => value === null)))
-    return <p class="soft">Too few requests were scored in this time.</p>
+    return (
+      <p class="soft">
+        {domains.length === 0
+          ? 'No requests in this time.'
+          : 'Too few requests were scored in this time. The page of a domain says why.'}
+      </p>
+    )
   const last = domains.slice(0, COLOURED).flatMap(({ domain, gap }) => {
     const known = gap.findLast((value) => value !== null)
     return typeof known === 'number' ? [`${domain} ${formatLossDifference(known)}`] : []

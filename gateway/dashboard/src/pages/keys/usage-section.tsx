@@ -24,7 +24,9 @@ export function UsageSection({
     <Loaded resource={usage}>
       {(report) =>
         report.data.length === 0 ? (
-          <Empty title="No key has used a token yet." />
+          <Empty title="No key has used a token yet.">
+            <p>Send a request with a key: its tokens of each day are counted here.</p>
+          </Empty>
         ) : (
           <>
             <UsageBars days={daysOf(report)} tokens={tokensByDay(report)} />

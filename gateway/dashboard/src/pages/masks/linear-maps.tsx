@@ -20,11 +20,7 @@ export function SparsitySection({ mask }: { mask: MaskEntry }) {
         {(found) => {
           const values = found.linears.map(({ layer, kind, sparsity }) => ({ layer, kind, value: sparsity }))
           return (
-            <LinearMap
-              title="Share of weights left out"
-              values={values}
-              summary={summaryOf(values, 'Every linear leaves out')}
-            />
+            <LinearMap title="Share of weights left out" values={values} same="Every linear leaves out" />
           )
         }}
       </Loaded>
@@ -67,7 +63,8 @@ export function ChurnSection({ mask, masks }: { mask: MaskEntry; masks: readonly
             <LinearMap
               title={`Share of weights that differ from ${maskName(other)}`}
               values={values}
-              summary={`${formatShare(found.churn)} of all weights differ. ${summaryOf(values, 'Every linear differs in')}`}
+              whole={`${formatShare(found.churn)} of all weights differ. `}
+              same="Every linear differs in"
             />
           )
         }}
@@ -76,28 +73,25 @@ export function ChurnSection({ mask, masks }: { mask: MaskEntry; masks: readonly
   )
 }
 
-function summaryOf(values: readonly LinearValue[], same: string): string {
-  const extremes = extremesOf(values)
-  if (!extremes) return ''
-  const { most, least } = extremes
-  if (most.value - least.value < 0.0005) return `${same} ${formatShare(most.value)}.`
-  return `Most in ${nameOfLinear(most)} (${formatShare(most.value)}), least in ${nameOfLinear(least)} (${formatShare(least.value)}).`
+interface LinearMapProps {
+  title: string
+  /** What is said of all linears together. */
+  whole?: string
+  /** Begins the sentence that stands in place of the map if all linears have the same value. */
+  same: string
+  values: readonly LinearValue[]
 }
 
-function LinearMap({
-  title,
-  summary,
-  values,
-}: {
-  title: string
-  summary: string
-  values: readonly LinearValue[]
-}) {
+function LinearMap({ title, whole = '', same, values }: LinearMapProps) {
+  const extremes = extremesOf(values)
+  if (!extremes) return null
+  const { most, least } = extremes
+  if (most.value - least.value < 0.0005) return <p>{`${whole}${same} ${formatShare(most.value)}.`}</p>
   const { kinds, layers, values: grid } = linearGrid(values)
   return (
     <HeatMap
       title={title}
-      summary={summary}
+      summary={`${whole}Most in ${nameOfLinear(most)} (${formatShare(most.value)}), least in ${nameOfLinear(least)} (${formatShare(least.value)}).`}
       rows={kinds}
       columns={layers.map(String)}
       values={grid}

@@ -134,7 +134,6 @@ const CANARY_COLUMNS: readonly Column<CanaryRow>[] = [
     key: 'requests',
     title: 'Requests',
     align: 'end',
-    phone: 'first',
     value: ({ requests }) => requests,
     cell: ({ requests }) => <Num>{formatCount(requests)}</Num>,
   },

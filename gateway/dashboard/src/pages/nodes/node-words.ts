@@ -63,7 +63,10 @@ export function fleetSentence(nodes: readonly NodeEntry[], models: readonly Mode
   const away = nodes.filter(({ alive: is }) => !is)
   const running = able.reduce((sum, node) => sum + node.running, 0)
   const waiting = able.reduce((sum, node) => sum + node.waiting, 0)
-  const load = `${plural(running, 'request')} ${running === 1 ? 'runs' : 'run'}, ${waiting === 0 ? 'none waits' : `${waiting} ${waiting === 1 ? 'waits' : 'wait'}`}`
+  const load =
+    running + waiting === 0
+      ? 'no request runs or waits'
+      : `${plural(running, 'request')} ${running === 1 ? 'runs' : 'run'}, ${waiting === 0 ? 'none waits' : `${waiting} ${waiting === 1 ? 'waits' : 'wait'}`}`
   const parts = [
     able.length === 0 ? 'No node takes requests.' : `${describeServing(able.length, nodes.length)}: ${load}.`,
     ...models.flatMap(({ id, active_version: version }) => {

@@ -77,7 +77,7 @@ export function NodesPage() {
           </Section>
           {mayHaveFailed(failing) && <FailedJobs nodes={failing} />}
           {/* Placed when it is known whether failed jobs stand above. */}
-          {hasCome(failing) && (
+          {hasCome(failing) && status.value?.nodes.length !== 0 && (
             <Section
               title="Probe texts"
               note="The same fixed texts, scored by every node after a swap and every few minutes"
@@ -298,9 +298,9 @@ const PROBE_COLUMNS: readonly Column<ProbeEntry>[] = [
   },
   {
     key: 'nll',
-    title: 'Loss',
+    title: 'Loss, nats a token',
     align: 'end',
-    hint: 'Mean, nats a token.',
+    hint: 'Mean over the probe texts.',
     value: ({ nll }) => nll,
     cell: ({ nll }) => <Num title={`${nll} nats a token`}>{nll.toFixed(4)}</Num>,
   },

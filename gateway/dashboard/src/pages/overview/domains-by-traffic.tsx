@@ -22,7 +22,6 @@ const columnsOf = (isDense: boolean): readonly Column<DomainSummary>[] => [
     value: (domain) => domain.traffic_share,
     cell: (domain) => formatShare(domain.traffic_share),
     align: 'end',
-    phone: 'first',
     hint: 'Share of the requests of the last 24 hours',
   },
   {

@@ -227,7 +227,8 @@ const TINT_WORDS = ['above 50 %', '20 to 50 %', '5 to 20 %', '1 to 5 %', 'below 
 /** The legend of the tints. */
 function TintLegend() {
   return (
-    <ul class="tint-legend soft" aria-label="Probability of a token by its tint">
+    <ul class="tint-legend soft">
+      <li>Probability of a token:</li>
       {Array.from({ length: TINTS }, (_, tint) => (
         <li key={tint}>
           <span class={`tint-swatch tint-${tint}`} aria-hidden="true" /> {TINT_WORDS[tint]}

@@ -41,7 +41,11 @@ export function GateSection({ decisions, parentVersion, r, isLoading }: GateSect
   return (
     <Section
       title="Gate"
-      note={`${rows.length - failed} of ${plural(rows.length, 'comparison')} within ${rows.length === 1 ? 'its limit' : 'their limits'}`}
+      note={
+        rows.length > 0
+          ? `${rows.length - failed} of ${plural(rows.length, 'comparison')} within ${rows.length === 1 ? 'its limit' : 'their limits'}`
+          : undefined
+      }
       actions={
         decisions.length > 1 && (
           <Choice

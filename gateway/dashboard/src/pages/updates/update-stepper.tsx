@@ -27,7 +27,7 @@ export function UpdateSteps({ update, isWatched = false }: { update: UpdateEntry
           const notes = [
             durationMs === undefined || state === 'skipped'
               ? ''
-              : `${state === 'running' ? 'for ' : ''}${formatDuration(durationMs / 1000)}`,
+              : `${state === 'running' ? 'for' : 'took'} ${formatDuration(durationMs / 1000)}`,
             note ?? '',
             isWorking ? timeLeft(working.secondsLeft) : '',
             isWorking ? withoutTimeLeft(update.job?.message ?? '') : '',
