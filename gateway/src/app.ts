@@ -51,7 +51,10 @@ export function createApp(options: { recheckKeyMs?: number; streamTimes?: Stream
     c.set('domainOwners', domainOwners)
     // Before the handler runs: setting a header on an existing response would copy it.
     c.header('x-request-id', c.get('requestId'))
-    await next()
+    const handled = next()
+    // Else workerd stops the code of a request whose client disconnects, and what it has begun is never ended.
+    c.req.raw.signal.addEventListener('abort', () => c.var.deps.waitUntil(handled), { once: true })
+    await handled
     if (!c.res.headers.has('x-request-id')) c.header('x-request-id', c.get('requestId'))
   })
   app.use(paceRefusals())

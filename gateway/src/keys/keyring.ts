@@ -30,7 +30,7 @@ export interface Keyring {
 /** The dependencies of a key check. */
 type KeyringDeps = Pick<
   Deps,
-  'db' | 'keyPepper' | 'keyTrustMs' | 'nowMs' | 'unknownKeysPerMinute' | 'unknownKeyEdgeLimit' | 'waitUntil'
+  'db' | 'keyPepper' | 'keyTrustMs' | 'nowMs' | 'unknownKeysPerMinute' | 'unknownKeyEdgeLimit'
 >
 
 interface Entry {

@@ -20,7 +20,7 @@ const MAX_ADDRESSES = 4_096
 const EDGE_PERIOD_MS = 10_000
 
 /** The dependencies of {@link UnknownKeyLimit.lookUp}. */
-type LimitDeps = Pick<Deps, 'nowMs' | 'unknownKeysPerMinute' | 'unknownKeyEdgeLimit' | 'waitUntil'>
+type LimitDeps = Pick<Deps, 'nowMs' | 'unknownKeysPerMinute' | 'unknownKeyEdgeLimit'>
 
 /** A key to look up that was not verified before. */
 export interface UnverifiedKey<T> {
@@ -36,8 +36,8 @@ export interface UnverifiedKey<T> {
 /** Bounds what requests with unknown keys cost. One exists for each isolate. */
 export interface UnknownKeyLimit {
   /**
-   * Looks up a key that was not verified before. Few are looked up at once; requests with the same key share the result. A look-up
-   * ends also if its client disconnects, so that it is counted and gives its turn to another one.
+   * Looks up a key that was not verified before. Few are looked up at once; requests with the same key share the result. An event
+   * that calls this must go on if its client disconnects: a look-up that never ended would keep its turn.
    *
    * @returns undefined if the key is unknown, from memory for some seconds
    * @throws AppError `rate_limit_exceeded` if the address has sent too many unknown keys, or too many keys wait
@@ -58,8 +58,7 @@ export function createUnknownKeyLimit(): UnknownKeyLimit {
   const allowances = new Map<string, Allowance>()
   /** The keys that are looked up, and their addresses. */
   const running = new Map<string, string>()
-  /** The keys that wait for it, and until when: workerd stops the code of a request whose client is gone. */
-  const waiting = new Map<string, number>()
+  const waiting = new Set<string>()
 
   const allowanceOf = (deps: LimitDeps, address: string): Allowance => {
     const known = allowances.get(address)
@@ -91,13 +90,10 @@ export function createUnknownKeyLimit(): UnknownKeyLimit {
     storeLatest(allowances, address, { ...allowanceOf(deps, address), refusedUntilMs }, MAX_ADDRESSES)
   }
 
-  const runningOf = (address: string) => [...running.values()].filter((other) => other === address).length
-
-  const mayWait = (digest: string, nowMs: number): boolean => {
-    if (waiting.size >= MAX_WAITING)
-      for (const [other, untilMs] of waiting) if (untilMs <= nowMs) waiting.delete(other)
-    return waiting.has(digest) || running.has(digest) || waiting.size < MAX_WAITING
-  }
+  const hasTurn = (digest: string, address: string, allowed: number): boolean =>
+    !running.has(digest) &&
+    running.size < MAX_LOOKUPS &&
+    [...running.values()].filter((other) => other === address).length < allowed
 
   return {
     async lookUp(deps, { digest, address, cached, find }) {
@@ -107,26 +103,21 @@ export function createUnknownKeyLimit(): UnknownKeyLimit {
         if (known) return known
         const nowMs = deps.nowMs()
         if ((unknown.get(digest) ?? 0) > nowMs) return undefined
-        const allowed = lookUpsOf(deps, address)
-        if (!running.has(digest) && running.size < MAX_LOOKUPS && runningOf(address) < allowed) break
-        if (nowMs >= untilMs || !mayWait(digest, nowMs)) throw tooManyUnknown(1_000)
-        waiting.set(digest, untilMs)
+        if (hasTurn(digest, address, lookUpsOf(deps, address))) break
+        const mayWait = running.has(digest) || waiting.has(digest) || waiting.size < MAX_WAITING
+        if (nowMs >= untilMs || !mayWait) throw tooManyUnknown(1_000)
+        waiting.add(digest)
         await new Promise((resolve) => setTimeout(resolve, CHECK_MS))
         waiting.delete(digest)
       }
       running.set(digest, address)
-      const lookUp = async () => {
-        try {
-          const found = await find()
-          if (!found) await recordUnknown(deps, digest, address)
-          return found
-        } finally {
-          running.delete(digest)
-        }
+      try {
+        const found = await find()
+        if (!found) await recordUnknown(deps, digest, address)
+        return found
+      } finally {
+        running.delete(digest)
       }
-      const looked = lookUp()
-      deps.waitUntil(looked.catch(() => undefined))
-      return looked
     },
   }
 }

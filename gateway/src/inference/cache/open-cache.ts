@@ -77,8 +77,6 @@ export async function openCache(
     // After the timeout this request must not become the leader: others would wait for it in vain.
     if (version === undefined || timedOut) return undefined
     flightKey = responseKey(cacheKey, version)
-    // The runtime may stop an event whose client disconnected, so the leave call has to start in this listener.
-    c.req.raw.signal.addEventListener('abort', () => leave('left'), { once: true })
     return cache.lookUp(flightKey, ttlMs, requestId)
   }
   let found: FoundResponse | undefined

@@ -215,6 +215,20 @@ test('concurrent requests are limited, and a request whose client disconnects ma
   for (const response of [running[1], next]) await response?.body?.cancel()
 })
 
+test('a request whose client disconnects before the response makes room before its receipt', async () => {
+  const hanging = await startNode('hangs-1', [{ kind: 'hang' }])
+  await sendHeartbeat(hanging, 'hangs')
+  const { key } = await createLimitedKey({ concurrent_requests: 1 })
+  const client = new AbortController()
+  const body = { model: 'hangs', prompt: 'x' }
+  const left = post(key, '/v1/completions', body, { signal: client.signal }).catch(() => undefined)
+  await expect.poll(() => hanging.calls()).toHaveLength(1)
+  expect((await ask(key)).status).toBe(429)
+  client.abort()
+  await left
+  await expect.poll(async () => (await ask(key)).status).toBe(200)
+})
+
 test('without limits nothing is counted or stored, and there are no rate-limit headers', async () => {
   const { id, key } = await createKey()
   const response = await ask(key)
