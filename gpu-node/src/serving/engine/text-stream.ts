@@ -59,7 +59,7 @@ export function createTextStream(stops: readonly string[]): TextStream {
       tail = joined.slice(cut)
       take(decoder.decode(joined.subarray(0, cut)), start, tail.length === 0)
       const match = firstMatch(held, wanted)
-      if (match === undefined) return release(held.length - longestPartialStop(held, wanted))
+      if (match === undefined) return release(held.length - partialMatchLength(held, wanted))
       stopped = true
       const stopAt = releasedLength + match
       const before = tokens.filter((token) => token.start < stopAt).length
@@ -103,12 +103,12 @@ function firstMatch(text: string, stops: readonly string[]): number | undefined 
   return best?.start
 }
 
-/** Returns the length of the longest suffix of `text` that is a prefix of a stop string. */
-function longestPartialStop(text: string, stops: readonly string[]): number {
+/** Returns the length of the longest suffix of `text` that begins one of `wanted` without completing it. */
+export function partialMatchLength(text: string, wanted: readonly string[]): number {
   let longest = 0
-  for (const stop of stops) {
-    for (let length = Math.min(stop.length - 1, text.length); length > longest; length--) {
-      if (text.endsWith(stop.slice(0, length))) longest = length
+  for (const one of wanted) {
+    for (let length = Math.min(one.length - 1, text.length); length > longest; length--) {
+      if (text.endsWith(one.slice(0, length))) longest = length
     }
   }
   return longest

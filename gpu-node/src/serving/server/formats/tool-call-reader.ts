@@ -1,3 +1,4 @@
+import { partialMatchLength } from '../../engine/text-stream.ts'
 import { CALL_BEGIN, CALL_END } from '../../grammar/tool-grammar.ts'
 
 /** A piece of output that may call tools. Calls are numbered from 0. */
@@ -54,7 +55,7 @@ export function createToolCallReader(): ToolCallReader {
     if (state === 'arguments') {
       const tail = held.indexOf(TAIL)
       const text =
-        tail >= 0 ? held.slice(0, tail) : held.slice(0, held.length - partialMatchLength(TAIL, held))
+        tail >= 0 ? held.slice(0, tail) : held.slice(0, held.length - partialMatchLength(held, [TAIL]))
       held = held.slice(text.length)
       if (tail >= 0) {
         held = held.slice(TAIL.length)
@@ -102,16 +103,9 @@ export function createToolCallReader(): ToolCallReader {
 
 /** Returns how many characters at the end of content may begin a call: part of the marker, and white space before it. */
 function heldBackLength(text: string): number {
-  const mark = partialMatchLength(CALL_BEGIN, text)
+  const mark = partialMatchLength(text, [CALL_BEGIN])
   const before = text.slice(0, text.length - mark)
   return mark + before.length - before.trimEnd().length
-}
-
-/** Returns the length of the longest suffix of `text` that is a prefix of `mark`. */
-function partialMatchLength(mark: string, text: string): number {
-  for (let length = Math.min(mark.length - 1, text.length); length > 0; length--)
-    if (text.endsWith(mark.slice(0, length))) return length
-  return 0
 }
 
 function isJson(text: string): boolean {
