@@ -7,9 +7,11 @@ import { ensureDomains } from '../../storage/db/queries/domain-queries.ts'
 import {
   findUpdate,
   insertUpdate,
+  listRunningUpdates,
   type DecisionOfUpdate,
   type UpdateRow,
 } from '../../storage/db/queries/update-queries.ts'
+import { readTogether } from '../../storage/db/read-together.ts'
 import { createCallBudget, isCallsUsedUp, untilUsedUp } from '../../calls/call-budget.ts'
 import { meterDeps } from '../../calls/metered-deps.ts'
 import type { Deps } from '../../contracts/bindings.ts'
@@ -47,7 +49,12 @@ export async function createUpdate(
   own?: { domain: string; weights: DomainWeights },
 ): Promise<UpdateRow> {
   const model = await findOperatorModel(deps.db, request.model)
-  const policy = await findPolicy(deps, model.id)
+  const [policy, [running]] = await readTogether(deps.db, (db) => [
+    findPolicy({ ...deps, db }, model.id),
+    listRunningUpdates(db, model.id),
+  ])
+  // Before the texts are counted, which it may have taken.
+  if (running) throw runningError(running)
   const { samples, length } = demandOf(model, policy, request)
   if (length > model.contextLength) {
     throw new AppError(
@@ -84,21 +91,22 @@ export async function createUpdate(
     // The mask beside which such a mask is sought is known before its texts are collected, and so also if they never are.
     ...(own ? { ownDomain: own.domain, weights: own.weights, parentVersion: model.activeVersion } : {}),
   } as const
-  const running = cause
+  const other = cause
     ? await insertUpdate(
         deps.db,
         { ...started, trigger: cause.trigger, triggerReason: cause.reason },
         { ...decisionOf(cause), createdAt },
       )
     : await insertUpdate(deps.db, started)
-  if (running) {
-    throw new AppError(
-      'conflict',
-      `Update '${running.id}' of '${model.id}' is ${running.state}. Wait until it ends, or cancel it with ` +
-        `'POST /admin/updates/${running.id}/cancel'.`,
-    )
-  }
+  if (other) throw runningError(other)
   return requireUpdate(deps, id)
+}
+
+function runningError({ id, model, state }: UpdateRow): AppError {
+  return new AppError(
+    'conflict',
+    `Update '${id}' of '${model}' is ${state}. Wait until it ends, or cancel it with 'POST /admin/updates/${id}/cancel'.`,
+  )
 }
 
 function decisionOf({ trigger, reason, figures }: UpdateCause): DecisionOfUpdate {

@@ -180,6 +180,9 @@ test('a second update of a model is rejected with the id of the running one, and
   const error = await errorOf(refused)
   expect(error.code).toBe('conflict')
   expect(error.message).toContain(id)
+  // Its domains may lack only the texts that the running one has taken.
+  const lacking = await admin('POST', '/updates', { model: 'busy', domains: ['busy-b'] })
+  expect((await errorOf(lacking)).message).toContain(id)
   expect((await startUpdate('free', ['busy-a'])).model).toBe('free')
   await node.finish(id)
   expect((await startUpdate('busy', ['busy-a'])).state).toBe('collecting')
