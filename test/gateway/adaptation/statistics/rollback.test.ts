@@ -99,7 +99,8 @@ test('an update that has read what is rolled back fails, and one that has not go
     (await jobRowsOf(id)).filter(({ state }) => state === 'queued' || state === 'running')
   expect(await openJobs(reader.id)).not.toEqual([])
   await rollBack('meanwhile', 1)
-  expect(await getUpdate(reader.id)).toMatchObject({ state: 'failed', error: { code: 'conflict' } })
+  const ended = { state: 'failed', ended_in: 'evaluating', error: { code: 'conflict' } }
+  expect(await getUpdate(reader.id)).toMatchObject(ended)
   expect((await getUpdate(reader.id)).error?.message).toContain('rolled back')
   expect((await node.beat()).jobs).toEqual([])
   // It leaves nothing: neither jobs, nor a dataset, nor taken texts.

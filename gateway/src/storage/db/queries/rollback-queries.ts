@@ -107,7 +107,13 @@ export async function activateEarlier(
   const { error, from, to } = superseded
   const endSuperseded = db
     .update(updates)
-    .set({ ...ended, state: to, errorCode: error.code, errorMessage: error.message })
+    .set({
+      ...ended,
+      state: to,
+      endedIn: sql`iif(${updates.finishedAt} is null, ${updates.state}, ${updates.endedIn})`,
+      errorCode: error.code,
+      errorMessage: error.message,
+    })
     .where(
       and(
         eq(updates.model, id),
