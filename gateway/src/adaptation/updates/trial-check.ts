@@ -1,3 +1,4 @@
+import { counted } from '@copal/shared/phrases.ts'
 import { failedToLoad } from '../../fleet/registration/failed-to-load.ts'
 import type { WeightSetState } from '@copal/shared/wire/heartbeat.ts'
 import type { NodeView } from '../../contracts/node-view.ts'
@@ -87,7 +88,7 @@ export function evidenceOf({ figures, scoredRequests, scoredTokens }: TrialVerdi
 export function describeScored({ scoredRequests, scoredTokens }: TrialVerdict): string {
   return scoredRequests === 0
     ? 'no request was scored under both masks, so their losses were not compared'
-    : `${scoredRequests} requests with ${scoredTokens} tokens were scored`
+    : `${counted(scoredRequests, 'request')} with ${counted(scoredTokens, 'token')} ${scoredRequests === 1 ? 'was' : 'were'} scored`
 }
 
 /** The outcome of the requests that a figure counts, by its name. */

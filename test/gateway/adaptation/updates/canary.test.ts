@@ -164,7 +164,7 @@ describe('a canary', () => {
     })
     expect(await decisions()).toMatchObject([{ kind: 'canary', verdict: 'passed' }])
     expect((await decisions())[0]?.reason).toMatch(
-      /^Proven not worse than m1 after \d+ minutes: 1600 requests/,
+      /^Proven not worse than m1 after \d+ minutes: 1,600 requests/,
     )
     await node.beat()
     await node.beat({ activeVersion: 2, ...ready(1, 2) })
@@ -207,7 +207,7 @@ describe('a canary', () => {
     expect((await after(40 * MINUTE_MS))?.state).toBe('canary')
     expect((await after(69 * MINUTE_MS))?.state).toBe('canary')
     expect((await after(71 * MINUTE_MS))?.state).toBe('promoting')
-    expect((await decisions())[0]?.reason).toContain('1000 requests with 40000 tokens were scored')
+    expect((await decisions())[0]?.reason).toContain('1,000 requests with 40,000 tokens were scored')
   })
 
   test('whose node restarts goes on with the time in which it held the mask', async () => {

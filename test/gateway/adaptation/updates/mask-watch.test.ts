@@ -204,7 +204,7 @@ describe('the watch of a promoted mask', () => {
     expect((await decisions()).at(-1)).toMatchObject({
       kind: 'watch',
       verdict: 'done',
-      reason: 'No harm in 5 minutes: 200 requests with 8000 tokens were scored.',
+      reason: 'No harm in 5 minutes: 200 requests with 8,000 tokens were scored.',
     })
   })
 
