@@ -85,7 +85,10 @@ export function describeDrift(report: DriftReport, table: Session['table']): str
     forgetting,
   } = report.r
   if (domains.length > 0 && stages.length > 0) {
-    parts.push('Held-out perplexity after each mask (the R matrix); * marks domains that were calibrated on.')
+    parts.push(
+      'Held-out perplexity after each mask (the R matrix); * marks domains that were calibrated on, - what was not measured on ' +
+        'the same text in the same precision.',
+    )
     parts.push(
       table(
         [

@@ -5,8 +5,8 @@ import { count, modelId } from './identifiers.ts'
 import { pruneMethod } from './prune-method.ts'
 import { calibrationLength, calibrationSamples, domainWeights, sparsityPattern } from './selection.ts'
 
-const ratio = (max: number) =>
-  z.number().min(1, 'expected a ratio of at least 1: 1.05 allows 5 % more').max(max)
+const RATIO = 'expected a ratio of at least 1: 1.05 allows 5 % more'
+const ratio = (max: number) => z.number(RATIO).min(1, RATIO).max(max)
 const minutes = z
   .number()
   .min(0)

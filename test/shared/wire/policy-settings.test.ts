@@ -1,6 +1,7 @@
 import { expect, test } from 'vitest'
-import type { PolicyOverrides } from '@copal/shared/wire/admin-policy.ts'
+import { policyOverrides, type PolicyOverrides } from '@copal/shared/wire/admin-policy.ts'
 import { policySettings, withSetting } from '@copal/shared/wire/policy-settings.ts'
+import { findError } from '@copal/shared/wire/validate.ts'
 
 test('settings are named by their part, and weights of domains are one setting', () => {
   expect(
@@ -31,4 +32,12 @@ test('a setting that goes back to the preset leaves nothing behind', () => {
   expect(withSetting(overrides, 'gate.max_regression', undefined)).toEqual({ confirm: 2 })
   expect(withSetting(overrides, 'confirm', undefined)).toEqual({ gate: { max_regression: 1.08 } })
   expect(withSetting(overrides, 'gate.confidence', undefined)).toEqual(overrides)
+})
+
+test('a ratio that is written as a percentage is rejected with what is expected', () => {
+  const error = findError(policyOverrides, { gate: { max_regression: '5%' } })
+  expect(error).toEqual({
+    param: 'gate.max_regression',
+    message: "invalid 'gate.max_regression': expected a ratio of at least 1: 1.05 allows 5 % more",
+  })
 })
