@@ -3,7 +3,7 @@ import { ensureDomains, listDomains, type DomainRow } from '../../storage/db/que
 import {
   insertHoldout,
   listLatestHoldouts,
-  type HoldoutRow,
+  type SizedHoldout,
 } from '../../storage/db/queries/holdout-queries.ts'
 import { deleteUnusedDatasets, freezeDataset } from '../../storage/artifacts/datasets.ts'
 import { GENERAL_HOLDOUT } from '../../storage/db/schema/domains.ts'
@@ -72,7 +72,7 @@ async function heldOutTexts(
   deps: HoldoutDeps,
   { domains: named, traffic }: HoldoutDemand,
   domains: readonly DomainRow[],
-  versions: ReadonlyMap<string, HoldoutRow>,
+  versions: ReadonlyMap<string, SizedHoldout>,
 ): Promise<HeldOutText[]> {
   const names = domains.map(({ name }) => name)
   const others = names.filter((name) => !named.includes(name))
@@ -123,9 +123,9 @@ function versionsToCreate(
 async function createVersion(
   deps: HoldoutDeps,
   counted: HeldOutText,
-  last: HoldoutRow | undefined,
+  last: SizedHoldout | undefined,
   windowTokens: number,
-): Promise<HoldoutRow | undefined> {
+): Promise<SizedHoldout | undefined> {
   const { domain } = counted
   const texts = await deps.reservoir(domain).holdout(MAX_HOLDOUT_BYTES)
   const reservoir = charactersOf(texts)
@@ -145,22 +145,23 @@ export async function storeVersion(
   domain: string,
   version: number,
   texts: readonly StoredText[],
-  last: HoldoutRow | undefined,
-): Promise<{ row: HoldoutRow; isCurrent: boolean }> {
-  const { sha256, samples } = await freezeDataset(deps, domain, texts)
+  last: SizedHoldout | undefined,
+): Promise<{ row: SizedHoldout; isCurrent: boolean }> {
+  const { sha256, samples, bytes = null } = await freezeDataset(deps, domain, texts)
   if (last?.sha256 === sha256) return { row: last, isCurrent: true }
   const characters = charactersOf(texts)
   const holdout = { domain, version, sha256, samples, characters, createdAt: deps.nowMs() }
   const row = await insertHoldout(deps.db, holdout)
   if (row?.sha256 !== sha256) await deleteUnusedDatasets(deps, [sha256])
   if (!row) throw new Error(`The domain '${domain}' was deleted while its holdout was stored.`)
-  return { row, isCurrent: row.sha256 === sha256 }
+  const isCurrent = row.sha256 === sha256
+  return { row: isCurrent ? { ...row, bytes } : row, isCurrent }
 }
 
 function charactersOf(texts: readonly StoredText[]): number {
   return texts.reduce((sum, { text }) => sum + text.length, 0)
 }
 
-function reference({ sha256, domain, samples, createdAt }: HoldoutRow): DatasetRef {
-  return { sha256, domain, samples, createdAt }
+function reference({ sha256, domain, samples, bytes, createdAt }: SizedHoldout): DatasetRef {
+  return { sha256, domain, samples, createdAt, ...(typeof bytes === 'number' ? { bytes } : {}) }
 }

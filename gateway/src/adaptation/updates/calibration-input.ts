@@ -6,7 +6,6 @@ import type {
   JobReport,
 } from '@copal/shared/wire/adaptation-jobs.ts'
 import type { Deps } from '../../contracts/bindings.ts'
-import { findDatasets } from '../../storage/db/queries/dataset-queries.ts'
 import { listDomainsOf, listInputs } from '../../storage/db/queries/input-queries.ts'
 import type { JobRow } from '../../storage/db/queries/job-queries.ts'
 import { listStatistics } from '../../storage/db/queries/statistics-queries.ts'
@@ -49,15 +48,10 @@ export async function storedResult(
   }
 }
 
-/** Returns a stored job as a node gets it: a calibration with all that it counts, and the statistics of that; an evaluation with the sizes of its holdouts. */
+/** Returns a stored job as a node gets it: a calibration with all that it counts, and the statistics of that. */
 export async function wholeJob(deps: Pick<Deps, 'db'>, job: JobRow): Promise<Job> {
   const { payload } = job
-  if (payload.kind === 'evaluate') {
-    const hashes = payload.holdouts.map(({ sha256 }) => sha256)
-    const sizes = new Map((await findDatasets(deps.db, hashes)).map(({ sha256, bytes }) => [sha256, bytes]))
-    const holdouts = payload.holdouts.map((holdout) => ({ ...holdout, bytes: sizes.get(holdout.sha256) }))
-    return { ...payload, holdouts }
-  }
+  if (payload.kind !== 'calibrate') return payload
   const [accumulated, stored] = await readTogether(deps.db, (db) => [
     accumulatedOf({ db }, job, payload),
     payload.statistics ? [] : listStatistics(db, job.model),

@@ -37,8 +37,8 @@ export async function freezeDataset(
   const hash = await sha256(bytes)
   await claimFile(deps, datasetKey(hash))
   await deps.artifacts.put(datasetKey(hash), bytes, { sha256: hash })
-  const dataset = { sha256: hash, domain, samples: texts.length }
-  await insertDataset(deps.db, { ...dataset, bytes: bytes.byteLength, createdAt })
+  const dataset = { sha256: hash, domain, samples: texts.length, bytes: bytes.byteLength }
+  await insertDataset(deps.db, { ...dataset, createdAt })
   return dataset
 }
 

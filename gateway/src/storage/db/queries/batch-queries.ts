@@ -12,9 +12,9 @@ export type BatchRow = typeof batches.$inferSelect
 
 /** Returns the datasets in a model's statistics, oldest first. A dataset that two updates have in common is listed once. */
 export async function listCounted(db: Database, model: string): Promise<DatasetRef[]> {
-  const { sha256, domain, samples, createdAt, expiredAt } = datasets
+  const { sha256, domain, samples, bytes, createdAt, expiredAt } = datasets
   const rows = await db
-    .selectDistinct({ sha256, domain, samples, createdAt, expiredAt })
+    .selectDistinct({ sha256, domain, samples, bytes, createdAt, expiredAt })
     .from(batches)
     .innerJoin(datasets, eq(datasets.sha256, batches.datasetSha256))
     .where(and(eq(batches.model, model), eq(batches.state, 'counted')))

@@ -1,11 +1,14 @@
-import { and, asc, desc, eq, sql } from 'drizzle-orm'
+import { and, asc, desc, eq, getTableColumns, sql } from 'drizzle-orm'
 import type { Database } from '../../../contracts/database.ts'
-import { domains, GENERAL_HOLDOUT, holdouts } from '../schema/domains.ts'
+import { datasets, domains, GENERAL_HOLDOUT, holdouts } from '../schema/domains.ts'
 import { evaluations } from '../schema/masks.ts'
 import { isAmong } from './is-among.ts'
 
 /** One version of a domain's holdout. */
 export type HoldoutRow = typeof holdouts.$inferSelect
+
+/** One version of a domain's holdout, with the size of its dataset where that is known. */
+export type SizedHoldout = HoldoutRow & { bytes?: number | null }
 
 const isLatest = sql`${holdouts.version} = (select max(version) from ${holdouts} newer where newer.domain = ${holdouts.domain})`
 
@@ -14,9 +17,14 @@ export async function listHoldouts(db: Database): Promise<HoldoutRow[]> {
   return db.select().from(holdouts).orderBy(asc(holdouts.domain), asc(holdouts.version))
 }
 
-/** Returns the latest version of each domain's holdout, sorted by domain. */
-export async function listLatestHoldouts(db: Database): Promise<HoldoutRow[]> {
-  return db.select().from(holdouts).where(isLatest).orderBy(asc(holdouts.domain))
+/** Returns the latest version of each domain's holdout with the size of its dataset, sorted by domain. */
+export async function listLatestHoldouts(db: Database): Promise<SizedHoldout[]> {
+  return db
+    .select({ ...getTableColumns(holdouts), bytes: datasets.bytes })
+    .from(holdouts)
+    .leftJoin(datasets, eq(datasets.sha256, holdouts.sha256))
+    .where(isLatest)
+    .orderBy(asc(holdouts.domain))
 }
 
 /** Returns the latest version of one domain's holdout. */
