@@ -27,6 +27,15 @@ export function summarise(matrices: readonly StageMatrix[]): LabSummary | null {
   }
 }
 
+/** Returns the means, over the permutations of a method, of the maximum of each: as the paper reports LLaMA-7B. */
+export function meansOfMaxima(matrices: readonly StageMatrix[]): Pick<LabSummary, 'mBwt' | 'mPpl'> {
+  const each = matrices.map((matrix) => summarise([matrix]))
+  return {
+    mBwt: mean(each.flatMap((summary) => summary?.mBwt ?? [])),
+    mPpl: mean(each.flatMap((summary) => summary?.mPpl ?? [])),
+  }
+}
+
 /**
  * Tells whether the model never changed from stage to stage, which the paper prints as WS: no mask bit changed, and the
  * masks are one file or the method does not change surviving weights. `magnitude+reconstruct` has one mask but forgets.

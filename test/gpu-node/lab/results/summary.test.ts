@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest'
 import type { LabRun } from '../../../../gpu-node/lab/results/lab-results.ts'
-import { hasWeightStasis, summarise } from '../../../../gpu-node/lab/results/summary.ts'
+import { hasWeightStasis, meansOfMaxima, summarise } from '../../../../gpu-node/lab/results/summary.ts'
 import { generatedResults } from '../../../support/pruning/lab-results.ts'
 
 describe('the four figures of the paper', () => {
@@ -36,6 +36,10 @@ describe('the four figures of the paper', () => {
       mPpl: 33,
       weightStasis: false,
     })
+  })
+
+  test('have the means over permutations of the maximum of each beside them', () => {
+    expect(meansOfMaxima(matrices)).toEqual({ mBwt: (4 + 3) / 2, mPpl: (30 + 33) / 2 })
   })
 
   test('are of all orders of seven datasets, too', () => {
