@@ -98,7 +98,7 @@ export async function dispatch(deps: Deps, request: DispatchRequest): Promise<Di
       const { nodeId } = acquired
       const how = thrown instanceof NodeCallError ? thrown.how : 'refused'
       const mayRetry = thrown instanceof NodeCallError && mayRetryElsewhere(thrown.error, failedUnexpectedly)
-      if (!mayRetry || attempt >= MAX_ATTEMPTS) {
+      if (!mayRetry || signal.aborted || attempt >= MAX_ATTEMPTS) {
         deps.waitUntil(askFleet(deps, (fleet) => fleet.fail({ requestId: leaseId, nodeId, how })))
         throw thrown
       }

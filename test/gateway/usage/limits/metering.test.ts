@@ -1,9 +1,10 @@
 import { env } from 'cloudflare:workers'
-import { runInDurableObject } from 'cloudflare:test'
+import { createExecutionContext, runInDurableObject, waitOnExecutionContext } from 'cloudflare:test'
 import { expect, onTestFinished, test, vi } from 'vitest'
+import { createApp } from '../../../../gateway/src/app.ts'
 import { Fleet } from '../../../../gateway/src/fleet/object/fleet.ts'
 import type { Reservation } from '../../../../gateway/src/fleet/ledger/ledger-records.ts'
-import { sendHeartbeat, until } from '../../support/requests/gateway-requests.ts'
+import { ORIGIN, sendHeartbeat, until } from '../../support/requests/gateway-requests.ts'
 import { ask, createLimitedKey } from '../../support/requests/limited-requests.ts'
 import { startNode } from '../../support/doubles/node-double.ts'
 
@@ -43,5 +44,30 @@ test('the reservation of a request without a response is returned, also if no ot
   await sendHeartbeat(node, 'metering')
   expect((await ask(key, { model: 'metering' })).status).toBe(503)
   await until('it to be ended', async () => (told.length > 0 ? true : undefined))
+  expect(await holdsOf(id)).toEqual([])
+})
+
+test('the reservation of a request whose node was full when its client disconnected is returned', async () => {
+  const { id, key } = await createLimitedKey({ tokens_per_minute: 1_000 })
+  const node = await startNode('metering-2', [{ kind: 'hang' }])
+  await sendHeartbeat(node, 'leaving')
+  const client = new AbortController()
+  const full = { error: { code: 'overloaded', message: 'The queue is full.', type: 'x', param: null } }
+  // The response of a node and the end of the client's connection cannot be timed so otherwise.
+  const NODE_CERTIFICATE = {
+    fetch: async () => {
+      client.abort()
+      return Response.json(full, { status: 429 })
+    },
+  }
+  const request = new Request(`${ORIGIN}/v1/completions`, {
+    method: 'POST',
+    headers: { authorization: `Bearer ${key}` },
+    body: JSON.stringify({ model: 'leaving', prompt: 'x' }),
+    signal: client.signal,
+  })
+  const context = createExecutionContext()
+  await createApp().request(request, {}, { ...env, NODE_CERTIFICATE }, context)
+  await waitOnExecutionContext(context)
   expect(await holdsOf(id)).toEqual([])
 })
