@@ -21,8 +21,8 @@ const MAX_CALLERS = 4_096
 export function paceRefusals(): MiddlewareHandler<CallerEnv> {
   /** The refusals that each caller may still get without delay. */
   const allowances = new Map<string, TokenBucket>()
-  /** When each refusal that is held back is sent. Not a count: an aborted request does not reach its end. */
-  let held: number[] = []
+  /** The refusals that are held back. */
+  let held = 0
 
   /** Counts a refusal, and returns whether it comes too soon. */
   const isTooSoon = (caller: string, perSecond: number, atMs: number): boolean => {
@@ -40,11 +40,10 @@ export function paceRefusals(): MiddlewareHandler<CallerEnv> {
     if (status < 400 || status >= 499 || deps.refusalsPerSecond === 0) return
     const atMs = deps.nowMs()
     const caller = callerKeyId(c.var) ?? `network ${clientNetwork(c.req.header('cf-connecting-ip'))}`
-    if (!isTooSoon(caller, deps.refusalsPerSecond, atMs)) return
-    held = held.filter((untilMs) => untilMs > atMs)
-    if (held.length >= MAX_HELD) return
+    if (!isTooSoon(caller, deps.refusalsPerSecond, atMs) || held >= MAX_HELD) return
     const holdMs = MIN_HOLD_MS + Math.random() * (MAX_HOLD_MS - MIN_HOLD_MS)
-    held.push(atMs + holdMs)
+    held += 1
     await new Promise((resolve) => setTimeout(resolve, holdMs))
+    held -= 1
   }
 }
