@@ -44,7 +44,9 @@ function describeIssue(issue: z.core.$ZodRawIssue): string | undefined {
   switch (issue.code) {
     case 'invalid_type': {
       if (issue.input === undefined) return MISSING
-      return `expected ${describeKind(issue.expected)}, got ${z.core.util.parsedType(issue.input)}`
+      // JSON has no infinity, but 1e400 is one.
+      const got = issue.input === Infinity ? 'infinity' : z.core.util.parsedType(issue.input)
+      return `expected ${describeKind(issue.expected)}, got ${got}`
     }
     case 'invalid_value': {
       const options = describeOptions(issue.values)
