@@ -9,13 +9,12 @@ import { createToolCallReader, type OutputPiece, type ToolCallReader } from './t
 /** The state of a streamed choice. */
 interface StreamedChoice {
   reader: ToolCallReader
-  /** Tokens of content that the reader still holds back. */
-  tokens: TokenLogprob[]
+  tokens: ContentTokens
 }
 
 /**
  * Formats `chat.completion` and its chunks for output that may call tools: text becomes `content`, calls become
- * `tool_calls`. Log-probabilities cover the tokens of the content only.
+ * `tool_calls`. Log-probabilities are those of the tokens that begin in the content.
  *
  * @param chat the format of chats without tools, which this one extends
  */
@@ -24,7 +23,7 @@ export function toolFormat(chat: OutputFormat, tokenBytes: TokenBytes): OutputFo
   const stateOf = (choice: number): StreamedChoice => {
     const existing = streamed.get(choice)
     if (existing) return existing
-    const created = { reader: createToolCallReader(), tokens: [] }
+    const created = { reader: createToolCallReader(), tokens: createContentTokens(tokenBytes) }
     streamed.set(choice, created)
     return created
   }
@@ -38,7 +37,7 @@ export function toolFormat(chat: OutputFormat, tokenBytes: TokenBytes): OutputFo
   const chunksOf = (choice: number, pieces: readonly OutputPiece[]): object[] => {
     const state = stateOf(choice)
     return pieces.flatMap((piece) => {
-      if (piece.kind === 'content') return chat.delta(choice, piece.text, state.tokens.splice(0))
+      if (piece.kind === 'content') return chat.delta(choice, piece.text, state.tokens.take(piece.text))
       if (piece.kind === 'arguments')
         return callChunk(choice, { index: piece.call, function: { arguments: piece.text } })
       return callChunk(choice, {
@@ -74,12 +73,8 @@ export function toolFormat(chat: OutputFormat, tokenBytes: TokenBytes): OutputFo
       ).flat(),
     delta(choice, text, tokens) {
       const state = stateOf(choice)
-      const wasContent = state.reader.inContent
-      const pieces = state.reader.push(text)
-      if (wasContent && state.reader.inContent) state.tokens.push(...tokens)
-      const chunks = chunksOf(choice, pieces)
-      if (!state.reader.inContent) state.tokens = []
-      return chunks
+      if (state.reader.inContent) state.tokens.push(tokens)
+      return chunksOf(choice, state.reader.push(text))
     },
     endChoice(choice, reason) {
       const { reader } = stateOf(choice)
@@ -94,6 +89,8 @@ function readChoice(
   tokenBytes: TokenBytes,
 ): { choice: FinishedChoice; calls: ToolCall[] } {
   const reader = createToolCallReader()
+  const contentTokens = createContentTokens(tokenBytes)
+  contentTokens.push(tokens)
   let content = ''
   const calls: ToolCall[] = []
   for (const piece of [...reader.push(text), ...reader.end()]) {
@@ -104,18 +101,35 @@ function readChoice(
   return {
     choice: {
       text: content,
-      tokens: tokensInText(tokens, tokenBytes, content),
+      tokens: contentTokens.take(content),
       reason: finishReasonWith(reason, calls.length),
     },
     calls,
   }
 }
 
-/** Returns the tokens that lie entirely within the text. */
-function tokensInText(tokens: readonly TokenLogprob[], tokenBytes: TokenBytes, text: string): TokenLogprob[] {
-  const sizeBytes = Buffer.byteLength(text)
-  let end = 0
-  return tokens.filter(({ token }) => (end += tokenBytes(token).length) <= sizeBytes)
+/** The tokens of an output from its start on, of which those that begin in the content are taken. */
+interface ContentTokens {
+  push(tokens: readonly TokenLogprob[]): void
+  /** Takes the tokens that begin in the next piece of the content. */
+  take(piece: string): TokenLogprob[]
+}
+
+function createContentTokens(tokenBytes: TokenBytes): ContentTokens {
+  let held: readonly TokenLogprob[] = []
+  /** Where the content ends so far, and where the first of the tokens begins, in bytes of the output. */
+  let [end, begin] = [0, 0]
+  return {
+    push: (tokens) => void (held = [...held, ...tokens]),
+    take(piece) {
+      end += Buffer.byteLength(piece)
+      let count = 0
+      for (; count < held.length && begin < end; count++) begin += tokenBytes(held[count]!.token).length
+      const taken = held.slice(0, count)
+      held = held.slice(count)
+      return taken
+    },
+  }
 }
 
 /** Returns the finish reason of a choice with calls. Truncated output keeps `length`, also within a call. */
