@@ -77,7 +77,13 @@ describe('versions of a holdout', () => {
     const all = await Promise.all(Array.from({ length: 4 }, () => holdoutsOf('cap')))
     for (const holdouts of all) {
       expect(holdouts.filter(({ domain }) => domain === 'cap')).toEqual([
-        { sha256: expect.any(String), domain: 'cap', samples: 131, createdAt: expect.any(Number) },
+        {
+          sha256: expect.any(String),
+          domain: 'cap',
+          samples: 131,
+          bytes: expect.any(Number),
+          createdAt: expect.any(Number),
+        },
       ])
       expect(holdouts).toEqual(all[0])
     }
