@@ -169,6 +169,23 @@ test('charts of a page share their cursor, which follows the pointer and the arr
   expect(drawn).toEqual(listed.toReversed())
 })
 
+test.each(['/domains', '/domains/support'])(
+  'the charts of %s stay in place while they show values',
+  async (path) => {
+    await page.goto(url + path)
+    await page.locator('.plot svg').last().waitFor()
+    await page.locator('.skeleton').first().waitFor({ state: 'hidden' })
+    const places = () =>
+      page.evaluate(
+        `[...document.querySelectorAll('.plot')].map((plot) => plot.getBoundingClientRect().y + scrollY)`,
+      )
+    const before = await places()
+    await page.locator('.plot').first().press('End')
+    await page.locator('.readout-x').first().waitFor()
+    expect(await places()).toEqual(before)
+  },
+)
+
 test.each([
   ['/domains', 390],
   ['/nodes', 1280],

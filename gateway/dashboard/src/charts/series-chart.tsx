@@ -4,12 +4,12 @@ import type { SeriesMark } from '@copal/shared/wire/admin-series.ts'
 import { formatNumber } from '../format/numbers.ts'
 import { toMs } from '../format/times.ts'
 import { ChartTable } from './chart-table.tsx'
-import { colourVariable, dashesOf } from './colours.ts'
 import { MarkCard } from './mark-card.tsx'
 import { MarkRow } from './mark-row.tsx'
 import { groupAt, groupMarks, markWithUpdate, minMarkGap, type MarkGroup } from './marks.ts'
 import { isEmpty, type Bound, type Line, type PlotContent } from './plot-data.ts'
 import { EDGES, Plot } from './plot.tsx'
+import { Readout } from './readout.tsx'
 import { periodLabel } from './time-axis.ts'
 
 interface SeriesChartProps {
@@ -165,60 +165,5 @@ export function SeriesChart(props: SeriesChartProps) {
       )}
       {table}
     </figure>
-  )
-}
-
-interface ReadoutProps {
-  lines: readonly Line[]
-  x: readonly number[]
-  cursor: number | undefined
-  labelX: (value: number) => string
-  formatY: (value: number) => string
-}
-
-/** The names of the lines, and their values at the cursor. It keeps its height. */
-function Readout({ lines, x, cursor, labelX, formatY }: ReadoutProps) {
-  const at = cursor === undefined ? undefined : x[cursor]
-  return (
-    <span class="readout" aria-live="polite">
-      {lines
-        .filter(({ isBackground }) => !isBackground)
-        .map(({ label, values, lower, upper, colour }) => {
-          const value = cursor === undefined ? null : values[cursor]
-          const low = cursor === undefined ? null : lower?.[cursor]
-          const high = cursor === undefined ? null : upper?.[cursor]
-          return (
-            <span key={label} class="readout-line">
-              <svg class="swatch" viewBox="0 0 16 4" aria-hidden="true">
-                <line
-                  x1="0"
-                  y1="2"
-                  x2="16"
-                  y2="2"
-                  stroke={`var(${colourVariable(colour)})`}
-                  stroke-width="3"
-                  stroke-dasharray={dashesOf(colour)
-                    ?.map((dash) => dash / 2)
-                    .join(' ')}
-                />
-              </svg>
-              {label}
-              {at !== undefined && (
-                <span class="num">
-                  {' '}
-                  {typeof value === 'number' ? formatY(value) : 'no data'}
-                  {typeof low === 'number' && typeof high === 'number' && (
-                    <span class="soft">
-                      {' '}
-                      ({formatY(low)} to {formatY(high)})
-                    </span>
-                  )}
-                </span>
-              )}
-            </span>
-          )
-        })}
-      {at !== undefined && <span class="soft readout-x">{labelX(at)}</span>}
-    </span>
   )
 }
