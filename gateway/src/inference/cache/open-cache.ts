@@ -3,8 +3,9 @@ import { AppError } from '@copal/shared/errors.ts'
 import type { CacheTarget } from '@copal/shared/wire/node-calls.ts'
 import type { KeyedEnv } from '../../contracts/context.ts'
 import type { ResponseListener, Generation } from '../../contracts/generation.ts'
-import type { FoundResponse } from '../../contracts/response-cache-object.ts'
+import type { CacheLookup, FoundResponse } from '../../contracts/response-cache-object.ts'
 import { conversationKey } from '../../fleet/client/conversation-key.ts'
+import { waitAtMost } from '../../runtime/wait-at-most.ts'
 import { followLeader } from './follow-leader.ts'
 import { responseKey, isRepeatable, requestKey } from './cache-key.ts'
 import { readCacheDirective } from './cache-directive.ts'
@@ -71,19 +72,20 @@ export async function openCache(
     ...(request.stream ? { cacheTarget: { key: cacheKey, ttlMs } } : {}),
   }
   if (!directive.mayUseCached) return missed
-  const lookUp = async () => {
+  const lookUp = async (): Promise<CacheLookup> => {
     const conversation = conversationKey(key.id, opening)
     const version = model.version ?? (await deps.fleet.versionFor({ model: model.id, conversation, domain }))
     // After the timeout this request must not become the leader: others would wait for it in vain.
-    if (version === undefined || timedOut) return undefined
+    if (version === undefined || timedOut) return { leads: false }
     flightKey = responseKey(cacheKey, version)
     return cache.lookUp(flightKey, ttlMs, requestId)
   }
   let found: FoundResponse | undefined
   try {
-    const lookup = await withTimeout(deps.policy.cacheLookupMs, lookUp())
-    found = lookup?.found
-    if (lookup && !lookup.found && !lookup.leads && flightKey !== undefined)
+    const lookup = await waitAtMost(lookUp(), deps.policy.cacheLookupMs)
+    if (!lookup) throw new Error(`no response within ${deps.policy.cacheLookupMs} ms`)
+    found = lookup.found
+    if (!lookup.found && !lookup.leads && flightKey !== undefined)
       found = await followLeader(c, cache, flightKey, ttlMs)
   } catch (error) {
     timedOut = true
@@ -111,14 +113,4 @@ function respondCached(
     'x-copal-node': nodeId,
     'x-copal-domain': domain,
   })
-}
-
-async function withTimeout<T>(ms: number, work: Promise<T>): Promise<T> {
-  const { promise: late, reject } = Promise.withResolvers<never>()
-  const timer = setTimeout(() => reject(new Error(`no response within ${ms} ms`)), ms)
-  try {
-    return await Promise.race([work, late])
-  } finally {
-    clearTimeout(timer)
-  }
 }
