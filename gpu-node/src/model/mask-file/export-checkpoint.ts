@@ -1,4 +1,4 @@
-import { open, readdir, rename, rm, type FileHandle } from 'node:fs/promises'
+import { open, readdir, rename, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { AppError } from '@copal/shared/errors.ts'
 import type { MaskLinear } from '@copal/shared/mask/mask-codec.ts'
@@ -15,6 +15,7 @@ import { writeCheckpointFiles, type CheckpointDtype } from './checkpoint-files.t
 import { openMaskFile } from './mask-file-reader.ts'
 import { maskTarget, verifyMaskFile } from './verify-mask.ts'
 import { makeFolder } from '../../platform/make-folder.ts'
+import { writeFully } from '../../platform/positional-write.ts'
 
 /** Name of the weights file of a checkpoint. */
 const WEIGHTS = 'model.safetensors'
@@ -84,10 +85,4 @@ async function maskedTensor(
   const weights = await loadTensor(master, name)
   if (linear) applyLinear(new Uint32Array(weights.buffer), linear)
   return weights
-}
-
-async function writeFully(file: FileHandle, bytes: Uint8Array, position: number): Promise<void> {
-  for (let done = 0; done < bytes.length;) {
-    done += (await file.write(bytes, done, bytes.length - done, position + done)).bytesWritten
-  }
 }

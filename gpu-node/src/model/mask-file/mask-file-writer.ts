@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto'
-import { open as openFile, rename, rm, type FileHandle } from 'node:fs/promises'
+import { open as openFile, rename, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { AppError } from '@copal/shared/errors.ts'
 import { checkLinear } from '@copal/shared/mask/check-linear.ts'
@@ -11,6 +11,7 @@ import { packValues } from '@copal/shared/mask/packed-values.ts'
 import { explainFullDisk } from '../../platform/full-disk.ts'
 import { sha256File } from '../../platform/file-digest.ts'
 import { makeFolder } from '../../platform/make-folder.ts'
+import { writeFully } from '../../platform/positional-write.ts'
 
 /** One linear to write. */
 export interface WrittenLinear {
@@ -161,10 +162,4 @@ function packLinear(
     )
   }
   return packValues(name, bits, weights, rows, cols)
-}
-
-async function writeFully(file: FileHandle, bytes: Uint8Array, position: number): Promise<void> {
-  for (let done = 0; done < bytes.length;) {
-    done += (await file.write(bytes, done, bytes.length - done, position + done)).bytesWritten
-  }
 }

@@ -4,6 +4,7 @@ import { open } from 'node:fs/promises'
 import { join } from 'node:path'
 import { STATISTICS_PIECE_BYTES, type StatisticsManifest } from '@copal/shared/wire/statistics-manifest.ts'
 import type { LlamaConfig } from '../../model/config/llama-config.ts'
+import { writeFully } from '../../platform/positional-write.ts'
 import { createScratch, removeScratch } from '../../platform/scratch.ts'
 import { artifactId } from './artifact-folder.ts'
 import { readBlockTensor, readTensorLengths } from './block-file.ts'
@@ -20,6 +21,9 @@ import {
 type StoredBlock = StatisticsManifest['blocks'][number]
 /** Returns the bytes of a piece as they arrive, and fails when there are more than the piece has. */
 type FetchPiece = (piece: StoredBlock['pieces'][number]) => Promise<AsyncIterable<Uint8Array>>
+
+/** Runs a part of the work, and repeats it after temporary failures. */
+type Retry = <T>(part: () => Promise<T>) => Promise<T>
 
 /** More than the header of a block's file needs. */
 const MAX_HEADER_BYTES = 2 ** 20
@@ -75,6 +79,7 @@ export async function receiveArtifact(
   manifest: StatisticsManifest,
   config: LlamaConfig,
   fetchPiece: FetchPiece,
+  retry: Retry = (part) => part(),
 ): Promise<Artifact> {
   const { artifact: id, baseSha256, domain } = manifest
   const parts = manifest.parts.map((part) => ({ ...part, domain })).toSorted((a, b) => (a.id < b.id ? -1 : 1))
@@ -91,7 +96,7 @@ export async function receiveArtifact(
     for (const [block, { tensors, pieces }] of manifest.blocks.entries()) {
       requireExpected(id, expected, tensors, pieces)
       const path = blockPath(scratch, block)
-      await writePieces(path, pieces, fetchPiece)
+      await writePieces(path, pieces, fetchPiece, retry)
       await checkBlock(path, tensors, expected)
     }
     const artifact = { id, baseSha256, parts, blocks }
@@ -126,18 +131,25 @@ async function writePieces(
   path: string,
   pieces: StoredBlock['pieces'],
   fetchPiece: FetchPiece,
+  retry: Retry,
 ): Promise<void> {
   const file = await open(path, 'w')
   try {
+    let begin = 0
     for (const piece of pieces) {
-      const hash = createHash('sha256')
-      for await (const chunk of await fetchPiece(piece)) {
-        hash.update(chunk)
-        // `FileHandle.writeFile` writes at the current position, and writes all bytes.
-        await file.writeFile(chunk)
-      }
-      if (hash.digest('hex') !== piece.sha256)
+      const sha256 = await retry(async () => {
+        const hash = createHash('sha256')
+        let position = begin
+        for await (const chunk of await fetchPiece(piece)) {
+          hash.update(chunk)
+          await writeFully(file, chunk, position)
+          position += chunk.length
+        }
+        return hash.digest('hex')
+      })
+      if (sha256 !== piece.sha256)
         throw new UnusableStatisticsError(`piece ${piece.sha256} was damaged in storage or in transit`)
+      begin += piece.bytes
     }
   } finally {
     await file.close()

@@ -1,6 +1,5 @@
 import { createHash } from 'node:crypto'
 import { join } from 'node:path'
-import { AppError } from '@copal/shared/errors.ts'
 import type { CalibrateJob, StatisticsRef } from '@copal/shared/wire/adaptation-jobs.ts'
 import {
   MAX_STATISTICS_MANIFEST_BYTES,
@@ -33,9 +32,12 @@ export interface StatisticsExchange {
    * Fetches what this node lacks for a job and the job lists. What cannot be fetched or is damaged is left to calibration.
    *
    * @returns the hashes of the datasets that the job has to calibrate
-   * @throws AppError `no_node_available` when the gateway cannot be reached; the reason of the signal
+   * @throws the reason of the signal
    */
-  fetch(job: CalibrateJob, context: Pick<JobContext, 'signal' | 'progress'>): Promise<ReadonlySet<string>>
+  fetch(
+    job: CalibrateJob,
+    context: Pick<JobContext, 'signal' | 'progress' | 'retry'>,
+  ): Promise<ReadonlySet<string>>
   /**
    * Stores the artifacts that the gateway lacks. Repeating it is harmless. A failure is logged, because other nodes can
    * calibrate.
@@ -72,10 +74,13 @@ export function createStatisticsExchange(deps: {
   async function fetchArtifact(
     { artifact, datasets }: StatisticsRef,
     { parts, expired }: { parts: ReadonlyMap<string, string>; expired: ReadonlySet<string> },
-    signal: AbortSignal,
+    { signal, retry }: Pick<JobContext, 'signal' | 'retry'>,
   ): Promise<void> {
-    const manifest = await readManifest(
-      await gateway.downloadStatistics(artifact, STATISTICS_MANIFEST, MAX_STATISTICS_MANIFEST_BYTES, signal),
+    const manifest = parseManifest(
+      await retry(async () => {
+        const maxBytes = MAX_STATISTICS_MANIFEST_BYTES
+        return readAll(await gateway.downloadStatistics(artifact, STATISTICS_MANIFEST, maxBytes, signal))
+      }),
     )
     // The id of a part covers the weights, the text and its sampling, so these are the statistics that the job wants. Those of
     // an expired text are wanted whatever its sampling was, with all that they are summed with.
@@ -85,13 +90,13 @@ export function createStatisticsExchange(deps: {
     )
     if (manifest.artifact !== artifact || manifest.baseSha256 !== baseSha256 || !isWanted)
       throw new UnusableStatisticsError(`the statistics ${artifact} are not those of the job`)
-    await receiveArtifact(await folder(), manifest, model.config, ({ sha256, bytes }) =>
-      gateway.downloadStatistics(artifact, sha256, bytes, signal),
-    )
+    const fetchPiece = ({ sha256, bytes }: { sha256: string; bytes: number }) =>
+      gateway.downloadStatistics(artifact, sha256, bytes, signal)
+    await receiveArtifact(await folder(), manifest, model.config, fetchPiece, retry)
   }
 
   return {
-    async fetch(job, { signal, progress }) {
+    async fetch(job, { signal, progress, retry }) {
       const wanted = countedDatasets(job)
       if (wanted.length === 0) return new Set()
       const needed = neededStatistics(job)
@@ -106,12 +111,10 @@ export function createStatisticsExchange(deps: {
       for (const ref of downloads) {
         progress(0, `fetching statistics of ${ref.domain}`)
         try {
-          await fetchArtifact(ref, { parts, expired }, signal)
+          await fetchArtifact(ref, { parts, expired }, { signal, retry })
           log.info('statistics fetched', { artifact: ref.artifact, domain: ref.domain, bytes: ref.bytes })
         } catch (error) {
           signal.throwIfAborted()
-          // The texts cannot be fetched then either.
-          if (error instanceof AppError && error.code === 'no_node_available') throw error
           const fields = { artifact: ref.artifact, domain: ref.domain, reason: reasonOf(error) }
           log.warn('statistics cannot be fetched and are calibrated instead', fields)
         }
@@ -167,11 +170,15 @@ export function createStatisticsExchange(deps: {
   }
 }
 
-async function readManifest(chunks: AsyncIterable<Uint8Array>): Promise<StatisticsManifest> {
+async function readAll(chunks: AsyncIterable<Uint8Array>): Promise<Buffer> {
   const received: Uint8Array[] = []
   for await (const chunk of chunks) received.push(chunk)
+  return Buffer.concat(received)
+}
+
+function parseManifest(bytes: Buffer): StatisticsManifest {
   try {
-    return statisticsManifest.parse(JSON.parse(Buffer.concat(received).toString('utf8')))
+    return statisticsManifest.parse(JSON.parse(bytes.toString('utf8')))
   } catch (cause) {
     throw new UnusableStatisticsError('a manifest is damaged', { cause })
   }

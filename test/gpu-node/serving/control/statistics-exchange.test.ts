@@ -96,7 +96,11 @@ function createNode() {
     home,
     /** Fetches the stored statistics of a job, which comes before its calibration, and returns the datasets that are still missing. */
     fetch: (job: CalibrateJob) =>
-      exchange.fetch(job, { signal: new AbortController().signal, progress: () => undefined }),
+      exchange.fetch(job, {
+        signal: new AbortController().signal,
+        progress: () => undefined,
+        retry: (part) => part(),
+      }),
     /** Runs a job; `passes` are the domains of the texts that were calibrated. */
     async run(job: CalibrateJob, retry: JobContext['retry'] = (part) => part()) {
       const passes: string[] = []
@@ -256,6 +260,29 @@ test('stored statistics that cannot be used are calibrated from the text', async
   expect(await node.statistics()).toHaveLength(1)
 })
 
+test('a piece that the gateway did not send whole is fetched again, and nothing is calibrated', async () => {
+  const { a, stored, maskSha256 } = await calibratedByOneNode()
+  const fetches = () => gateway.calls.filter((call) => call.startsWith('GET /internal/statistics/'))
+  let failures = 0
+  gateway.intercept = ({ method, url = '' }, response) => {
+    if (method !== 'GET' || fetches().length !== 3 + failures || failures === 2) return false
+    const bytes = gateway.artifacts.get(url.slice('/internal/'.length))!
+    failures += 1
+    if (failures === 1) response.writeHead(503).end()
+    else
+      response
+        .writeHead(200, { 'content-length': bytes.length })
+        .write(bytes.subarray(0, bytes.length / 2), () => response.destroy())
+    return true
+  }
+  const patient: JobContext['retry'] = (part) => part().catch(() => part().catch(() => part()))
+  const { passes, ...copy } = await createNode().run(jobOf([a], [], { statistics: stored }), patient)
+  expect(failures).toBe(2)
+  expect(copy.maskSha256).toBe(maskSha256)
+  expect(passes).toEqual([])
+  expect(fetches().length).toBe(new Set(fetches()).size + 2)
+})
+
 test('statistics of other texts, or without what the method reads, are not used', async () => {
   const { a, stored } = await calibratedByOneNode()
   const b = dataset('legal', 2)
@@ -400,6 +427,7 @@ test('a folder that could not be opened once is opened again', async () => {
     exchange.fetch(jobOf([own], [], { statistics: [stored] }), {
       signal: new AbortController().signal,
       progress: () => undefined,
+      retry: (part) => part(),
     })
   await expect(fetched()).rejects.toThrow('EEXIST')
   await rm(join(home, 'statistics'))
