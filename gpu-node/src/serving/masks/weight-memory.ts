@@ -3,12 +3,9 @@ import { reserveMemory, type GiveBack } from './reserve-memory.ts'
 import { createTrialWait } from './trial-wait.ts'
 import { planSwap, type DesiredMasks, type HeldWeightSet, type WeightSetName } from './swap-plan.ts'
 
-/** A held set, and the memory that it takes if it is loaded. */
-type MeasuredSet = HeldWeightSet & { weights: { readonly bytes?: number } | null }
-
 /** The memory for weight sets: what each takes, and what other work has of it. */
 export interface WeightMemory {
-  /** Returns the memory of a set, an estimate for one that was never loaded: that of the largest mask. */
+  /** Returns the memory of a set, an estimate for one that was never loaded: that of the largest mask that was. */
   bytesOf(name: WeightSetName): number
   /** Notes the size of a set that was loaded. */
   noteSize(name: WeightSetName, bytes: number): void
@@ -40,7 +37,7 @@ export interface WeightMemoryDeps {
   /** Memory for all sets together, and that of the dense one, perhaps not whole, while its size is unknown. */
   memory: { bytes: number; denseBytes: number }
   /** Returns the sets that are held. */
-  held: () => MeasuredSet[]
+  held: () => HeldWeightSet[]
   desired: () => DesiredMasks
   /** Returns the version that new requests start on; null before anything serves. */
   active: () => number | null
@@ -74,10 +71,11 @@ export function createWeightMemory(deps: WeightMemoryDeps): WeightMemory {
   const budgetBytes = () => memory.bytes - reservedBytes
 
   function bytesOf(name: WeightSetName): number {
-    const known = sizes.get(keyOf(name))
-    if (known !== undefined || name.version === 0) return known ?? memory.denseBytes
-    const masked = deps.held().flatMap(({ version, weights }) => (version !== 0 && weights?.bytes) || [])
-    return masked.length > 0 ? Math.max(...masked) : (sizes.get(keyOf(DENSE)) ?? memory.denseBytes)
+    const denseBytes = sizes.get(keyOf(DENSE)) ?? memory.denseBytes
+    if (name.version === 0) return denseBytes
+    // Of sets that are held or not: an estimate that changed with what is held would change what is to be held.
+    const masked = [...sizes].flatMap(([key, bytes]) => (key === keyOf(DENSE) ? [] : bytes))
+    return sizes.get(keyOf(name)) ?? (masked.length > 0 ? Math.max(...masked) : denseBytes)
   }
 
   function heldBytes(): number {

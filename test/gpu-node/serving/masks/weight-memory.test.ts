@@ -77,6 +77,22 @@ test('a set that turns out too large gives its memory back, and is not loaded ag
   expect(swap.unheld()).toEqual([{ version: 2, bytes: 80 }])
 })
 
+test('a set gives way once to one that is taken for as large as it, although then no mask is held', async () => {
+  const sizes = [100, 40, 60]
+  const { swap, events, states } = faultySwap(undefined, { bytes: 150, denseBytes: 100 }, (version) => {
+    // The two took turns without end once.
+    if (events.length > 100) swap.stop()
+    return { bytes: sizes[version]! }
+  })
+  await swap.start({ active: A, previous: null })
+  await swap.settled()
+  swap.converge({ active: null, previous: B, trials: [A] })
+  await swap.settled()
+  expect(events.filter((event) => event.startsWith('load'))).toEqual(['load 1', 'load 0', 'load 2', 'load 1'])
+  expect(states()).toEqual({ 0: 'ready', 1: 'ready' })
+  expect(swap.unheld()).toEqual([{ version: 2, bytes: 60 }])
+})
+
 test('sets that need not serve leave their memory to other work, and are loaded again after it', async () => {
   const { swap, events, states, busy } = faultySwap(undefined, { bytes: 300, denseBytes: 100 })
   await swap.start({ active: A, previous: B })
