@@ -97,6 +97,8 @@ export async function runGeneration(
       return c.body(body)
     }
     c.header('cache-control', 'no-cache')
+    // Else nginx before the gateway collects events before it sends any.
+    c.header('x-accel-buffering', 'no')
     const { readable, settled } = streamResponse(deps, {
       path: generation.path,
       dispatched,

@@ -110,8 +110,12 @@ describe('a stream', () => {
     ])
     await sendHeartbeat(node, 'stream')
     const response = await post(key, '/v1/chat/completions', { ...chatOf('stream'), stream: true })
-    expect(response.headers.get('content-type')).toBe('text/event-stream')
-    expect(response.headers.get('x-copal-mask')).toBe('3')
+    expect(Object.fromEntries(response.headers)).toMatchObject({
+      'content-type': 'text/event-stream',
+      'cache-control': 'no-cache',
+      'x-accel-buffering': 'no',
+      'x-copal-mask': '3',
+    })
     expect(await response.text()).toBe(EVENTS.join(''))
   })
 
