@@ -24,7 +24,7 @@ test.each([
   [{ model: 3 }, "Invalid 'model': expected a string, got number."],
   [{ model: 'm', patterns: [] }, "Invalid 'patterns': expected an object, got array."],
   [{ model: 'm', n: 'x' }, "Invalid 'n': expected a number, got string."],
-  [{ model: 'm', n: 1e400 }, "Invalid 'n': expected a number, got infinity."],
+  [{ model: 'm', n: Infinity }, "Invalid 'n': expected a number, got infinity."],
   [{ model: 'm', temperature: 5 }, "Invalid 'temperature': expected a number of at most 2."],
   [{ model: 'm', temperature: -0.5 }, "Invalid 'temperature': expected a number of at least 0."],
   [{ model: 'm', share: 0 }, "Invalid 'share': expected a number of more than 0."],
