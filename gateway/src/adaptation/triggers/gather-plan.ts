@@ -13,10 +13,11 @@ import {
   sumTokensUnder,
 } from '../../storage/db/queries/trigger-queries.ts'
 import { sumDrift } from '../../storage/db/queries/usage-total-queries.ts'
-import { trialsInForce } from '../../storage/db/trials-in-force.ts'
+import { operatorTrial } from '../../storage/db/trials-in-force.ts'
 import { evaluationWindow } from '../updates/evaluation-window.ts'
 import { MAX_ASKED } from '../sampling/domain-counts.ts'
 import { drawOf } from '../updates/draw-of.ts'
+import { nameOf } from '../updates/trial-check.ts'
 import { demandOf } from '../updates/update-choices.ts'
 import { domainHistories } from './domain-history.ts'
 import type { PlanInput } from './plan-update.ts'
@@ -112,10 +113,10 @@ async function findObstacle(
   model: ModelRow,
   policy: AdaptationPolicy,
 ): Promise<string | undefined> {
-  const trials = trialsInForce(model)
-  const operators = Object.values(trials).find(({ updateId }) => updateId === undefined)
+  const operators = operatorTrial(model)
   // Its own canary could not begin.
-  if (operators && policy.canary.enabled) return `an operator's trial of m${operators.version} is running`
+  if (operators && policy.canary.enabled)
+    return `an operator's trial of ${nameOf(operators.trial.version)} is running`
   // Without a node nobody knows which pruning methods there are.
   if ((await deps.fleet.offeredMethods(model.id)) === null) return `no node of '${model.id}' is alive`
   return undefined

@@ -6,7 +6,7 @@ import { SERVICE_ACTOR } from '../../storage/db/queries/decision-queries.ts'
 import type { ModelRow } from '../../storage/db/queries/model-queries.ts'
 import { claimCheck, noteCheck, setTrials } from '../../storage/db/queries/trial-queries.ts'
 import type { UpdateRow } from '../../storage/db/queries/update-queries.ts'
-import { trialsInForce } from '../../storage/db/trials-in-force.ts'
+import { operatorTrial, trialsInForce } from '../../storage/db/trials-in-force.ts'
 import { findPolicy } from '../policy/find-policy.ts'
 import { judgeTrial } from '../trials/judge-trial.ts'
 import { trialLimits, type TrialVerdict } from '../trials/trial-judge.ts'
@@ -109,17 +109,7 @@ function decide(
 /** Begins the trials. While the active mask is still watched, the update waits: its shadow is in use. */
 async function begin(deps: StepDeps, update: UpdateRow, model: ModelRow, version: number): Promise<void> {
   if (model.watch?.version === model.activeVersion) return
-  const trials = trialsInForce(model)
-  for (const kind of ['canary', 'shadow'] as const) {
-    const trial = trials[kind]
-    if (trial && trial.updateId === undefined) {
-      throw new AppError(
-        'conflict',
-        `The canary of m${version} could not start, because an operator's ${kind} of ${nameOf(trial.version)} is ` +
-          `running. End it with ${END_CALLS[kind]}, and start the update again.`,
-      )
-    }
-  }
+  requireNoOperatorTrial(model, `The canary of m${version}`)
   const { share, shadow_share: shadowShare } = (await findPolicy(deps, model.id)).canary
   const trial: Omit<StoredTrial, 'share'> = {
     version,
@@ -130,6 +120,18 @@ async function begin(deps: StepDeps, update: UpdateRow, model: ModelRow, version
   const started = { canary: { ...trial, share }, shadow: { ...trial, share: shadowShare } }
   // If a row has changed, the next call tries again, unless the update has ended.
   await setTrials(deps.db, model, started, undefined, update)
+}
+
+/** @throws AppError `conflict` while an operator's trial is running, which is the obstacle to what is named */
+export function requireNoOperatorTrial(model: ModelRow, what: string): void {
+  const found = operatorTrial(model)
+  if (!found) return
+  const { kind, trial } = found
+  throw new AppError(
+    'conflict',
+    `${what} could not start, because an operator's ${kind} of ${nameOf(trial.version)} is running. ` +
+      `End it with ${END_CALLS[kind]}, and start the update again.`,
+  )
 }
 
 /** The mask was selected and judged beside its parent, and is of no use beside another mask. */

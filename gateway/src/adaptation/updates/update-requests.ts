@@ -18,6 +18,7 @@ import type { Deps } from '../../contracts/bindings.ts'
 import { findPolicy } from '../policy/find-policy.ts'
 import { requireDomainTexts } from './require-domain-texts.ts'
 import { advanceUpdate } from './advance-update.ts'
+import { requireNoOperatorTrial } from './canary-step.ts'
 import { moveUpdate } from './move-update.ts'
 import { evaluationWindow } from './evaluation-window.ts'
 import { liveNodes } from './trial-check.ts'
@@ -39,8 +40,8 @@ export interface UpdateCause {
  *
  * @param cause what starts it by itself; undefined for an operator
  * @param own for a mask of one domain alone: that domain, and the weights of its selection
- * @throws AppError `insufficient_samples`, `conflict` that names the update of this model that is still running,
- * `invalid_request`, `model_not_found`, `no_node_available`
+ * @throws AppError `insufficient_samples`, `conflict` that names the update of this model that is still running or the operator's trial
+ * beside which its canary could not run, `invalid_request`, `model_not_found`, `no_node_available`
  */
 export async function createUpdate(
   deps: Pick<StepDeps, 'db' | 'fleet' | 'reservoir' | 'adaptationPreset' | 'nowMs'>,
@@ -55,6 +56,8 @@ export async function createUpdate(
   ])
   // Before the texts are counted, which it may have taken.
   if (running) throw runningError(running)
+  // Its own canary could not begin, hours later.
+  if (policy.canary.enabled && !own) requireNoOperatorTrial(model, 'The update')
   const { samples, length } = demandOf(model, policy, request)
   if (length > model.contextLength) {
     throw new AppError(

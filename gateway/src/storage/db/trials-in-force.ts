@@ -15,3 +15,12 @@ export function trialsInForce(model: {
     ...(model.shadow && inForce(model.shadow) ? { shadow: model.shadow } : {}),
   }
 }
+
+/** Returns the trial of an operator that is in force, beside which no update can run its own; undefined if there is none. */
+export function operatorTrial(
+  model: Parameters<typeof trialsInForce>[0],
+): { kind: TrialKind; trial: StoredTrial } | undefined {
+  const { canary, shadow } = trialsInForce(model)
+  if (canary && canary.updateId === undefined) return { kind: 'canary', trial: canary }
+  return shadow && shadow.updateId === undefined ? { kind: 'shadow', trial: shadow } : undefined
+}

@@ -349,13 +349,18 @@ describe("an operator's trials", () => {
   })
 
   test.each(['canary', 'shadow'] as const)(
-    'a running %s fails an update that enters its canary, with instructions',
+    'a running %s keeps an update from starting, and fails one that enters its canary, with instructions',
     async (kind) => {
       const model = `busy-${kind}`
       const node = new SimulatedNode(`${model}-1`, model)
       await node.beat()
       await seedMasks(model, [1, 2, 3], { promoted: [1, 3] })
       expect((await admin('PUT', `/${kind}`, { model, mask_version: 3, share: 0.5 })).status).toBe(200)
+      await setPolicy(model, { canary: { enabled: true } })
+      const early = await admin('POST', '/updates', { model, domains: ['code'] })
+      expect((await errorOf(early)).message).toContain(
+        `an operator's ${kind} of m3 is running. End it with 'DELETE /admin/${kind}'`,
+      )
       const id = await seedUpdate(model, 2)
       await node.beat()
       expect(await findUpdate(db, id)).toMatchObject({ state: 'failed', errorCode: 'conflict' })
