@@ -1,4 +1,5 @@
 import { AppError } from '@copal/shared/errors.ts'
+import { UPDATE_STATES } from '@copal/shared/wire/update-states.ts'
 import { listDatasetsOf } from '../../storage/db/queries/dataset-queries.ts'
 import { SERVICE_ACTOR } from '../../storage/db/queries/decision-queries.ts'
 import { forgetDomain, withdrawDomain } from '../../storage/db/queries/domain-queries.ts'
@@ -192,7 +193,7 @@ async function requireNoReader({ db }: Pick<Deps, 'db'>, domain: string): Promis
   if (!reader) return new Set(running.map(({ id }) => id))
   throw new AppError(
     'conflict',
-    `Nothing was deleted: update '${reader.id}' is ${reader.state} and may read the texts of '${domain}'. Wait until ` +
+    `Nothing was deleted: update '${reader.id}' is ${UPDATE_STATES[reader.state]} and may read the texts of '${domain}'. Wait until ` +
       `it ends, or cancel it with 'POST /admin/updates/${reader.id}/cancel'.`,
   )
 }

@@ -1,5 +1,6 @@
 import { AppError } from '@copal/shared/errors.ts'
 import type { RebuiltDomain } from '@copal/shared/wire/admin-domains.ts'
+import { UPDATE_STATES } from '@copal/shared/wire/update-states.ts'
 import { createCallBudget } from '../../calls/call-budget.ts'
 import type { Deps } from '../../contracts/bindings.ts'
 import { deleteStatisticsOf } from '../../storage/artifacts/statistics-files.ts'
@@ -55,7 +56,7 @@ async function requireNoReader({ db }: Pick<Deps, 'db'>, domain: string): Promis
   if (!reader) return
   throw new AppError(
     'conflict',
-    `Update '${reader.id}' is ${reader.state} and reads the statistics of '${domain}', or counts texts of it. Wait until it ` +
+    `Update '${reader.id}' is ${UPDATE_STATES[reader.state]} and reads the statistics of '${domain}', or counts texts of it. Wait until it ` +
       `ends, or cancel it with 'POST /admin/updates/${reader.id}/cancel', then rebuild the domain again.`,
   )
 }

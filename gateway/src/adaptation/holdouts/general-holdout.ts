@@ -1,5 +1,6 @@
 import { AppError } from '@copal/shared/errors.ts'
 import { MAX_GENERAL_CHARACTERS } from '@copal/shared/wire/admin-holdout.ts'
+import { UPDATE_STATES } from '@copal/shared/wire/update-states.ts'
 import { deleteDatasetFiles } from '../../storage/artifacts/datasets.ts'
 import { forgetDatasets, listDatasetsOf } from '../../storage/db/queries/dataset-queries.ts'
 import {
@@ -54,7 +55,7 @@ export async function deleteGeneralHoldout(deps: Pick<Deps, 'db' | 'artifacts'>)
   if (running) {
     throw new AppError(
       'conflict',
-      `Nothing was deleted: update '${running.id}' is ${running.state} and may read the general holdout. Wait until it ` +
+      `Nothing was deleted: update '${running.id}' is ${UPDATE_STATES[running.state]} and may read the general holdout. Wait until it ` +
         `ends, or cancel it with 'POST /admin/updates/${running.id}/cancel'.`,
     )
   }

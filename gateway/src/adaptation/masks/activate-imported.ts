@@ -1,4 +1,5 @@
 import { AppError } from '@copal/shared/errors.ts'
+import { UPDATE_STATES } from '@copal/shared/wire/update-states.ts'
 import type { MaskRow } from '../../storage/db/queries/mask-queries.ts'
 import type { ModelRow } from '../../storage/db/queries/model-queries.ts'
 import { insertUpdate } from '../../storage/db/queries/update-queries.ts'
@@ -56,6 +57,6 @@ export async function activateMask(
   throw new AppError(
     'conflict',
     `The file is registered as m${version} of '${model.id}', but it cannot be evaluated while update '${running.id}' is ` +
-      `${running.state}. Import it again when that has ended, or cancel it with 'POST /admin/updates/${running.id}/cancel'.`,
+      `${UPDATE_STATES[running.state]}. Import it again when that has ended, or cancel it with 'POST /admin/updates/${running.id}/cancel'.`,
   )
 }

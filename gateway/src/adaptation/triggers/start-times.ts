@@ -1,5 +1,6 @@
 import { DAY_MS } from '@copal/shared/day.ts'
 import type { AdaptationPolicy } from '@copal/shared/wire/admin-policy.ts'
+import { UPDATE_STATES } from '@copal/shared/wire/update-states.ts'
 import { endOfQuiet } from '../policy/quiet-hours.ts'
 import type { PastUpdate } from './domain-history.ts'
 
@@ -39,7 +40,11 @@ export function nextStart({ nowMs, policy, updates, dryRuns, obstacle }: StartIn
   }
   const running = updates.find(({ finishedAt }) => finishedAt === null)
   if (running) {
-    return { waitsFor: `update ${running.id} is ${running.state}`, atMs: undefined, startedToday }
+    return {
+      waitsFor: `update ${running.id} is ${UPDATE_STATES[running.state]}`,
+      atMs: undefined,
+      startedToday,
+    }
   }
   const limits: { atMs: number; reason: string }[] = []
   const ends = updates.flatMap(({ finishedAt }) => finishedAt ?? [])

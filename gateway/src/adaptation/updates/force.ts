@@ -1,5 +1,6 @@
 import { DAY_MS } from '@copal/shared/day.ts'
 import { AppError } from '@copal/shared/errors.ts'
+import { UPDATE_STATES } from '@copal/shared/wire/update-states.ts'
 import { FORCEABLE_MS } from '../../storage/db/queries/dataset-queries.ts'
 import { findGateDecision } from '../../storage/db/queries/gate-queries.ts'
 import { findMask } from '../../storage/db/queries/mask-queries.ts'
@@ -59,7 +60,7 @@ async function findObstacle(
   const { id, model, state, errorCode, maskVersion } = update
   if (state !== 'failed' || errorCode !== 'gate_failed' || maskVersion === null) {
     const failure = state === 'failed' && errorCode !== null ? ` with the code '${errorCode}'` : ''
-    return `Update '${id}' is ${state}${failure}. Only an update that the gate rejected ('gate_failed') can be forced.`
+    return `Update '${id}' is ${UPDATE_STATES[state]}${failure}. Only an update that the gate rejected ('gate_failed') can be forced.`
   }
   if (update.ownDomain !== null)
     return `Update '${id}' makes a mask for '${update.ownDomain}' alone. Such a mask cannot be forced: the shared one serves the domain.`

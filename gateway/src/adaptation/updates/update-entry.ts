@@ -1,6 +1,7 @@
 import { counted, formatTime, percentOf } from '@copal/shared/phrases.ts'
 import type { DecisionEntry } from '@copal/shared/wire/admin-decisions.ts'
 import type { UpdateEntry, UpdateJob, UpdateState } from '@copal/shared/wire/admin.ts'
+import { UPDATE_STATES } from '@copal/shared/wire/update-states.ts'
 import type { DecisionRow } from '../../storage/db/queries/decision-queries.ts'
 import type { JobState } from '../../storage/db/queries/job-queries.ts'
 import type { ModelRow } from '../../storage/db/queries/model-queries.ts'
@@ -122,7 +123,7 @@ function messageOf(update: UpdateRow, current: JobState | undefined, model: Mode
       )
     case 'calibrating':
     case 'evaluating':
-      return current?.message ?? `${update.state}: waiting for a node`
+      return current?.message ?? `${UPDATE_STATES[update.state]}: waiting for a node`
     case 'confirming':
       return current?.message ?? `another node selects m${update.maskVersion} again: waiting for a node`
     case 'canary':
@@ -153,6 +154,6 @@ function canaryMessage({ id, maskVersion }: UpdateRow, model: ModelRow | undefin
   const scored =
     requests > 0
       ? `${counted(requests, 'request')} ${requests === 1 ? 'was' : 'were'} scored under both masks`
-      : 'no request was scored under both masks yet, which only those are that may be sampled'
+      : 'no request was scored under both masks yet; only requests that may be sampled are'
   return `${mask} is a canary: it answers ${percentOf(canary.share)} of the conversations; ${scored}`
 }

@@ -2,6 +2,7 @@ import { AppError } from '@copal/shared/errors.ts'
 import type { UpdateRequest, UpdateTrigger } from '@copal/shared/wire/admin.ts'
 import type { DomainWeights } from '@copal/shared/wire/selection.ts'
 import type { DecisionFigure } from '@copal/shared/wire/admin-decisions.ts'
+import { UPDATE_STATES } from '@copal/shared/wire/update-states.ts'
 import { SERVICE_ACTOR } from '../../storage/db/queries/decision-queries.ts'
 import { ensureDomains } from '../../storage/db/queries/domain-queries.ts'
 import {
@@ -108,7 +109,7 @@ export async function createUpdate(
 function runningError({ id, model, state }: UpdateRow): AppError {
   return new AppError(
     'conflict',
-    `Update '${id}' of '${model}' is ${state}. Wait until it ends, or cancel it with 'POST /admin/updates/${id}/cancel'.`,
+    `Update '${id}' of '${model}' is ${UPDATE_STATES[state]}. Wait until it ends, or cancel it with 'POST /admin/updates/${id}/cancel'.`,
   )
 }
 
@@ -169,7 +170,7 @@ export async function cancelUpdate(
       'conflict',
       update.state === 'promoted'
         ? `Update '${id}' is promoted, so its mask is active. Roll it back with 'POST /admin/rollback'.`
-        : `Update '${id}' has already ended: it is ${update.state}.`,
+        : `Update '${id}' has already ended: it is ${UPDATE_STATES[update.state]}.`,
     )
   }
 }

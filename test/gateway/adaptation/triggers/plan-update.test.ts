@@ -305,7 +305,7 @@ describe('an update may start', () => {
 
   test('not beside another one', () => {
     const updates = [update({ id: 'upd_9', state: 'evaluating', finishedAt: null, trigger: 'manual' })]
-    expect(startOf({ updates })).toMatchObject({ atMs: undefined, waitsFor: 'update upd_9 is evaluating' })
+    expect(startOf({ updates })).toMatchObject({ atMs: undefined, waitsFor: 'update upd_9 is at the gate' })
   })
 
   test('as often a day as the policy allows; those of operators do not count', () => {

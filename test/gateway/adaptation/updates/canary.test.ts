@@ -82,7 +82,7 @@ describe('a canary', () => {
       return [message, data.find((update) => update.id === id)?.message]
     }
     const runs = 'm2 is a canary: it answers 5 % of the conversations; '
-    const nothing = `${runs}no request was scored under both masks yet, which only those are that may be sampled`
+    const nothing = `${runs}no request was scored under both masks yet; only requests that may be sampled are`
     expect(await messages()).toEqual([nothing, nothing])
     await after(11_000)
     expect(await messages()).toEqual([nothing, nothing])
