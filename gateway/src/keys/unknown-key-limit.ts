@@ -7,8 +7,9 @@ import { fillBucket, type TokenBucket } from '../runtime/token-bucket.ts'
 /** How long an unknown key is refused from memory. Short, so that a key that is created meanwhile works within seconds. */
 const REMEMBER_MS = 5_000
 const MAX_REMEMBERED = 4_096
-/** Look-ups at once of keys that this isolate has not verified before. */
+/** Look-ups at once of keys that this isolate has not verified before, in all and of one address. */
 const MAX_LOOKUPS = 8
+const MAX_LOOKUPS_PER_ADDRESS = 4
 /** How long a look-up waits for its turn, and how often it checks whether it is. */
 const MAX_WAIT_MS = 5_000
 const CHECK_MS = 5
@@ -73,11 +74,11 @@ export function createUnknownKeyLimit(): UnknownKeyLimit {
    * @throws AppError `rate_limit_exceeded` if none may
    */
   const lookUpsOf = (deps: LimitDeps, address: string): number => {
-    if (deps.unknownKeysPerMinute === 0) return Infinity
+    if (deps.unknownKeysPerMinute === 0) return MAX_LOOKUPS_PER_ADDRESS
     const { left, atMs, refusedUntilMs } = allowanceOf(deps, address)
     const waitMs = Math.max(refusedUntilMs - atMs, ((1 - left) * 60_000) / deps.unknownKeysPerMinute)
     if (waitMs > 0) throw tooManyUnknown(waitMs)
-    return Math.floor(left)
+    return Math.min(MAX_LOOKUPS_PER_ADDRESS, Math.floor(left))
   }
 
   const recordUnknown = async (deps: LimitDeps, digest: string, address: string): Promise<void> => {

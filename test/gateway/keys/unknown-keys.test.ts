@@ -128,6 +128,9 @@ test('few keys are looked up at once, also of many addresses, and all get their 
   const statuses = (await Promise.all(asked)).map(({ status }) => status)
   expect(new Set(statuses)).toEqual(new Set([401]))
   expect(lookUps.most).toBeLessThanOrEqual(8)
+  lookUps.most = 0
+  await Promise.all(Array.from({ length: 10 }, () => ask(generateKey().key, '192.0.2.1')))
+  expect(lookUps.most).toBe(4)
 })
 
 test.each(['60', '0'])(
