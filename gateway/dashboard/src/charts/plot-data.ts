@@ -36,12 +36,10 @@ export interface PlotContent {
 
 /** The smallest and largest value of lines, bands and bounds, with some room; 0 to 1 without any. */
 export function yRange({ lines, bounds }: PlotContent, includesZero: boolean): [number, number] {
-  const values = lines.flatMap(({ values: means, lower = [], upper = [] }) => [means, lower, upper]).flat()
-  const [low = 0, high = 0] = extent([
-    ...values.filter((value) => value !== null),
-    ...bounds.map(({ value }) => value),
-    ...(includesZero ? [0] : []),
-  ])
+  const columns = lines.flatMap(({ values, lower = [], upper = [] }) => [values, lower, upper])
+  const ends = columns.flatMap((column) => extent(column, (value) => value))
+  const compared = [...bounds.map(({ value }) => value), ...(includesZero ? [0] : [])]
+  const [low = 0, high = 0] = extent([...ends, ...compared], (value) => value)
   if (low === 0 && high === 0) return [0, 1]
   const room = (high - low || Math.abs(high)) * 0.06
   return [includesZero && low === 0 ? 0 : low - room, includesZero && high === 0 ? 0 : high + room]
