@@ -1,11 +1,8 @@
-import { DAY_MS } from '@copal/shared/day.ts'
 import type { AdaptationPolicy } from '@copal/shared/wire/admin-policy.ts'
 import type { DomainWeights } from '@copal/shared/wire/selection.ts'
-import { sumTokensByDomain } from '../../storage/db/queries/period-queries.ts'
+import { sumRecentTokens } from '../../storage/db/queries/period-queries.ts'
 import type { Deps } from '../../contracts/bindings.ts'
 
-/** Traffic is counted over this time. */
-const TRAFFIC_MS = 30 * DAY_MS
 /** The least share of a domain: without one, a domain that is quiet for a month would be pruned away. */
 const MIN_SHARE = 0.01
 
@@ -29,11 +26,7 @@ export async function selectionWeights(
   if (policy === 'equal') return {}
   if (policy === 'balanced') return balancedWeights({ domains, known })
   if (policy !== 'traffic') return policy
-  const nowMs = deps.nowMs()
-  return trafficWeights(
-    domains,
-    await sumTokensByDomain(deps.db, model, { fromMs: nowMs - TRAFFIC_MS, nowMs }),
-  )
+  return trafficWeights(domains, await sumRecentTokens(deps.db, model, deps.nowMs()))
 }
 
 /**

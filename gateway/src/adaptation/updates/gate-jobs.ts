@@ -1,4 +1,3 @@
-import { DAY_MS } from '@copal/shared/day.ts'
 import { AppError } from '@copal/shared/errors.ts'
 import { sameNumerics } from '@copal/shared/metrics/numerics.ts'
 import type { DatasetRef, EvaluateJob } from '@copal/shared/wire/adaptation-jobs.ts'
@@ -13,7 +12,7 @@ import { findJob, findJobs, type JobRow } from '../../storage/db/queries/job-que
 import { findMask, type MaskRow } from '../../storage/db/queries/mask-queries.ts'
 import type { UpdateRow } from '../../storage/db/queries/update-queries.ts'
 import { lastEvaluated } from '../../storage/db/queries/evaluation-queries.ts'
-import { sumTokensByDomain } from '../../storage/db/queries/period-queries.ts'
+import { sumRecentTokens } from '../../storage/db/queries/period-queries.ts'
 import { GENERAL_HOLDOUT } from '../../storage/db/schema/domains.ts'
 import { readTogether } from '../../storage/db/read-together.ts'
 import { chooseHoldouts } from '../holdouts/choose-holdouts.ts'
@@ -35,9 +34,6 @@ import {
   type NewJob,
 } from './update-jobs.ts'
 import { requireMaskVersion, requireModel, type StepDeps } from './update-step.ts'
-
-/** The time over which traffic decides which holdouts are evaluated, as it does for their weights in the gate. */
-const TRAFFIC_MS = 30 * DAY_MS
 
 /** Evaluations of an earlier mask on a holdout version after which it is not tried again: they gave no loss that could be stored. */
 const MAX_BEST_TRIES = 2
@@ -147,9 +143,8 @@ async function holdoutsToEvaluate(
   updated: readonly string[],
   windowTokens: number,
 ): Promise<DatasetRef[]> {
-  const nowMs = deps.nowMs()
   const [tokens, { effort }, evaluatedMs] = await readTogether(deps.db, (db) => [
-    sumTokensByDomain(db, model, { fromMs: nowMs - TRAFFIC_MS, nowMs }),
+    sumRecentTokens(db, model, deps.nowMs()),
     findPolicy({ ...deps, db }, model),
     lastEvaluated(db, model),
   ])

@@ -1,4 +1,3 @@
-import { DAY_MS } from '@copal/shared/day.ts'
 import { AppError } from '@copal/shared/errors.ts'
 import type { EvaluateResult, GenerationCheck } from '@copal/shared/wire/adaptation-jobs.ts'
 import { sameNumerics } from '@copal/shared/metrics/numerics.ts'
@@ -7,7 +6,7 @@ import { listCountedDomains } from '../../storage/db/queries/batch-queries.ts'
 import { recordEvaluations, type EvaluationRow } from '../../storage/db/queries/evaluation-queries.ts'
 import { countCandidates, findDenseGeneration, type GateCell } from '../../storage/db/queries/gate-queries.ts'
 import { findMask, findMaskByHash } from '../../storage/db/queries/mask-queries.ts'
-import { sumTokensByDomain } from '../../storage/db/queries/period-queries.ts'
+import { sumRecentTokens } from '../../storage/db/queries/period-queries.ts'
 import type { UpdateRow } from '../../storage/db/queries/update-queries.ts'
 import { readTogether } from '../../storage/db/read-together.ts'
 import type { GateHoldout, GateInput, HoldoutLosses, OtherNumerics } from '../gate/gate-input.ts'
@@ -16,9 +15,6 @@ import { trafficWeights } from '../holdouts/traffic-weights.ts'
 import { holdoutsOf } from './gate-jobs.ts'
 import { invalidResult, jobNumerics, type FinishedJob } from './update-jobs.ts'
 import { requireMaskVersion, type StepDeps } from './update-step.ts'
-
-/** The time over which traffic gives domains their weight. */
-const TRAFFIC_MS = 30 * DAY_MS
 
 /** The losses that a job found, by holdout version, and the numerics of the weights. */
 interface Measured {
@@ -88,12 +84,11 @@ export async function measure(
   const dense = jobs.dense.map(measured)
   const refs = holdoutsOf(jobs.candidate.job)
   const names = refs.map(({ domain }) => domain)
-  const nowMs = deps.nowMs()
   const { parentVersion } = update
   const [counted, parentMask, tokens, generation, earlier] = await readTogether(deps.db, (db) => [
     listCountedDomains(db, update.model),
     parentVersion ? findMask(db, update.model, parentVersion) : undefined,
-    sumTokensByDomain(db, update.model, { fromMs: nowMs - TRAFFIC_MS, nowMs }),
+    sumRecentTokens(db, update.model, deps.nowMs()),
     generationChecks({ db }, update, jobs),
     countCandidates(db, update, requireMaskVersion(update)),
   ])

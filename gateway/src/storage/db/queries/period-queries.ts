@@ -1,4 +1,5 @@
 import { and, asc, eq, gte, inArray, lt, sql, sum, type SQL } from 'drizzle-orm'
+import { DAY_MS } from '@copal/shared/day.ts'
 import { DURATION_BOUNDS_MS, FIRST_TOKEN_BOUNDS_MS } from '@copal/shared/metrics/latency-histogram.ts'
 import type { SERIES_WIDTHS } from '@copal/shared/wire/admin-series.ts'
 import { OTHER_DOMAINS } from '@copal/shared/wire/other-domains.ts'
@@ -118,6 +119,11 @@ export async function sumTokensByDomain(
     select domain, sum(prompt_tokens + completion_tokens) tokens
     from ${periodsSince(model, { fromMs, nowMs })} group by domain`)
   return new Map(rows.map(({ domain, tokens }) => [domain, tokens]))
+}
+
+/** Returns the settled tokens of each domain of a model in the last 30 days, by which domains weigh. */
+export function sumRecentTokens(db: Database, model: string, nowMs: number): Promise<Map<string, number>> {
+  return sumTokensByDomain(db, model, { fromMs: nowMs - 30 * DAY_MS, nowMs })
 }
 
 /** Sums of the requests of one mask version, and means of their times. */
