@@ -2,7 +2,13 @@ import type { Command } from 'commander'
 import type { OverviewReport } from '@copal/shared/wire/admin-overview.ts'
 import { statusReport, type StatusReport } from '@copal/shared/wire/admin.ts'
 import { nodeTable } from './node-table.ts'
-import { counted, formatCount, formatMask, formatPercent } from '@copal/gpu-node/platform/quantities.ts'
+import {
+  counted,
+  formatCount,
+  formatMask,
+  formatPercent,
+  formatTime,
+} from '@copal/gpu-node/platform/quantities.ts'
 import { findOverview } from '../input/find-overview.ts'
 import type { Session } from '../api/session.ts'
 import { describeEvidence } from './trial.ts'
@@ -55,7 +61,7 @@ function describe(report: StatusReport, overviews: readonly OverviewReport[], se
   for (const { id, canary, shadow, watch } of report.models) {
     if (watch) {
       parts.push(
-        `Watch of ${id}: ${formatMask(watch.mask_version)} beside ${formatMask(watch.beside_version)} until ${watch.until}. ` +
+        `Watch of ${id}: ${formatMask(watch.mask_version)} beside ${formatMask(watch.beside_version)} until ${formatTime(watch.until)}. ` +
           describeEvidence(watch),
       )
     }

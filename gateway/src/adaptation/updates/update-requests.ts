@@ -170,7 +170,7 @@ export async function cancelUpdate(
       'conflict',
       update.state === 'promoted'
         ? `Update '${id}' is promoted, so its mask is active. Roll it back with 'POST /admin/rollback'.`
-        : `Update '${id}' has already ended: it is ${UPDATE_STATES[update.state]}.`,
+        : `Update '${id}' has already ended: ${UPDATE_STATES[update.state]}.`,
     )
   }
 }

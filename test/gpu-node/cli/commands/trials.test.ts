@@ -151,7 +151,7 @@ test('status shows the canary of an update and a watch, with what they have show
   answer = { version: '1', models: [model], nodes: [], updates_running: 0 } satisfies StatusReport
   const output = await run('status')
   expect(output).toContain('Canary of tiny: m5 for 12.5 % of the conversations. See: npx copal canary')
-  expect(output).toContain('Watch of tiny: m4 beside m3 until 2026-11-25T01:00:00.000Z.')
+  expect(output).toContain('Watch of tiny: m4 beside m3 until 2026-11-25 01:00 UTC.')
   expect(output).toContain(
     'Loss 0.012 nats a token above the other mask (-0.007 to 0.031), on 1,200 requests.',
   )
