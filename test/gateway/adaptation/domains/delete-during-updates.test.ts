@@ -1,6 +1,7 @@
 import { env } from 'cloudflare:workers'
 import { expect, test } from 'vitest'
 import { updateState } from '@copal/shared/wire/admin.ts'
+import { UPDATE_STATES } from '@copal/shared/wire/update-states.ts'
 import { deleteDomain, deleteTexts } from '../../../../gateway/src/adaptation/domains/domain-deletion.ts'
 import { finishDeletions } from '../../../../gateway/src/adaptation/domains/sample-deletion.ts'
 import { advanceUpdate } from '../../../../gateway/src/adaptation/updates/advance-update.ts'
@@ -85,8 +86,8 @@ test.each(updateState.options.filter((state) => !hasEnded(state)))(
     for (const path of [`/domains/${model}/samples?key=key_leaves`, `/domains/${model}`]) {
       const response = await admin('DELETE', path)
       const message = response.ok ? '' : (await errorOf(response)).message
-      const reader = /update '(\S+)' is (\w+) and may read/.exec(message)?.slice(1)
-      const expected = state === 'canary' ? [200, undefined] : [409, [id, state]]
+      const reader = /update '(\S+)' is (.+) and may read/.exec(message)?.slice(1)
+      const expected = state === 'canary' ? [200, undefined] : [409, [id, UPDATE_STATES[state]]]
       expect([path, response.status, reader]).toEqual([path, ...expected])
     }
     await env.DB.prepare("update updates set state = 'failed', finished_at = 1 where id = ?").bind(id).run()

@@ -2,6 +2,7 @@ import { env } from 'cloudflare:workers'
 import { expect, test } from 'vitest'
 import type { AuditPage } from '@copal/shared/wire/admin-audit.ts'
 import type { RebuiltDomain } from '@copal/shared/wire/admin-domains.ts'
+import { UPDATE_STATES } from '@copal/shared/wire/update-states.ts'
 import { rebuildDomain } from '../../../../gateway/src/adaptation/domains/rebuild-domain.ts'
 import { openDatabase } from '../../../../gateway/src/storage/db/open-database.ts'
 import { listCounted } from '../../../../gateway/src/storage/db/queries/batch-queries.ts'
@@ -79,7 +80,7 @@ test.each([
   const id = await seedUpdate(`busy-${state}-${updated}`, 1, { state, domains: [updated] })
   const response = await admin('POST', '/domains/busy/rebuild')
   const message = response.ok ? '' : (await errorOf(response)).message
-  const named = status === 409 ? `Update '${id}' is ${state}` : ''
+  const named = status === 409 ? `Update '${id}' is ${UPDATE_STATES[state]}` : ''
   expect([response.status, message.slice(0, named.length)]).toEqual([status, named])
   await env.DB.prepare("update updates set state = 'failed', finished_at = 1 where id = ?").bind(id).run()
 })
