@@ -8,7 +8,9 @@ export function describeVerdict(figures: readonly DecisionFigure[], confidence: 
   const failed = figures.filter(({ passed }) => !passed)
   const [worst] = failed.toSorted((a, b) => excessOf(b) - excessOf(a))
   if (!worst) return describePassed(figures, confidence)
-  const more = failed.length > 1 ? ` ${failed.length - 1} more of its figures miss their limits.` : ''
+  const others = failed.length - 1
+  const misses = others === 1 ? 'misses its limit' : 'miss their limits'
+  const more = others > 0 ? ` ${others} more of its figures ${misses}.` : ''
   return describeFailed(worst) + more
 }
 

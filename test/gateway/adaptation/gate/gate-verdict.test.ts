@@ -59,9 +59,18 @@ describe('a refresh', () => {
       { domain: 'code', candidate: 1.1, parent: 1.3, weight: 5 },
     ])
     expect(reason).toMatch(/on 'legal' is 1\.042 × .* bound of 1\.053 ×; at most 1\.050 × is allowed/)
+    expect(reason).not.toContain('more of its figures')
     expect(violations).toEqual([
       { domain: 'legal', excess: expect.closeTo(Math.log(1.042 / 1.05) + NEXT_MARGIN, 5) as number },
     ])
+  })
+
+  test('that fails in several figures counts those that its reason does not name', () => {
+    const reasonFor = (...domains: string[]) =>
+      verdictOf(domains.map((domain) => ({ domain, candidate: 1.5, parent: 1.3 }))).reason
+    // The purpose fails too.
+    expect(reasonFor('legal')).toContain(' 1 more of its figures misses its limit.')
+    expect(reasonFor('legal', 'code')).toContain(' 2 more of its figures miss their limits.')
   })
 
   test.each([
