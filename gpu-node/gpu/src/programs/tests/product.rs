@@ -53,18 +53,15 @@ fn check_sized(
     let matrix = load(device, &weights, cols, bits, form);
     let seen = stored(&weights, cols, bits, form);
     let inputs = random.normals(70 * cols, 1.0 / size);
+    let exact: Vec<f64> = inputs.iter().map(|&input| f64::from(input)).collect();
+    let expected = oracle(&seen, cols, &exact);
     let mut alone: Vec<Vec<u32>> = Vec::new();
     for tokens in TOKENS {
-        let inputs = &inputs[..tokens * cols];
-        let found = multiply(device, &matrix, cols, inputs, None);
-        let exact: Vec<f64> = inputs.iter().map(|&input| f64::from(input)).collect();
-        for (found, (expected, size)) in found.iter().zip(oracle(&seen, cols, &exact)) {
-            assert_close(
-                *found,
-                expected,
-                size,
-                &format!("{what}, {form:?}, {rows}x{cols}, {tokens} tokens"),
-            );
+        let found = multiply(device, &matrix, cols, &inputs[..tokens * cols], None);
+        let checked = format!("{what}, {form:?}, {rows}x{cols}, {tokens} tokens");
+        assert_eq!(found.len(), tokens * rows, "{checked}");
+        for (found, &(expected, size)) in found.iter().zip(&expected) {
+            assert_close(*found, expected, size, &checked);
         }
         // A token has the same bits in every tile.
         for (token, found) in found.chunks(rows).enumerate() {
