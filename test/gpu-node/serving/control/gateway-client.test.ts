@@ -5,7 +5,7 @@ import { AppError, errorBody } from '@copal/shared/errors.ts'
 import type { Heartbeat } from '@copal/shared/wire/heartbeat.ts'
 import type { CachedResponse } from '@copal/shared/wire/receipts.ts'
 import { createGatewayClient } from '../../../../gpu-node/src/serving/control/gateway-client.ts'
-import { startGatewayDouble } from '../../../support/doubles/gateway-double.ts'
+import { startGatewayDouble, type GatewayDouble } from '../../../support/doubles/gateway-double.ts'
 
 const FILE = new Blob([new Uint8Array(2 ** 20)])
 const SHA256 = createHash('sha256').update(new Uint8Array(FILE.size)).digest('hex')
@@ -16,6 +16,28 @@ async function setup(stallTimeoutMs?: number) {
   const { url: baseUrl, nodeId, secret } = gateway
   const options = { baseUrl, nodeId, secret, ...(stallTimeoutMs === undefined ? {} : { stallTimeoutMs }) }
   return { gateway, client: createGatewayClient(options) }
+}
+
+/** Lets the gateway respond with one piece after another without end; resolves when the client has ended the response. */
+function respondPiecewise(
+  gateway: GatewayDouble,
+  contentType: string,
+  piece: () => Uint8Array,
+  everyMs: number,
+): Promise<void> {
+  return new Promise((resolve) => {
+    gateway.intercept = (_request, response) => {
+      response.writeHead(200, { 'content-type': contentType })
+      const timer = setInterval(() => {
+        if (response.writableLength < 2 ** 22) response.write(piece())
+      }, everyMs)
+      response.on('close', () => {
+        clearInterval(timer)
+        resolve()
+      })
+      return true
+    }
+  })
 }
 
 /** From now on time passes for the client only by `vi.advanceTimersByTime`, and not while the machine is busy. */
@@ -104,20 +126,9 @@ test.each([
   ['does not end', () => new Uint8Array(2 ** 20), 0],
 ])('a response to a heartbeat that %s is given up', async (_what, piece, everyMs) => {
   const { gateway, client } = await setup()
-  const left = Promise.withResolvers<void>()
-  gateway.intercept = (_request, response) => {
-    response.writeHead(200, { 'content-type': 'application/json' })
-    const timer = setInterval(() => {
-      if (response.writableLength < 2 ** 22) response.write(piece())
-    }, everyMs)
-    response.on('close', () => {
-      clearInterval(timer)
-      left.resolve()
-    })
-    return true
-  }
+  const left = respondPiecewise(gateway, 'application/json', piece, everyMs)
   await expect(client.heartbeat({} as Heartbeat, 500)).rejects.toMatchObject({ code: 'no_node_available' })
-  await left.promise
+  await left
 })
 
 test.each([
@@ -131,18 +142,7 @@ test.each([
   ['trickles', () => new Uint8Array([0x20]), 20, 'no_node_available', 'comes too slowly'],
 ])('a download that %s is ended at once', async (_what, piece, everyMs, code, message) => {
   const { gateway, client } = await setup(400)
-  const left = Promise.withResolvers<void>()
-  gateway.intercept = (_request, response) => {
-    response.writeHead(200, { 'content-type': 'application/octet-stream' })
-    const timer = setInterval(() => {
-      if (response.writableLength < 2 ** 22) response.write(piece())
-    }, everyMs)
-    response.on('close', () => {
-      clearInterval(timer)
-      left.resolve()
-    })
-    return true
-  }
+  const left = respondPiecewise(gateway, 'application/octet-stream', piece, everyMs)
   let received = 0
   const download = async () => {
     for await (const chunk of await client.download('masks', SHA256, 100_000)) received += chunk.length
@@ -153,7 +153,7 @@ test.each([
     message: expect.stringContaining(message) as string,
   })
   expect(received).toBeLessThanOrEqual(100_000)
-  await left.promise
+  await left
 })
 
 test("the time that the caller takes for the bytes of a download is not the gateway's", async () => {
