@@ -1,9 +1,6 @@
 import { env } from 'cloudflare:workers'
 import { createExecutionContext, createScheduledController, waitOnExecutionContext } from 'cloudflare:test'
 import { beforeEach, describe, expect, onTestFinished, test, vi } from 'vitest'
-import type { UpdateEntry } from '@copal/shared/wire/admin.ts'
-import type { TriggersReport } from '@copal/shared/wire/admin-triggers.ts'
-import type { PolicyOverrides } from '@copal/shared/wire/admin-policy.ts'
 import { createCallBudget, isCallsUsedUp } from '../../../../gateway/src/calls/call-budget.ts'
 import { meterDeps } from '../../../../gateway/src/calls/metered-deps.ts'
 import { collectMetrics } from '../../../../gateway/src/usage/metrics/collect-metrics.ts'
@@ -12,38 +9,28 @@ import worker from '../../../../gateway/src/index.ts'
 import { openDatabase } from '../../../../gateway/src/storage/db/open-database.ts'
 import { ensureDomains } from '../../../../gateway/src/storage/db/queries/domain-queries.ts'
 import { usageTotals } from '../../../../gateway/src/storage/db/schema/usage.ts'
-import { admin, adminJson, SimulatedNode, testDeps } from '../../support/doubles/simulated-node.ts'
+import { admin, testDeps } from '../../support/doubles/simulated-node.ts'
 import { offeredSample } from '../../support/requests/offered-sample.ts'
 import { publishCounts } from '../../support/state/reservoir-state.ts'
-import { decisionRowsOf } from '../../support/state/rows-of.ts'
+import {
+  AT_ONCE,
+  forgetModels,
+  importSegments,
+  keepAlive,
+  MINUTE,
+  modelWithNode,
+  reportOf,
+  setPolicy,
+  textOf,
+  tick,
+  triggerDecisions,
+  updatesOf,
+} from '../../support/state/due-updates.ts'
 
 const db = openDatabase(env.DB)
-const MINUTE = 60_000
-/** Times in which nothing may start for other reasons than those under test. */
-const AT_ONCE = { cooldown_minutes: 0, max_per_day: 100 }
 
-const setPolicy = (model: string, triggers: PolicyOverrides['triggers'], rest: PolicyOverrides = {}) =>
-  adminJson('PUT', '/policy', { model, triggers, ...rest })
-const reportOf = (model: string) => adminJson<TriggersReport>('GET', `/triggers?model=${model}`)
-const updatesOf = async (model: string) =>
-  (await adminJson<{ data: UpdateEntry[] }>('GET', '/updates')).data.filter(
-    (update) => update.model === model,
-  )
-const triggerDecisions = async (model: string) =>
-  (await decisionRowsOf(model)).filter(({ kind }) => kind === 'trigger')
-
-let nodes: SimulatedNode[] = []
-
-/** Tells the fleet that the nodes are alive, however long the test has taken so far. */
-async function keepAlive(): Promise<void> {
-  for (const node of nodes) await testDeps().fleet.heartbeat(node.heartbeat(), node.activeVersion)
-}
-
-/** Runs the task as if `minutes` had passed. */
-async function tick(minutes = 0): Promise<void> {
-  await keepAlive()
-  await runTriggers(testDeps({ nowMs: () => Date.now() + minutes * MINUTE }))
-}
+// Each test has models of its own, but domains are of all models.
+beforeEach(forgetModels)
 
 /** Runs the tasks of a cron trigger; without one, all tasks. */
 async function schedule(cron?: string): Promise<void> {
@@ -52,36 +39,6 @@ async function schedule(cron?: string): Promise<void> {
   await worker.scheduled(createScheduledController(cron === undefined ? {} : { cron }), env, ctx)
   await waitOnExecutionContext(ctx)
 }
-
-/** Creates a node of a model, whose domains are the only ones that can be due. */
-async function modelWithNode(model: string): Promise<SimulatedNode> {
-  const node = new SimulatedNode(`${model}-1`, model)
-  await node.beat()
-  nodes.push(node)
-  return node
-}
-
-/** Imports `segments` segments of 2,048 characters or more that an update can take, and as much held-out text as it needs. */
-async function importSegments(domain: string, segments: number, name = domain): Promise<void> {
-  await ensureDomains(db, [domain], 0)
-  const offers = (side: 'pool' | 'holdout', count: number) =>
-    Array.from({ length: count }, (_, index) =>
-      offeredSample(textOf(`${name} ${side} ${index}`), { side, atMs: Date.now() }),
-    )
-  await testDeps()
-    .reservoir(domain)
-    .offer([...offers('pool', segments * 2), ...offers('holdout', 8)])
-}
-
-// Each test has models of its own, but domains are of all models.
-beforeEach(async () => {
-  nodes = []
-  await env.DB.exec(
-    "UPDATE updates SET finished_at = coalesce(finished_at, 0), state = 'cancelled' WHERE finished_at IS NULL",
-  )
-  for (const table of ['domains', 'models', 'policies', 'usage_totals'])
-    await env.DB.exec(`DELETE FROM ${table}`)
-})
 
 test('a domain with enough new text is updated by itself, by the cron trigger of every minute and the default policy', async () => {
   const node = await modelWithNode('auto')
@@ -159,7 +116,6 @@ test('domains whose update is due and does not start are counted, whatever the r
   }
   const error = vi.spyOn(console, 'error').mockImplementation(() => undefined)
   onTestFinished(() => error.mockRestore())
-  nodes = []
   const runWith = async (methods: string[]) => {
     await testDeps().fleet.heartbeat(node.heartbeat({ methods }), 0)
     await runTriggers(testDeps())
@@ -176,7 +132,6 @@ test('domains whose update is due and does not start are counted, whatever the r
   await setPolicy(model, { enabled: false })
   expect(await runWith([])).toBe(0)
   await setPolicy(model, { enabled: true })
-  nodes = [node]
   await tick()
   expect(await waitingDomains(model)).toBe(0)
   expect(await updatesOf(model)).toHaveLength(1)
@@ -239,66 +194,6 @@ test('several due domains become one update, and the next one waits for the cool
     'merge-b',
     'merge-c',
   ])
-})
-
-/** Scores of 5,000 tokens of a domain's traffic under a mask. */
-const scoredUnder = (model: string, maskVersion: number, gap: number) => ({
-  tenant: '',
-  model,
-  domain: `${model}-a`,
-  maskVersion,
-  finishReason: 'stop' as const,
-  requests: 50,
-  promptTokens: 5_000,
-  completionTokens: 0,
-  driftRequests: 50,
-  driftTokens: 5_000,
-  nllMasked: 5_000 * (3 + gap),
-  nllDense: 5_000 * 3,
-})
-
-test('drift starts an update: the gap that was scored under the active mask alone', async () => {
-  const node = await modelWithNode('drift')
-  await importSegments('drift-a', 24)
-  await setPolicy('drift', { ...AT_ONCE, max_gap: 0.4 })
-  await tick()
-  const [first] = await updatesOf('drift')
-  await node.finish(first?.id ?? '')
-  await importSegments('drift-a', 5, 'more of drift')
-  await db.insert(usageTotals).values([scoredUnder('drift', 0, 5), scoredUnder('drift', 1, 0.39)])
-  await tick(1)
-  expect(await updatesOf('drift')).toHaveLength(1)
-  await db.update(usageTotals).set({ nllMasked: 5_000 * 3.41 })
-  await tick(1)
-  const [second] = await updatesOf('drift')
-  expect(second).toMatchObject({
-    trigger: 'drift',
-    trigger_reason: expect.stringContaining('0.410 nats a token, above 0.4'),
-  })
-})
-
-test('the gap and the traffic of a domain with a mask of its own are those under that mask', async () => {
-  const node = await modelWithNode('drift-own')
-  await importSegments('drift-own-a', 24)
-  await setPolicy('drift-own', { ...AT_ONCE, max_gap: 0.4 })
-  await tick()
-  const [first] = await updatesOf('drift-own')
-  await node.finish(first?.id ?? '')
-  await importSegments('drift-own-a', 5, 'more of drift-own')
-  await env.DB.exec(`UPDATE models SET domain_versions = '{"drift-own-a":2}' WHERE id = 'drift-own'`)
-  await db
-    .insert(usageTotals)
-    .values([
-      { ...scoredUnder('drift-own', 1, 0.9), promptTokens: 0 },
-      scoredUnder('drift-own', 2, 0.1),
-      { ...scoredUnder('drift-own', 1, 0), domain: 'elsewhere' },
-    ])
-  await ensureDomains(db, ['elsewhere'], 0)
-  await tick(1)
-  expect(await updatesOf('drift-own')).toHaveLength(1)
-  const { domains } = await reportOf('drift-own')
-  const own = domains.find(({ domain }) => domain === 'drift-own-a')
-  expect(own).toMatchObject({ gap: expect.closeTo(0.1, 9) as number, traffic_share: 0.5 })
 })
 
 test('updates that ended ahead of the clock, which was set back since, hold up none', async () => {
@@ -440,16 +335,6 @@ test('50 domains are planned in one tick', async () => {
 test('the report is for operators only', async () => {
   expect((await admin('GET', '/triggers', undefined, 'sk-copal-of-nobody')).status).toBe(401)
 })
-
-/** Returns 1,024 characters that are like those of no other name. */
-function textOf(name: string): string {
-  let state = name.split('').reduce((hash, letter) => (Math.imul(hash, 31) + letter.charCodeAt(0)) >>> 0, 7)
-  const words = Array.from({ length: 160 }, () => {
-    state = (Math.imul(state, 1_664_525) + 1_013_904_223) >>> 0
-    return state.toString(36)
-  })
-  return `${name} ${words.join(' ')}`.slice(0, 1_024)
-}
 
 /** Quiet hours around now, however late it is. */
 function quietNow(): string {
