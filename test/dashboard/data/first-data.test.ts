@@ -1,6 +1,7 @@
 import { expect, test } from 'vitest'
-import type { GapsReport, MaskSeries } from '@copal/shared/wire/admin-series.ts'
+import type { GapsReport } from '@copal/shared/wire/admin-series.ts'
 import { gapsFromFirstData, seriesFromFirstData } from '../../../gateway/dashboard/src/data/first-data.ts'
+import { maskSeries } from '../../support/dashboard/mask-series.ts'
 
 const DAY = Array.from({ length: 288 }, (_, index) => index * 300)
 const gapsOf = (...firsts: (number | undefined)[]): GapsReport => ({
@@ -29,7 +30,7 @@ test('a chart has at least six periods, and all if the first has data', () => {
 })
 
 test('the periods of a domain under its masks move with the beginning', () => {
-  const masks = [{ periods: [200, 201] }, { periods: [] }, { periods: [201, 287] }] as unknown as MaskSeries[]
+  const masks = [[200, 201], [], [201, 287]].map((periods) => maskSeries('d', 1, periods, periods, 0.1))
   const { starts, series } = seriesFromFirstData({
     model: 'm',
     width: 300,
