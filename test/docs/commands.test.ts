@@ -61,7 +61,7 @@ function commandsIn(markdown: string): string[] {
   return [...inLines, ...inCode].map(([, line = '']) => line.replace(/\s#.*$/, '').trim())
 }
 
-/** What is wrong with the words after `copal`; undefined if nothing is. */
+/** Returns what is wrong with the words after `copal`; undefined if they are right. */
 function faultOf(program: Program, line: string): string | undefined {
   const words = line.split(/[\s)]+/)
   let command = program

@@ -63,7 +63,7 @@ test('an ended watch has a course until its end, against the limit that it was d
   })
   const scores = { maskVersion: 2, shadowVersion: 1, gap: -0.1, count: 30 }
   await seedScores('course-end', scores)
-  // Of a shadow that an operator started later.
+  // These scores are of a shadow that an operator started later.
   await seedScores('course-end', { ...scores, atMs: Date.now() + 60_000 })
   const loss = { name: 'loss', domain: null, holdout: null, tokens: 1, value: 0, lower: 0, upper: 0 }
   await insertDecision(db, {

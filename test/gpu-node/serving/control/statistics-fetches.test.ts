@@ -1,4 +1,4 @@
-/** What a node fetches of datasets and statistics, and what it repeats. */
+/** Tests which datasets and statistics a node fetches for a job, and which of these downloads it repeats. */
 import { readdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
